@@ -1,0 +1,47 @@
+"""Packaging of simclrv2-tf; tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "simclrv2_tf" / "__init__.py").read_text(), re.MULTILINE
+).group(1)
+
+setup(
+    name="simclrv2-tf",
+    version=VERSION,
+    description="SimCLRv2 in Keras 3 and TensorFlow: pretrain, fine-tune, distill",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=["simclrv2_tf", "simclrv2_tf.flags"],
+    # The recipes live at the top level, and inside the package once installed.
+    package_dir={"simclrv2_tf.flags": "flags"},
+    package_data={"simclrv2_tf": ["data/*"], "simclrv2_tf.flags": ["**/*"]},
+    install_requires=[
+        "absl-py>=2.0",
+        "importlib_resources",  # tensorflow-datasets imports it without declaring it
+        "keras>=3.11",
+        "matplotlib",
+        "numpy",
+        "tensorboard",  # tf.summary needs it, and TensorFlow 2.21 no longer brings it
+        "tensorflow>=2.20",
+        "tensorflow-datasets>=4.9.7",
+    ],
+    extras_require={
+        "test": [
+            "pillow",
+            "pytest",
+            "ruff>=0.17,<0.18",  # a new minor version may format differently
+            # Since 70.1 it builds wheels by itself; tensorflow-hub imports pkg_resources, which 81
+            # dropped.
+            "setuptools>=70.1,<81",
+            "tensorflow-hub",
+        ],
+    },
+)

@@ -1,0 +1,164 @@
+"""Batch normalization on the fused kernel, with statistics over all replicas.
+
+Keras 3's own layer is never fused and its synchronised form computes E[x^2] - E[x]^2, which loses
+precision at large means; this layer does neither.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from simclrv2_tf import distribute
+
+_FUSED_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@keras.saving.register_keras_serializable("simclrv2_tf")
+class BatchNorm(keras.layers.Layer):
+    """Normalizes the last axis: `(x - mean) / sqrt(variance + epsilon) * gamma + beta`.
+
+    Statistics, parameters and their arithmetic are float32 whatever the compute dtype. The moving
+    variance averages the biased batch variance (divided by N), as the reference's does. A frozen
+    layer (`trainable = False`) normalizes with its moving statistics, in training too.
+
+    Args:
+        center: Whether to add `beta`.
+        momentum: Weight of the past in the moving statistics, in [0, 1).
+        epsilon: Added to the variance.
+        gamma_initializer: `"zeros"` makes a residual branch start as nothing.
+        global_statistics: Whether the statistics are of the batch of all replicas (SimCLR,
+            arXiv 2002.05709, section 2.1, "Global BN") or of this replica's part alone. Replicas
+            must hold equally many examples.
+
+    Input and output: (batch, channels) or (batch, height, width, channels).
+    """
+
+    def __init__(
+        self,
+        center: bool = True,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        gamma_initializer="ones",
+        global_statistics: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.center = center
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+        self.global_statistics = global_statistics
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        if len(input_shape) not in (2, 4):
+            raise ValueError(
+                "`BatchNorm` takes (batch, channels) or (batch, height, width, channels). "
+                f"Received: input_shape={input_shape}"
+            )
+        channels = (input_shape[-1],)
+        parameter = dict(shape=channels, dtype="float32", autocast=False)
+        self.gamma = self.add_weight(name="gamma", initializer=self.gamma_initializer, **parameter)
+        self.beta = (
+            self.add_weight(name="beta", initializer="zeros", **parameter) if self.center else None
+        )
+        # Global statistics are equal on every replica, so each keeps its own copy and nothing is
+        # sent; local ones differ, and are averaged as they are written so that evaluation and
+        # checkpoints see the same values on every replica.
+        statistic = dict(
+            trainable=False,
+            aggregation="mean",
+            synchronization="on_read" if self.global_statistics else "auto",
+            **parameter,
+        )
+        self.moving_mean = keras.Variable(
+            name="moving_mean", initializer=keras.initializers.get("zeros"), **statistic
+        )
+        self.moving_variance = keras.Variable(
+            name="moving_variance", initializer=keras.initializers.get("ones"), **statistic
+        )
+
+    def call(self, inputs, training=None):
+        if not (training and self.trainable):
+            return self._normalize(inputs, self.moving_mean, self.moving_variance)
+        if self.global_statistics and distribute.replica_count() > 1:
+            mean, variance = self._global_moments(inputs)
+            outputs = self._normalize(inputs, mean, variance, moving=False)
+        elif _has_fused_kernel(inputs):
+            outputs, mean, variance = _fused_batch_norm(
+                inputs, self.gamma, self.beta, None, None, self.epsilon
+            )
+        else:
+            mean, variance = _moments(inputs)
+            outputs = self._normalize(inputs, mean, variance, moving=False)
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1 - self.momentum))
+        return outputs
+
+    def _global_moments(self, inputs):
+        local_mean, local_variance = _moments(inputs)
+        mean = distribute.all_reduce_mean(local_mean)
+        # Not E[x^2] - E[x]^2, which cancels catastrophically at large means.
+        spread = local_variance + ops.square(local_mean - mean)
+        return mean, distribute.all_reduce_mean(spread)
+
+    def _normalize(self, inputs, mean, variance, moving=True):
+        # The kernel's inference mode has no gradient for the statistics, so it serves only the
+        # moving ones.
+        if moving and _has_fused_kernel(inputs):
+            return _fused_batch_norm(inputs, self.gamma, self.beta, mean, variance, self.epsilon)[0]
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        outputs = (ops.cast(inputs, "float32") - mean) * scale
+        if self.center:
+            outputs = outputs + self.beta
+        return ops.cast(outputs, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "center": self.center,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+            "global_statistics": self.global_statistics,
+        }
+
+
+def _moments(inputs):
+    axes = tuple(range(len(inputs.shape) - 1))
+    return ops.moments(ops.cast(inputs, "float32"), axes=axes)  # (channels,), (channels,)
+
+
+def _has_fused_kernel(inputs) -> bool:
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    return keras.backend.backend() == "tensorflow" and dtype in _FUSED_DTYPES
+
+
+def _fused_batch_norm(inputs, gamma, beta, mean, variance, epsilon):
+    """TensorFlow's kernel: the batch's statistics where `mean` is None, else those given.
+
+    Returns outputs of the shape of `inputs`, and the mean and biased variance used, (channels,).
+    """
+    training = mean is None
+    x = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
+    gamma = tf.convert_to_tensor(gamma)
+    unused = tf.zeros([0], tf.float32)
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=gamma,
+        offset=tf.zeros_like(gamma) if beta is None else tf.convert_to_tensor(beta),
+        mean=unused if training else tf.convert_to_tensor(mean),
+        variance=unused if training else tf.convert_to_tensor(variance),
+        epsilon=epsilon,
+        is_training=training,
+    )
+    if training:
+        # The kernel returns the variance with Bessel's N / (N - 1), meant for moving averages.
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+        variance = variance * (count - 1.0) / count
+    return (outputs if len(inputs.shape) == 4 else outputs[:, 0, 0, :]), mean, variance

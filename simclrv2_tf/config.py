@@ -1,0 +1,811 @@
+"""One frozen `Config`: every option once, with its default, help and rule.
+
+The absl flags, `--help`, validation and `config.json` are all derived from the fields of `Config`.
+Nothing here imports TensorFlow or Keras, so `--help` and a mistyped flag are answered at once.
+
+Flag names and defaults are those of the reference (google-research/simclr, `tf2/run.py`, and the
+TF1 README's `variable_schema` and `train_summary_steps`), except `use_tpu=False`,
+`weight_decay=1e-4`, `eval_split` chosen by the data set, and `model_dir` under `./runs/`.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import numbers
+import os
+import pathlib
+import re
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from absl import flags
+
+PACKAGED_DATASET = "fashion_mnist_small"
+DEFAULT_RECIPE = "demo"
+
+_INT_MAX = 2**31 - 1
+_FLOAT32_TINY, _FLOAT32_MAX = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+_HELP_FLAGS = ("help", "helpshort", "helpfull", "h", "?")
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration, one line each.
+
+    Attributes:
+        errors: tuple of str, one line for each problem; `str(error)` joins them with newlines.
+    """
+
+    def __init__(self, errors: Iterable[str]):
+        self.errors = tuple(errors)
+        super().__init__(self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(self.errors)
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    group: str | None = None,
+    choices: tuple | None = None,
+    positive: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declares one field of `Config`; its type is the field's annotation.
+
+    Args:
+        default: the default value.
+        help: what it does, for `--help`.
+        group: opens a group of `--help`; the fields after it belong to the same group.
+        choices: the allowed values.
+        positive: whether the value must be greater than zero.
+        minimum: the smallest allowed value.
+        maximum: the largest allowed value.
+        below: a bound that the value must stay under.
+    """
+    rule = {
+        "choices": choices,
+        "positive": positive,
+        "minimum": minimum,
+        "maximum": maximum,
+        "below": below,
+    }
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, **rule})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Option:
+    """A field of `Config` with its annotation resolved: how to read, check and describe it."""
+
+    name: str
+    kind: type  # bool, int, float or str
+    optional: bool
+    default: Any
+    help: str
+    group: str
+    choices: tuple | None
+    positive: bool
+    minimum: float | None
+    maximum: float | None
+    below: float | None
+
+    @property
+    def rule(self) -> str:
+        """The rule in words, completing "`name` must be ..."."""
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        noun = {bool: "true or false", int: "whole number", float: "finite number", str: "text"}
+        words = noun[self.kind]
+        if self.kind is bool:
+            return words
+        if self.kind is str:
+            return "non-empty " + words
+        words = ("a positive " if self.positive else "a ") + words
+        if self.minimum is not None and self.maximum is not None:
+            return f"{words} from {self.minimum} to {self.maximum}"
+        bounds = [
+            f"{phrase} {bound}"
+            for phrase, bound in (
+                ("of at least", self.minimum),
+                ("of at most", self.maximum),
+                ("below", self.below),
+            )
+            if bound is not None
+        ]
+        return " ".join([words, " and ".join(bounds)]).strip()
+
+    def parse(self, text: Any) -> Any:
+        """Reads a flag's text; what cannot be read is returned as it came, for `check` to report.
+
+        Conversion errors are deferred this way because absl stops at the first one, while all bad
+        flags are to be reported together.
+        """
+        if not isinstance(text, str):  # a default, already of its type
+            return text
+        if self.optional and not text:
+            return None
+        try:
+            if self.kind is bool:
+                return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[
+                    text.lower()
+                ]
+            return self.kind(text)
+        except (ValueError, KeyError):
+            return text
+
+    def check(self, value: Any) -> Any:
+        """Returns `value` as the option's own type.
+
+        Raises:
+            ValueError: it breaks the option's rule; the message is complete.
+        """
+        if value is None and self.optional:
+            return None
+        if self.kind is str and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not self._allows(value):
+            raise ValueError(f"`{self.name}` must be {self.rule}. Received: {self.name}={value!r}")
+        value = self.kind(value)
+        if self.kind is int and abs(value) > _INT_MAX:
+            raise ValueError(
+                f"`{self.name}` must be at most {_INT_MAX}. Received: {self.name}={value}"
+            )
+        return value
+
+    def _allows(self, value: Any) -> bool:
+        # bool is an int to Python; `--seed=True` is a mistake to us.
+        number = not isinstance(value, bool)
+        if self.kind is bool:
+            return not number
+        if self.kind is str:
+            if not isinstance(value, str) or not value.strip():
+                return False
+        elif self.kind is int:
+            if not number or not isinstance(value, numbers.Integral):
+                return False
+        elif not number or not isinstance(value, numbers.Real):
+            return False
+        elif not abs(value) <= _FLOAT32_MAX:  # NaN fails too
+            return False
+        if self.choices and value not in self.choices:
+            return False
+        # The training computes in float32: what underflows there is not positive there.
+        smallest = _FLOAT32_TINY if self.kind is float else 1
+        return (
+            (not self.positive or value >= smallest)
+            and (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.below is None or value < self.below)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """All options of a run, checked.
+
+    Each field is a flag of the same name; `python -m simclrv2_tf.run --help` describes them. A
+    `dataset` of None becomes the packaged data set and a `model_dir` of None a folder under
+    `runs/`, so neither is None in a finished `Config`.
+
+    Raises:
+        ConfigError: names every value that breaks its rule and every inconsistent combination.
+    """
+
+    mode: str = option(
+        "train",
+        "Train, evaluate the last checkpoint in `model_dir`, or one after the other.",
+        group="Run",
+        choices=("train", "eval", "train_then_eval"),
+    )
+    train_mode: str = option(
+        "pretrain",
+        "What is trained. pretrain: encoder and projection head, without labels. finetune: a "
+        "classifier on a layer of the pretrained head, and the network above "
+        "`fine_tune_after_block`. linear_eval: a classifier on the frozen encoder, the same as "
+        "finetune with fine_tune_after_block=4. pretrain_linear_eval: pretrain, then linear "
+        "evaluation of the pretrained encoder and of the same encoder at random initialization, "
+        "in sub-directories of `model_dir`.",
+        choices=("pretrain", "finetune", "linear_eval", "pretrain_linear_eval"),
+    )
+    model_dir: str | None = option(
+        None,
+        "Folder of the run: checkpoints, logs, results, exports. The same command run again "
+        "resumes there. By default runs/RECIPE (with the train mode appended where flags change "
+        "the recipe's), or runs/DATASET-TRAIN_MODE without a recipe.",
+    )
+    checkpoint: str | None = option(
+        None,
+        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, one of "
+        "its checkpoints, or a checkpoint of the reference.",
+    )
+    variable_schema: str | None = option(
+        None,
+        "Accepted for the reference's command lines and without effect: which weights are restored "
+        "follows from the train mode.",
+    )
+    seed: int = option(
+        0, "Seed of initial weights, data order, augmentation and data splits.", minimum=0
+    )
+    precision: str = option(
+        "float32",
+        "Compute type of the networks. Weights, batch statistics, logits and losses stay float32.",
+        choices=("float32", "mixed_bfloat16"),
+    )
+    debug: bool = option(False, "Show the traceback of an error, not its message alone.")
+
+    dataset: str | None = option(
+        None,
+        f"{PACKAGED_DATASET} (packaged), the name of a TensorFlow Datasets builder, or folder:PATH "
+        "for a folder of images. Without it, flags that are not given come from the recipe "
+        f"`{DEFAULT_RECIPE}`.",
+        group="Data",
+    )
+    data_dir: str | None = option(None, "Folder where TensorFlow Datasets keeps its data sets.")
+    train_split: str = option("train", "Split to train on.")
+    eval_split: str | None = option(
+        None, "Split to evaluate on. By default the data set's test or validation split."
+    )
+    cache_dataset: bool = option(
+        False, "Keep the decoded training images in memory: for small data sets only."
+    )
+    image_size: int = option(224, "Height and width of the network's input, in pixels.", minimum=8)
+
+    train_batch_size: int = option(
+        512, "Images a step over all replicas (twice as many views).", group="Training", minimum=1
+    )
+    train_epochs: int = option(100, "Epochs to train.", minimum=1)
+    train_steps: int = option(0, "Steps to train; 0: as `train_epochs` says.", minimum=0)
+    optimizer: str = option(
+        "lars",
+        "Update rule of the network; momentum is Nesterov's.",
+        choices=("momentum", "adam", "lars"),
+    )
+    learning_rate: float = option(0.3, "Peak learning rate before scaling.", positive=True)
+    learning_rate_scaling: str = option(
+        "linear",
+        "linear: learning_rate * batch size / 256. sqrt: learning_rate * sqrt(batch size).",
+        choices=("linear", "sqrt"),
+    )
+    warmup_epochs: float = option(
+        10.0,
+        "Epochs of linear warm-up from 0; cosine decay to 0 follows. A warm-up longer than the run "
+        "is followed as far as it goes.",
+        minimum=0,
+    )
+    momentum: float = option(0.9, "Momentum of `lars` and `momentum`.", minimum=0, below=1)
+    weight_decay: float = option(
+        1e-4,
+        "L2 weight decay. Batch norm parameters are left out; lars leaves out biases too.",
+        minimum=0,
+    )
+
+    temperature: float = option(
+        0.1, "Softmax temperature of the contrastive loss.", group="Contrastive loss", positive=True
+    )
+    hidden_norm: bool = option(True, "L2-normalize the embeddings before the contrastive loss.")
+    chunk_size: int = option(
+        0,
+        "Compute the contrastive loss over blocks of this many rows, exactly and in less memory; "
+        "0: in one block.",
+        minimum=0,
+    )
+    lineareval_while_pretraining: bool = option(
+        True,
+        "Train a linear classifier beside the network while pretraining, for a running accuracy; "
+        "its gradient never reaches the network.",
+    )
+
+    resnet_depth: int = option(
+        50, "Depth of the ResNet.", group="Network", choices=(18, 34, 50, 101, 152, 200)
+    )
+    width_multiplier: float = option(
+        1.0,
+        "Multiplier of every layer's width; 1/32 leaves the stem two filters, the fewest it can.",
+        minimum=1 / 32,
+    )
+    sk_ratio: float = option(
+        0.0,
+        "Reduction ratio of selective kernels; 0: none, 0.0625 recommended.",
+        minimum=0,
+        maximum=1,
+    )
+    se_ratio: float = option(
+        0.0, "Reduction ratio of squeeze-excitation; 0: none.", minimum=0, maximum=1
+    )
+    stem: str = option(
+        "auto",
+        "imagenet: stride 2 and max pooling. cifar: stride 1, no pooling. auto: cifar where "
+        "image_size is at most 32.",
+        choices=("auto", "cifar", "imagenet"),
+    )
+    batch_norm_decay: float = option(
+        0.9, "Decay of the moving batch statistics.", minimum=0, below=1
+    )
+    global_bn: bool = option(True, "Take batch statistics over all replicas.")
+
+    proj_head_mode: str = option(
+        "nonlinear",
+        "Projection head: none, one linear layer, or `num_proj_layers` layers.",
+        group="Projection head",
+        choices=("none", "linear", "nonlinear"),
+    )
+    num_proj_layers: int = option(3, "Layers of the nonlinear head.", minimum=1)
+    proj_out_dim: int = option(128, "Width of the embedding.", minimum=1)
+    ft_proj_selector: int = option(
+        0,
+        "Layer of the projection head that feeds the classifier: 0 the encoder's output, k after "
+        "layer k, -1 the head's output.",
+        minimum=-1,
+    )
+
+    color_jitter_strength: float = option(
+        1.0,
+        "Strength of the color jitter. At 2.5 hue takes the whole circle.",
+        group="Augmentation",
+        minimum=0,
+        maximum=2.5,
+    )
+    color_jitter_version: str = option(
+        "v2",
+        "v2 multiplies brightness, v1 (SimCLR's) adds to it.",
+        choices=("v2", "v1"),
+    )
+    use_blur: bool = option(True, "Gaussian blur in pretraining, for half of the views.")
+    min_crop_area: float = option(
+        0.08, "Smallest part of an image's area that a random crop takes.", positive=True, maximum=1
+    )
+
+    fine_tune_after_block: int = option(
+        -1,
+        "In finetune, train what comes after this block: -1 everything, 0 after the stem, 1 to 4 "
+        "after that block group; 4 is linear evaluation.",
+        group="Fine-tuning and linear evaluation",
+        minimum=-1,
+        maximum=4,
+    )
+    zero_init_logits_layer: bool = option(False, "Start the classifier at zero.")
+    linear_epochs: int = option(
+        90, "pretrain_linear_eval: epochs of the linear evaluation.", minimum=1
+    )
+    linear_learning_rate: float = option(
+        0.1,
+        "pretrain_linear_eval: learning rate of the linear evaluation, per 256 images.",
+        positive=True,
+    )
+    linear_batch_size: int = option(
+        0,
+        "pretrain_linear_eval: batch size of the linear evaluation; 0: train_batch_size.",
+        minimum=0,
+    )
+    linear_weight_decay: float = option(
+        1e-6, "pretrain_linear_eval: weight decay of the linear evaluation.", minimum=0
+    )
+
+    eval_batch_size: int = option(
+        256, "Images a step in evaluation.", group="Evaluation", minimum=1
+    )
+    eval_steps: int = option(0, "Steps of an evaluation; 0: the whole split.", minimum=0)
+    eval_name: str | None = option(
+        None, "Name of the evaluation, so that several can share a `model_dir`."
+    )
+
+    checkpoint_epochs: int = option(
+        1, "Epochs between checkpoints.", group="Checkpoints and logs", minimum=1
+    )
+    checkpoint_steps: int = option(
+        0, "Steps between checkpoints; 0: as `checkpoint_epochs` says.", minimum=0
+    )
+    keep_checkpoint_max: int = option(5, "Newest checkpoints to keep.", minimum=1)
+    keep_hub_module_max: int = option(
+        1, "Newest exported SavedModels to keep; 0: all, as in the reference.", minimum=0
+    )
+    train_summary_steps: int = option(
+        100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0
+    )
+
+    strategy: str = option(
+        "auto",
+        "default: one device. mirrored: a replica on each GPU, or on `num_replicas` logical CPUs. "
+        "auto: mirrored where there are several GPUs or num_replicas is above 1, else default.",
+        group="Devices",
+        choices=("auto", "default", "mirrored"),
+    )
+    num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
+    use_tpu: bool = option(False, "Run on a TPU; an error where there is none.")
+    tpu_name: str | None = option(
+        None, "With use_tpu: name or grpc address of the Cloud TPU, or `local`."
+    )
+    tpu_zone: str | None = option(None, "With use_tpu: zone of the Cloud TPU.")
+    gcp_project: str | None = option(None, "With use_tpu: project of the Cloud TPU.")
+    master: str | None = option(
+        None, "With use_tpu: address of the TensorFlow master, in place of `tpu_name`."
+    )
+
+    def __post_init__(self):
+        errors, bad = [], set()
+        for name, spec in _options().items():
+            try:
+                object.__setattr__(self, name, spec.check(getattr(self, name)))
+            except ValueError as error:
+                errors.append(str(error))
+                bad.add(name)
+
+        def require(names: tuple[str, ...], holds: Callable[[], bool], rule: str):
+            # Combinations are judged only where each of their values is valid by itself.
+            if bad.isdisjoint(names) and not holds():
+                received = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+                errors.append(f"{rule} Received: {received}")
+
+        require(
+            ("ft_proj_selector", "proj_head_mode", "num_proj_layers"),
+            lambda: self.ft_proj_selector <= self.num_head_layers,
+            "`ft_proj_selector` must not exceed the number of projection head layers.",
+        )
+        pretrains = ("pretrain", "pretrain_linear_eval")
+        require(
+            ("fine_tune_after_block", "train_mode"),
+            lambda: self.train_mode not in pretrains or self.fine_tune_after_block == -1,
+            "`fine_tune_after_block` must be -1 in pretraining, which freezes nothing.",
+        )
+        require(
+            ("fine_tune_after_block", "train_mode"),
+            lambda: self.train_mode != "linear_eval" or self.fine_tune_after_block in (-1, 4),
+            "`fine_tune_after_block` must be 4 or left out in linear_eval, which freezes the "
+            "encoder.",
+        )
+        require(
+            ("use_tpu", "strategy"),
+            lambda: not self.use_tpu or self.strategy == "auto",
+            "`use_tpu` needs strategy='auto'.",
+        )
+        require(
+            ("use_tpu", "num_replicas"),
+            lambda: not self.use_tpu or self.num_replicas == 0,
+            "`num_replicas` must be 0 with use_tpu, which takes every core.",
+        )
+        require(
+            ("num_replicas", "strategy"),
+            lambda: self.num_replicas <= 1 or self.strategy != "default",
+            "`num_replicas` must be at most 1 with strategy='default'.",
+        )
+        for name in ("train_batch_size", "linear_batch_size"):
+            require(
+                (name, "num_replicas"),
+                lambda name=name: not getattr(self, name) % max(self.num_replicas, 1),
+                f"`{name}` must be divisible by num_replicas.",
+            )
+        if errors:
+            raise ConfigError(errors)
+        if self.dataset is None:
+            object.__setattr__(self, "dataset", PACKAGED_DATASET)
+        if self.model_dir is None:
+            object.__setattr__(self, "model_dir", _run_folder(f"{self.dataset}-{self.train_mode}"))
+
+    @property
+    def num_head_layers(self) -> int:
+        """Layers of the projection head: 0, 1 or `num_proj_layers`, by `proj_head_mode`."""
+        return {"none": 0, "linear": 1, "nonlinear": self.num_proj_layers}[self.proj_head_mode]
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str] | None = None) -> Self:
+        """Builds a `Config` from a command line; the last value of a flag wins.
+
+        `--flagfile=NAME` is replaced by the flags in that file: NAME as a path if there is such a
+        file, else a recipe that comes with the package. Without a data set, flags that are not
+        given come from the recipe `demo`. `--help` prints the options and exits with status 0.
+
+        Args:
+            argv: program name, then flags; `sys.argv` by default.
+
+        Raises:
+            ConfigError: names every unknown flag, bad value, missing recipe and inconsistent
+                combination. No file other than recipes has been looked at by then.
+        """
+        args = list(sys.argv if argv is None else argv)[1:]
+        before_end = args[: args.index("--")] if "--" in args else args
+        if any(arg.startswith("-") and arg.lstrip("-") in _HELP_FLAGS for arg in before_end):
+            print(help_text())
+            raise SystemExit(0)
+        errors: list[str] = []
+        args, recipe_args, names = _expand_flagfiles(args, errors)
+        # The recipes' own flags are part of `args`: their errors are reported once.
+        recipe = _parse(recipe_args, [])
+        return cls._from_given(_parse(args, errors), recipe, names, errors)
+
+    @classmethod
+    def from_flags(cls, flag_values: flags.FlagValues = flags.FLAGS) -> Self:
+        """Builds a `Config` from absl flags that `define_flags` made and absl has parsed.
+
+        For programs with flags of their own that run under `absl.app`. There absl reads
+        `--flagfile` itself: by path only, and it does not tell the recipe's name.
+
+        Raises:
+            ConfigError: as in `from_argv`, but absl itself reports unknown flags.
+        """
+        return cls._from_given(_given(flag_values), {}, [], [])
+
+    @classmethod
+    def _from_given(
+        cls,
+        given: dict[str, Any],
+        recipe: Mapping[str, Any],
+        names: list[str],
+        errors: list[str],
+    ) -> Self:
+        """Adds the demo recipe where no data set is given, names `model_dir`, and validates.
+
+        Args:
+            given: parsed values by option name, `recipe`'s included.
+            recipe: the values that came from flag files, to tell what the flags change.
+            names: the flag files' names.
+            errors: problems found so far.
+        """
+        if given.get("dataset") is None:
+            demo_args, _, demo_names = _expand_flagfiles(
+                [f"--flagfile={recipe_folder() / DEFAULT_RECIPE}"], errors
+            )
+            demo = _parse(demo_args, errors)
+            given = {**demo, **{k: v for k, v in given.items() if k != "dataset"}}
+            recipe = {**demo, **recipe}
+            names = names or demo_names
+        if names and given.get("model_dir") is None:
+            default = _options()["train_mode"].default
+            train_mode = given.get("train_mode", default)
+            changed = train_mode != recipe.get("train_mode", default)
+            given["model_dir"] = _run_folder("-".join(names + [train_mode] * changed))
+        try:
+            config = cls(**given)
+        except ConfigError as error:
+            errors = [*errors, *error.errors]
+        if errors:
+            raise ConfigError(errors)
+        return config
+
+    def to_json(self) -> str:
+        """All options as a JSON object, in their order here."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote; options it lacks take their defaults.
+
+        Raises:
+            ConfigError: not a JSON object, an option that does not exist, or a bad value.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError([f"`text` must be JSON. Received: {error}"]) from None
+        if not isinstance(values, dict):
+            raise ConfigError([f"`text` must be a JSON object. Received: {type(values).__name__}"])
+        errors = [
+            f"Unknown option `{name}`.{_suggestion(name, _options())} Received: {name}={value!r}"
+            for name, value in values.items()
+            if name not in _options()
+        ]
+        try:
+            config = cls(**{name: values[name] for name in values if name in _options()})
+        except ConfigError as error:
+            errors.extend(error.errors)
+        if errors:
+            raise ConfigError(errors)
+        return config
+
+
+@functools.cache
+def _options() -> dict[str, _Option]:
+    hints = typing.get_type_hints(Config)
+    options, group = {}, None
+    for field in dataclasses.fields(Config):
+        metadata = dict(field.metadata)
+        group = metadata.pop("group") or group
+        hint = hints[field.name]
+        optional = isinstance(hint, types.UnionType)
+        kind = typing.get_args(hint)[0] if optional else hint
+        options[field.name] = _Option(
+            field.name, kind, optional, field.default, group=group, **metadata
+        )
+    return options
+
+
+class _DeferringParser(flags.ArgumentParser):
+    """Gives absl the option's own reading of a value, which never fails."""
+
+    def __init__(self, spec: _Option):
+        self._spec = spec
+        self.syntactic_help = spec.rule
+
+    def parse(self, argument: Any) -> Any:
+        return self._spec.parse(argument)
+
+    def flag_type(self) -> str:
+        return self._spec.kind.__name__
+
+
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines one absl flag for each field of `Config`, for use with `Config.from_flags`.
+
+    Args:
+        flag_values: where to define them; absl's global flags by default.
+    """
+    for spec in _options().values():
+        flag = flags.Flag(
+            _DeferringParser(spec),
+            flags.ArgumentSerializer(),
+            spec.name,
+            spec.default,
+            spec.help,
+            boolean=spec.kind is bool,
+        )
+        flags.DEFINE_flag(flag, flag_values, module_name=__name__)
+
+
+def help_text() -> str:
+    """The text of `--help`: every flag by group, with its rule and default."""
+    lines = [
+        "SimCLRv2 in Keras 3 and TensorFlow.",
+        "",
+        "Usage: python -m simclrv2_tf.run [--flagfile=RECIPE] [--flag=value ...]",
+        "",
+        "The last value of a flag wins, so flags after --flagfile change the recipe. An empty",
+        "value (--checkpoint=) unsets a flag whose default is none.",
+        f"Recipes: {', '.join(recipe_names())}.",
+    ]
+    group = None
+    for spec in _options().values():
+        if spec.group != group:
+            group = spec.group
+            lines += ["", f"{group}:"]
+        prefix = "[no]" if spec.kind is bool else ""
+        default = "none" if spec.default is None else str(spec.default)
+        if spec.kind is bool:
+            default = default.lower()
+        lines.append(f"  --{prefix}{spec.name} (default: {default})")
+        rule = "" if spec.kind in (bool, str) and not spec.choices else f" ({spec.rule})"
+        lines += textwrap.wrap(
+            spec.help + rule,
+            width=96,
+            initial_indent="      ",
+            subsequent_indent="      ",
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def recipe_folder() -> pathlib.Path:
+    """Folder of the recipes that come with the package.
+
+    A wheel holds them inside the package; in the repository they lie beside it, in `flags/`.
+    """
+    package = pathlib.Path(__file__).resolve().parent
+    installed = package / "flags"
+    return installed if installed.is_dir() else package.parent / "flags"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package, such as `cifar10/pretrain`."""
+    folder = recipe_folder()
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if not path.name.startswith("."))
+
+
+def _find_flagfile(name: str) -> pathlib.Path | None:
+    path = pathlib.Path(name).expanduser()
+    if path.is_file():
+        return path
+    recipe = name.removeprefix("./").removeprefix("flags/")
+    return recipe_folder() / recipe if recipe in recipe_names() else None
+
+
+def _expand_flagfiles(
+    args: Sequence[str], errors: list[str], inside: tuple[pathlib.Path, ...] = ()
+) -> tuple[list[str], list[str], list[str]]:
+    """Puts the flags of each flag file in the place of its `--flagfile`.
+
+    absl has this too, but it neither finds packaged recipes nor goes on after an error.
+
+    Args:
+        args: command-line arguments, without the program's name.
+        errors: problems are appended here.
+        inside: the flag files being read, to notice a circle.
+
+    Returns:
+        All arguments, those among them that come from flag files, and the names of the outermost
+        flag files, such as `cifar10-pretrain`.
+    """
+    expanded, from_files, names = [], [], []
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            expanded += [arg, *rest]
+            break
+        flag, equals, name = arg.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            expanded.append(arg)
+            continue
+        name = (name if equals else next(rest, "")).strip()
+        path = _find_flagfile(name)
+        if path is None:
+            errors.append(
+                "`flagfile` must be a file or one of the recipes "
+                f"{', '.join(recipe_names())}. Received: flagfile={name!r}"
+            )
+            continue
+        if path.resolve() in inside:
+            errors.append(f"`flagfile` must not include itself. Received: flagfile={name!r}")
+            continue
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            errors.append(f"`flagfile` must be readable text. Received: flagfile={name!r}: {error}")
+            continue
+        lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+        inner, _, _ = _expand_flagfiles(lines, errors, (*inside, path.resolve()))
+        expanded += inner
+        from_files += inner
+        names.append(_recipe_name(path))
+    return expanded, from_files, names
+
+
+def _recipe_name(path: pathlib.Path) -> str:
+    _, found, below = path.absolute().as_posix().rpartition("/flags/")
+    return (below if found else path.name).replace("/", "-")
+
+
+def _run_folder(name: str) -> str:
+    return "runs/" + re.sub(r"[^\w.]+", "-", name).strip("-.")
+
+
+def _given(flag_values: flags.FlagValues) -> dict[str, Any]:
+    given = (flag_values[name] for name in _options())
+    return {flag.name: flag.value for flag in given if not flag.using_default_value}
+
+
+def _parse(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
+    """Values of the flags in `args` by name; unknown and malformed ones go to `errors`."""
+    booleans = {name for name, spec in _options().items() if spec.kind is bool}
+    accepted = []
+    for arg in args:
+        flag, equals, _ = arg.partition("=")
+        negated = flag.lstrip("-").removeprefix("no")
+        if (
+            arg.startswith("-")
+            and equals
+            and flag.endswith(f"-no{negated}")
+            and negated in booleans
+        ):
+            errors.append(f"`--no{negated}` takes no value. Received: {arg}")
+        else:
+            accepted.append(arg)
+    flag_values = flags.FlagValues()
+    define_flags(flag_values)
+    flag_values.set_gnu_getopt(True)
+    try:
+        _, *unparsed = flag_values(["", *accepted], known_only=True)
+    except flags.Error as error:
+        # Values are never refused here, so what is left is a last flag that lacks its value.
+        errors.append(f"{error}. Received: {accepted[-1]}")
+        return _parse(accepted[:-1], errors)
+    known = {*_options(), *("no" + name for name in booleans), "flagfile", "help"}
+    for arg in unparsed:
+        if arg == "--":
+            continue
+        if arg.startswith("-"):
+            name = arg.lstrip("-").partition("=")[0]
+            errors.append(f"Unknown flag `--{name}`.{_suggestion(name, known)} Received: {arg}")
+        else:
+            errors.append(f"Flags are written --name=value. Received: {arg}")
+    return _given(flag_values)
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""

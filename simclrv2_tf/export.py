@@ -1,0 +1,102 @@
+"""Reusable SavedModels: named endpoints for inference, and a callable that can be fine-tuned."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from simclrv2_tf import resnet
+
+
+def export(
+    path: str,
+    encoder: keras.Model,
+    head: keras.Model | None = None,
+    classifier: keras.Model | None = None,
+    classifier_layer: int = 0,
+    output: str | None = None,
+) -> None:
+    """Writes a SavedModel that `hub.load` and `tf.saved_model.load` read without this package.
+
+    Images are (B, H, W, 3) float32 in [0, 1], of any batch size, height and width that the
+    network can take. The loaded object has
+
+    * `__call__(images, training=False)`: the endpoint named by `output`, differentiable; with
+      training=True batch norm uses and updates its statistics;
+    * `variables`, `trainable_variables`, `regularization_losses` (empty);
+    * `signatures`: "serving_default" gives a dict of all endpoints, "representation",
+      "projection" and "logits" each their own (where the model is there), "features" those of the
+      encoder, from "stem" (B, h, w, c) to "representation" (B, f).
+
+    `keras.Model.export` is not used: what it writes has frozen batch norm and cannot be called.
+
+    Args:
+        path: Folder to write, which must not exist or be empty.
+        encoder: A model of `resnet.resnet`.
+        head: A model of `heads.projection_head`: gives "projection" (B, d).
+        classifier: From features (B, w) to "logits" (B, C).
+        classifier_layer: Which hidden of the head feeds the classifier; 0 is the representation.
+        output: What calling the object returns: an endpoint's name. By default "logits" with a
+            classifier, else "representation".
+
+    Raises:
+        ValueError: `classifier_layer` is not 0 without a head, or `output` is not an endpoint.
+    """
+    if classifier is not None and head is None and classifier_layer != 0:
+        raise ValueError(
+            "`classifier_layer` must be 0 without a head. "
+            f"Received: classifier_layer={classifier_layer}"
+        )
+    output = output or ("representation" if classifier is None else "logits")
+    features = resnet.features(encoder)
+
+    def endpoints(images, training):
+        outputs = dict(features(images, training=training))
+        hiddens = [outputs["representation"]]
+        if head is not None:
+            hiddens = head(outputs["representation"], training=training)
+            outputs["projection"] = hiddens[-1]
+        if classifier is not None:
+            outputs["logits"] = classifier(hiddens[classifier_layer], training=training)
+        return outputs
+
+    names = list(resnet.ENDPOINTS)
+    names += ["projection"] * (head is not None) + ["logits"] * (classifier is not None)
+    if output not in names:
+        raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
+    images = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+
+    # Traced once: the signatures call it, and what they leave out of it is pruned when they run.
+    infer = tf.function(lambda images: endpoints(images, training=False), [images])
+
+    def signature(*selected):
+        def select(images):
+            outputs = infer(images)
+            return {name: outputs[name] for name in selected}
+
+        return tf.function(select, [images])
+
+    @tf.function
+    def call(images, training=False):
+        return endpoints(images, training)[output]
+
+    for training in (False, True):
+        call.get_concrete_function(images, training=training)
+    # Plain variables: Keras models in the object graph would bring Keras's own saving along.
+    weights = [v for model in (encoder, head, classifier) if model is not None for v in model.weights]
+    module = tf.train.Checkpoint(
+        variables=[v.value for v in weights],
+        trainable_variables=[v.value for v in weights if v.trainable],
+        regularization_losses=[],
+    )
+    module.__call__ = call
+    tf.saved_model.save(
+        module,
+        path,
+        signatures={
+            "serving_default": signature(*names),
+            "features": signature(*resnet.ENDPOINTS),
+            "representation": signature("representation"),
+            **{name: signature(name) for name in names if name not in resnet.ENDPOINTS},
+        },
+    )

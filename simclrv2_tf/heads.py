@@ -1,0 +1,114 @@
+"""The projection head, with every layer exposed, and the classifier."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from simclrv2_tf.batch_norm import BatchNorm
+
+_INITIALIZER_STDDEV = 0.01
+
+
+def projection_head(
+    feature_dim: int,
+    num_layers: int = 3,
+    out_dim: int = 128,
+    mode: str = "nonlinear",
+    global_batch_norm: bool = True,
+    batch_norm_decay: float = 0.9,
+) -> keras.Model:
+    """Builds g(.) of SimCLRv2 (arXiv 2006.10029, section 2.1): (B, f) to a list of hiddens.
+
+    The list's element 0 is the input (B, f), element k what layer k gives, after its ReLU
+    (B, f), and the last one, -1, the embedding (B, out_dim) in float32: any of them can feed a
+    classifier (`ft_proj_selector`).
+
+    Args:
+        feature_dim: f, the encoder's width; also the width of the hidden layers.
+        num_layers: Layers of the nonlinear head, at least 1: 3 in SimCLRv2, 2 in SimCLR.
+        out_dim: d, the width of the embedding.
+        mode: "nonlinear": dense, batch norm, ReLU, the last layer without ReLU and its batch
+            norm without beta. "linear": that last layer alone. "none": the embedding is the
+            input, and the list has it twice.
+        global_batch_norm: Whether batch statistics are taken over all replicas.
+        batch_norm_decay: Weight of the past in the moving statistics.
+
+    Raises:
+        ValueError: on a value outside of the above.
+    """
+    if mode not in ("nonlinear", "linear", "none"):
+        raise ValueError(f"`mode` must be 'nonlinear', 'linear' or 'none'. Received: mode={mode!r}")
+    for name, value in (
+        ("feature_dim", feature_dim),
+        ("num_layers", num_layers),
+        ("out_dim", out_dim),
+    ):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    representation = keras.Input((feature_dim,), name="representation")
+    hiddens = [layers.Identity(name="hidden0", dtype="float32")(representation)]
+    depth = {"nonlinear": num_layers, "linear": 1, "none": 0}[mode]
+    for k in range(1, depth + 1):
+        last = k == depth
+        x = layers.Dense(
+            out_dim if last else feature_dim,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
+            name=f"projection{k}_dense",
+        )(hiddens[-1])
+        x = BatchNorm(
+            center=not last,
+            momentum=batch_norm_decay,
+            global_statistics=global_batch_norm,
+            dtype="float32" if last else None,
+            name=f"projection{k}_bn",
+        )(x)
+        hiddens.append(x if last else layers.ReLU(name=f"projection{k}_relu")(x))
+    if depth == 0:
+        # Keras unpacks a list of one output.
+        hiddens.append(layers.Identity(name="embedding", dtype="float32")(representation))
+    return keras.Model(representation, hiddens, name="head")
+
+
+def up_to(head: keras.Model, layer: int) -> keras.Model:
+    """The part of `head` that leads to its hidden number `layer`: (B, f) to (B, width).
+
+    Weights are shared. Layers beyond are no part of it, so nothing trains or averages them.
+
+    Raises:
+        ValueError: the head has no such layer.
+    """
+    if not -1 <= layer < len(head.outputs):
+        raise ValueError(
+            f"`layer` must be in -1..{len(head.outputs) - 1}, the layers of this head. "
+            f"Received: layer={layer}"
+        )
+    return keras.Model(head.input, head.outputs[layer], name="head_part")
+
+
+def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> keras.Model:
+    """Builds a linear classifier with bias: (B, feature_dim) to logits (B, num_classes), float32.
+
+    Args:
+        feature_dim: Width of the input.
+        num_classes: Number of classes, at least 1.
+        zero_init: Zero kernel, as for fine-tuning, instead of N(0, 0.01).
+
+    Raises:
+        ValueError: on a value below 1.
+    """
+    for name, value in (("feature_dim", feature_dim), ("num_classes", num_classes)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    inputs = keras.Input((feature_dim,), name="features")
+    # The layer's name is part of its variables' paths, by which LARS knows the supervised head.
+    logits = layers.Dense(
+        num_classes,
+        kernel_initializer="zeros"
+        if zero_init
+        else keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
+        dtype="float32",
+        name="classifier",
+    )(inputs)
+    return keras.Model(inputs, logits, name="classifier_model")

@@ -1,0 +1,252 @@
+"""The reference's ResNet family: basic and bottleneck blocks, selective kernels, squeeze-excitation.
+
+Post-activation residual networks as in SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), with
+the layout of the released code: explicit padding before strided convolutions, a projection
+shortcut at the start of every stage, and ResNet-D stem and shortcuts with selective kernels.
+"""
+
+from __future__ import annotations
+
+import re
+
+import keras
+from keras import layers, ops
+
+from simclrv2_tf.batch_norm import BatchNorm
+
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+DEPTHS = tuple(_BLOCKS)
+_MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
+ENDPOINTS = (
+    "stem",
+    "block_group1",
+    "block_group2",
+    "block_group3",
+    "block_group4",
+    "representation",
+)
+
+
+def resnet(
+    depth: int = 50,
+    width_multiplier: float = 1.0,
+    sk_ratio: float = 0.0,
+    se_ratio: float = 0.0,
+    image_size: int = 224,
+    global_batch_norm: bool = True,
+    batch_norm_decay: float = 0.9,
+    stem: str = "auto",
+) -> keras.Model:
+    """Builds an encoder: images (B, H, W, 3), float in [0, 1], to representations (B, f) float32.
+
+    The layers named in `ENDPOINTS` hold the outputs of the stem, the four stages and the global
+    average; `features` returns them all. f is 512 (depth 18, 34) or 2048 times the width.
+
+    Args:
+        depth: 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
+        width_multiplier: Factor on the filters of the stem and all stages, positive; the
+            products are rounded down. The paper uses 1, 2 and 3.
+        sk_ratio: Selective kernels (arXiv 1903.06586) in the bottlenecks, with this ratio of
+            hidden width (0.0625 in the paper), and ResNet-D stem and shortcuts. 0 for none.
+        se_ratio: Squeeze-excitation (arXiv 1709.01507) with this ratio. 0 for none.
+        image_size: Side of the training images in pixels: chooses the stem when `stem` is
+            "auto". The model itself takes images of any size.
+        global_batch_norm: Whether batch statistics are taken over all replicas.
+        batch_norm_decay: Weight of the past in the moving statistics.
+        stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (stride 1, no pool), or
+            "auto": cifar up to 32 pixels.
+
+    Raises:
+        ValueError: on a value outside of the above.
+    """
+    if depth not in _BLOCKS:
+        raise ValueError(f"`depth` must be one of {DEPTHS}. Received: depth={depth}")
+    if not width_multiplier > 0 or int(64 * width_multiplier) < 2:
+        raise ValueError(
+            "`width_multiplier` must leave at least 2 of the 64 filters of the first stage. "
+            f"Received: width_multiplier={width_multiplier}"
+        )
+    for name, ratio in (("sk_ratio", sk_ratio), ("se_ratio", se_ratio)):
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={ratio}")
+    if stem not in ("auto", "cifar", "imagenet"):
+        raise ValueError(f"`stem` must be 'auto', 'cifar' or 'imagenet'. Received: stem={stem!r}")
+    if stem == "auto":
+        stem = "cifar" if image_size <= 32 else "imagenet"
+    bottleneck = depth >= 50
+    build = _Builder(sk_ratio, se_ratio, global_batch_norm, batch_norm_decay)
+
+    images = keras.Input((None, None, 3), name="images")
+    x = build.stem(images, int(64 * width_multiplier), cifar=stem == "cifar")
+    for group, num_blocks in enumerate(_BLOCKS[depth], start=1):
+        for block in range(num_blocks):
+            x = build.residual_block(
+                x,
+                filters=int(64 * 2 ** (group - 1) * width_multiplier),
+                strides=2 if group > 1 and block == 0 else 1,
+                bottleneck=bottleneck,
+                project=block == 0,
+                prefix=f"block_group{group}_block{block}",
+                output_name=f"block_group{group}" if block == num_blocks - 1 else None,
+            )
+    x = layers.GlobalAveragePooling2D(name="representation", dtype="float32")(x)
+    return keras.Model(images, x, name="encoder")
+
+
+def features(encoder: keras.Model) -> keras.Model:
+    """All endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
+
+    Returns a model from images (B, H, W, 3) to a dict with the keys of `ENDPOINTS`:
+    "representation" (B, f), the others (B, h, w, c).
+    """
+    return keras.Model(
+        encoder.input,
+        {name: encoder.get_layer(name).output for name in ENDPOINTS},
+        name="features",
+    )
+
+
+def freeze(encoder: keras.Model, after_block: int) -> None:
+    """Leaves only what follows `after_block` trainable (`fine_tune_after_block` in the reference).
+
+    Args:
+        after_block: -1 trains everything, 0 all but the stem, k in 1..4 what follows stage k:
+            4 freezes the encoder. Frozen batch norms use their moving statistics.
+    """
+    if not -1 <= after_block <= 4:
+        raise ValueError(f"`after_block` must be in -1..4. Received: after_block={after_block}")
+    for layer in encoder.layers:
+        group = re.match(r"block_group(\d)", layer.name)
+        depth = int(group.group(1)) if group else 0  # what is in no stage is the stem's
+        layer.trainable = depth > after_block
+
+
+@keras.saving.register_keras_serializable("simclrv2_tf")
+class MixStreams(layers.Layer):
+    """Selective kernel's weighted sum: streams (B, H, W, 2F), logits (B, 1, 1, 2F) to (B, H, W, F).
+
+    The first F channels are one stream, the last F the other; a softmax (float32) over the two
+    weighs them, for each channel.
+    """
+
+    def call(self, streams, logits):
+        first, second = ops.split(ops.cast(logits, "float32"), 2, axis=-1)
+        weight = ops.sigmoid(first - second)  # the softmax over two
+        weights = ops.concatenate([weight, 1.0 - weight], axis=-1)
+        first, second = ops.split(streams * ops.cast(weights, streams.dtype), 2, axis=-1)
+        return first + second
+
+    def compute_output_shape(self, streams_shape, logits_shape):
+        return (*streams_shape[:-1], streams_shape[-1] // 2)
+
+
+class _Builder:
+    """Applies the family's building blocks, naming every layer by its place in the network."""
+
+    def __init__(self, sk_ratio, se_ratio, global_batch_norm, batch_norm_decay):
+        self.sk_ratio = sk_ratio
+        self.se_ratio = se_ratio
+        self.batch_norm = dict(momentum=batch_norm_decay, global_statistics=global_batch_norm)
+
+    def stem(self, x, filters, cifar):
+        if cifar:
+            x = self.conv(x, filters, 3, 1, name="stem_conv")
+            return self.bn(x, name="stem_bn", relu="stem")
+        if self.sk_ratio > 0:
+            for i, (width, strides) in enumerate(
+                ((filters // 2, 2), (filters // 2, 1), (filters, 1)), start=1
+            ):
+                x = self.conv(x, width, 3, strides, name=f"stem_conv{i}")
+                x = self.bn(x, name=f"stem_bn{i}", relu=f"stem_relu{i}")
+        else:
+            x = self.conv(x, filters, 7, 2, name="stem_conv")
+            x = self.bn(x, name="stem_bn", relu="stem_relu")
+        return layers.MaxPooling2D(3, 2, padding="same", name="stem")(x)
+
+    def residual_block(self, x, filters, strides, bottleneck, project, prefix, output_name):
+        out_filters = 4 * filters if bottleneck else filters
+        shortcut = self.shortcut(x, out_filters, strides, prefix) if project else x
+        if bottleneck:
+            x = self.conv(x, filters, 1, 1, name=f"{prefix}_conv1")
+            x = self.bn(x, name=f"{prefix}_bn1", relu=f"{prefix}_relu1")
+            if self.sk_ratio > 0:
+                x = self.selective_kernel(x, filters, strides, prefix)
+            else:
+                x = self.conv(x, filters, 3, strides, name=f"{prefix}_conv2")
+                x = self.bn(x, name=f"{prefix}_bn2", relu=f"{prefix}_relu2")
+            x = self.conv(x, out_filters, 1, 1, name=f"{prefix}_conv3")
+            x = self.bn(x, name=f"{prefix}_bn3", gamma="zeros")
+        else:
+            x = self.conv(x, filters, 3, strides, name=f"{prefix}_conv1")
+            x = self.bn(x, name=f"{prefix}_bn1", relu=f"{prefix}_relu1")
+            x = self.conv(x, out_filters, 3, 1, name=f"{prefix}_conv2")
+            x = self.bn(x, name=f"{prefix}_bn2", gamma="zeros")
+        if self.se_ratio > 0:
+            x = self.squeeze_excitation(x, filters, prefix)
+        x = layers.Add(name=f"{prefix}_add")([x, shortcut])
+        return layers.ReLU(name=output_name or f"{prefix}_output")(x)
+
+    def shortcut(self, x, filters, strides, prefix):
+        if self.sk_ratio > 0:  # ResNet-D: arXiv 1812.01187
+            if strides > 1:
+                x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{prefix}_shortcut_pad")(x)
+            x = layers.AveragePooling2D(
+                2,
+                strides,
+                padding="same" if strides == 1 else "valid",
+                name=f"{prefix}_shortcut_pool",
+            )(x)
+            strides = 1
+        x = self.conv(x, filters, 1, strides, name=f"{prefix}_shortcut_conv")
+        return self.bn(x, name=f"{prefix}_shortcut_bn")
+
+    def selective_kernel(self, x, filters, strides, prefix):
+        streams = self.conv(x, 2 * filters, 3, strides, name=f"{prefix}_sk_conv")
+        streams = self.bn(streams, name=f"{prefix}_sk_bn", relu=f"{prefix}_sk_relu")
+        # The average of the streams' sum, as the sum of their averages: no second full-size map.
+        averages = layers.GlobalAveragePooling2D(
+            keepdims=True, name=f"{prefix}_sk_average", dtype="float32"
+        )(streams)
+        first, second = ops.split(averages, 2, axis=-1)
+        hidden = max(int(filters * self.sk_ratio), _MIN_MIXING_DIM)
+        mixing = self.conv(first + second, hidden, 1, 1, name=f"{prefix}_sk_squeeze")
+        mixing = self.bn(mixing, name=f"{prefix}_sk_squeeze_bn", relu=f"{prefix}_sk_squeeze_relu")
+        mixing = self.conv(mixing, 2 * filters, 1, 1, name=f"{prefix}_sk_mix")
+        return MixStreams(name=f"{prefix}_sk_output")(streams, mixing)
+
+    def squeeze_excitation(self, x, filters, prefix):
+        scale = layers.GlobalAveragePooling2D(
+            keepdims=True, name=f"{prefix}_se_average", dtype="float32"
+        )(x)
+        hidden = max(1, int(filters * self.se_ratio))
+        scale = self.conv(scale, hidden, 1, 1, name=f"{prefix}_se_reduce", use_bias=True)
+        scale = layers.ReLU(name=f"{prefix}_se_relu")(scale)
+        scale = self.conv(scale, x.shape[-1], 1, 1, name=f"{prefix}_se_expand", use_bias=True)
+        scale = layers.Activation("sigmoid", name=f"{prefix}_se_scale")(scale)
+        return layers.Multiply(name=f"{prefix}_se_output")([x, scale])
+
+    def conv(self, x, filters, kernel_size, strides, name, use_bias=False):
+        if strides > 1 and kernel_size > 1:
+            before = (kernel_size - 1) // 2
+            pad = (before, kernel_size - 1 - before)
+            x = layers.ZeroPadding2D((pad, pad), name=f"{name}_pad")(x)
+        return layers.Conv2D(
+            filters,
+            kernel_size,
+            strides,
+            padding="same" if strides == 1 else "valid",
+            use_bias=use_bias,
+            kernel_initializer=keras.initializers.VarianceScaling(1.0, "fan_in"),
+            name=name,
+        )(x)
+
+    def bn(self, x, name, relu=None, gamma="ones"):
+        x = BatchNorm(name=name, gamma_initializer=gamma, **self.batch_norm)(x)
+        return layers.ReLU(name=relu)(x) if relu else x

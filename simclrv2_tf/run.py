@@ -1,0 +1,48 @@
+"""The command line: `python -m simclrv2_tf.run --mode=train_then_eval [--flag=value ...]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from simclrv2_tf.config import Config, ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
+    try:
+        config = Config.from_argv(argv)
+    except ConfigError as error:
+        for line in error.errors:
+            print(f"Error: {line}", file=sys.stderr)
+        return 2
+
+    # Only now: `--help` and bad flags are answered without waiting for TensorFlow.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from simclrv2_tf import experiment
+    from simclrv2_tf.checkpoints import CheckpointError
+    from simclrv2_tf.datasets import DatasetError
+    from simclrv2_tf.loop import NonFiniteError
+
+    try:
+        experiment.run(config)
+    except (DatasetError, experiment.RunError, CheckpointError) as error:
+        return _fail(error, 2, config)
+    except NonFiniteError as error:
+        return _fail(error, 1, config)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fail(error: Exception, status: int, config: Config) -> int:
+    if config.debug:
+        raise error
+    print(f"Error: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
