@@ -25,6 +25,7 @@ import tensorflow as tf
 CROP_PROPORTION = 0.875
 SMALL_IMAGE = 32  # up to this size the reference evaluates on whole images
 
+_LEAST_COVERED = 0.1  # share of the image in a random crop
 _JITTER_PROBABILITY = 0.8
 _GRAYSCALE_PROBABILITY = 0.2
 _BLUR_SIGMA = (0.1, 2.0)  # pixels
@@ -93,14 +94,16 @@ def random_crop(
     """Cuts a random box out of an image and resizes it to a square.
 
     The box follows TensorFlow's `sample_distorted_bounding_box` over the whole image with at least
-    0.1 of it covered and 100 attempts, as in the reference. Boxes that do not fit are rejected, so
-    large areas are rarer than under U(`area_range`). When all attempts fail, the whole image is
-    taken. Bicubic resizing without antialiasing, clipped to [0, 1].
+    0.1 of it covered and 100 attempts, as in the reference. So no box is smaller than a tenth of
+    the image, whatever `area_range` begins with; and boxes that do not fit are rejected, so large
+    areas are rarer than under U(`area_range`). When all attempts fail, the whole image is taken.
+    Bicubic resizing without antialiasing, clipped to [0, 1].
 
     Args:
         image: (H, W, 3), uint8, uint16, or float in [0, 1].
         size: Side S of the result in pixels, at least 1.
-        area_range: Smallest and largest share of the image's area, in (0, 1].
+        area_range: Smallest and largest share of the image's area, in (0, 1]; the largest at least
+            0.1.
         aspect_range: Smallest and largest width / height of the box in pixels, positive.
         seed: None, or a (2,) integer seed.
 
@@ -112,13 +115,18 @@ def random_crop(
     """
     size = _integer("size", size, minimum=1)
     area_range = _interval("area_range", area_range, largest=1.0)
+    if area_range[1] < _LEAST_COVERED:
+        raise ValueError(
+            f"`area_range` must reach {_LEAST_COVERED}, as no smaller box is ever accepted. "
+            f"Received: area_range={area_range}"
+        )
     aspect_range = _interval("aspect_range", aspect_range, largest=math.inf)
     image = _convertible(image, "image", ranks=(3,))
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=_seed(seed),
-        min_object_covered=0.1,
+        min_object_covered=_LEAST_COVERED,
         aspect_ratio_range=aspect_range,
         area_range=area_range,
         max_attempts=100,

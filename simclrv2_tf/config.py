@@ -375,6 +375,11 @@ class Config:
     linear_epochs: int = option(
         90, "pretrain_linear_eval: epochs of the linear evaluation.", minimum=1
     )
+    linear_optimizer: str = option(
+        "momentum",
+        "pretrain_linear_eval: update rule of the linear evaluation.",
+        choices=("momentum", "adam", "lars"),
+    )
     linear_learning_rate: float = option(
         0.1,
         "pretrain_linear_eval: learning rate of the linear evaluation, per 256 images.",

@@ -57,7 +57,7 @@ _FASHION_MNIST_CLASSES = (
     "Ankle boot",
 )
 
-# Nothing mapped here branches in Python on a tensor, and converting it all, `augment` included, costs
+# Nothing mapped here branches in Python on a tensor, and converting it all, with `augment`, costs
 # seconds at each start.
 _as_is = tf.autograph.experimental.do_not_convert
 

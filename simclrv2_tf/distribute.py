@@ -5,7 +5,13 @@ Everything here is the identity with one replica, so that the mathematics above 
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import tensorflow as tf
+
+
+class DeviceError(ValueError):
+    """The devices asked for are not there; the message is meant for the user."""
 
 
 def make_strategy(name: str = "auto", num_replicas: int = 0) -> tf.distribute.Strategy:
@@ -13,52 +19,85 @@ def make_strategy(name: str = "auto", num_replicas: int = 0) -> tf.distribute.St
 
     Args:
         name: `"default"` (one device), `"mirrored"` (all visible GPUs, or logical CPUs), or
-            `"auto"`: mirrored where there is more than one GPU or `num_replicas` asks for more
-            than one, else default.
-        num_replicas: Replicas for `"mirrored"`; 0 takes all visible GPUs, or one CPU. More than
-            the visible GPUs (or any number, without GPUs) splits the CPU in logical devices,
-            which has to happen before TensorFlow is first used.
+            `"auto"`: mirrored where there are several GPUs or `num_replicas` asks for several
+            replicas, else default.
+        num_replicas: Replicas for `"mirrored"`: GPUs, or where there are none logical devices of
+            the CPU, which have to be made before TensorFlow is first used. 0 takes all visible
+            GPUs, or one CPU.
 
     Raises:
-        ValueError: unknown `name`, or more replicas asked for than there are GPUs.
-        RuntimeError: logical CPUs asked for after TensorFlow has started its devices.
+        DeviceError: more replicas asked for than there are GPUs, or than logical CPUs in a process
+            where TensorFlow has started.
+        ValueError: unknown `name`.
     """
-    gpus = tf.config.list_logical_devices("GPU") if num_replicas == 0 else []
-    if name == "auto":
-        name = "mirrored" if max(num_replicas, len(gpus)) > 1 else "default"
-    if name == "default":
-        return tf.distribute.get_strategy()
-    if name != "mirrored":
+    if name not in ("auto", "default", "mirrored"):
         raise ValueError(
             f"`strategy` must be one of 'auto', 'default', 'mirrored'. Received: strategy={name!r}"
         )
-    if num_replicas == 0:
-        return tf.distribute.MirroredStrategy([d.name for d in gpus] or ["/cpu:0"])
-    return tf.distribute.MirroredStrategy(_devices(num_replicas))
-
-
-def _devices(count: int) -> list[str]:
     gpus = tf.config.list_physical_devices("GPU")
+    count = num_replicas or max(1, len(gpus))
+    if name == "default" or (name == "auto" and count == 1):
+        return tf.distribute.get_strategy()
     if gpus:
         if count > len(gpus):
-            raise ValueError(
+            raise DeviceError(
                 f"`num_replicas` must be at most the number of visible GPUs, {len(gpus)}. "
                 f"Received: num_replicas={count}"
             )
-        return [f"/gpu:{i}" for i in range(count)]
+        return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(count)])
+    _split_cpu(count)
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(count)])
+
+
+def _split_cpu(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
-    configured = tf.config.get_logical_device_configuration(cpu) or []
-    if len(configured) < count:
-        try:
-            tf.config.set_logical_device_configuration(
-                cpu, [tf.config.LogicalDeviceConfiguration()] * count
-            )
-        except RuntimeError as error:
-            raise RuntimeError(
-                f"`num_replicas`={count} logical CPUs must be set up before TensorFlow is first "
-                "used in this process: make the strategy first."
-            ) from error
-    return [f"/cpu:{i}" for i in range(count)]
+    if len(tf.config.get_logical_device_configuration(cpu) or [cpu]) >= count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError:
+        raise DeviceError(
+            "`num_replicas` logical CPUs must be made before TensorFlow is first used: make the "
+            f"strategy first. Received: num_replicas={count}"
+        ) from None
+
+
+def tpu_strategy(
+    name: str | None = None, zone: str | None = None, project: str | None = None
+) -> tf.distribute.Strategy:
+    """Connects to a TPU and returns its strategy. Not yet run on a TPU.
+
+    Args:
+        name: Name or address of a Cloud TPU; None for the TPU of this machine (Colab, TPU VM).
+        zone: Its zone, project: its project, where the environment does not tell.
+
+    Raises:
+        DeviceError: this TensorFlow has no TPU kernels, or no TPU answers.
+    """
+    try:
+        importlib.metadata.version("tensorflow-tpu")
+    except importlib.metadata.PackageNotFoundError:
+        # Asked first: without kernels the resolver would try a metadata server for minutes.
+        raise DeviceError(
+            "`use_tpu` needs a TensorFlow with TPU kernels, which the package tensorflow has not: "
+            "install tensorflow-tpu==2.20.0 with libtpu==0.0.24 in its place, on a machine with a "
+            "TPU, or leave use_tpu out. Received: use_tpu=True"
+        ) from None
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=name or "local", zone=zone, project=project
+        )
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise DeviceError(
+            f"No TPU answers ({str(error).splitlines()[0]}). In Colab choose a TPU runtime; on a "
+            "TPU VM leave `tpu_name` out, or leave use_tpu out. "
+            f"Received: use_tpu=True, tpu_name={name!r}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def replica_count() -> int:

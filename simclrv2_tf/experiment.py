@@ -19,9 +19,7 @@ import csv
 import dataclasses
 import io
 import json
-import re
 import time
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -124,10 +122,16 @@ def run(config: Config) -> dict:
         What `result.json` holds; empty after `mode="train"`.
 
     Raises:
-        DatasetError, RunError, CheckpointError: the run cannot begin; nothing was changed on disk.
+        DatasetError, RunError, CheckpointError, DeviceError: the run cannot begin; nothing on disk
+            was changed.
         NonFiniteError: training diverged.
     """
-    strategy = distribute.make_strategy(config.strategy, config.num_replicas)
+    if config.use_tpu:
+        strategy = distribute.tpu_strategy(
+            config.master or config.tpu_name, config.tpu_zone, config.gcp_project
+        )
+    else:
+        strategy = distribute.make_strategy(config.strategy, config.num_replicas)
     keras.config.set_dtype_policy(config.precision)
     data = datasets.open_dataset(config.dataset, config.data_dir, config.seed)
     if config.train_mode == "pretrain_linear_eval":
@@ -137,15 +141,13 @@ def run(config: Config) -> dict:
 
 def _pretrain_linear_eval(config, data, strategy) -> dict:
     root = epath.Path(config.model_dir)
-    pretrain = dataclasses.replace(
-        config, train_mode="pretrain", model_dir=str(root / "pretrain")
-    )
+    pretrain = dataclasses.replace(config, train_mode="pretrain", model_dir=str(root / "pretrain"))
     linear = dataclasses.replace(
         config,
         train_mode="linear_eval",
         model_dir=str(root / "linear_eval"),
         checkpoint=pretrain.model_dir,
-        optimizer="momentum",
+        optimizer=config.linear_optimizer,
         learning_rate=config.linear_learning_rate,
         learning_rate_scaling="linear",
         warmup_epochs=0.0,
@@ -156,14 +158,9 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
     random_init = dataclasses.replace(
         linear, model_dir=str(root / "linear_eval_random_init"), checkpoint=None
     )
-    _claim(root, config)
     # All are made, and so checked, before the first begins.
     runs = [Run(stage, data, strategy) for stage in (pretrain, linear, random_init)]
-    if not data.num_classes:
-        raise RunError(
-            f"train_mode=pretrain_linear_eval needs labels, and {data.name} has none. "
-            "Use --train_mode=pretrain."
-        )
+    _claim(root, config)
     results = [stage.execute() for stage in runs]
     if not all(results):
         return {}

@@ -83,7 +83,9 @@ def export(
     for training in (False, True):
         call.get_concrete_function(images, training=training)
     # Plain variables: Keras models in the object graph would bring Keras's own saving along.
-    weights = [v for model in (encoder, head, classifier) if model is not None for v in model.weights]
+    weights = [
+        v for model in (encoder, head, classifier) if model is not None for v in model.weights
+    ]
     module = tf.train.Checkpoint(
         variables=[v.value for v in weights],
         trainable_variables=[v.value for v in weights if v.trainable],

@@ -9,9 +9,11 @@ import os
 import re
 import time
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
+
+# Nothing here branches in Python on a tensor, so nothing needs converting.
+_as_is = tf.autograph.experimental.do_not_convert
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 HELD_OUT_SPLITS = ("validation", "val", "test")
@@ -19,7 +21,6 @@ HELD_OUT_SPLITS = ("validation", "val", "test")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
-_PALETTE = 3  # the PNG color type
 
 
 class DatasetError(ValueError):
@@ -54,34 +55,26 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    rgba = tf.io.decode_png(encoded, channels=4)
+    # Asked for an alpha that is not there, TensorFlow fills in 2^depth - 1, which is nearly
+    # transparent below 8 bits a sample. So ask only where there is one: a color type with the alpha
+    # bit, or a tRNS chunk, whose length is at most 256.
+    color_type = tf.strings.substr(encoded, 25, 1)
+    transparent = (
+        (color_type == b"\x04")
+        | (color_type == b"\x06")
+        | tf.strings.regex_full_match(encoded, r"\C*\x00\x00[\x00\x01]\CtRNS\C*")
+    )
+    return tf.cond(
+        transparent,
+        lambda: _over_white(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+
+
+def _over_white(rgba: tf.Tensor) -> tf.Tensor:
+    rgba = tf.cast(rgba, tf.int32)
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
-
-    # For an image without transparency TensorFlow fills in an alpha of 2^depth - 1, which below
-    # 8 bits a sample is not 255 but nearly transparent. In a gray image of that kind a real alpha
-    # is 0 or 255; for a palette, the automatic number of channels tells whether it has one.
-    depth, color_type = tf.unstack(tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8), 2)
-
-    def true_alpha():
-        opaque = tf.fill(tf.shape(alpha), tf.constant(255, tf.uint8))
-        return tf.cond(
-            color_type == _PALETTE,
-            lambda: tf.cond(
-                tf.shape(tf.io.decode_png(encoded, channels=0))[-1] == 3,
-                lambda: opaque,
-                lambda: alpha,
-            ),
-            lambda: tf.where(alpha == 0, alpha, opaque),
-        )
-
-    alpha = tf.cond(depth < 8, true_alpha, lambda: alpha)
-
-    def over_white():
-        weight = tf.cast(alpha, tf.int32)
-        mixed = tf.cast(rgb, tf.int32) * weight + 255 * (255 - weight)
-        return tf.cast((mixed + 127) // 255, tf.uint8)
-
-    return tf.cond(tf.reduce_all(alpha == 255), lambda: rgb, over_white)
+    return tf.cast((rgb * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def _reason(error: Exception) -> str:
@@ -343,14 +336,20 @@ class ImageReader:
     def __init__(self, folder: ImageFolder, files: list[ImageFile], keep: bool = False):
         self._folder = folder
         self._files = files
-        self._kept: dict[str, bytes] | None = {} if keep else None
+        self._ids = tf.constant([file.id for file in files])
+        self._labels = tf.constant([file.label for file in files], tf.int64)
+        self._kept = (
+            tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value="")
+            if keep
+            else None
+        )
 
     def cached(self) -> ImageReader:
         """The same reader, with every file kept in memory from its first reading on."""
         return ImageReader(self._folder, self._files, keep=True)
 
     def load(self, index: tf.Tensor, replace_unreadable: bool) -> dict[str, tf.Tensor]:
-        """The example of an index, as graph tensors.
+        """The example of an index; for use inside a `tf.data` function.
 
         Args:
           index: () int64.
@@ -360,44 +359,74 @@ class ImageReader:
 
         Returns:
           `image` (H, W, 3) uint8, `label` () int64, `id` () string, `readable` () bool.
-        """
-        # A failing op stops a tf.data pipeline; only Python can catch it without losing the place.
-        image, label, example_id, readable = tf.py_function(
-            lambda index: self._read(int(index), replace_unreadable),
-            [index],
-            [tf.uint8, tf.int64, tf.string, tf.bool],
-        )
-        image.set_shape((None, None, 3))
-        for scalar in (label, example_id, readable):
-            scalar.set_shape(())
-        return {"image": image, "label": label, "id": example_id, "readable": readable}
 
-    def _read(self, index: int, replace_unreadable: bool) -> tuple:
-        asked = self._files[index]
-        candidates = len(self._files) if replace_unreadable else 1
-        for offset in range(candidates):
-            file = self._files[(index + offset) % len(self._files)]
+        Raises:
+          DatasetError: When the data set is read and no file of the split is readable.
+        """
+        black = tf.zeros((32, 32, 3), tf.uint8)
+        # An op that fails stops the pipeline, and `ignore_errors` on it would lose the place of
+        # the example. In a data set of one the error costs that one, and the next is the answer.
+        image, readable = (
+            tf.data.Dataset.from_tensors(index)
+            .map(_as_is(lambda index: (decode_rgb(self._read(index)), True)))
+            .ignore_errors()
+            .concatenate(tf.data.Dataset.from_tensors((black, False)))
+            .take(1)
+            .get_single_element()
+        )
+
+        def rescue():
+            # Python runs for damaged files only, so it does not hold up the rest.
+            found, readable = tf.py_function(
+                lambda index: self._stand_in(int(index), replace_unreadable),
+                [index],
+                [tf.int64, tf.bool],
+            )
+            image = tf.cond(readable, lambda: decode_rgb(self._read(found)), lambda: black)
+            return image, found, readable
+
+        image, found, readable = tf.cond(readable, lambda: (image, index, readable), rescue)
+        found.set_shape(())
+        readable.set_shape(())
+        return {
+            "image": tf.ensure_shape(image, (None, None, 3)),
+            "label": self._labels[found],
+            "id": self._ids[found],
+            "readable": readable,
+        }
+
+    def _read(self, index: tf.Tensor) -> tf.Tensor:
+        path = tf.strings.join([self._folder.root, self._ids[index]], separator="/")
+        if self._kept is None:
+            return tf.io.read_file(path)
+
+        def read_and_keep():
+            content = tf.io.read_file(path)
+            with tf.control_dependencies([self._kept.insert(index, content)]):
+                return tf.identity(content)
+
+        kept = self._kept.lookup(index)
+        return tf.cond(kept == "", read_and_keep, lambda: kept)
+
+    def _stand_in(self, index: int, replace_unreadable: bool) -> tuple[int, bool]:
+        """The first readable file from `index` on, or (`index`, False); reports the others."""
+        for offset in range(len(self._files) if replace_unreadable else 1):
+            found = (index + offset) % len(self._files)
+            file = self._files[found]
             if file.id in self._folder.skipped:
                 continue
             try:
-                # Eager ops run in this thread. A tf.function here would wait for threads that
-                # other calls of this Python function may all be holding.
-                return decode_rgb(self._bytes(file)), file.label, file.id, True
+                decode_rgb(tf.io.read_file(os.path.join(self._folder.root, file.id)))
             except tf.errors.OpError as error:
                 reason = _reason(error)
-                logging.warning("Skipping the unreadable image %s: %s", file.id, reason)
-                self._folder.skipped[file.id] = reason
+                # Another thread may have met the same file.
+                if self._folder.skipped.setdefault(file.id, reason) is reason:
+                    logging.warning("Skipping the unreadable image %s: %s", file.id, reason)
+            else:
+                return found, True
         if replace_unreadable:
             raise DatasetError(
                 f"A split must hold at least one readable image, but none of "
                 f"{len(self._files)} can be read. Received: folder:{self._folder.root}"
             )
-        return np.zeros((32, 32, 3), np.uint8), asked.label, asked.id, False
-
-    def _bytes(self, file: ImageFile) -> tf.Tensor | bytes:
-        path = os.path.join(self._folder.root, file.id)
-        if self._kept is None:
-            return tf.io.read_file(path)
-        if file.id not in self._kept:
-            self._kept[file.id] = tf.io.read_file(path).numpy()
-        return self._kept[file.id]
+        return index, False

@@ -125,4 +125,3 @@ def evaluate(
 
 def _results(stage) -> dict[str, float]:
     return {name: float(value) for name, value in stage.get_metrics_result().items()}
-

@@ -1,4 +1,4 @@
-"""The reference's ResNet family: basic and bottleneck blocks, selective kernels, squeeze-excitation.
+"""The reference's ResNets: basic and bottleneck blocks, selective kernels, squeeze-excitation.
 
 Post-activation residual networks as in SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), with
 the layout of the released code: explicit padding before strided convolutions, a projection

@@ -23,11 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from simclrv2_tf import experiment
     from simclrv2_tf.checkpoints import CheckpointError
     from simclrv2_tf.datasets import DatasetError
+    from simclrv2_tf.distribute import DeviceError
     from simclrv2_tf.loop import NonFiniteError
 
     try:
         experiment.run(config)
-    except (DatasetError, experiment.RunError, CheckpointError) as error:
+    except (DatasetError, experiment.RunError, CheckpointError, DeviceError) as error:
         return _fail(error, 2, config)
     except NonFiniteError as error:
         return _fail(error, 1, config)

@@ -200,6 +200,10 @@ def test_crops_are_distributed_as_the_reference_s(recording):
         # Positions and sides are whole pixels, read off an interpolated ramp.
         quantiles = recording[f"crop/{name}_quantiles"]
         assert_quantiles(values, quantiles, recording["crop/quantile_levels"], draws, fuzz=1e-5)
+    # The recorded quantiles say little about the ends. Those are known: the least share that must
+    # be covered, 0.1, and the whole. (n pixels measure n / (n - 1) on a ramp.)
+    pixels = found["area"] * (height - 1) * (width - 1) / (height * width)
+    assert 0.0995 < pixels.min() < 0.103 and 0.95 < pixels.max() < 1.001
 
 
 def jittered(image, count, strength, version):
@@ -222,7 +226,7 @@ def jittered_one_by_one(image, count, strength, version):
         (jittered, 8000, 0.5, "v2"),
         (jittered, 8000, 1.0, "v1"),
         (jittered, 8000, 1.0, "v2"),
-        (jittered_one_by_one, 1500, 1.0, "v2"),
+        (jittered_one_by_one, 1000, 1.0, "v2"),
     ],
 )
 def test_color_is_distributed_as_the_reference_s(recording, draw, count, strength, version):
@@ -247,6 +251,7 @@ def test_color_is_distributed_as_the_reference_s(recording, draw, count, strengt
     assert_fraction(gray, count, expected["gray_fraction"], draws)
     unchanged = (np.abs(views - image).max(axis=(1, 2, 3)) < 1e-6).mean()
     assert_fraction(unchanged, count, expected["unchanged_fraction"], draws)
+    assert_fraction(unchanged, count, (1 - 0.8) * (1 - 0.2), np.inf)
     # 16% of the draws are the image itself: its brightness is known only to rounding.
     luma = views.mean(axis=(1, 2, 3))
     levels = recording["jitter/quantile_levels"]
@@ -374,7 +379,7 @@ def test_without_a_seed_each_execution_draws_anew(batched):
     # Batched, there is no crop: a tenth of the draws are one of four images without jitter and
     # blur. Draws that repeat themselves would leave 1 of 12, and 1 or 6 of the last 18.
     assert distinct([traced(images) for _ in range(12)]) > 6
-    assert distinct([view(images) for _ in range(12)]) > 6
+    assert distinct([view(images) for _ in range(6)]) > 2
     data = tf.data.Dataset.from_tensors(images).repeat(6).map(view, num_parallel_calls=2)
     assert distinct([*data.repeat(2).as_numpy_iterator(), *data.as_numpy_iterator()]) >= 10
 
@@ -457,6 +462,7 @@ IMAGE = random_images(10, 10, 3)
         ("area_range", lambda: augment.random_crop(IMAGE, 4, (0.5, 0.2))),
         ("area_range", lambda: augment.random_crop(IMAGE, 4, (0.5, 1.2))),
         ("area_range", lambda: augment.random_crop(IMAGE, 4, (0.5,))),
+        ("area_range", lambda: augment.random_crop(IMAGE, 4, (0.05, 0.09))),
         ("area_range", lambda: augment.random_crop(IMAGE, 4, (float("nan"), 1.0))),
         ("aspect_range", lambda: augment.random_crop(IMAGE, 4, aspect_range=(0.0, 1.0))),
         ("aspect_range", lambda: augment.random_crop(IMAGE, 4, aspect_range=(1, float("inf")))),

@@ -1,0 +1,269 @@
+"""The command line from end to end: the run directory, resuming, exports, and bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclrv2_tf import run
+
+SMALL = [
+    "--resnet_depth=18",
+    "--width_multiplier=0.0625",
+    "--proj_out_dim=8",
+    "--image_size=16",
+    "--train_batch_size=8",
+    "--use_blur=False",
+    "--learning_rate=0.1",
+    "--warmup_epochs=0",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 5)):
+        for label, name in enumerate(("dark", "light")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 100, (20 + i, 24, 3)) + 120 * label
+                png = tf.io.encode_png(pixels.astype(np.uint8))
+                (folder / f"{i}.png").write_bytes(png.numpy())
+    return root
+
+
+@pytest.fixture(scope="module")
+def pretrained(images, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("runs") / "pretrain"
+    status = run.main(
+        ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
+        + ["--train_epochs=2", f"--model_dir={model_dir}", "--keep_checkpoint_max=1"]
+    )
+    assert status == 0
+    return model_dir
+
+
+def result(model_dir):
+    return json.loads((model_dir / "result.json").read_text())
+
+
+def files(folder):
+    """Everything below `folder`, with contents, to see whether anything changed."""
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def test_run_directory_has_what_it_promises(pretrained):
+    assert json.loads((pretrained / "config.json").read_text())["resnet_depth"] == 18
+    values = result(pretrained)
+    assert set(values) == {"label_top_1_accuracy", "label_top_5_accuracy", "loss", "global_step"}
+    assert values["global_step"] == 24 * 2 // 8 + 1
+    assert values["label_top_5_accuracy"] == 1  # of 2 classes
+    # 10 test images in one padded batch of 256.
+    assert values["label_top_1_accuracy"] * 10 == pytest.approx(
+        round(values["label_top_1_accuracy"] * 10)
+    )
+    rows = list(csv.DictReader((pretrained / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"contrast_loss", "contrast_accuracy", "contrast_entropy"} <= rows[0].keys()
+    assert {"probe_accuracy", "learning_rate", "seconds"} <= rows[0].keys()
+    assert [p.name for p in (pretrained / "checkpoints").glob("*.index")] == ["ckpt-7.index"]
+    assert (pretrained / "views.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in (pretrained / "hub").iterdir()] == ["7"]
+    assert list((pretrained / "logs" / "train").glob("events*"))
+    assert list((pretrained / "logs" / "eval").glob("events*"))
+
+
+def test_exports_agree_with_each_other_and_with_the_result(pretrained, images):
+    models = {
+        name: keras.saving.load_model(pretrained / f"{name}.keras")
+        for name in ("encoder", "head", "classifier")
+    }
+    module = tf.saved_model.load(str(pretrained / "hub" / "7"))
+    right = 0
+    for label, name in enumerate(("dark", "light")):
+        for path in sorted((images / "test" / name).iterdir()):
+            image = tf.io.decode_png(path.read_bytes()) / 255
+            image = tf.clip_by_value(tf.image.resize(image, (16, 16), "bicubic"), 0, 1)[None]
+            outputs = module.signatures["serving_default"](image)
+            hiddens = models["head"](models["encoder"](image))
+            np.testing.assert_allclose(outputs["projection"], hiddens[-1], rtol=1e-3, atol=1e-5)
+            logits = models["classifier"](hiddens[0])
+            np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-6)
+            right += int(np.argmax(outputs["logits"]) == label)
+    assert result(pretrained)["label_top_1_accuracy"] == pytest.approx(right / 10)
+
+
+def test_the_same_command_again_does_nothing_twice(pretrained, images, capsys):
+    before = {p: p.stat().st_mtime_ns for p in pretrained.rglob("*.keras")}
+    command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
+    command += ["--train_epochs=2", f"--model_dir={pretrained}", "--keep_checkpoint_max=1"]
+    assert run.main(command) == 0
+    assert "Resuming at step 7 of 7" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in pretrained.rglob("*.keras")} == before
+    command[1] = "--mode=eval"
+    assert run.main([*command, "--eval_name=again"]) == 0
+    again = json.loads((pretrained / "result_again.json").read_text())
+    assert again == pytest.approx(result(pretrained))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--train_mode=linear_eval"],
+        # The reference's own way, with the options of its README.
+        ["--train_mode=finetune", "--fine_tune_after_block=4", "--zero_init_logits_layer=True"]
+        + [r"--variable_schema=(?!global_step|(?:.*/|^)Momentum|head)", "--global_bn=False"],
+    ],
+)
+def test_linear_evaluation_leaves_the_encoder_as_it_was(how, pretrained, images, tmp_path):
+    command = ["run", "--mode=train_then_eval", *how, f"--dataset=folder:{images}", *SMALL]
+    command += ["--optimizer=momentum", "--weight_decay=1e-6", "--train_steps=4"]
+    command += [f"--checkpoint={pretrained}", f"--model_dir={tmp_path / 'linear'}"]
+    assert run.main(command) == 0
+    assert result(tmp_path / "linear")["global_step"] == 4
+    for name, same in (("encoder", True), ("head", True), ("classifier", False)):
+        first, second = (
+            keras.saving.load_model(folder / f"{name}.keras").get_weights()
+            for folder in (pretrained, tmp_path / "linear")
+        )
+        if name == "head":  # not part of the stage when the classifier reads the encoder
+            continue
+        assert same == all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_unlabelled_images_give_contrastive_metrics(images, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, path in enumerate(sorted(images.rglob("*.png"))[:16]):
+        (flat / f"{i}.png").write_bytes(path.read_bytes())
+    command = ["run", "--mode=train_then_eval", f"--dataset=folder:{flat}", *SMALL]
+    assert run.main([*command, "--train_steps=2", f"--model_dir={tmp_path / 'run'}"]) == 0
+    values = result(tmp_path / "run")
+    assert set(values) == {"contrast_loss", "contrast_accuracy", "contrast_entropy", "global_step"}
+    assert np.isfinite(values["contrast_loss"])
+    assert not (tmp_path / "run" / "classifier.keras").exists()
+    module = tf.saved_model.load(str(tmp_path / "run" / "hub" / "2"))
+    assert "logits" not in module.signatures
+
+
+def test_a_killed_run_continues_and_ends_where_an_unbroken_one_does(images, tmp_path):
+    def command(name):
+        return [sys.executable, "-m", "simclrv2_tf.run", f"--dataset=folder:{images}", *SMALL] + [
+            "--train_steps=12",
+            "--checkpoint_steps=2",
+            f"--model_dir={tmp_path / name}",
+        ]
+
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.Popen(
+        command("killed"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        while process.poll() is None:
+            # This file names the newest checkpoint, and is written when that is complete.
+            if (tmp_path / "killed" / "checkpoints" / "checkpoint").exists():
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    for name in ("killed", "unbroken"):
+        done = subprocess.run(command(name), env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert ("Resuming at step" in done.stdout) == (name == "killed")
+    readers = [
+        tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "ckpt-12"))
+        for name in ("killed", "unbroken")
+    ]
+    keys = [k for k in readers[0].get_variable_to_shape_map() if k.startswith("variables/")]
+    assert len(keys) > 100
+    for key in keys:
+        first, second = (reader.get_tensor(key) for reader in readers)
+        scale = max(np.abs(second).max(), 1e-6)
+        np.testing.assert_allclose(first, second, atol=1e-4 * scale, err_msg=key)
+    epochs = [
+        [row["epoch"] for row in csv.DictReader((tmp_path / name / "history.csv").open())]
+        for name in ("killed", "unbroken")
+    ]
+    assert epochs[0] == epochs[1]
+
+
+# --- Bad input: one line, before any work, and nothing on disk changes ----------------------------
+
+
+def fails(command, capsys):
+    """Runs a command that must fail; returns its one line of error."""
+    assert run.main(["run", *command]) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1 and "Traceback" not in error, error
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--resnet_depth=51"], "resnet_depth=51"),
+        (["--temperature=0"], "temperature=0"),
+        (["--train_batch_size=0"], "train_batch_size=0"),
+        (["--dataset=no_such_data_set"], "no_such_data_set"),
+        (["--dataset=folder:/no/such/folder"], "/no/such/folder"),
+        (["--train_batch_size=10001"], "train_batch_size=10001"),
+        (["--use_tpu=True"], "tensorflow-tpu"),
+        (["--train_split=nothing"], "nothing"),
+        (["--mode=eval", "--train_mode=pretrain"], "mode=eval"),
+        (["--train_mode=linear_eval", "--checkpoint=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(flags, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert says in fails([*SMALL, *flags] if "batch" not in flags[0] else flags, capsys)
+    assert not list(tmp_path.iterdir()), "a refused run leaves nothing behind"
+
+
+def test_folder_of_text_files(tmp_path, capsys):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no image")
+    command = [f"--dataset=folder:{tmp_path / 'texts'}", f"--model_dir={tmp_path / 'run'}"]
+    assert str(tmp_path / "texts") in fails(command, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_network_in_the_same_folder_changes_nothing(pretrained, images, capsys):
+    before = files(pretrained)
+    command = ["--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
+    command += [f"--model_dir={pretrained}", "--width_multiplier=0.125"]
+    message = fails(command, capsys)
+    assert "width_multiplier=0.0625 there, 0.125 here" in message
+    assert files(pretrained) == before
+
+
+def test_weights_of_another_network_change_nothing(pretrained, images, capsys, tmp_path):
+    command = ["--train_mode=linear_eval", f"--dataset=folder:{images}", *SMALL]
+    command += [f"--checkpoint={pretrained}", "--width_multiplier=0.125"]
+    message = fails([*command, f"--model_dir={tmp_path / 'run'}"], capsys)
+    assert "another network" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_needed_where_they_are_used(images, capsys, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    source = next(images.rglob("*.png"))
+    for i in range(20):
+        (flat / f"{i}.png").write_bytes(source.read_bytes())
+    command = ["--train_mode=linear_eval", f"--dataset=folder:{flat}", *SMALL]
+    assert "needs labels" in fails([*command, f"--model_dir={tmp_path / 'run'}"], capsys)

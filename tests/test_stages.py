@@ -1,0 +1,327 @@
+"""Stages, loop, checkpoints: labels stay out of the encoder, replicas agree, resuming is exact."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
+
+
+def tiny(seed=0, num_classes=3, classifier_layer=0):
+    keras.utils.set_random_seed(seed)
+    encoder = resnet.resnet(18, 1 / 16, image_size=8)
+    head = heads.projection_head(encoder.output_shape[-1], 2, 8)
+    width = head.outputs[classifier_layer].shape[-1]
+    return encoder, head, heads.classifier(width, num_classes) if num_classes else None
+
+
+def views(count=6, seed=0, num_classes=3):
+    rng = np.random.default_rng(seed)
+    pair = rng.random((2, count, 8, 8, 3), dtype=np.float32)
+    labels = rng.integers(0, num_classes, count)
+    return (tf.constant(pair[0]), tf.constant(pair[1])), tf.constant(labels)
+
+
+def pretrainer(seed=0, optimizer=None, **kwargs):
+    stage = stages.Pretrainer(*tiny(seed)[:2], objectives.NTXent(0.5), tiny(seed)[2], **kwargs)
+    optimizer = optimizer or optimizers.LARS(0.5, weight_decay=1e-4)
+    stage.compile(optimizer, jit_compile=False)
+    optimizer.build(stage.trainable_variables)
+    return stage
+
+
+def weights(*models):
+    return {v.path: v.numpy() for model in models for v in model.weights}
+
+
+def test_labels_never_reach_encoder_or_head():
+    (view1, view2), labels = views()
+    after = []
+    for garbage in (labels, (labels + 1) % 3):
+        stage = pretrainer()
+        for _ in range(2):
+            stage.train_step(((view1, view2), garbage))
+        after.append(weights(stage.encoder, stage.head))
+        probe = stage.classifier.get_weights()
+    for path, value in after[0].items():
+        np.testing.assert_array_equal(value, after[1][path], err_msg=path)
+    assert any(np.any(value != 0) for value in probe)
+
+
+@pytest.mark.parametrize("layer", [0, 1, -1])
+def test_probe_trains_on_the_selected_layer(layer):
+    encoder, head, classifier = tiny(classifier_layer=layer)
+    stage = stages.Pretrainer(encoder, head, objectives.NTXent(), classifier, layer)
+    data = views()
+    with tf.GradientTape() as tape:
+        loss = stage.training_loss(data)
+    gradients = tape.gradient(loss, classifier.trainable_variables)
+    assert all(np.any(g != 0) for g in gradients)
+
+
+def test_loss_is_the_objective_plus_the_probe_plus_the_penalty():
+    data = views()
+    (view1, view2), labels = data
+    stage = pretrainer(penalty=lambda variables: tf.constant(7.0))
+    hiddens = stage.head(stage.encoder(tf.concat([view1, view2], 0), training=True), training=True)
+    logits = stage.classifier(hiddens[0])
+    doubled = tf.concat([labels, labels], 0)
+    picked = tf.gather(tf.nn.log_softmax(logits), doubled, batch_dims=1)
+    expected = objectives.nt_xent(*tf.split(hiddens[-1], 2), 0.5)[0] - tf.reduce_mean(picked) + 7.0
+    logs = stage.train_step(data)
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+    accuracy = np.mean(np.argmax(logits, -1) == doubled.numpy())
+    np.testing.assert_allclose(logs["probe_accuracy"], accuracy, rtol=1e-6)
+
+
+def test_frozen_encoder_stays_bit_equal_with_its_statistics():
+    encoder, head, classifier = tiny()
+    resnet.freeze(encoder, 4)
+    stage = stages.Classifier(encoder, classifier)
+    optimizer = optimizers.make_optimizer("momentum", 0.1)
+    stage.compile(optimizer, jit_compile=False)
+    before, kernel = weights(encoder), classifier.get_weights()[0]
+    (images, _), labels = views()
+    stage.train_step((images, labels))
+    for path, value in weights(encoder).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
+    assert np.any(classifier.get_weights()[0] != kernel)
+
+
+def test_freezing_after_a_block_trains_what_follows():
+    encoder, _, classifier = tiny()
+    resnet.freeze(encoder, 2)
+    paths = {v.path.split("_block")[0] + v.path[:12] for v in encoder.trainable_variables}
+    assert {path[:12] for path in (v.path for v in encoder.trainable_variables)} == {
+        "block_group3",
+        "block_group4",
+    }, paths
+    resnet.freeze(encoder, -1)
+    assert any(v.path.startswith("stem") for v in encoder.trainable_variables)
+    with pytest.raises(ValueError, match="after_block=5"):
+        resnet.freeze(encoder, 5)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_classifier_stage_trains_only_the_head_below_it(layer):
+    encoder, head, classifier = tiny(classifier_layer=layer)
+    stage = stages.Classifier(encoder, classifier, heads.up_to(head, layer) if layer else None)
+    paths = {v.path for v in stage.trainable_variables}
+    for k in (1, 2):
+        assert (f"projection{k}_dense/kernel" in paths) == (k <= layer)
+
+
+def test_evaluation_counts_padding_as_nothing():
+    encoder, _, classifier = tiny()
+    stage = stages.Classifier(encoder, classifier)
+    (images, more), labels = views(6)
+    logits = stage(images).numpy()
+    losses = -tf.gather(tf.nn.log_softmax(logits), labels, batch_dims=1).numpy()
+    right = np.argmax(logits, -1) == labels.numpy()
+    stage.reset_metrics()
+    stage.test_step((images[:4], labels[:4], tf.ones(4)))
+    padded = tf.concat([images[4:], more[:2]], 0)
+    padded_labels = tf.concat([labels[4:], tf.zeros(2, tf.int64)], 0)
+    logs = stage.test_step((padded, padded_labels, tf.constant([1.0, 1.0, 0.0, 0.0])))
+    np.testing.assert_allclose(logs["loss"], losses.mean(), rtol=1e-5)
+    np.testing.assert_allclose(logs["top_1_accuracy"], right.mean(), rtol=1e-6)
+    np.testing.assert_allclose(logs["top_5_accuracy"], 1.0)  # of 3 classes
+
+
+def batches_from(data, start=0):
+    """Seeded random data, a new batch each step, as an endless data set."""
+
+    def make(context):
+        def one(index):
+            shape = (2, data, 8, 8, 3)
+            pair = tf.random.stateless_uniform(shape, tf.stack([index, 1]))
+            labels = tf.random.stateless_uniform(
+                [data], tf.stack([index, 2]), maxval=3, dtype=tf.int64
+            )
+            return (pair[0], pair[1]), labels
+
+        return tf.data.Dataset.range(start, 10**6).map(one)
+
+    return make
+
+
+def run_loop(stage, start, stop, total=6, epochs=2, callbacks=()):
+    return loop.train(
+        stage,
+        tf.distribute.get_strategy(),
+        batches_from(6, start),
+        schedule=lambda step: 0.5,
+        total_steps=stop,
+        epochs=epochs,
+        start_step=start,
+        callbacks=callbacks,
+        verbose=0,
+    )
+
+
+def test_stop_and_resume_equals_not_stopping(tmp_path):
+    def make():
+        stage = pretrainer(optimizer=optimizers.LARS(0.5, weight_decay=1e-4))
+        models = (stage.encoder, stage.head, stage.classifier)
+        state = checkpoints.named([v for m in models for v in m.weights], stage.optimizer)
+        return stage, models, checkpoints.Checkpoints(tmp_path / "checkpoints", state, 2)
+
+    straight, models, _ = make()
+    run_loop(straight, 0, 6)
+    expected = weights(*models)
+
+    first, _, store = make()
+    assert not store.restore()
+    run_loop(first, 0, 3)
+    store.save(3)
+    second, models, store = make()
+    assert store.restore()
+    assert int(second.optimizer.iterations.numpy()) == 3
+    run_loop(second, 3, 6)
+    for path, value in weights(*models).items():
+        np.testing.assert_allclose(value, expected[path], rtol=1e-5, atol=1e-7, err_msg=path)
+
+
+def test_checkpoints_keep_the_newest_and_refuse_another_network(tmp_path):
+    encoder, head, _ = tiny()
+    store = checkpoints.Checkpoints(tmp_path, checkpoints.named(encoder.weights), keep=2)
+    for step in (1, 2, 3):
+        store.save(step)
+    assert sorted(p.name for p in tmp_path.glob("*.index")) == ["ckpt-2.index", "ckpt-3.index"]
+    both = checkpoints.named([*encoder.weights, *head.weights])
+    with pytest.raises(checkpoints.CheckpointError, match="projection1"):
+        checkpoints.Checkpoints(tmp_path, both, keep=2).restore()
+    wider = resnet.resnet(18, 1 / 8, image_size=8)
+    before = weights(wider)
+    with pytest.raises(checkpoints.CheckpointError, match="stem"):
+        checkpoints.load(str(tmp_path), [wider])
+    assert all(np.array_equal(before[p], v) for p, v in weights(wider).items())
+    with pytest.raises(checkpoints.CheckpointError, match="none"):
+        checkpoints.load(str(tmp_path / "nothing"), [encoder])
+
+
+def test_checkpoint_with_a_nan_is_not_written(tmp_path):
+    encoder, _, _ = tiny()
+    store = checkpoints.Checkpoints(tmp_path, checkpoints.named(encoder.weights), keep=2)
+    encoder.weights[0].assign(np.full(encoder.weights[0].shape, np.nan))
+    with pytest.raises(FloatingPointError, match="stem_conv/kernel"):
+        store.save(1)
+    assert not list(tmp_path.glob("*.index"))
+
+
+def test_nan_loss_stops_the_loop_before_callbacks_see_it():
+    stage = pretrainer(penalty=lambda variables: tf.constant(float("nan")))
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: seen.append(b))
+    with pytest.raises(loop.NonFiniteError, match="step 1 of 6"):
+        run_loop(stage, 0, 6, callbacks=[watch])
+    assert not seen
+
+
+def test_loop_calls_callbacks_as_fit_does():
+    events = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            events.append("begin")
+
+        def on_epoch_begin(self, epoch, logs=None):
+            events.append(("epoch", epoch, self.params["steps"]))
+
+        def on_train_batch_end(self, batch, logs=None):
+            events.append((batch, sorted(logs)))
+
+        def on_epoch_end(self, epoch, logs=None):
+            events.append(("end", epoch))
+
+        def on_train_end(self, logs=None):
+            events.append("end")
+
+    history = run_loop(pretrainer(), 0, 5, callbacks=[Watch()])
+    names = sorted(
+        ["loss", "contrast_loss", "contrast_accuracy", "contrast_entropy", "probe_loss"]
+        + ["probe_accuracy", "learning_rate"]
+    )
+    assert events == [
+        "begin",
+        ("epoch", 0, 2),
+        (0, names),
+        (1, names),
+        ("end", 0),
+        ("epoch", 1, 3),
+        (0, names),
+        (1, names),
+        (2, names),
+        ("end", 1),
+        "end",
+    ]
+    assert len(history.history["contrast_loss"]) == 2
+
+
+def test_stages_work_with_keras_fit():
+    stage = pretrainer()
+    data = batches_from(6)(None).take(4)
+    history = stage.fit(data, epochs=1, verbose=0)
+    assert np.isfinite(history.history["contrast_loss"][0])
+
+
+REPLICAS = textwrap.dedent(
+    """
+    import json, sys
+    import numpy as np, tensorflow as tf
+    from simclrv2_tf import distribute
+    count = int(sys.argv[1])
+    strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
+    sys.path.insert(0, sys.argv[2])
+    import test_stages as t
+    from simclrv2_tf import heads, loop, objectives, optimizers, resnet, stages
+
+    with strategy.scope():
+        stage = t.pretrainer(optimizer=optimizers.LARS(0.05, weight_decay=1e-4))
+        for v in stage.encoder.weights:  # small last gammas keep batch norm's rounding small
+            if v.path.endswith("bn2/gamma"):
+                v.assign(0.1 * np.ones(v.shape))
+
+    def batches(context):
+        data = t.batches_from(8)(context)
+        return data.rebatch(8 // context.num_replicas_in_sync) if count > 1 else data
+
+    # rebatch needs batches along the first axis of every element, which views and labels have.
+    options = dict(schedule=lambda s: 0.05, total_steps=2, epochs=1, verbose=0)
+    loop.train(stage, strategy, batches, **options)
+    logs = {k: float(v) for k, v in stage.get_metrics_result().items()}
+    models = (stage.encoder, stage.head, stage.classifier)
+    values = {v.path: v.numpy() for m in models for v in m.weights}
+    np.savez(sys.argv[3], **{k.replace("/", "|"): v for k, v in values.items()})
+    print(json.dumps(logs))
+    """
+)
+
+
+def test_two_replicas_equal_one(tmp_path):
+    results, logs = [], []
+    for count in (1, 2):
+        file = tmp_path / f"{count}.npz"
+        done = subprocess.run(
+            [sys.executable, "-c", REPLICAS, str(count), os.path.dirname(__file__), str(file)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        logs.append(json.loads(done.stdout.splitlines()[-1]))
+        results.append(dict(np.load(file)))
+    assert logs[0].keys() == logs[1].keys()
+    for name, value in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], value, rtol=1e-4, err_msg=name)
+    for name, value in results[0].items():
+        np.testing.assert_allclose(
+            results[1][name], value, atol=1e-4 * max(np.abs(value).max(), 1e-3), err_msg=name
+        )
