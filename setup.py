@@ -25,6 +25,7 @@ setup(
     package_data={"simclrv2_tf": ["data/*"], "simclrv2_tf.flags": ["**/*"]},
     install_requires=[
         "absl-py>=2.0",
+        "etils[epath]",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "keras>=3.11",
         "matplotlib",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import zlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 _ROOT = "variables"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -26,14 +28,12 @@ class Checkpoints:
         keep: How many of the newest to keep.
     """
 
-    def __init__(self, directory: str | Path, variables: Mapping[str, keras.Variable], keep: int):
+    def __init__(self, directory: str, variables: Mapping[str, keras.Variable], keep: int):
         self._variables = dict(variables)
         self._checkpoint = tf.train.Checkpoint(
             **{_ROOT: {name: v.value for name, v in self._variables.items()}}
         )
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(directory), max_to_keep=keep
-        )
+        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=keep)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint, every variable of it; False where there is none.
@@ -54,7 +54,8 @@ class Checkpoints:
                 f"{latest} holds another network or optimizer: {len(wrong)} variable(s) differ, "
                 f"{wrong[0]} the first. Use another `model_dir`, or the flags of that run."
             )
-        self._checkpoint.restore(latest).assert_consumed()
+        with _reading(latest):
+            self._checkpoint.restore(latest).assert_consumed()
         return True
 
     def save(self, step: int) -> str:
@@ -88,19 +89,44 @@ def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.
 
 
 def latest(path: str) -> str | None:
-    """The newest checkpoint of a run's folder, of a checkpoint folder, or `path` if it is one."""
-    for candidate in (Path(path) / "checkpoints", Path(path)):
+    """The newest checkpoint that `path` leads to, or None.
+
+    Args:
+        path: A run's folder (of several stages: its pretraining's), a folder of checkpoints, or a
+            checkpoint's prefix.
+    """
+    folder = epath.Path(path)
+    for candidate in (folder / "checkpoints", folder / "pretrain" / "checkpoints", folder):
         found = tf.train.latest_checkpoint(str(candidate)) if candidate.is_dir() else None
         if found:
             return found
     return path if tf.io.gfile.exists(path + ".index") else None
 
 
+def fingerprint(path: str | None) -> str | None:
+    """Tells the contents of the checkpoint that `path` leads to; None where there is none.
+
+    The index holds a checksum of every variable, so its own checksum tells them all.
+    """
+    prefix = latest(path) if path else None
+    if prefix is None:
+        return None
+    index = epath.Path(prefix + ".index").read_bytes()
+    return f"{epath.Path(prefix).name}-{zlib.crc32(index):08x}"
+
+
+def fits(path: str, models: Iterable[keras.Model]) -> bool:
+    """Whether the checkpoint that `path` leads to has every weight of `models`."""
+    prefix = latest(path)
+    stored = _shapes(prefix) if prefix else {}
+    return all(stored.get(v.path) == tuple(v.shape) for m in models for v in m.weights)
+
+
 def load(path: str, models: Iterable[keras.Model]) -> None:
     """Fills `models` from our checkpoint at `path`, by variable path, all weights or none.
 
     Args:
-        path: A run's folder, its `checkpoints` folder, or one checkpoint's prefix.
+        path: As in `latest`.
 
     Raises:
         CheckpointError: no checkpoint there, or it lacks a weight of the models or has it in
@@ -121,17 +147,31 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
                 f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
                 "Give the network flags it was trained with (its run's config.json has them)."
             )
-    reader = tf.train.load_checkpoint(prefix)
-    for variable in weights:
-        variable.assign(reader.get_tensor(_key(variable.path)))
+    with _reading(prefix):
+        reader = tf.train.load_checkpoint(prefix)
+        values = [reader.get_tensor(_key(variable.path)) for variable in weights]
+    for variable, value in zip(weights, values, strict=True):
+        variable.assign(value)
 
 
 def _key(name: str) -> str:
     return f"{_ROOT}/{name.replace('/', '.S')}{_VALUE}"
 
 
+@contextlib.contextmanager
+def _reading(prefix: str):
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"The checkpoint {prefix} cannot be read ({str(error).splitlines()[0]}). Remove it "
+            "and name an older one in the file `checkpoint` beside it, or begin anew."
+        ) from error
+
+
 def _shapes(prefix: str) -> dict[str, tuple[int, ...]]:
-    shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    with _reading(prefix):
+        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     return {
         key[len(_ROOT) + 1 : -len(_VALUE)].replace(".S", "/"): tuple(shape)
         for key, shape in shapes.items()

@@ -209,7 +209,7 @@ class Config:
         "pretrain",
         "What is trained. pretrain: encoder and projection head, without labels. finetune: a "
         "classifier on a layer of the pretrained head, and the network above "
-        "`fine_tune_after_block`. linear_eval: a classifier on the frozen encoder, the same as "
+        "`fine_tune_after_block`. linear_eval: a classifier on the frozen encoder and head, like "
         "finetune with fine_tune_after_block=4. pretrain_linear_eval: pretrain, then linear "
         "evaluation of the pretrained encoder and of the same encoder at random initialization, "
         "in sub-directories of `model_dir`.",
@@ -223,8 +223,8 @@ class Config:
     )
     checkpoint: str | None = option(
         None,
-        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, one of "
-        "its checkpoints, or a checkpoint of the reference.",
+        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, or one of "
+        "its checkpoints.",
     )
     variable_schema: str | None = option(
         None,
@@ -254,7 +254,7 @@ class Config:
         None, "Split to evaluate on. By default the data set's test or validation split."
     )
     cache_dataset: bool = option(
-        False, "Keep the decoded training images in memory: for small data sets only."
+        False, "Keep the training images in memory, as they are stored: for small data sets."
     )
     image_size: int = option(224, "Height and width of the network's input, in pixels.", minimum=8)
 
@@ -262,7 +262,11 @@ class Config:
         512, "Images a step over all replicas (twice as many views).", group="Training", minimum=1
     )
     train_epochs: int = option(100, "Epochs to train.", minimum=1)
-    train_steps: int = option(0, "Steps to train; 0: as `train_epochs` says.", minimum=0)
+    train_steps: int = option(
+        0,
+        "Steps to train, in each stage of a run of several; 0: as `train_epochs` says.",
+        minimum=0,
+    )
     optimizer: str = option(
         "lars",
         "Update rule of the network; momentum is Nesterov's.",
@@ -366,7 +370,8 @@ class Config:
     fine_tune_after_block: int = option(
         -1,
         "In finetune, train what comes after this block: -1 everything, 0 after the stem, 1 to 4 "
-        "after that block group; 4 is linear evaluation.",
+        "after that block group; 4 is linear evaluation where `ft_proj_selector` is 0: the layers of "
+        "the projection head below the selected one always train in finetune.",
         group="Fine-tuning and linear evaluation",
         minimum=-1,
         maximum=4,
@@ -489,6 +494,9 @@ class Config:
             )
         if errors:
             raise ConfigError(errors)
+        for name in ("model_dir", "checkpoint"):
+            if getattr(self, name):
+                object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         if self.dataset is None:
             object.__setattr__(self, "dataset", PACKAGED_DATASET)
         if self.model_dir is None:

@@ -2,6 +2,7 @@
 
     model_dir/
       config.json         every option, as run
+      start.json          which weights it began with
       checkpoints/        weights, optimizer and step, by variable path; the newest are kept
       logs/               TensorBoard
       history.csv         the metrics of each epoch, and its seconds
@@ -38,7 +39,7 @@ from simclrv2_tf import (
     resnet,
     stages,
 )
-from simclrv2_tf.config import Config
+from simclrv2_tf.config import Config, ConfigError
 from simclrv2_tf.export import export
 
 
@@ -46,33 +47,26 @@ class RunError(ValueError):
     """A run that cannot begin as asked; the message is meant for the user."""
 
 
-# What variables a run has follows from these: its checkpoints fit no run in which they differ.
-_IDENTITY = (
-    "train_mode",
-    "dataset",
-    "optimizer",
-    "resnet_depth",
-    "width_multiplier",
-    "sk_ratio",
-    "se_ratio",
-    "stem",
-    "proj_head_mode",
-    "num_proj_layers",
-    "proj_out_dim",
-    "ft_proj_selector",
-    "fine_tune_after_block",
-    "lineareval_while_pretraining",
+# These say how a run is carried out, watched, kept and evaluated. All other options decide what
+# comes out of it: a run directory belongs to one choice of them.
+_INCIDENTAL = frozenset(
+    ["mode", "model_dir", "debug", "eval_name", "eval_batch_size", "eval_split", "eval_steps"]
+    + ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"]
+    + ["train_summary_steps", "data_dir", "cache_dataset", "chunk_size", "variable_schema"]
+    + ["strategy", "num_replicas", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"]
 )
-# These say how a run is carried out, not what comes out of it.
-_INCIDENTAL = ("mode", "model_dir", "debug", "eval_name", "eval_batch_size", "eval_steps")
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The networks of a run. The classifier is absent where there are no labels."""
+    """The networks of a run.
+
+    The classifier is absent where there are no labels, and the head where a classifier reads the
+    encoder and the weights it started from have none.
+    """
 
     encoder: keras.Model
-    head: keras.Model
+    head: keras.Model | None
     classifier: keras.Model | None
 
     @property
@@ -80,6 +74,10 @@ class Networks:
         """Those there are, by name."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: model for name, model in fields.items() if model is not None}
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        return [v for model in self.models.values() for v in model.weights]
 
 
 def build_networks(config: Config, num_classes: int) -> Networks:
@@ -159,9 +157,14 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
         linear, model_dir=str(root / "linear_eval_random_init"), checkpoint=None
     )
     # All are made, and so checked, before the first begins.
-    runs = [Run(stage, data, strategy) for stage in (pretrain, linear, random_init)]
-    _claim(root, config)
-    results = [stage.execute() for stage in runs]
+    check_same_run(root, config)
+    batch_flag = "linear_batch_size" if config.linear_batch_size else "train_batch_size"
+    runs = [Run(pretrain, data, strategy)]
+    runs += [Run(stage, data, strategy, batch_flag) for stage in (linear, random_init)]
+    results = [runs[0].execute()]
+    if config.mode != "eval":
+        _claim(root, config)
+    results += [stage.execute() for stage in runs[1:]]
     if not all(results):
         return {}
     result = {
@@ -169,7 +172,7 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
         "random_init_top_1_accuracy": results[2]["label_top_1_accuracy"],
         "pretrain_global_step": results[0]["global_step"],
     }
-    _write_json(root / _result_name(config), result)
+    _write(root / _result_name(config), _json(result))
     names = ("linear evaluation, pretrained", "linear evaluation, random initialization")
     rows = [
         (
@@ -194,35 +197,57 @@ class Run:
         config: The stage's options; its `train_mode` is that of one stage.
         data: The data set.
         strategy: Where it runs.
+        batch_flag: The option that the batch size came from, for errors.
     """
 
-    def __init__(self, config: Config, data: datasets.ImageDataset, strategy):
+    def __init__(
+        self,
+        config: Config,
+        data: datasets.ImageDataset,
+        strategy: tf.distribute.Strategy,
+        batch_flag: str = "train_batch_size",
+    ):
         self.config = config
         self.data = data
         self.strategy = strategy
         self.directory = epath.Path(config.model_dir)
         self.pretrains = config.train_mode == "pretrain"
         self.train_split = data.split(config.train_split)
+        if not config.eval_split and not data.default_eval_split:
+            logging.warning(
+                "%s holds no images out: evaluation is on the training images. `eval_split` and "
+                "`train_split` can cut it, as in --train_split='train[:80%%]'.",
+                data.name,
+            )
         self.eval_split = data.split(
             config.eval_split or data.default_eval_split or config.train_split
         )
-        for name in ("train_batch_size", "eval_batch_size"):
-            if getattr(config, name) % strategy.num_replicas_in_sync:
+        replicas = strategy.num_replicas_in_sync
+        for name, batch in (
+            (batch_flag, config.train_batch_size),
+            ("eval_batch_size", config.eval_batch_size),
+        ):
+            if batch % replicas:
                 raise RunError(
-                    f"`{name}` must be a multiple of the {strategy.num_replicas_in_sync} replicas. "
-                    f"Received: {name}={getattr(config, name)}"
+                    f"`{name}` must be a multiple of the {replicas} replicas. "
+                    f"Received: {name}={batch}"
                 )
-        datasets.check_batch_size(self.train_split, config.train_batch_size, "train_batch_size")
-        if not self.pretrains and not data.num_classes:
+        datasets.check_batch_size(self.train_split, config.train_batch_size, batch_flag)
+        self.train_labelled = _has_labels(data, self.train_split)
+        self.eval_labelled = _has_labels(data, self.eval_split)
+        if not self.pretrains and not (self.train_labelled and self.eval_labelled):
             raise RunError(
-                f"train_mode={config.train_mode} needs labels, and {data.name} has none. "
-                "Put the images in a folder for each class, or use --train_mode=pretrain."
+                f"train_mode={config.train_mode} needs labels, and {data.name} has none in "
+                f"{self.train_split.name} or {self.eval_split.name}. Put the images in a folder "
+                "for each class, or use --train_mode=pretrain."
             )
         examples, batch = self.train_split.num_examples, config.train_batch_size
         self.total_steps = config.train_steps or optimizers.total_steps(
             examples, config.train_epochs, batch
         )
-        self.epochs = max(1, round(self.total_steps * batch / examples))
+        self.epochs = config.train_epochs
+        if config.train_steps:
+            self.epochs = max(1, round(config.train_steps * batch / examples))
         self.schedule = optimizers.WarmupCosine(
             optimizers.peak_learning_rate(
                 config.learning_rate, batch, config.learning_rate_scaling
@@ -234,28 +259,24 @@ class Run:
 
     @property
     def encoder_description(self) -> str:
-        """Such as "ResNet-50 0.25x SK"."""
+        """Such as "ResNet-50 0.25x SK"; with basic blocks `sk_ratio` only makes a ResNet-D."""
         config = self.config
+        selective = " SK" if config.resnet_depth >= 50 else " D"
         return (
             f"ResNet-{config.resnet_depth} {config.width_multiplier:g}x"
-            + " SK" * (config.sk_ratio > 0)
+            + selective * (config.sk_ratio > 0)
             + " SE" * (config.se_ratio > 0)
         )
 
     def execute(self) -> dict:
         """Trains, exports and evaluates, as far as `mode` says; returns the result."""
         config = self.config
-        probes = self.data.num_classes and (
-            not self.pretrains or config.lineareval_while_pretraining
-        )
         with self.strategy.scope():
-            networks = build_networks(config, self.data.num_classes if probes else 0)
+            networks = self._networks()
             stage = self._stage(networks)
         store = checkpoints.Checkpoints(
-            self.directory / "checkpoints",
-            checkpoints.named(
-                [v for model in networks.models.values() for v in model.weights], stage.optimizer
-            ),
+            str(self.directory / "checkpoints"),
+            checkpoints.named(networks.weights, stage.optimizer),
             keep=config.keep_checkpoint_max,
         )
         print(
@@ -264,22 +285,34 @@ class Run:
             f"{config.train_batch_size}, in {self.directory}",
             flush=True,
         )
+        restored = store.restore()
         if config.mode == "eval":
-            if not store.restore():
+            if not restored:
                 raise RunError(
                     f"mode=eval needs a checkpoint, and {self.directory} has none. Train first."
                 )
         else:
-            self._train(networks, stage, store)
-        step = int(stage.optimizer.iterations.numpy())
-        if config.mode != "eval":
-            self._export(networks, step)
+            begin = self._begin(networks, stage, restored)
+            self._train(stage, store, begin)
+            self._export(networks, self.total_steps, anew=begin < self.total_steps)
         if config.mode == "train":
             return {}
-        result = {**self._evaluate(networks, stage), "global_step": step}
-        _write_json(self.directory / _result_name(config), result)
+        step = int(stage.optimizer.iterations.numpy())
+        result = {**self._evaluate(networks, stage, step), "global_step": step}
+        _write(self.directory / _result_name(config), _json(result))
         print("  ".join(f"{name} {value:.4g}" for name, value in result.items()), flush=True)
         return result
+
+    def _networks(self) -> Networks:
+        config = self.config
+        probes = not self.pretrains or (self.train_labelled and config.lineareval_while_pretraining)
+        networks = build_networks(config, self.data.num_classes if probes else 0)
+        if not self.pretrains and config.ft_proj_selector == 0:
+            # The head has no part in this stage, and is only passed on to the export.
+            source = checkpoints.latest(str(self.directory)) or config.checkpoint
+            if not source or not checkpoints.fits(source, [networks.head]):
+                networks = dataclasses.replace(networks, head=None)
+        return networks
 
     def _stage(self, networks: Networks) -> stages.Stage:
         config = self.config
@@ -306,7 +339,8 @@ class Run:
         else:
             after = 4 if config.train_mode == "linear_eval" else config.fine_tune_after_block
             resnet.freeze(networks.encoder, after)
-            networks.head.trainable = after < 4
+            if networks.head is not None:
+                networks.head.trainable = config.train_mode != "linear_eval"
             stage = self._classifier_stage(networks, **options)
         stage.compile(optimizer=optimizer, jit_compile=False)
         optimizer.build(stage.trainable_variables)
@@ -317,34 +351,45 @@ class Run:
         part = heads.up_to(networks.head, selector) if selector else None
         return stages.Classifier(networks.encoder, networks.classifier, part, **options)
 
-    def _train(self, networks, stage, store) -> None:
+    def _begin(self, networks, stage, restored: bool) -> int:
+        """Loads the starting weights and takes the directory; returns the step to begin at."""
         config = self.config
-        if store.restore():
+        start = _json({"weights": checkpoints.fingerprint(config.checkpoint)})
+        start_file = self.directory / "start.json"
+        step = 0
+        if restored:
             step = int(stage.optimizer.iterations.numpy())
+            if start_file.exists() and start_file.read_text() != start:
+                raise RunError(
+                    f"{self.directory} holds a run that began with other weights than "
+                    f"--checkpoint={config.checkpoint} has now. Choose another --model_dir, or "
+                    "remove that folder to begin again."
+                )
             print(f"Resuming at step {step:,} of {self.total_steps:,}.", flush=True)
-        else:
-            step = 0
-            if config.checkpoint:
-                sources = [networks.encoder]
-                if self.pretrains or config.ft_proj_selector:
-                    sources.append(networks.head)
-                checkpoints.load(config.checkpoint, sources)
-                print(f"Starting from the weights in {config.checkpoint}.", flush=True)
-            elif not self.pretrains:
-                print("Starting from random weights: no `checkpoint` is given.", flush=True)
+        elif config.checkpoint:
+            sources = [networks.encoder] + [networks.head] * (networks.head is not None)
+            checkpoints.load(config.checkpoint, sources)
+            print(f"Starting from the weights in {config.checkpoint}.", flush=True)
+        elif not self.pretrains:
+            print("Starting from random weights: no `checkpoint` is given.", flush=True)
         _claim(self.directory, config)
-        if step >= self.total_steps:
+        _write(start_file, start)
+        return step
+
+    def _train(self, stage, store, begin: int) -> None:
+        config = self.config
+        if begin >= self.total_steps:
             return
         if self.pretrains:
             self._draw_views()
         loop.train(
             stage,
             self.strategy,
-            lambda context: self._batches(context, start_step=step),
+            lambda context: self._batches(context, start_step=begin),
             schedule=self.schedule,
             total_steps=self.total_steps,
             epochs=self.epochs,
-            start_step=step,
+            start_step=begin,
             callbacks=[
                 _Summaries(self.directory / "logs" / "train", config.train_summary_steps),
                 _HistoryFile(self.directory / "history.csv"),
@@ -357,38 +402,52 @@ class Run:
 
     def _batches(self, context, start_step=0) -> tf.data.Dataset:
         config = self.config
-        options = dict(
-            batch_size=config.train_batch_size // context.num_input_pipelines,
-            image_size=config.image_size,
-            seed=config.seed,
-            start_step=start_step,
-            min_crop_area=config.min_crop_area,
-            cache=config.cache_dataset,
-            shard=(context.input_pipeline_id, context.num_input_pipelines),
-        )
         if self.pretrains:
-            batches = datasets.pretraining_batches(
-                self.train_split,
-                color_jitter_strength=config.color_jitter_strength,
-                color_jitter_version=config.color_jitter_version,
-                use_blur=config.use_blur,
-                **options,
-            )
-        else:
-            batches = datasets.training_batches(self.train_split, **options)
+            return self._views(context, self.train_split, config.train_batch_size, start_step)
+        batches = datasets.training_batches(
+            self.train_split,
+            start_step=start_step,
+            cache=config.cache_dataset,
+            **self._pipeline(context, config.train_batch_size),
+        )
         return _per_replica(batches, context, config.train_batch_size)
 
+    def _views(self, context, split, batch_size, start_step=0) -> tf.data.Dataset:
+        config = self.config
+        batches = datasets.pretraining_batches(
+            split,
+            start_step=start_step,
+            cache=config.cache_dataset,
+            color_jitter_strength=config.color_jitter_strength,
+            color_jitter_version=config.color_jitter_version,
+            use_blur=config.use_blur,
+            **self._pipeline(context, batch_size),
+        )
+        return _per_replica(batches, context, batch_size)
+
+    def _pipeline(self, context, batch_size) -> dict:
+        return dict(
+            batch_size=batch_size // context.num_input_pipelines,
+            image_size=self.config.image_size,
+            seed=self.config.seed,
+            min_crop_area=self.config.min_crop_area,
+            shard=(context.input_pipeline_id, context.num_input_pipelines),
+        )
+
     def _draw_views(self) -> None:
-        (view1, view2), _ = next(iter(self._batches(tf.distribute.InputContext())))
+        count = min(12, self.train_split.num_examples)
+        (view1, view2), _ = next(
+            iter(self._views(tf.distribute.InputContext(), self.train_split, count))
+        )
         figure = report.views_figure(view1.numpy(), view2.numpy())
         report.save_figure(figure, self.directory / "views.png")
         picture = tf.io.decode_png((self.directory / "views.png").read_bytes())
         with tf.summary.create_file_writer(str(self.directory / "logs" / "train")).as_default():
             tf.summary.image("views", picture[None], step=0)
 
-    def _evaluate(self, networks, stage) -> dict[str, float]:
+    def _evaluate(self, networks, stage, step: int) -> dict[str, float]:
         config = self.config
-        if networks.classifier is None:
+        if networks.classifier is None or not self.eval_labelled:
             logs = self._evaluate_contrast(stage)
         else:
             with self.strategy.scope():
@@ -420,7 +479,7 @@ class Run:
         folder = "eval" + (f"_{config.eval_name}" if config.eval_name else "")
         with tf.summary.create_file_writer(str(self.directory / "logs" / folder)).as_default():
             for name, value in logs.items():
-                tf.summary.scalar(name, value, step=self.total_steps)
+                tf.summary.scalar(name, value, step=step)
         return logs
 
     def _evaluate_contrast(self, stage) -> dict[str, float]:
@@ -435,36 +494,22 @@ class Run:
                 f"{self.eval_split.num_examples} in {self.eval_split.name}"
             )
         steps = self.eval_split.num_examples // batch
-        split, config_batch = self.eval_split, batch
-
-        def batches(context):
-            views = datasets.pretraining_batches(
-                split,
-                batch_size=config_batch // context.num_input_pipelines,
-                image_size=config.image_size,
-                seed=config.seed,
-                color_jitter_strength=config.color_jitter_strength,
-                color_jitter_version=config.color_jitter_version,
-                use_blur=config.use_blur,
-                min_crop_area=config.min_crop_area,
-                shard=(context.input_pipeline_id, context.num_input_pipelines),
-            )
-            return _per_replica(views, context, config_batch)
-
         logs = loop.evaluate(
             stage,
             self.strategy,
-            batches,
+            lambda context: self._views(context, self.eval_split, batch),
             steps=min(config.eval_steps or steps, steps),
             verbose=_verbosity(),
         )
         return {name: logs[name] for name in ("contrast_loss", *stage.objective.metric_names)}
 
-    def _export(self, networks, step) -> None:
-        """Writes the networks as `.keras` files and as a SavedModel, unless they are there."""
+    def _export(self, networks, step, anew: bool) -> None:
+        """Writes the networks as `.keras` files and as a SavedModel; not again unless `anew`."""
         config = self.config
         hub = self.directory / "hub"
-        if (hub / str(step)).exists():
+        module = hub / str(step)
+        files = {name: self.directory / f"{name}.keras" for name in networks.models}
+        if not anew and module.exists() and all(path.exists() for path in files.values()):
             return
         # Copies of their own: float32, and without the strategy's distributed variables.
         keras.config.set_dtype_policy("float32")
@@ -472,12 +517,15 @@ class Run:
             config, networks.classifier.output_shape[-1] if networks.classifier else 0
         )
         keras.config.set_dtype_policy(config.precision)
+        if networks.head is None:
+            copies = dataclasses.replace(copies, head=None)
         for name, copy in copies.models.items():
             copy.set_weights([v.numpy() for v in networks.models[name].weights])
-            copy.save(self.directory / f"{name}.keras")
+            copy.save(files[name])
         unfinished = hub / f"unfinished-{step}"
-        if unfinished.exists():
-            unfinished.rmtree()
+        for folder in (unfinished, module):
+            if folder.exists():
+                folder.rmtree()
         export(
             str(unfinished),
             copies.encoder,
@@ -486,51 +534,70 @@ class Run:
             config.ft_proj_selector,
             output="representation" if self.pretrains else "logits",
         )
-        unfinished.rename(hub / str(step))
-        finished = sorted((p for p in hub.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        unfinished.rename(module)
+        others = [p for p in hub.iterdir() if p.name.isdigit() and p.name != module.name]
+        others.sort(key=lambda p: int(p.name), reverse=True)
         if config.keep_hub_module_max:
-            for old in finished[: -config.keep_hub_module_max]:
+            for old in others[config.keep_hub_module_max - 1 :]:
                 old.rmtree()
-        print(f"SavedModel in {hub / str(step)}", flush=True)
+        print(f"SavedModel in {module}", flush=True)
+
+
+def _has_labels(data: datasets.ImageDataset, split: datasets.Split) -> bool:
+    """Whether the first example has one: some data sets have both labelled and other splits."""
+    if not data.num_classes:
+        return False
+    return any(int(example["label"]) >= 0 for example in split.examples().take(1))
 
 
 def check_same_run(directory: epath.Path, config: Config) -> None:
-    """Checks that `directory` is free, or holds a run that `config` continues.
+    """Checks that `directory` is free, or holds the run that `config` continues.
 
     Raises:
-        RunError: it holds a run of another network, stage or data set.
+        RunError: it holds another run, or something that is no run.
     """
     path = directory / "config.json"
     if not path.exists():
         return
-    earlier = Config.from_json(path.read_text())
-    differences = {
-        f.name: (getattr(earlier, f.name), getattr(config, f.name))
+    try:
+        earlier = Config.from_json(path.read_text())
+    except ConfigError as error:
+        raise RunError(
+            f"{path} cannot be read as a run's options ({error.errors[0]}). Choose another "
+            "--model_dir, or move that file away; nothing there was changed."
+        ) from None
+    differences = [
+        f"{f.name}={getattr(earlier, f.name)} there, {getattr(config, f.name)} here"
         for f in dataclasses.fields(config)
         if f.name not in _INCIDENTAL and getattr(earlier, f.name) != getattr(config, f.name)
-    }
-    shown = ", ".join(f"{name}={old} there, {new} here" for name, (old, new) in differences.items())
-    if not differences.keys().isdisjoint(_IDENTITY):
+    ]
+    if differences:
         raise RunError(
             f"`model_dir` must be new or hold the same run. Received: model_dir={directory}, which "
-            f"holds another one ({shown}). Choose another --model_dir; nothing there was changed."
+            f"holds another one ({'; '.join(differences)}). Choose another --model_dir; nothing "
+            "there was changed."
         )
-    if differences:
-        logging.warning("Continuing the run in %s with other options: %s.", directory, shown)
 
 
 def _claim(directory: epath.Path, config: Config) -> None:
     check_same_run(directory, config)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(config.to_json())
+    _write(directory / "config.json", config.to_json())
+
+
+def _write(path: epath.Path, text: str) -> None:
+    """Replaces a file whole, so that a kill never leaves half of one."""
+    unfinished = path.parent / f".{path.name}.unfinished"
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def _json(value: dict) -> str:
+    return json.dumps(value, indent=2) + "\n"
 
 
 def _result_name(config: Config) -> str:
     return f"result_{config.eval_name}.json" if config.eval_name else "result.json"
-
-
-def _write_json(path: epath.Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _per_replica(batches, context, global_batch) -> tf.data.Dataset:
@@ -580,8 +647,8 @@ class _SaveCheckpoints(keras.callbacks.Callback):
             self._store.save(self._saved)
         except FloatingPointError as error:
             raise loop.NonFiniteError(
-                f"After step {self._saved}: {error} The last checkpoint is from before that; "
-                "lower the learning rate, lengthen the warm-up or use float32."
+                f"After step {self._saved}: {error} No checkpoint of it was made. Lower the "
+                "learning rate, lengthen the warm-up or use float32."
             ) from None
 
 
@@ -636,4 +703,4 @@ class _HistoryFile(keras.callbacks.Callback):
         writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        self._path.write_text(text.getvalue())
+        _write(self._path, text.getvalue())

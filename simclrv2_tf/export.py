@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from simclrv2_tf import resnet
+from simclrv2_tf import heads, resnet
 
 
 def export(
@@ -23,7 +23,8 @@ def export(
 
     * `__call__(images, training=False)`: the endpoint named by `output`, differentiable; with
       training=True batch norm uses and updates its statistics;
-    * `variables`, `trainable_variables`, `regularization_losses` (empty);
+    * `variables`, all of them; `trainable_variables`, those that `output` depends on;
+      `regularization_losses`, empty;
     * `signatures`: "serving_default" gives a dict of all endpoints, "representation",
       "projection" and "logits" each their own (where the model is there), "features" those of the
       encoder, from "stem" (B, h, w, c) to "representation" (B, f).
@@ -76,9 +77,22 @@ def export(
 
         return tf.function(select, [images])
 
+    # What is called depends on no more than it has to: training the representation must not move
+    # the head's statistics.
+    if output == "logits" and classifier_layer:
+        called = [encoder, heads.up_to(head, classifier_layer), classifier]
+    elif output == "logits":
+        called = [encoder, classifier]
+    elif output == "projection":
+        called = [encoder, heads.up_to(head, -1)]
+    else:
+        called = [keras.Model(encoder.input, encoder.get_layer(output).output)]
+
     @tf.function
     def call(images, training=False):
-        return endpoints(images, training)[output]
+        for model in called:
+            images = model(images, training=training)
+        return images
 
     for training in (False, True):
         call.get_concrete_function(images, training=training)
@@ -88,7 +102,7 @@ def export(
     ]
     module = tf.train.Checkpoint(
         variables=[v.value for v in weights],
-        trainable_variables=[v.value for v in weights if v.trainable],
+        trainable_variables=[v.value for m in called for v in m.weights if v.trainable],
         regularization_losses=[],
     )
     module.__call__ = call

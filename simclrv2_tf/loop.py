@@ -79,10 +79,12 @@ def train(
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
                     f"The training loss became {logs['loss']} at step {index + 1} of "
-                    f"{total_steps}, learning rate {rate:.4g}. The last checkpoint is from before "
-                    "that; lower the learning rate, lengthen the warm-up or use float32."
+                    f"{total_steps}, learning rate {rate:.4g}; no checkpoint of it was made. Lower "
+                    "the learning rate, lengthen the warm-up or use float32."
                 )
             callbacks.on_train_batch_end(index - begin, logs)
+            if stage.stop_training:
+                break
         callbacks.on_epoch_end(epoch, logs)
     callbacks.on_train_end(logs)
     return stage.history

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         experiment.run(config)
     except (DatasetError, experiment.RunError, CheckpointError, DeviceError) as error:
         return _fail(error, 2, config)
-    except NonFiniteError as error:
+    except (NonFiniteError, OSError) as error:
         return _fail(error, 1, config)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)

@@ -53,7 +53,7 @@ class Pretrainer(Stage):
     """SimCLRv2's first stage (arXiv 2006.10029, section 2): agreement of two views, no labels.
 
     Data: `((view1, view2), label)`, views (b, S, S, 3) in [0, 1], labels (b,), unused without a
-    classifier. Both views pass the network as one batch of 2b, as in the reference: batch norm
+    classifier; one below 0 stands for none. Both views pass the network as one batch of 2b, as in the reference: batch norm
     sees them together.
 
     Args:
@@ -101,9 +101,11 @@ class Pretrainer(Stage):
             return loss
         logits = self.classifier(tf.stop_gradient(hiddens[self.classifier_layer]))  # (2b, C)
         labels = tf.concat([labels, labels], 0)
-        probe_loss = tf.reduce_mean(_cross_entropy(labels, logits))
+        labelled = tf.cast(labels >= 0, tf.float32)
+        labels = tf.maximum(labels, 0)
+        probe_loss = tf.reduce_mean(_cross_entropy(labels, logits) * labelled)
         self.probe_loss.update_state(probe_loss)
-        self.probe_accuracy.update_state(labels, logits)
+        self.probe_accuracy.update_state(labels, logits, labelled)
         return loss + probe_loss
 
 

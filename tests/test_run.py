@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,9 +139,36 @@ def test_linear_evaluation_leaves_the_encoder_as_it_was(how, pretrained, images,
             keras.saving.load_model(folder / f"{name}.keras").get_weights()
             for folder in (pretrained, tmp_path / "linear")
         )
-        if name == "head":  # not part of the stage when the classifier reads the encoder
-            continue
-        assert same == all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+        assert same == all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)), name
+
+
+def test_linear_evaluation_without_a_head_to_pass_on_exports_none(images, tmp_path):
+    command = ["run", "--train_mode=linear_eval", f"--dataset=folder:{images}", *SMALL]
+    assert run.main([*command, "--train_steps=1", f"--model_dir={tmp_path}"]) == 0
+    assert not (tmp_path / "head.keras").exists()
+    module = tf.saved_model.load(str(tmp_path / "hub" / "1"))
+    assert "projection" not in module.signatures and "logits" in module.signatures
+
+
+def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
+    """In a process of its own: logical CPUs must be made first."""
+    command = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval", *SMALL]
+    command += [f"--dataset=folder:{images}", "--train_steps=2", f"--model_dir={tmp_path}"]
+    command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # What the padded evaluation on two replicas says is what the exported networks do.
+    models = [keras.saving.load_model(tmp_path / f"{n}.keras") for n in ("encoder", "classifier")]
+    losses, right = [], 0
+    for label, name in enumerate(("dark", "light")):
+        for path in sorted((images / "test" / name).iterdir()):
+            image = tf.io.decode_png(path.read_bytes()) / 255
+            image = tf.clip_by_value(tf.image.resize(image, (16, 16), "bicubic"), 0, 1)[None]
+            logits = models[1](models[0](image))[0]
+            losses.append(-tf.nn.log_softmax(logits)[label].numpy())
+            right += int(np.argmax(logits) == label)
+    assert result(tmp_path)["loss"] == pytest.approx(np.mean(losses), rel=2e-2)  # bfloat16
+    assert abs(result(tmp_path)["label_top_1_accuracy"] * 10 - right) <= 1
 
 
 def test_unlabelled_images_give_contrastive_metrics(images, tmp_path):
@@ -225,6 +253,8 @@ def fails(command, capsys):
         (["--use_tpu=True"], "tensorflow-tpu"),
         (["--train_split=nothing"], "nothing"),
         (["--mode=eval", "--train_mode=pretrain"], "mode=eval"),
+        (["--mode=eval"], "mode=eval"),
+        (["--linear_batch_size=10001"], "linear_batch_size=10001"),
         (["--train_mode=linear_eval", "--checkpoint=nowhere"], "nowhere"),
     ],
 )
@@ -249,6 +279,41 @@ def test_another_network_in_the_same_folder_changes_nothing(pretrained, images, 
     message = fails(command, capsys)
     assert "width_multiplier=0.0625 there, 0.125 here" in message
     assert files(pretrained) == before
+
+
+@pytest.mark.parametrize("text", ['{"gone": 1}', '{"mode": "tra'])
+def test_a_folder_with_unreadable_options(text, images, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(text)
+    command = [f"--dataset=folder:{images}", *SMALL, f"--model_dir={tmp_path}"]
+    assert "config.json cannot be read" in fails(command, capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_model_dir_that_cannot_be_made_is_one_line(images, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    command = [
+        "run",
+        f"--dataset=folder:{images}",
+        *SMALL,
+        f"--model_dir={tmp_path / 'file' / 'x'}",
+    ]
+    assert run.main(command) == 1
+    error = capsys.readouterr().err
+    assert "Error: " in error and "Traceback" not in error
+
+
+def test_weights_that_have_changed_since_are_noticed(pretrained, images, capsys, tmp_path):
+    source, model_dir = tmp_path / "source", tmp_path / "linear"
+    shutil.copytree(pretrained, source)
+    command = ["--train_mode=linear_eval", f"--dataset=folder:{images}", *SMALL]
+    command += ["--train_steps=1", f"--checkpoint={source}", f"--model_dir={model_dir}"]
+    assert run.main(["run", *command]) == 0
+    retrained = ["run", "--train_mode=pretrain", f"--dataset=folder:{images}", *SMALL]
+    shutil.rmtree(source)
+    assert run.main([*retrained, "--train_steps=1", f"--model_dir={source}"]) == 0
+    before = files(model_dir)
+    assert "other weights" in fails(command, capsys)
+    assert files(model_dir) == before
 
 
 def test_weights_of_another_network_change_nothing(pretrained, images, capsys, tmp_path):

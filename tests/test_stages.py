@@ -55,6 +55,22 @@ def test_labels_never_reach_encoder_or_head():
     assert any(np.any(value != 0) for value in probe)
 
 
+def test_examples_without_a_label_are_nothing_to_the_probe():
+    (view1, view2), labels = views()
+    kernels = []
+    for mixed, count in ((tf.constant([-1, 1, 2, -1, 0, -1], tf.int64), 6), (labels * 0 - 1, 6)):
+        stage = pretrainer()
+        before = stage.classifier.get_weights()[0]
+        logits = stage.classifier(stage.encoder(tf.concat([view1, view2], 0), training=True))
+        doubled = np.concatenate([mixed, mixed])
+        rows = np.flatnonzero(doubled >= 0)
+        picked = tf.nn.log_softmax(logits).numpy()[rows, doubled[rows]]
+        logs = stage.train_step(((view1, view2), mixed))
+        np.testing.assert_allclose(logs["probe_loss"], -picked.sum() / (2 * count), rtol=1e-4)
+        kernels.append(np.any(stage.classifier.get_weights()[0] != before))
+    assert kernels == [True, False]
+
+
 @pytest.mark.parametrize("layer", [0, 1, -1])
 def test_probe_trains_on_the_selected_layer(layer):
     encoder, head, classifier = tiny(classifier_layer=layer)
@@ -98,11 +114,7 @@ def test_frozen_encoder_stays_bit_equal_with_its_statistics():
 def test_freezing_after_a_block_trains_what_follows():
     encoder, _, classifier = tiny()
     resnet.freeze(encoder, 2)
-    paths = {v.path.split("_block")[0] + v.path[:12] for v in encoder.trainable_variables}
-    assert {path[:12] for path in (v.path for v in encoder.trainable_variables)} == {
-        "block_group3",
-        "block_group4",
-    }, paths
+    assert {v.path[:12] for v in encoder.trainable_variables} == {"block_group3", "block_group4"}
     resnet.freeze(encoder, -1)
     assert any(v.path.startswith("stem") for v in encoder.trainable_variables)
     with pytest.raises(ValueError, match="after_block=5"):
@@ -152,7 +164,7 @@ def batches_from(data, start=0):
     return make
 
 
-def run_loop(stage, start, stop, total=6, epochs=2, callbacks=()):
+def run_loop(stage, start, stop, epochs=2, callbacks=()):
     return loop.train(
         stage,
         tf.distribute.get_strategy(),
@@ -171,7 +183,7 @@ def test_stop_and_resume_equals_not_stopping(tmp_path):
         stage = pretrainer(optimizer=optimizers.LARS(0.5, weight_decay=1e-4))
         models = (stage.encoder, stage.head, stage.classifier)
         state = checkpoints.named([v for m in models for v in m.weights], stage.optimizer)
-        return stage, models, checkpoints.Checkpoints(tmp_path / "checkpoints", state, 2)
+        return stage, models, checkpoints.Checkpoints(str(tmp_path / "checkpoints"), state, 2)
 
     straight, models, _ = make()
     run_loop(straight, 0, 6)
@@ -191,13 +203,13 @@ def test_stop_and_resume_equals_not_stopping(tmp_path):
 
 def test_checkpoints_keep_the_newest_and_refuse_another_network(tmp_path):
     encoder, head, _ = tiny()
-    store = checkpoints.Checkpoints(tmp_path, checkpoints.named(encoder.weights), keep=2)
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=2)
     for step in (1, 2, 3):
         store.save(step)
     assert sorted(p.name for p in tmp_path.glob("*.index")) == ["ckpt-2.index", "ckpt-3.index"]
     both = checkpoints.named([*encoder.weights, *head.weights])
     with pytest.raises(checkpoints.CheckpointError, match="projection1"):
-        checkpoints.Checkpoints(tmp_path, both, keep=2).restore()
+        checkpoints.Checkpoints(str(tmp_path), both, keep=2).restore()
     wider = resnet.resnet(18, 1 / 8, image_size=8)
     before = weights(wider)
     with pytest.raises(checkpoints.CheckpointError, match="stem"):
@@ -209,11 +221,26 @@ def test_checkpoints_keep_the_newest_and_refuse_another_network(tmp_path):
 
 def test_checkpoint_with_a_nan_is_not_written(tmp_path):
     encoder, _, _ = tiny()
-    store = checkpoints.Checkpoints(tmp_path, checkpoints.named(encoder.weights), keep=2)
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=2)
     encoder.weights[0].assign(np.full(encoder.weights[0].shape, np.nan))
     with pytest.raises(FloatingPointError, match="stem_conv/kernel"):
         store.save(1)
     assert not list(tmp_path.glob("*.index"))
+
+
+def test_damaged_checkpoint_is_an_error_of_ours(tmp_path):
+    encoder, _, _ = tiny()
+    state = checkpoints.named(encoder.weights)
+    checkpoints.Checkpoints(str(tmp_path), state, keep=2).save(1)
+    first = checkpoints.fingerprint(str(tmp_path))
+    encoder.weights[0].assign(encoder.weights[0] + 1)
+    checkpoints.Checkpoints(str(tmp_path), state, keep=2).save(1)
+    assert checkpoints.fingerprint(str(tmp_path)) != first
+    (tmp_path / "ckpt-1.index").write_bytes(b"short")
+    with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
+        checkpoints.Checkpoints(str(tmp_path), state, keep=2).restore()
+    with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
+        checkpoints.load(str(tmp_path), [encoder])
 
 
 def test_nan_loss_stops_the_loop_before_callbacks_see_it():

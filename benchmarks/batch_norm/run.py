@@ -28,7 +28,10 @@ class KerasBatchNorm(keras.layers.BatchNormalization):
 
 def make_step(layer, precision, views):
     keras.config.set_dtype_policy(precision)
-    with mock.patch.object(resnet, "BatchNorm", layer), mock.patch.object(heads, "BatchNorm", layer):
+    with (
+        mock.patch.object(resnet, "BatchNorm", layer),
+        mock.patch.object(heads, "BatchNorm", layer),
+    ):
         encoder = resnet.resnet(18, 0.25, image_size=32)
         head = heads.projection_head(encoder.output_shape[-1])
     stage = stages.Pretrainer(encoder, head, objectives.NTXent())
