@@ -38,6 +38,7 @@ setup(
         "test": [
             "pillow",
             "pytest",
+            "pytest-xdist",
             "ruff>=0.17,<0.18",  # a new minor version may format differently
             # Since 70.1 it builds wheels by itself; tensorflow-hub imports pkg_resources, which 81
             # dropped.

@@ -223,8 +223,8 @@ class Config:
     )
     checkpoint: str | None = option(
         None,
-        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, or one of "
-        "its checkpoints.",
+        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, or one "
+        "of its checkpoints.",
     )
     variable_schema: str | None = option(
         None,
@@ -370,8 +370,8 @@ class Config:
     fine_tune_after_block: int = option(
         -1,
         "In finetune, train what comes after this block: -1 everything, 0 after the stem, 1 to 4 "
-        "after that block group; 4 is linear evaluation where `ft_proj_selector` is 0: the layers of "
-        "the projection head below the selected one always train in finetune.",
+        "after that block group; 4 is linear evaluation where `ft_proj_selector` is 0: the layers "
+        "of the projection head below the selected one always train in finetune.",
         group="Fine-tuning and linear evaluation",
         minimum=-1,
         maximum=4,

@@ -53,8 +53,8 @@ class Pretrainer(Stage):
     """SimCLRv2's first stage (arXiv 2006.10029, section 2): agreement of two views, no labels.
 
     Data: `((view1, view2), label)`, views (b, S, S, 3) in [0, 1], labels (b,), unused without a
-    classifier; one below 0 stands for none. Both views pass the network as one batch of 2b, as in the reference: batch norm
-    sees them together.
+    classifier; one below 0 stands for none. Both views pass the network as one batch of 2b, as in
+    the reference: batch norm sees them together.
 
     Args:
         encoder: A model of `resnet.resnet`.
