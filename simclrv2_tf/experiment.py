@@ -181,12 +181,34 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
             stage.train_split.num_examples,
             row["label_top_1_accuracy"],
             row["label_top_5_accuracy"],
+            _seconds(stage.directory),
         )
         for name, stage, row in zip(names, runs[1:], results[1:], strict=True)
     ]
+    pretrained = runs[0]
+    rows.insert(
+        0,
+        (
+            "pretraining, online classifier",
+            pretrained.encoder_description,
+            pretrained.train_split.num_examples if pretrained.train_labelled else 0,
+            results[0].get("label_top_1_accuracy"),
+            results[0].get("label_top_5_accuracy"),
+            _seconds(pretrained.directory),
+        ),
+    )
+    places = {
+        "results": root / _result_name(config),
+        "encoder, head": pretrained.directory / "*.keras",
+        "SavedModels": f"{pretrained.directory / 'hub'}, {runs[1].directory / 'hub'}",
+        "views": pretrained.directory / "views.png",
+        "TensorBoard": f"tensorboard --logdir {root}",
+    }
     print()
-    print(report.table(["stage", "encoder", "labels", "top-1", "top-5"], rows))
-    print(f"\nResults   {root / _result_name(config)}")
+    print(report.table(["stage", "encoder", "labels", "top-1", "top-5", "seconds"], rows))
+    print()
+    for name, place in places.items():
+        print(f"{name + ':':<15}{place}")
     return result
 
 
@@ -590,6 +612,12 @@ def _write(path: epath.Path, text: str) -> None:
     unfinished = path.parent / f".{path.name}.unfinished"
     unfinished.write_text(text)
     unfinished.replace(path)
+
+
+def _seconds(directory: epath.Path) -> int:
+    """What training took, over all the sittings of a run."""
+    rows = csv.DictReader(io.StringIO((directory / "history.csv").read_text()))
+    return round(sum(float(row["seconds"]) for row in rows))
 
 
 def _json(value: dict) -> str:

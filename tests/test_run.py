@@ -171,6 +171,30 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     assert abs(result(tmp_path)["label_top_1_accuracy"] * 10 - right) <= 1
 
 
+def test_pretraining_with_linear_evaluation_beside_random_initialization(images, tmp_path, capsys):
+    command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
+    command += ["--train_mode=pretrain_linear_eval", "--train_steps=2", f"--model_dir={tmp_path}"]
+    assert run.main(command) == 0
+    stages = {name: tmp_path / name for name in ("pretrain", "linear_eval")}
+    stages["random"] = tmp_path / "linear_eval_random_init"
+    accuracies = {n: result(folder)["label_top_1_accuracy"] for n, folder in stages.items()}
+    values = result(tmp_path)
+    assert values["label_top_1_accuracy"] == accuracies["linear_eval"]
+    assert values["random_init_top_1_accuracy"] == accuracies["random"]
+    encoders = {
+        name: keras.saving.load_model(folder / "encoder.keras").get_weights()
+        for name, folder in stages.items()
+    }
+    same = zip(encoders["pretrain"], encoders["linear_eval"], strict=True)
+    assert all(np.array_equal(a, b) for a, b in same)
+    kernels = [next(w for w in weights if w.ndim == 4) for weights in encoders.values()]
+    assert not np.array_equal(kernels[0], kernels[2])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(table) == 5 and f"{accuracies['random']:.4f}" in table[-1]
+    assert run.main(command) == 0, "finished stages are passed over"
+    assert result(tmp_path) == pytest.approx(values)
+
+
 def test_unlabelled_images_give_contrastive_metrics(images, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
