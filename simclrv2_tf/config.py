@@ -395,6 +395,13 @@ class Config:
         "pretrain_linear_eval: batch size of the linear evaluation; 0: train_batch_size.",
         minimum=0,
     )
+    linear_min_crop_area: float = option(
+        0.08,
+        "pretrain_linear_eval: smallest crop of the linear evaluation's training images, as "
+        "`min_crop_area`.",
+        positive=True,
+        maximum=1,
+    )
     linear_weight_decay: float = option(
         1e-6, "pretrain_linear_eval: weight decay of the linear evaluation.", minimum=0
     )

@@ -150,6 +150,7 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
         learning_rate_scaling="linear",
         warmup_epochs=0.0,
         weight_decay=config.linear_weight_decay,
+        min_crop_area=config.linear_min_crop_area,
         train_epochs=config.linear_epochs,
         train_batch_size=config.linear_batch_size or config.train_batch_size,
     )
