@@ -16,11 +16,7 @@ The same command run again goes on where the last checkpoint is, and does nothin
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
-import time
 
 import keras
 import tensorflow as tf
@@ -39,22 +35,10 @@ from simclrv2_tf import (
     resnet,
     stages,
 )
-from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.callbacks import HistoryFile, SaveCheckpoints, Summaries, seconds_spent
+from simclrv2_tf.config import Config
 from simclrv2_tf.export import export
-
-
-class RunError(ValueError):
-    """A run that cannot begin as asked; the message is meant for the user."""
-
-
-# These say how a run is carried out, watched, kept and evaluated. All other options decide what
-# comes out of it: a run directory belongs to one choice of them.
-_INCIDENTAL = frozenset(
-    ["mode", "model_dir", "debug", "eval_name", "eval_batch_size", "eval_split", "eval_steps"]
-    + ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"]
-    + ["train_summary_steps", "data_dir", "cache_dataset", "chunk_size", "variable_schema"]
-    + ["strategy", "num_replicas", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"]
-)
+from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +148,7 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
     runs += [Run(stage, data, strategy, batch_flag) for stage in (linear, random_init)]
     results = [runs[0].execute()]
     if config.mode != "eval":
-        _claim(root, config)
+        claim(root, config)
     results += [stage.execute() for stage in runs[1:]]
     if not all(results):
         return {}
@@ -173,7 +157,7 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
         "random_init_top_1_accuracy": results[2]["label_top_1_accuracy"],
         "pretrain_global_step": results[0]["global_step"],
     }
-    _write(root / _result_name(config), _json(result))
+    write(root / _result_name(config), to_json(result))
     names = ("linear evaluation, pretrained", "linear evaluation, random initialization")
     rows = [
         (
@@ -182,7 +166,7 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
             stage.train_split.num_examples,
             row["label_top_1_accuracy"],
             row["label_top_5_accuracy"],
-            _seconds(stage.directory),
+            seconds_spent(stage.directory / "history.csv"),
         )
         for name, stage, row in zip(names, runs[1:], results[1:], strict=True)
     ]
@@ -195,7 +179,7 @@ def _pretrain_linear_eval(config, data, strategy) -> dict:
             pretrained.train_split.num_examples if pretrained.train_labelled else 0,
             results[0].get("label_top_1_accuracy"),
             results[0].get("label_top_5_accuracy"),
-            _seconds(pretrained.directory),
+            seconds_spent(pretrained.directory / "history.csv"),
         ),
     )
     places = {
@@ -221,6 +205,9 @@ class Run:
         data: The data set.
         strategy: Where it runs.
         batch_flag: The option that the batch size came from, for errors.
+
+    Raises:
+        DatasetError, RunError: the options do not fit the data, the devices or the directory.
     """
 
     def __init__(
@@ -322,7 +309,7 @@ class Run:
             return {}
         step = int(stage.optimizer.iterations.numpy())
         result = {**self._evaluate(networks, stage, step), "global_step": step}
-        _write(self.directory / _result_name(config), _json(result))
+        write(self.directory / _result_name(config), to_json(result))
         print("  ".join(f"{name} {value:.4g}" for name, value in result.items()), flush=True)
         return result
 
@@ -377,7 +364,7 @@ class Run:
     def _begin(self, networks, stage, restored: bool) -> int:
         """Loads the starting weights and takes the directory; returns the step to begin at."""
         config = self.config
-        start = _json({"weights": checkpoints.fingerprint(config.checkpoint)})
+        start = to_json({"weights": checkpoints.fingerprint(config.checkpoint)})
         start_file = self.directory / "start.json"
         step = 0
         if restored:
@@ -395,8 +382,8 @@ class Run:
             print(f"Starting from the weights in {config.checkpoint}.", flush=True)
         elif not self.pretrains:
             print("Starting from random weights: no `checkpoint` is given.", flush=True)
-        _claim(self.directory, config)
-        _write(start_file, start)
+        claim(self.directory, config)
+        write(start_file, start)
         return step
 
     def _train(self, stage, store, begin: int) -> None:
@@ -414,9 +401,9 @@ class Run:
             epochs=self.epochs,
             start_step=begin,
             callbacks=[
-                _Summaries(self.directory / "logs" / "train", config.train_summary_steps),
-                _HistoryFile(self.directory / "history.csv"),
-                _SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs),
+                Summaries(self.directory / "logs" / "train", config.train_summary_steps),
+                HistoryFile(self.directory / "history.csv"),
+                SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs),
             ],
             verbose=_verbosity(),
         )
@@ -573,58 +560,6 @@ def _has_labels(data: datasets.ImageDataset, split: datasets.Split) -> bool:
     return any(int(example["label"]) >= 0 for example in split.examples().take(1))
 
 
-def check_same_run(directory: epath.Path, config: Config) -> None:
-    """Checks that `directory` is free, or holds the run that `config` continues.
-
-    Raises:
-        RunError: it holds another run, or something that is no run.
-    """
-    path = directory / "config.json"
-    if not path.exists():
-        return
-    try:
-        earlier = Config.from_json(path.read_text())
-    except ConfigError as error:
-        raise RunError(
-            f"{path} cannot be read as a run's options ({error.errors[0]}). Choose another "
-            "--model_dir, or move that file away; nothing there was changed."
-        ) from None
-    differences = [
-        f"{f.name}={getattr(earlier, f.name)} there, {getattr(config, f.name)} here"
-        for f in dataclasses.fields(config)
-        if f.name not in _INCIDENTAL and getattr(earlier, f.name) != getattr(config, f.name)
-    ]
-    if differences:
-        raise RunError(
-            f"`model_dir` must be new or hold the same run. Received: model_dir={directory}, which "
-            f"holds another one ({'; '.join(differences)}). Choose another --model_dir; nothing "
-            "there was changed."
-        )
-
-
-def _claim(directory: epath.Path, config: Config) -> None:
-    check_same_run(directory, config)
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / "config.json", config.to_json())
-
-
-def _write(path: epath.Path, text: str) -> None:
-    """Replaces a file whole, so that a kill never leaves half of one."""
-    unfinished = path.parent / f".{path.name}.unfinished"
-    unfinished.write_text(text)
-    unfinished.replace(path)
-
-
-def _seconds(directory: epath.Path) -> int:
-    """What training took, over all the sittings of a run."""
-    rows = csv.DictReader(io.StringIO((directory / "history.csv").read_text()))
-    return round(sum(float(row["seconds"]) for row in rows))
-
-
-def _json(value: dict) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
 def _result_name(config: Config) -> str:
     return f"result_{config.eval_name}.json" if config.eval_name else "result.json"
 
@@ -645,91 +580,3 @@ def _is_terminal() -> bool:
     import sys
 
     return sys.stdout.isatty() or "ipykernel" in sys.modules
-
-
-class _SaveCheckpoints(keras.callbacks.Callback):
-    """Saves every so many steps or epochs, and at the end."""
-
-    def __init__(self, store, every_steps: int, every_epochs: int):
-        super().__init__()
-        self._store, self._every_steps, self._every_epochs = store, every_steps, every_epochs
-        self._saved = None
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._every_steps and self._step() % self._every_steps == 0:
-            self._save()
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self._every_steps and (epoch + 1) % self._every_epochs == 0:
-            self._save()
-
-    def on_train_end(self, logs=None):
-        if self._saved != self._step():
-            self._save()
-
-    def _step(self) -> int:
-        return int(self.model.optimizer.iterations.numpy())
-
-    def _save(self):
-        self._saved = self._step()
-        try:
-            self._store.save(self._saved)
-        except FloatingPointError as error:
-            raise loop.NonFiniteError(
-                f"After step {self._saved}: {error} No checkpoint of it was made. Lower the "
-                "learning rate, lengthen the warm-up or use float32."
-            ) from None
-
-
-class _Summaries(keras.callbacks.Callback):
-    """TensorBoard scalars by global step, every so many steps or at each epoch's end."""
-
-    def __init__(self, directory, every_steps: int):
-        super().__init__()
-        self._directory, self._every_steps = str(directory), every_steps
-
-    def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(self._directory)
-
-    def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())
-        if self._every_steps and step % self._every_steps == 0:
-            self._write(step, logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self._every_steps:
-            self._write(int(self.model.optimizer.iterations.numpy()), logs)
-
-    def on_train_end(self, logs=None):
-        self._writer.close()
-
-    def _write(self, step, logs):
-        with self._writer.as_default():
-            for name, value in logs.items():
-                tf.summary.scalar(name, value, step=step)
-
-
-class _HistoryFile(keras.callbacks.Callback):
-    """A row an epoch, with its seconds; a resumed run drops the rows that it makes again."""
-
-    def __init__(self, path: epath.Path):
-        super().__init__()
-        self._path = path
-        self._rows = None
-        self._began = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.monotonic()
-        if self._rows is None:
-            text = self._path.read_text() if self._path.exists() else ""
-            rows = csv.DictReader(io.StringIO(text))
-            self._rows = [row for row in rows if int(row["epoch"]) <= epoch]
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = round(time.monotonic() - self._began, 3)
-        self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        _write(self._path, text.getvalue())

@@ -25,10 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from simclrv2_tf.datasets import DatasetError
     from simclrv2_tf.distribute import DeviceError
     from simclrv2_tf.loop import NonFiniteError
+    from simclrv2_tf.run_directory import RunError
 
     try:
         experiment.run(config)
-    except (DatasetError, experiment.RunError, CheckpointError, DeviceError) as error:
+    except (DatasetError, RunError, CheckpointError, DeviceError) as error:
         return _fail(error, 2, config)
     except (NonFiniteError, OSError) as error:
         return _fail(error, 1, config)

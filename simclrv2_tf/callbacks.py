@@ -1,0 +1,111 @@
+"""What a run does beside training: checkpoints, TensorBoard, and a history that survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+
+import keras
+import tensorflow as tf
+from etils import epath
+
+from simclrv2_tf import checkpoints, loop, run_directory
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves every so many steps or, with `every_steps` 0, epochs; and at the end.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite; nothing is saved then.
+    """
+
+    def __init__(self, store: checkpoints.Checkpoints, every_steps: int, every_epochs: int):
+        super().__init__()
+        self._store, self._every_steps, self._every_epochs = store, every_steps, every_epochs
+        self._saved = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._every_steps and self._step() % self._every_steps == 0:
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._every_steps and (epoch + 1) % self._every_epochs == 0:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        if self._saved != self._step():
+            self._save()
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _save(self):
+        self._saved = self._step()
+        try:
+            self._store.save(self._saved)
+        except FloatingPointError as error:
+            raise loop.NonFiniteError(
+                f"After step {self._saved}: {error} No checkpoint of it was made. Lower the "
+                "learning rate, lengthen the warm-up or use float32."
+            ) from None
+
+
+class Summaries(keras.callbacks.Callback):
+    """TensorBoard scalars by global step, every so many steps or at each epoch's end."""
+
+    def __init__(self, directory: epath.Path, every_steps: int):
+        super().__init__()
+        self._directory, self._every_steps = str(directory), every_steps
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(self._directory)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy())
+        if self._every_steps and step % self._every_steps == 0:
+            self._write(step, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._every_steps:
+            self._write(int(self.model.optimizer.iterations.numpy()), logs)
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def _write(self, step, logs):
+        with self._writer.as_default():
+            for name, value in logs.items():
+                tf.summary.scalar(name, value, step=step)
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """A row an epoch, with its seconds; a resumed run drops the rows that it makes again."""
+
+    def __init__(self, path: epath.Path):
+        super().__init__()
+        self._path = path
+        self._rows = None
+        self._began = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+        if self._rows is None:
+            text = self._path.read_text() if self._path.exists() else ""
+            rows = csv.DictReader(io.StringIO(text))
+            self._rows = [row for row in rows if int(row["epoch"]) <= epoch]
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = round(time.monotonic() - self._began, 3)
+        self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        run_directory.write(self._path, text.getvalue())
+
+
+def seconds_spent(history: epath.Path) -> int:
+    """What training took by a file of `HistoryFile`, over all the sittings of a run."""
+    rows = csv.DictReader(io.StringIO(history.read_text()))
+    return round(sum(float(row["seconds"]) for row in rows))
