@@ -1,8 +1,21 @@
-"""Checkpoints of a run by variable path: exact to resume, and readable as starting weights."""
+"""Weights on disk by variable path: checkpoints, exact to resume, and weights to start from.
+
+Weights to start from are read by `shapes`, `fits`, `load` and `fingerprint`, whose `path` leads to
+
+1. checkpoints of a run: its folder (of several stages: its pretraining's), a folder of
+   checkpoints, or one checkpoint's prefix;
+2. a SavedModel of `export.export`: its folder;
+3. `.keras` files of a run: a folder that has no checkpoints but `encoder.keras`, or that file;
+   `head.keras` and `classifier.keras` beside it belong to it. Any other `.keras` file is read
+   alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 
@@ -10,13 +23,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 from etils import epath
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if their classes are known)
 
 _ROOT = "variables"
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_OPTIMIZER = "optimizer/"
+_KERAS_FILES = ("encoder.keras", "head.keras", "classifier.keras")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, unreadable, or of another network."""
+    """Weights are missing, unreadable, or of another network."""
 
 
 class Checkpoints:
@@ -44,7 +61,8 @@ class Checkpoints:
         latest = self._manager.latest_checkpoint
         if latest is None:
             return False
-        stored = _shapes(latest)
+        source = _TensorFlowCheckpoint(latest, _ROOT)
+        stored = source.shapes()
         expected = {name: tuple(v.shape) for name, v in self._variables.items()}
         if stored != expected:
             wrong = sorted(
@@ -54,7 +72,7 @@ class Checkpoints:
                 f"{latest} holds another network or optimizer: {len(wrong)} variable(s) differ, "
                 f"{wrong[0]} the first. Use another `model_dir`, or the flags of that run."
             )
-        with _reading(latest):
+        with source.reading():
             self._checkpoint.restore(latest).assert_consumed()
         return True
 
@@ -81,7 +99,7 @@ def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.
     result = {}
     slots = [] if optimizer is None else optimizer.variables
     # A second optimizer in a process is called lars_1: its own name has no place in a file.
-    names = [f"optimizer/{v.path.split('/', 1)[1]}" for v in slots]
+    names = [f"{_OPTIMIZER}{v.path.split('/', 1)[1]}" for v in slots]
     for name, variable in [*((v.path, v) for v in weights), *zip(names, slots, strict=True)]:
         if result.setdefault(name, variable) is not variable:
             raise ValueError(f"Two variables have the path {name}.")
@@ -89,7 +107,7 @@ def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.
 
 
 def latest(path: str) -> str | None:
-    """The newest checkpoint that `path` leads to, or None.
+    """The newest checkpoint of a run that `path` leads to, as a prefix, or None.
 
     Args:
         path: A run's folder (of several stages: its pretraining's), a folder of checkpoints, or a
@@ -104,76 +122,206 @@ def latest(path: str) -> str | None:
 
 
 def fingerprint(path: str | None) -> str | None:
-    """Tells the contents of the checkpoint that `path` leads to; None where there is none.
+    """Tells the weights that `path` leads to by their checksums; None where there are none.
 
-    The index holds a checksum of every variable, so its own checksum tells them all.
+    The same weights have it in every copy, and in every file of one kind and one network.
+
+    Raises:
+        CheckpointError: a file there is no checkpoint, SavedModel or `.keras` file.
     """
-    prefix = latest(path) if path else None
-    if prefix is None:
-        return None
-    index = epath.Path(prefix + ".index").read_bytes()
-    return f"{epath.Path(prefix).name}-{zlib.crc32(index):08x}"
+    source = _source(path) if path else None
+    return source.fingerprint() if source else None
+
+
+def shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that `path` leads to, by variable path.
+
+    `shapes(path)["classifier/kernel"][1]` is the number of classes of weights with a classifier.
+
+    Raises:
+        CheckpointError: no weights there, or unreadable ones.
+    """
+    stored = _existing(path).shapes()
+    return {name: shape for name, shape in stored.items() if not name.startswith(_OPTIMIZER)}
 
 
 def fits(path: str, models: Iterable[keras.Model]) -> bool:
-    """Whether the checkpoint that `path` leads to has every weight of `models`."""
-    prefix = latest(path)
-    stored = _shapes(prefix) if prefix else {}
+    """Whether `path` leads to every weight of `models`; False where there are none at all.
+
+    Raises:
+        CheckpointError: the weights there are unreadable.
+    """
+    source = _source(path)
+    stored = source.shapes() if source else {}
     return all(stored.get(v.path) == tuple(v.shape) for m in models for v in m.weights)
 
 
 def load(path: str, models: Iterable[keras.Model]) -> None:
-    """Fills `models` from our checkpoint at `path`, by variable path, all weights or none.
-
-    Args:
-        path: As in `latest`.
+    """Fills `models` with the weights at `path`, by variable path: all of them, or none.
 
     Raises:
-        CheckpointError: no checkpoint there, or it lacks a weight of the models or has it in
-            another shape.
+        CheckpointError: no weights there, unreadable ones, or a weight of the models is missing or
+            has another shape. The models are as they were.
     """
-    prefix = latest(path)
-    if prefix is None:
-        raise CheckpointError(
-            f"`checkpoint` must be a run's folder or one of its checkpoints. "
-            f"Received: checkpoint={path}, where there is none."
-        )
-    stored = _shapes(prefix)
+    source = _existing(path)
+    stored = source.shapes()
     weights = [v for model in models for v in model.weights]
     for variable in weights:
         if stored.get(variable.path) != tuple(variable.shape):
             raise CheckpointError(
-                f"`checkpoint` {prefix} is of another network: {variable.path} has shape "
+                f"`checkpoint` {source} is of another network: {variable.path} has shape "
                 f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
                 "Give the network flags it was trained with (its run's config.json has them)."
             )
-    with _reading(prefix):
-        reader = tf.train.load_checkpoint(prefix)
-        values = [reader.get_tensor(_key(variable.path)) for variable in weights]
+    values = source.read([variable.path for variable in weights])
     for variable, value in zip(weights, values, strict=True):
         variable.assign(value)
 
 
-def _key(name: str) -> str:
-    return f"{_ROOT}/{name.replace('/', '.S')}{_VALUE}"
+def _existing(path: str) -> _TensorFlowCheckpoint | _KerasFiles:
+    source = _source(path)
+    if source is None:
+        raise CheckpointError(
+            "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras or a "
+            f"SavedModel of it. Received: checkpoint={path}, where there is none."
+        )
+    return source
+
+
+def _source(path: str) -> _TensorFlowCheckpoint | _KerasFiles | None:
+    prefix = latest(path)
+    if prefix is not None:
+        return _TensorFlowCheckpoint(prefix, _ROOT)
+    given = epath.Path(path)
+    if (given / "saved_model.pb").exists():
+        return _TensorFlowCheckpoint(str(given / "variables" / "variables"), "weights")
+    first = _KERAS_FILES[0]
+    for file in (given / first, given / "pretrain" / first, given):
+        if file.suffix == ".keras" and file.is_file():
+            names = _KERAS_FILES if file.name == first else (file.name,)
+            return _KerasFiles(tuple(f for f in map(file.with_name, names) if f.exists()))
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _TensorFlowCheckpoint:
+    """A checkpoint in TensorFlow's format whose root object has a dict of variables.
+
+    Also what a SavedModel keeps its variables in: read like this, no graph has to be loaded.
+
+    Args:
+        prefix: The checkpoint's path without `.index`.
+        attribute: The dict's name.
+    """
+
+    prefix: str
+    attribute: str
+
+    def __str__(self) -> str:
+        return self.prefix
+
+    def fingerprint(self) -> str:
+        """The index holds a checksum of every variable, so its own checksum tells them all."""
+        with self.reading():
+            index = epath.Path(self.prefix + ".index").read_bytes()
+        return f"{epath.Path(self.prefix).name}-{zlib.crc32(index):08x}"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        with self.reading():
+            by_key = self._reader.get_variable_to_shape_map()
+        return {name: tuple(by_key[key]) for name, key in self._keys.items()}
+
+    def read(self, names: Iterable[str]) -> list[np.ndarray]:
+        with self.reading():
+            return [self._reader.get_tensor(self._keys[name]) for name in names]
+
+    def reading(self):
+        if self.attribute == _ROOT:
+            advice = "Remove it and name an older one in the file `checkpoint` beside it, or begin "
+            return _reading(self, advice + "anew.")
+        return _reading(self, "Export it again.")
+
+    @functools.cached_property
+    def _reader(self):
+        return tf.train.load_checkpoint(self.prefix)
+
+    @functools.cached_property
+    def _keys(self) -> dict[str, str]:
+        """The checkpoint's keys by variable path.
+
+        A key is any one path to the variable in the graph of objects, so only that graph, which
+        the checkpoint holds too, says which variable it is.
+        """
+        with self.reading():
+            graph = trackable_object_graph_pb2.TrackableObjectGraph()
+            if self._reader.has_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"):  # not in TF1's
+                graph.ParseFromString(self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+        keys = {
+            variable.local_name: value.checkpoint_key
+            for attribute in (graph.nodes[0].children if graph.nodes else ())
+            if attribute.local_name == self.attribute
+            for variable in graph.nodes[attribute.node_id].children
+            for value in graph.nodes[variable.node_id].attributes
+            if value.name == "VARIABLE_VALUE"
+        }
+        if not keys:
+            raise CheckpointError(
+                f"{self} holds no weights by variable path: it is no checkpoint of a run and no "
+                f"SavedModel of `export` with `{self.attribute}`. Give those, or a `.keras` file."
+            )
+        return keys
+
+
+@dataclasses.dataclass(frozen=True)
+class _KerasFiles:
+    """Models as `keras.Model.save` writes them, which together are one network."""
+
+    files: tuple[epath.Path, ...]
+
+    def __str__(self) -> str:
+        return str(self.files[0])
+
+    def fingerprint(self) -> str:
+        """From the archives' own checksums; without their metadata, which tell the date."""
+        checksums = []
+        for file in self.files:
+            with self._reading(file), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+                checksums += [
+                    (entry.filename, entry.CRC)
+                    for entry in archive.infolist()
+                    if entry.filename != "metadata.json"
+                ]
+        return f"keras-{zlib.crc32(repr(checksums).encode()):08x}"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(v.shape) for name, v in self._weights.items()}
+
+    def read(self, names: Iterable[str]) -> list[np.ndarray]:
+        return [self._weights[name].numpy() for name in names]
+
+    @staticmethod
+    def _reading(file):
+        return _reading(file, "Write it again, or give another.")
+
+    @functools.cached_property
+    def _weights(self) -> dict[str, keras.Variable]:
+        # The file has values by place, not by path: only the model that its config builds can
+        # tell their names.
+        weights = []
+        for file in self.files:
+            with self._reading(file):
+                weights += keras.saving.load_model(str(file), compile=False).weights
+        return named(weights)
 
 
 @contextlib.contextmanager
-def _reading(prefix: str):
+def _reading(what, advice: str):
+    """Turns whatever TensorFlow and Keras raise on a damaged file into one error."""
     try:
         yield
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"The checkpoint {prefix} cannot be read ({str(error).splitlines()[0]}). Remove it "
-            "and name an older one in the file `checkpoint` beside it, or begin anew."
-        ) from error
-
-
-def _shapes(prefix: str) -> dict[str, tuple[int, ...]]:
-    with _reading(prefix):
-        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    return {
-        key[len(_ROOT) + 1 : -len(_VALUE)].replace(".S", "/"): tuple(shape)
-        for key, shape in shapes.items()
-        if key.startswith(_ROOT + "/") and key.endswith(_VALUE)
-    }
+    except CheckpointError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise CheckpointError(f"{what} cannot be read ({reason}). {advice}") from error

@@ -28,6 +28,17 @@ from absl import flags
 PACKAGED_DATASET = "fashion_mnist_small"
 DEFAULT_RECIPE = "demo"
 
+MULTI_STAGE = ("pretrain_linear_eval", "semi_supervised")
+# Each has its sub-directory, and options of its own: --STAGE.FLAG=VALUE.
+STAGES = (
+    "pretrain",
+    "linear_eval",
+    "supervised",
+    "fine_tuned",
+    "self_distilled",
+    "small_student",
+)
+
 _INT_MAX = 2**31 - 1
 _FLOAT32_TINY, _FLOAT32_MAX = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 _HELP_FLAGS = ("help", "helpshort", "helpfull", "h", "?")
@@ -87,6 +98,7 @@ class _Option:
 
     name: str
     kind: type  # bool, int, float or str
+    many: bool  # a tuple of them, written with commas
     optional: bool
     default: Any
     help: str
@@ -108,7 +120,10 @@ class _Option:
             return words
         if self.kind is str:
             return "non-empty " + words
-        words = ("a positive " if self.positive else "a ") + words
+        if self.many:
+            words = ("positive " if self.positive else "") + f"{words}s with commas between, each"
+        else:
+            words = ("a positive " if self.positive else "a ") + words
         if self.minimum is not None and self.maximum is not None:
             return f"{words} from {self.minimum} to {self.maximum}"
         bounds = [
@@ -132,6 +147,8 @@ class _Option:
             return text
         if self.optional and not text:
             return None
+        if self.many:
+            return tuple(dataclasses.replace(self, many=False).parse(t) for t in text.split(","))
         try:
             if self.kind is bool:
                 return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[
@@ -149,6 +166,15 @@ class _Option:
         """
         if value is None and self.optional:
             return None
+        if self.many:
+            values = tuple(value) if isinstance(value, list | tuple) else (value,)
+            if not values or not all(map(self._allows, values)) or len({*values}) < len(values):
+                shown = ",".join(map(str, values))
+                raise ValueError(
+                    f"`{self.name}` must be {self.rule}, none of them twice. "
+                    f"Received: {self.name}={shown}"
+                )
+            return tuple(map(self.kind, values))
         if self.kind is str and isinstance(value, os.PathLike):
             value = os.fspath(value)
         if not self._allows(value):
@@ -210,10 +236,14 @@ class Config:
         "What is trained. pretrain: encoder and projection head, without labels. finetune: a "
         "classifier on a layer of the pretrained head, and the network above "
         "`fine_tune_after_block`. linear_eval: a classifier on the frozen encoder and head, like "
-        "finetune with fine_tune_after_block=4. pretrain_linear_eval: pretrain, then linear "
-        "evaluation of the pretrained encoder and of the same encoder at random initialization, "
-        "in sub-directories of `model_dir`.",
-        choices=("pretrain", "finetune", "linear_eval", "pretrain_linear_eval"),
+        "finetune with fine_tune_after_block=4. supervised: a classifier and its encoder from "
+        "random weights. distill: a student that matches the class probabilities of `teacher` on "
+        "unlabelled images. pretrain_linear_eval: pretrain, then linear evaluation of the "
+        "pretrained encoder and of the same encoder at random initialization. semi_supervised: "
+        "pretrain, then for each `label_fraction` the supervised baseline, fine-tuning, "
+        "self-distillation and distillation into a small student. The last two work in "
+        "sub-directories of `model_dir`.",
+        choices=("pretrain", "finetune", "linear_eval", "supervised", "distill", *MULTI_STAGE),
     )
     model_dir: str | None = option(
         None,
@@ -223,8 +253,8 @@ class Config:
     )
     checkpoint: str | None = option(
         None,
-        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, or one "
-        "of its checkpoints.",
+        "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, one of "
+        "its checkpoints, its encoder.keras, or its SavedModel.",
     )
     variable_schema: str | None = option(
         None,
@@ -250,6 +280,15 @@ class Config:
     )
     data_dir: str | None = option(None, "Folder where TensorFlow Datasets keeps its data sets.")
     train_split: str = option("train", "Split to train on.")
+    unlabelled_dataset: str | None = option(
+        None,
+        "Data set of the unlabelled images of pretraining and distillation; by default `dataset`. "
+        "Named like it; its labels, if any, are never read.",
+    )
+    unlabelled_split: str | None = option(
+        None,
+        "Split of the unlabelled images; by default `train_split`, or `train` of another data set.",
+    )
     eval_split: str | None = option(
         None, "Split to evaluate on. By default the data set's test or validation split."
     )
@@ -257,6 +296,31 @@ class Config:
         False, "Keep the training images in memory, as they are stored: for small data sets."
     )
     image_size: int = option(224, "Height and width of the network's input, in pixels.", minimum=8)
+
+    label_fraction: tuple[float, ...] | None = option(
+        None,
+        "Share of the training images whose labels are used: a subset with equally many of each "
+        "class, listed in labelled_examples.txt. By default all; in semi_supervised 0.01,0.1, "
+        "each of which is a row of its results. Published subsets go by their own names, such as "
+        "--dataset=imagenet2012_subset/1pct.",
+        group="Labels",
+        positive=True,
+        maximum=1,
+    )
+    labels_per_class: int = option(
+        0, "Labels of each class, in place of `label_fraction`; 0: as that says.", minimum=0
+    )
+    label_seed: int = option(
+        0,
+        "Seed of the label subset: the same subset in every stage, run and machine, whatever "
+        "`seed` is.",
+        minimum=0,
+    )
+    hold_labels_back: bool = option(
+        False,
+        "Never read the labels of the unlabelled images: pretraining then has no online "
+        "classifier. (No label ever reaches the encoder in pretraining, either way.)",
+    )
 
     train_batch_size: int = option(
         512, "Images a step over all replicas (twice as many views).", group="Training", minimum=1
@@ -292,7 +356,10 @@ class Config:
     )
 
     temperature: float = option(
-        0.1, "Softmax temperature of the contrastive loss.", group="Contrastive loss", positive=True
+        0.1,
+        "Softmax temperature of the contrastive loss; in distill that of teacher and student.",
+        group="Contrastive loss",
+        positive=True,
     )
     hidden_norm: bool = option(True, "L2-normalize the embeddings before the contrastive loss.")
     chunk_size: int = option(
@@ -367,6 +434,13 @@ class Config:
         0.08, "Smallest part of an image's area that a random crop takes.", positive=True, maximum=1
     )
 
+    labelled_views: str = option(
+        "crop_flip",
+        "Views in all stages after pretraining. crop_flip: a random crop and flip. pretrain: color "
+        "jitter and blur too, as in pretraining.",
+        choices=("crop_flip", "pretrain"),
+    )
+
     fine_tune_after_block: int = option(
         -1,
         "In finetune, train what comes after this block: -1 everything, 0 after the stem, 1 to 4 "
@@ -377,33 +451,33 @@ class Config:
         maximum=4,
     )
     zero_init_logits_layer: bool = option(False, "Start the classifier at zero.")
-    linear_epochs: int = option(
-        90, "pretrain_linear_eval: epochs of the linear evaluation.", minimum=1
+    linear_evaluation: bool = option(
+        False,
+        "semi_supervised: also linear evaluation on all labels, of the pretrained encoder and of "
+        "the same encoder at random initialization.",
     )
-    linear_optimizer: str = option(
-        "momentum",
-        "pretrain_linear_eval: update rule of the linear evaluation.",
-        choices=("momentum", "adam", "lars"),
+
+    teacher: str | None = option(
+        None,
+        "Whose class probabilities the student matches: the folder of a labelled run, a .keras "
+        "model from images to logits, or a SavedModel.",
+        group="Distillation",
     )
-    linear_learning_rate: float = option(
-        0.1,
-        "pretrain_linear_eval: learning rate of the linear evaluation, per 256 images.",
-        positive=True,
-    )
-    linear_batch_size: int = option(
-        0,
-        "pretrain_linear_eval: batch size of the linear evaluation; 0: train_batch_size.",
+    distill_alpha: float = option(
+        1.0,
+        "Weight of the distillation loss; 1 - distill_alpha is that of the cross-entropy on the "
+        "labelled images. 1: unlabelled images only.",
         minimum=0,
-    )
-    linear_min_crop_area: float = option(
-        0.08,
-        "pretrain_linear_eval: smallest crop of the linear evaluation's training images, as "
-        "`min_crop_area`.",
-        positive=True,
         maximum=1,
     )
-    linear_weight_decay: float = option(
-        1e-6, "pretrain_linear_eval: weight decay of the linear evaluation.", minimum=0
+    distill_squared_temperature: bool = option(
+        False, "Multiply the distillation loss by temperature^2; not in the paper."
+    )
+    labelled_batch_size: int = option(
+        0,
+        "Labelled images a step where distill_alpha is below 1; 0: train_batch_size, or all of "
+        "them where they are fewer.",
+        minimum=0,
     )
 
     eval_batch_size: int = option(
@@ -446,6 +520,9 @@ class Config:
         None, "With use_tpu: address of the TensorFlow master, in place of `tpu_name`."
     )
 
+    # No flag of its own: {stage: {option: value}}, a stage being one of STAGES, or STAGE@FRACTION.
+    stage_options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict, hash=False)
+
     def __post_init__(self):
         errors, bad = [], set()
         for name, spec in _options().items():
@@ -454,6 +531,9 @@ class Config:
             except ValueError as error:
                 errors.append(str(error))
                 bad.add(name)
+        stage_options, stage_errors = _check_stage_options(self.stage_options)
+        object.__setattr__(self, "stage_options", stage_options)
+        errors += stage_errors
 
         def require(names: tuple[str, ...], holds: Callable[[], bool], rule: str):
             # Combinations are judged only where each of their values is valid by itself.
@@ -466,17 +546,47 @@ class Config:
             lambda: self.ft_proj_selector <= self.num_head_layers,
             "`ft_proj_selector` must not exceed the number of projection head layers.",
         )
-        pretrains = ("pretrain", "pretrain_linear_eval")
         require(
             ("fine_tune_after_block", "train_mode"),
-            lambda: self.train_mode not in pretrains or self.fine_tune_after_block == -1,
-            "`fine_tune_after_block` must be -1 in pretraining, which freezes nothing.",
+            lambda: (
+                self.train_mode in ("finetune", "linear_eval") or self.fine_tune_after_block == -1
+            ),
+            "`fine_tune_after_block` must be -1 but in finetune and linear_eval: elsewhere all of "
+            "the network trains.",
         )
         require(
             ("fine_tune_after_block", "train_mode"),
             lambda: self.train_mode != "linear_eval" or self.fine_tune_after_block in (-1, 4),
             "`fine_tune_after_block` must be 4 or left out in linear_eval, which freezes the "
             "encoder.",
+        )
+        require(
+            ("label_fraction", "labels_per_class"),
+            lambda: self.label_fraction is None or not self.labels_per_class,
+            "`label_fraction` and `labels_per_class` exclude each other.",
+        )
+        require(
+            ("label_fraction", "train_mode"),
+            lambda: self.train_mode == "semi_supervised" or len(self.label_fraction or ()) < 2,
+            "`label_fraction` must be one number, except in semi_supervised.",
+        )
+        for name in ("label_fraction", "labels_per_class"):
+            require(
+                (name, "train_mode"),
+                lambda name=name: self.train_mode != "pretrain" or not getattr(self, name),
+                f"`{name}` must be left out in pretrain, which learns from no label; "
+                "--hold_labels_back takes them from its online classifier too.",
+            )
+        require(
+            ("teacher", "train_mode"),
+            lambda: (self.teacher is not None) == (self.train_mode == "distill"),
+            "`teacher` must be given in distill, and nowhere else.",
+        )
+        require(
+            ("checkpoint", "train_mode"),
+            lambda: self.checkpoint is None or self.train_mode != "supervised",
+            "`checkpoint` must be left out in supervised, the baseline from random weights; "
+            "finetune starts from a checkpoint.",
         )
         require(
             ("use_tpu", "strategy"),
@@ -493,7 +603,7 @@ class Config:
             lambda: self.num_replicas <= 1 or self.strategy != "default",
             "`num_replicas` must be at most 1 with strategy='default'.",
         )
-        for name in ("train_batch_size", "linear_batch_size"):
+        for name in ("train_batch_size", "labelled_batch_size"):
             require(
                 (name, "num_replicas"),
                 lambda name=name: not getattr(self, name) % max(self.num_replicas, 1),
@@ -501,7 +611,7 @@ class Config:
             )
         if errors:
             raise ConfigError(errors)
-        for name in ("model_dir", "checkpoint"):
+        for name in ("model_dir", "checkpoint", "teacher"):
             if getattr(self, name):
                 object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         if self.dataset is None:
@@ -550,7 +660,7 @@ class Config:
         Raises:
             ConfigError: as in `from_argv`, but absl itself reports unknown flags.
         """
-        return cls._from_given(_given(flag_values), {}, [], [])
+        return cls._from_given({**_given(flag_values), "stage_options": {}}, {}, [], [])
 
     @classmethod
     def _from_given(
@@ -573,7 +683,11 @@ class Config:
                 [f"--flagfile={recipe_folder() / DEFAULT_RECIPE}"], errors
             )
             demo = _parse(demo_args, errors)
-            given = {**demo, **{k: v for k, v in given.items() if k != "dataset"}}
+            given = {
+                **demo,
+                **{k: v for k, v in given.items() if k != "dataset"},
+                "stage_options": _overlay(demo["stage_options"], given["stage_options"]),
+            }
             recipe = {**demo, **recipe}
             names = names or demo_names
         if names and given.get("model_dir") is None:
@@ -606,13 +720,14 @@ class Config:
             raise ConfigError([f"`text` must be JSON. Received: {error}"]) from None
         if not isinstance(values, dict):
             raise ConfigError([f"`text` must be a JSON object. Received: {type(values).__name__}"])
+        known = {f.name for f in dataclasses.fields(cls)}
         errors = [
             f"Unknown option `{name}`.{_suggestion(name, _options())} Received: {name}={value!r}"
             for name, value in values.items()
-            if name not in _options()
+            if name not in known
         ]
         try:
-            config = cls(**{name: values[name] for name in values if name in _options()})
+            config = cls(**{name: values[name] for name in values if name in known})
         except ConfigError as error:
             errors.extend(error.errors)
         if errors:
@@ -626,14 +741,76 @@ def _options() -> dict[str, _Option]:
     options, group = {}, None
     for field in dataclasses.fields(Config):
         metadata = dict(field.metadata)
+        if not metadata:
+            continue
         group = metadata.pop("group") or group
         hint = hints[field.name]
         optional = isinstance(hint, types.UnionType)
         kind = typing.get_args(hint)[0] if optional else hint
+        many = typing.get_origin(kind) is tuple
+        kind = typing.get_args(kind)[0] if many else kind
         options[field.name] = _Option(
-            field.name, kind, optional, field.default, group=group, **metadata
+            field.name, kind, many, optional, field.default, group=group, **metadata
         )
     return options
+
+
+# What a run of several stages has once, or sets itself for each of them.
+_NOT_BY_STAGE = frozenset(
+    ["mode", "train_mode", "model_dir", "checkpoint", "variable_schema", "precision", "debug"]
+    + ["dataset", "data_dir", "train_split", "eval_split", "unlabelled_dataset", "unlabelled_split"]
+    + ["label_fraction", "labels_per_class", "label_seed", "hold_labels_back", "teacher"]
+    + ["linear_evaluation", "eval_name", "strategy", "num_replicas"]
+    + ["use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"]
+)
+
+
+def stage_key(stage: str, fraction: float) -> str:
+    """The key of `Config.stage_options` for a stage at one label fraction."""
+    return f"{stage}@{fraction:g}"
+
+
+def _check_stage_options(given: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """`stage_options` with values of their own types, and what is wrong with it."""
+    checked, errors = {}, []
+    if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
+        return {}, [f"`stage_options` must map stages to options. Received: {given!r}"]
+    for key, values in given.items():
+        stage, at, fraction = key.partition("@")
+        try:
+            known = stage in STAGES and (not at or 0 < float(fraction) <= 1)
+        except ValueError:
+            known = False
+        if not known:
+            errors.append(
+                "A stage must be one of " + ", ".join(STAGES) + ", or STAGE@FRACTION for one label "
+                f"fraction, such as fine_tuned@0.01.{_suggestion(stage, STAGES)} Received: {key}"
+            )
+            continue
+        key = stage_key(stage, float(fraction)) if at else stage
+        checked.setdefault(key, {})
+        for name, value in values.items():
+            if name in _NOT_BY_STAGE:
+                errors.append(
+                    f"`{name}` must be the same in all stages of a run. "
+                    f"Received: {key}.{name}={value!r}"
+                )
+            elif name not in _options():
+                errors.append(
+                    f"Unknown option `{name}`.{_suggestion(name, _options())} "
+                    f"Received: {key}.{name}={value!r}"
+                )
+            else:
+                try:
+                    checked[key][name] = _options()[name].check(value)
+                except ValueError as error:
+                    errors.append(f"{key}: {error}")
+    return checked, errors
+
+
+def _overlay(below: Mapping[str, dict], above: Mapping[str, dict]) -> dict[str, dict]:
+    """Options by stage, those of `above` winning."""
+    return {key: {**below.get(key, {}), **above.get(key, {})} for key in {**below, **above}}
 
 
 class _DeferringParser(flags.ArgumentParser):
@@ -677,6 +854,13 @@ def help_text() -> str:
         "",
         "The last value of a flag wins, so flags after --flagfile change the recipe. An empty",
         "value (--checkpoint=) unsets a flag whose default is none.",
+        "",
+        "A run of several stages (semi_supervised, pretrain_linear_eval) takes options for one",
+        "stage as --STAGE.FLAG=VALUE, and for one stage at one label fraction as",
+        "--STAGE@FRACTION.FLAG=VALUE, such as --fine_tuned@0.01.train_epochs=60. Stages: ",
+        f"{', '.join(STAGES)}.",
+        "Those after pretrain have the published settings where nothing is given for them.",
+        "",
         f"Recipes: {', '.join(recipe_names())}.",
     ]
     group = None
@@ -792,6 +976,13 @@ def _given(flag_values: flags.FlagValues) -> dict[str, Any]:
 def _parse(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
     """Values of the flags in `args` by name; unknown and malformed ones go to `errors`."""
     booleans = {name for name, spec in _options().items() if spec.kind is bool}
+    args, by_stage = _split_by_stage(args, booleans)
+    stage_options = {}
+    for stage, stage_args in by_stage.items():
+        stage_errors = []
+        stage_options[stage] = _parse(stage_args, stage_errors)
+        stage_options[stage].pop("stage_options")
+        errors += [f"{stage}: {error}" for error in stage_errors]
     accepted = []
     for arg in args:
         flag, equals, _ = arg.partition("=")
@@ -813,7 +1004,7 @@ def _parse(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
     except flags.Error as error:
         # Values are never refused here, so what is left is a last flag that lacks its value.
         errors.append(f"{error}. Received: {accepted[-1]}")
-        return _parse(accepted[:-1], errors)
+        return {**_parse(accepted[:-1], errors), "stage_options": stage_options}
     known = {*_options(), *("no" + name for name in booleans), "flagfile", "help"}
     for arg in unparsed:
         if arg == "--":
@@ -823,7 +1014,27 @@ def _parse(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
             errors.append(f"Unknown flag `--{name}`.{_suggestion(name, known)} Received: {arg}")
         else:
             errors.append(f"Flags are written --name=value. Received: {arg}")
-    return _given(flag_values)
+    return {**_given(flag_values), "stage_options": stage_options}
+
+
+_STAGE_FLAG = re.compile(r"--?(\w+(?:@[^=]*?)?)\.(\w+)(=.*)?", re.DOTALL)
+
+
+def _split_by_stage(args: Sequence[str], booleans) -> tuple[list[str], dict[str, list[str]]]:
+    """Takes --STAGE.FLAG out of `args`: what is left, and for each stage its --FLAG."""
+    left, by_stage = [], {}
+    rest = iter(args)
+    for arg in rest:
+        match = _STAGE_FLAG.fullmatch(arg)
+        if match is None:
+            left.append(arg)
+            continue
+        stage, flag, value = match.groups(default="")
+        own = by_stage.setdefault(stage, [])
+        own.append(f"--{flag}{value}")
+        if not value and flag.removeprefix("no") not in booleans:
+            own += [following for following in [next(rest, None)] if following is not None]
+    return left, by_stage
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

@@ -19,8 +19,9 @@ import difflib
 import importlib.resources
 import lzma
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from types import SimpleNamespace
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -182,20 +183,13 @@ def _open_packaged() -> ImageDataset:
     def select(spec: str, ranges: list[_Range]) -> Split:
         parts = [[array[begin:end] for array in arrays[split]] for split, begin, end in ranges]
         images, labels, ids = (np.concatenate(column) for column in zip(*parts, strict=True))
-        images = tf.constant(images)  # (N, 28, 28)
-        labels = tf.constant(labels, tf.int64)
-        ids = tf.constant(ids)
-
-        def load(index, replace_unreadable):
-            del replace_unreadable  # none is
-            return {
-                "image": tf.repeat(images[index][:, :, None], 3, axis=2),
-                "label": labels[index],
-                "id": ids[index],
-                "readable": tf.constant(True),
-            }
-
-        return _IndexedSplit(spec, len(labels), True, load)
+        reader = _MemoryReader(
+            tf.constant(ids),
+            tf.constant(images),  # (N, 28, 28)
+            tf.constant(labels, tf.int64),
+            lambda image: tf.repeat(image[:, :, None], 3, axis=2),
+        )
+        return _IndexedSplit(spec, len(labels), True, reader)
 
     sizes = {split: len(labels) for split, (_, labels, _) in arrays.items()}
     return ImageDataset(PACKAGED, _FASHION_MNIST_CLASSES, sizes, select)
@@ -210,9 +204,7 @@ def _open_folder(name: str, seed: int) -> ImageDataset:
     def select(spec: str, ranges: list[_Range]) -> Split:
         files = [file for split, begin, end in ranges for file in folder.splits[split][begin:end]]
         reader = image_folder.ImageReader(folder, files)
-        return _IndexedSplit(
-            spec, len(files), bool(folder.class_names), reader.load, lambda: reader.cached().load
-        )
+        return _IndexedSplit(spec, len(files), bool(folder.class_names), reader)
 
     sizes = {split: len(files) for split, files in folder.splits.items()}
     return ImageDataset(name, folder.class_names, sizes, select, folder.skipped)
@@ -324,10 +316,12 @@ def _feature_key(builder, kind: type, preferred: str) -> str | None:
 class Split(abc.ABC):
     """Selected examples of a data set, in a fixed order; made by `ImageDataset.split`.
 
+    `subset` and `unlabelled` make further ones of it.
+
     A *record* is what is shuffled: an index or the still encoded image, small either way.
 
     Attributes:
-      name: The specification it was selected by.
+      name: What it is called in messages: the specification it was selected by.
       num_examples: Number of examples, over all shards.
       labelled: Whether examples have labels; else every label is -1.
     """
@@ -353,6 +347,50 @@ class Split(abc.ABC):
             .filter(lambda example: example["readable"])
             .map(lambda example: {key: example[key] for key in ("image", "label", "id")})
         )
+
+    @abc.abstractmethod
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids and labels of all examples, in order; no image is decoded.
+
+        Returns:
+          `ids` (N,) str and `labels` (N,) int64, -1 where unlabelled. N is `num_examples`: images
+          that turn out to be unreadable are among them.
+        """
+
+    def subset(self, ids: Iterable[str]) -> Split:
+        """The examples with these ids, in the order of this split.
+
+        An unreadable image is replaced from within the subset, so that no other image and no other
+        label comes in. Of a TensorFlow Datasets split the examples are read at once, in one pass
+        over all of it, and stay in memory still encoded.
+
+        Args:
+          ids: As `labels` gives them, in any order; one that occurs twice counts once.
+
+        Raises:
+          DatasetError: When `ids` is empty, or one of them is not in this split.
+        """
+        wanted = dict.fromkeys(ids)
+        if not wanted:
+            raise DatasetError(
+                f"`ids` must name at least one example of {self.name}. Received: ids=[]"
+            )
+        subset = self._select(wanted.keys())
+        found = set(subset.labels()[0].tolist())
+        if missing := [name for name in wanted if name not in found]:
+            raise DatasetError(
+                f"`ids` must all be examples of {self.name}. Received: {len(wanted)} ids, "
+                f"{len(missing)} of them not there, the first {str(missing[0])!r}"
+            )
+        return subset
+
+    @abc.abstractmethod
+    def _select(self, ids: Set[str]) -> Split:
+        """The examples with one of these ids, which may be none of them."""
+
+    @abc.abstractmethod
+    def unlabelled(self) -> Split:
+        """The same examples in the same orders, every label -1: none is read."""
 
     @abc.abstractmethod
     def cached(self) -> Split:
@@ -384,6 +422,73 @@ class Split(abc.ABC):
         """
 
 
+class _Reader(Protocol):
+    """Examples by index, in memory or on disk."""
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Split.labels`."""
+
+    def load(self, index: tf.Tensor, replace_unreadable: bool) -> dict[str, tf.Tensor]:
+        """As `Split.load`, for a () int64 index."""
+
+    def select(self, indices: Sequence[int]) -> _Reader:
+        """A reader of these examples and no others."""
+
+    def unlabelled(self) -> _Reader:
+        """A reader of the same examples that does not hold their labels."""
+
+    def cached(self) -> _Reader:
+        """A reader that keeps what it reads in memory."""
+
+
+class _MemoryReader:
+    """Reads examples that are in memory.
+
+    Args:
+      ids: (N,) string.
+      images: (N, ...), the images as they are stored.
+      labels: (N,) int64, or None: unlabelled.
+      decode: Makes one stored image (H, W, 3) uint8.
+    """
+
+    def __init__(self, ids, images, labels, decode):
+        self._ids = ids
+        self._images = images
+        self._labels = labels
+        self._decode = decode
+
+    def labels(self):
+        ids = np.array([name.decode() for name in self._ids.numpy()], np.str_)
+        if self._labels is None:
+            return ids, np.full(len(ids), -1, np.int64)
+        return ids, self._labels.numpy()
+
+    def load(self, index, replace_unreadable):
+        del replace_unreadable  # none is
+        unlabelled = tf.constant(-1, tf.int64)
+        return {
+            "image": self._decode(self._images[index]),
+            "label": unlabelled if self._labels is None else self._labels[index],
+            "id": self._ids[index],
+            "readable": tf.constant(True),
+        }
+
+    def select(self, indices):
+        indices = tf.constant(indices, tf.int64)
+        return _MemoryReader(
+            tf.gather(self._ids, indices),
+            tf.gather(self._images, indices),
+            None if self._labels is None else tf.gather(self._labels, indices),
+            self._decode,
+        )
+
+    def unlabelled(self):
+        return _MemoryReader(self._ids, self._images, None, self._decode)
+
+    def cached(self):
+        return self
+
+
 class _IndexedSplit(Split):
     """Examples that can be read in any order; a record is an index.
 
@@ -391,15 +496,24 @@ class _IndexedSplit(Split):
     the batches of all together hold the same examples, with the same crops, at every step.
     """
 
-    def __init__(self, name, num_examples, labelled, load, cached_load=None):
+    def __init__(self, name: str, num_examples: int, labelled: bool, reader: _Reader):
         super().__init__(name, num_examples, labelled)
-        self._load = load
-        self._cached_load = cached_load
+        self._reader = reader
+
+    def labels(self):
+        return self._reader.labels()
+
+    def _select(self, ids):
+        own, _ = self.labels()
+        indices = [index for index, name in enumerate(own.tolist()) if name in ids]
+        reader = self._reader.select(indices)
+        return _IndexedSplit(f"a subset of {self.name}", len(indices), self.labelled, reader)
+
+    def unlabelled(self) -> Split:
+        return _IndexedSplit(self.name, self.num_examples, False, self._reader.unlabelled())
 
     def cached(self) -> Split:
-        if self._cached_load is None:
-            return self
-        return _IndexedSplit(self.name, self.num_examples, self.labelled, self._cached_load())
+        return _IndexedSplit(self.name, self.num_examples, self.labelled, self._reader.cached())
 
     def shard_size(self, shard):
         index, count = shard
@@ -425,7 +539,7 @@ class _IndexedSplit(Split):
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).shard(count, 0)
 
     def load(self, record, replace_unreadable):
-        return self._load(record, replace_unreadable)
+        return self._reader.load(record, replace_unreadable)
 
 
 class _StreamedSplit(Split):
@@ -443,6 +557,38 @@ class _StreamedSplit(Split):
         self._label_key = label_key
         self._in_memory = in_memory
 
+    def labels(self):
+        ids, labels = [], []
+        for batch in self._read((0, 1), with_images=False).batch(1024).as_numpy_iterator():
+            ids += [name.decode() for name in batch["id"]]
+            labels.append(batch["label"])
+        return np.array(ids), np.concatenate(labels)
+
+    def _select(self, ids):
+        wanted = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(tf.constant(list(ids)), tf.fill([len(ids)], True)),
+            default_value=False,
+        )
+        logging.info("Reading %s once, for a subset of %d examples.", self.name, len(ids))
+        records = self._read((0, 1)).filter(_as_is(lambda record: wanted.lookup(record["id"])))
+        columns = {"id": [], "image": [], "label": []}
+        for record in records.as_numpy_iterator():
+            for key, column in columns.items():
+                column.append(record[key])
+        reader = _MemoryReader(
+            tf.constant(columns["id"], tf.string),
+            tf.constant(columns["image"], tf.string),
+            tf.constant(columns["label"], tf.int64) if self.labelled else None,
+            image_folder.decode_rgb,
+        )
+        name = f"a subset of {self.name}"
+        return _IndexedSplit(name, len(columns["id"]), self.labelled, reader)
+
+    def unlabelled(self) -> Split:
+        return _StreamedSplit(
+            self.name, self._ranges, self._builder, self._image_key, None, self._in_memory
+        )
+
     def cached(self) -> Split:
         return _StreamedSplit(
             self.name, self._ranges, self._builder, self._image_key, self._label_key, True
@@ -456,7 +602,8 @@ class _StreamedSplit(Split):
         index, count = shard
         return self.num_examples * index // count, self.num_examples * (index + 1) // count
 
-    def _read(self, shard, file_seed=None) -> tf.data.Dataset:
+    def _read(self, shard, file_seed=None, with_images=True) -> tf.data.Dataset:
+        """The records of a shard: `id`, `label` and, unless they are left out, `image`."""
         import tensorflow_datasets as tfds
 
         first, last = self._bounds(shard)
@@ -467,12 +614,17 @@ class _StreamedSplit(Split):
             if part_begin < part_end:
                 parts.append(f"{split}[{part_begin}:{part_end}]")
             passed += end - begin
-        keys = [key for key in (self._image_key, self._label_key) if key]
+        # What is not asked for is not parsed. Something must be: without labels, the images.
+        keys = {"label": self._label_key} if self.labelled else {}
+        encoded = {}
+        if with_images or not keys:
+            keys["image"] = self._image_key
+            encoded[self._image_key] = tfds.decode.SkipDecoding()
         records = self._builder.as_dataset(
             split="+".join(parts),
             shuffle_files=file_seed is not None,
             decoders=tfds.decode.PartialDecoding(
-                dict.fromkeys(keys, True), decoders={self._image_key: tfds.decode.SkipDecoding()}
+                dict.fromkeys(keys.values(), True), decoders=encoded
             ),
             read_config=tfds.ReadConfig(
                 add_tfds_id=True,
@@ -486,8 +638,8 @@ class _StreamedSplit(Split):
         unlabelled = tf.constant(-1, tf.int64)
         return records.map(
             lambda record: {
-                "image": record[self._image_key],
-                "label": record[self._label_key] if self._label_key else unlabelled,
+                "label": unlabelled,
+                **{name: record[key] for name, key in keys.items()},
                 "id": record["tfds_id"],
             }
         )
@@ -592,13 +744,17 @@ def training_batches(
     image_size: int,
     seed: int,
     start_step: int = 0,
+    color_jitter_strength: float = 0.0,
+    color_jitter_version: str = "v2",
+    use_blur: bool = False,
     min_crop_area: float = 0.08,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """One crop of each image, flipped or not: the augmentation of every supervised stage.
+    """One crop of each image, flipped or not: the augmentation of every stage after pretraining.
 
-    Args and errors as in `pretraining_batches`.
+    Args and errors as in `pretraining_batches`. With a `color_jitter_strength` above 0 or
+    `use_blur`, an image becomes one view as there: for supervised baselines.
 
     Returns:
       An infinite data set of (image, label): float32 (B, S, S, 3) in [0, 1], int64 (B,).
@@ -607,10 +763,22 @@ def training_batches(
         split, 1, batch_size, image_size, seed, start_step, min_crop_area, cache, shard
     )
 
-    def flip(draw, crops, label):
-        return augment.random_flip(crops[0], draw), label
+    def make_view(draw, crops, label):
+        (crop,) = crops
+        # `pretraining_view` draws its flips from a part of the seed, so flips alone would be others
+        # than those of the runs made before there was color here.
+        if color_jitter_strength == 0 and not use_blur:
+            return augment.random_flip(crop, draw), label
+        view = augment.pretraining_view(
+            crop,
+            draw,
+            strength=color_jitter_strength,
+            version=color_jitter_version,
+            blur=use_blur,
+        )
+        return view, label
 
-    return _finish(batches, flip, seed, start_step, shard)
+    return _finish(batches, make_view, seed, start_step, shard)
 
 
 def evaluation_batches(

@@ -24,7 +24,8 @@ def export(
     * `__call__(images, training=False)`: the endpoint named by `output`, differentiable; with
       training=True batch norm uses and updates its statistics;
     * `variables`, all of them; `trainable_variables`, those that `output` depends on;
-      `regularization_losses`, empty;
+      `regularization_losses`, empty; `weights`, the same variables as a dict by variable path,
+      such as "classifier/kernel", from which `checkpoints.load` fills a network;
     * `signatures`: "serving_default" gives a dict of all endpoints, "representation",
       "projection" and "logits" each their own (where the model is there), "features" those of the
       encoder, from "stem" (B, h, w, c) to "representation" (B, f).
@@ -68,14 +69,14 @@ def export(
     images = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
 
     # Traced once: the signatures call it, and what they leave out of it is pruned when they run.
-    infer = tf.function(lambda images: endpoints(images, training=False), [images])
+    infer = tf.function(lambda images: endpoints(images, training=False), [images], autograph=False)
 
     def signature(*selected):
         def select(images):
             outputs = infer(images)
             return {name: outputs[name] for name in selected}
 
-        return tf.function(select, [images])
+        return tf.function(select, [images], autograph=False)
 
     # What is called depends on no more than it has to: training the representation must not move
     # the head's statistics.
@@ -88,7 +89,7 @@ def export(
     else:
         called = [keras.Model(encoder.input, encoder.get_layer(output).output)]
 
-    @tf.function
+    @tf.function(autograph=False)
     def call(images, training=False):
         for model in called:
             images = model(images, training=training)
@@ -104,6 +105,7 @@ def export(
         variables=[v.value for v in weights],
         trainable_variables=[v.value for m in called for v in m.weights if v.trainable],
         regularization_losses=[],
+        weights={v.path: v.value for v in weights},
     )
     module.__call__ = call
     tf.saved_model.save(

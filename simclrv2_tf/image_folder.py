@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -336,7 +338,7 @@ class ImageReader:
     def __init__(self, folder: ImageFolder, files: list[ImageFile], keep: bool = False):
         self._folder = folder
         self._files = files
-        self._ids = tf.constant([file.id for file in files])
+        self._ids = tf.constant([file.id for file in files], tf.string)
         self._labels = tf.constant([file.label for file in files], tf.int64)
         self._kept = (
             tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value="")
@@ -347,6 +349,26 @@ class ImageReader:
     def cached(self) -> ImageReader:
         """The same reader, with every file kept in memory from its first reading on."""
         return ImageReader(self._folder, self._files, keep=True)
+
+    def select(self, indices: Sequence[int]) -> ImageReader:
+        """A reader of some of the files, which alone stand in for those of them that are damaged.
+
+        Args:
+          indices: The files, in their new order.
+        """
+        return self._of([self._files[index] for index in indices])
+
+    def unlabelled(self) -> ImageReader:
+        """A reader of the same files with every label -1."""
+        return self._of([dataclasses.replace(file, label=-1) for file in self._files])
+
+    def _of(self, files: list[ImageFile]) -> ImageReader:
+        return ImageReader(self._folder, files, keep=self._kept is not None)
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids (N,) str and labels (N,) int64 of all files, damaged or not; none is opened."""
+        ids = np.array([file.id for file in self._files], np.str_)
+        return ids, np.array([file.label for file in self._files], np.int64)
 
     def load(self, index: tf.Tensor, replace_unreadable: bool) -> dict[str, tf.Tensor]:
         """The example of an index; for use inside a `tf.data` function.

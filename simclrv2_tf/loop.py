@@ -58,7 +58,7 @@ def train(
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
 
-    @tf.function
+    @tf.function(autograph=False)  # steps branch in Python only, and converting them takes long
     def step():
         strategy.run(stage.train_step, args=(next(iterator),))
 
@@ -109,7 +109,7 @@ def evaluate(
     callbacks = keras.callbacks.CallbackList(add_progbar=verbose > 0, model=stage, **params)
     iterator = iter(strategy.distribute_datasets_from_function(batches))
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         strategy.run(stage.test_step, args=(next(iterator),))
 

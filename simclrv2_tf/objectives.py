@@ -1,9 +1,9 @@
-"""Objectives: pure functions of the embeddings of two views, with thin objects to configure them.
+"""Objectives: pure functions of embeddings or of logits, with thin objects to configure them.
 
-b = examples per replica, R = replicas, N = R * b, d = embedding width. Every objective takes the
-embeddings of this replica, tensors or NumPy arrays of any float dtype, computes in float32, and
-never divides by the replica count: the mean over replicas of its value and of its gradient is that
-of the global batch.
+b = examples per replica, R = replicas, N = R * b, d = embedding width, C = classes. Every objective
+takes the embeddings or logits of this replica, tensors or NumPy arrays of any float dtype, computes
+in float32, and never divides by the replica count: the mean over replicas of its value and of its
+gradient is that of the global batch.
 """
 
 from __future__ import annotations
@@ -143,6 +143,51 @@ class NTXent:
             negatives_valid=negatives_valid,
             chunk_size=self.chunk_size,
         )
+
+
+def distillation(student_logits, teacher_logits, temperature: float = 1.0):
+    """Distillation loss of SimCLRv2: the cross entropy of the student to the teacher's labels.
+
+    Equation 2 of arXiv 2006.10029, as the mean over the batch's images x:
+
+        L = -mean_x sum_y P_T(y | x; t) log P_S(y | x; t),   P(y | x; t) = softmax(logits / t)_y.
+
+    The paper has no factor t^2, and neither has this. Equal logits give the teacher's entropy,
+    the smallest value there is, not 0.
+
+    Args:
+        student_logits: (b, C).
+        teacher_logits: (b, C), of the same images and classes. No gradient flows into them.
+        temperature: t, above 0.
+
+    Returns:
+        () float32 in nats, at least 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or `temperature` out of range.
+    """
+    return ops.mean(distillation_per_example(student_logits, teacher_logits, temperature))
+
+
+def distillation_per_example(student_logits, teacher_logits, temperature: float = 1.0):
+    """The terms that `distillation` is the mean of: (b, C), (b, C) -> (b,) float32.
+
+    Raises:
+        ValueError: as `distillation`.
+    """
+    check_temperature(temperature)
+    student_logits, teacher_logits = _float32(student_logits), _float32(teacher_logits)
+    if len(student_logits.shape) != 2 or not _same_shape(
+        student_logits.shape, teacher_logits.shape
+    ):
+        raise ValueError(
+            "`student_logits` and `teacher_logits` must have one shape, (examples, classes). "
+            f"Received: student_logits.shape={tuple(student_logits.shape)}, "
+            f"teacher_logits.shape={tuple(teacher_logits.shape)}"
+        )
+    temperature = ops.cast(temperature, "float32")
+    teacher = ops.stop_gradient(ops.softmax(teacher_logits / temperature, axis=-1))  # (b, C)
+    return ops.categorical_crossentropy(teacher, student_logits / temperature, from_logits=True)
 
 
 # --- NT-Xent: shared by the plain and the streamed form -------------------------------------------
@@ -297,14 +342,19 @@ def _at_most(chunk_size, count):
     return chunk_size if count is None else max(1, min(chunk_size, count))
 
 
-# --- NT-Xent: arguments ---------------------------------------------------------------------------
+# --- Arguments ------------------------------------------------------------------------------------
 
 
-def _check_options(temperature, chunk_size):
+def check_temperature(temperature) -> None:
+    """Raises ValueError unless `temperature`, a tensor aside, is positive and finite."""
     if isinstance(temperature, numbers.Real) and not 0 < temperature < math.inf:
         raise ValueError(
             f"`temperature` must be positive and finite. Received: temperature={temperature}"
         )
+
+
+def _check_options(temperature, chunk_size):
+    check_temperature(temperature)
     if chunk_size is not None and (
         isinstance(chunk_size, bool)
         or not isinstance(chunk_size, numbers.Integral)

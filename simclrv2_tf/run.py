@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from simclrv2_tf import plan
 from simclrv2_tf.config import Config, ConfigError
 
 
@@ -13,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
     try:
         config = Config.from_argv(argv)
+        plan.stages(config)
     except ConfigError as error:
         for line in error.errors:
             print(f"Error: {line}", file=sys.stderr)

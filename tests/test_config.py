@@ -266,7 +266,7 @@ def test_a_changed_train_mode_gets_its_own_folder():
     args = ["--train_mode=linear_eval", "--checkpoint=runs/demo/pretrain"]
     assert parse(*args).model_dir == "runs/demo-linear_eval"
     assert parse("--flagfile=demo", *args).model_dir == "runs/demo-linear_eval"
-    assert parse("--train_mode=pretrain_linear_eval").model_dir == "runs/demo"
+    assert parse("--train_mode=semi_supervised").model_dir == "runs/demo"
 
 
 def test_own_flagfiles(tmp_path, monkeypatch):
@@ -343,7 +343,8 @@ def test_all_bad_flags_are_reported_together():
         "Unknown flag `--temprature`. Did you mean `temperature`? Received: --temprature=1",
         "Unknown flag `--nouse_blurr`. Did you mean `nouse_blur`? Received: --nouse_blurr",
         "`use_tpu` needs strategy='auto'. Received: use_tpu=True, strategy='mirrored'",
-        "`fine_tune_after_block` must be -1 in pretraining, which freezes nothing. "
+        "`fine_tune_after_block` must be -1 but in finetune and linear_eval: elsewhere all of the "
+        "network trains. "
         "Received: fine_tune_after_block=2, train_mode='pretrain'",
         "`ft_proj_selector` must not exceed the number of projection head layers. "
         "Received: ft_proj_selector=4, proj_head_mode='nonlinear', num_proj_layers=3",
@@ -417,7 +418,15 @@ def test_bounds(name, good, bad):
         (dict(use_tpu=True), dict(num_replicas=2)),
         (dict(num_replicas=2, strategy="mirrored"), dict(strategy="default")),
         (dict(num_replicas=4), dict(train_batch_size=510)),
-        (dict(num_replicas=4, linear_batch_size=8), dict(linear_batch_size=6)),
+        (dict(num_replicas=4, labelled_batch_size=8), dict(labelled_batch_size=6)),
+        (dict(train_mode="finetune", label_fraction=0.1), dict(labels_per_class=10)),
+        (dict(train_mode="finetune", label_fraction=0.1), dict(label_fraction=(0.01, 0.1))),
+        (dict(train_mode="supervised", label_fraction=0.1), dict(train_mode="pretrain")),
+        (dict(train_mode="linear_eval", labels_per_class=1), dict(train_mode="pretrain")),
+        (dict(train_mode="distill", teacher="there"), dict(teacher=None)),
+        (dict(train_mode="finetune"), dict(teacher="there")),
+        (dict(train_mode="finetune", checkpoint="there"), dict(train_mode="supervised")),
+        (dict(train_mode="finetune", fine_tune_after_block=2), dict(train_mode="supervised")),
     ],
 )
 def test_combinations(good, bad):
@@ -425,6 +434,74 @@ def test_combinations(good, bad):
     with pytest.raises(ConfigError, match="Received:") as caught:
         Config(**{**good, **bad})
     assert len(caught.value.errors) == 1
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "0.1,0", "0.1,0.1", "", "a", "nan", "0.1,"])
+def test_label_fractions_are_shares_and_each_once(value):
+    given = f"--label_fraction={value}"
+    if value == "":  # unset
+        assert parse("--train_mode=semi_supervised", given).label_fraction is None
+        return
+    (error,) = errors_of("--train_mode=semi_supervised", given)
+    assert error.startswith("`label_fraction` must be ") and "of at most 1" in error
+    assert f"Received: label_fraction={value}" in error
+
+
+def test_label_fraction_is_one_number_or_several():
+    assert parse("--train_mode=finetune", "--label_fraction=0.01").label_fraction == (0.01,)
+    several = parse("--train_mode=semi_supervised", "--label_fraction=0.01,.1,1")
+    assert several.label_fraction == (0.01, 0.1, 1.0)
+    assert Config(train_mode="finetune", label_fraction=0.5).label_fraction == (0.5,)
+    assert Config.from_json(several.to_json()) == several
+
+
+# Options of one stage
+
+
+def test_stage_options_are_read_from_recipes_and_flags(tmp_path):
+    recipe = tmp_path / "recipe"
+    recipe.write_text(
+        "--dataset=x\n--train_mode=semi_supervised\n--fine_tuned.learning_rate=0.5\n"
+        "--fine_tuned.optimizer=adam\n--supervised@0.10.train_epochs=7\n"
+    )
+    config = parse(
+        f"--flagfile={recipe}",
+        "--fine_tuned.learning_rate=0.25",
+        "--fine_tuned.nouse_blur",
+        "--small_student.width_multiplier",
+        "0.5",
+        "--supervised@0.1.global_bn=false",
+    )
+    assert config.stage_options == {
+        "fine_tuned": {"learning_rate": 0.25, "optimizer": "adam", "use_blur": False},
+        "supervised@0.1": {"train_epochs": 7, "global_bn": False},
+        "small_student": {"width_multiplier": 0.5},
+    }
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_stage_options_given_win_over_those_of_the_demo():
+    demo = parse().stage_options
+    stage = "small_student"
+    changed = parse(f"--{stage}.width_multiplier=0.5").stage_options
+    assert changed == {**demo, stage: {**demo[stage], "width_multiplier": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--fine_tune.learning_rate=1", "Did you mean `fine_tuned`?"),
+        ("--fine_tuned@2.learning_rate=1", "fine_tuned@2"),
+        ("--fine_tuned@x.learning_rate=1", "fine_tuned@x"),
+        ("--fine_tuned.learning_rat=1", "Did you mean `learning_rate`?"),
+        ("--fine_tuned.learning_rate=fast", "fine_tuned: `learning_rate` must be"),
+        ("--fine_tuned.dataset=y", "`dataset` must be the same in all stages"),
+        ("--fine_tuned.model_dir=y", "`model_dir` must be the same in all stages"),
+    ],
+)
+def test_bad_stage_options_are_one_line(flag, says):
+    (error,) = errors_of("--dataset=x", "--train_mode=semi_supervised", flag)
+    assert says in error and ("Received:" in error)
 
 
 def test_a_warmup_longer_than_the_run_is_valid():
@@ -437,7 +514,7 @@ def test_a_warmup_longer_than_the_run_is_valid():
 def test_every_option_is_an_absl_flag():
     flag_values = flags.FlagValues()
     config_lib.define_flags(flag_values)
-    assert set(flag_values) == {field.name for field in dataclasses.fields(Config)}
+    assert set(flag_values) == {f.name for f in dataclasses.fields(Config)} - {"stage_options"}
     flag_values(["run", "--dataset=cifar10", "--nouse_blur", "--temperature=0.5"])
     expected = parse("--dataset=cifar10", "--nouse_blur", "--temperature=0.5")
     assert Config.from_flags(flag_values) == expected
@@ -455,7 +532,8 @@ def test_help_names_every_flag_and_choice(flag, capsys):
     assert caught.value.code == 0
     text = capsys.readouterr().out
     words = set(text.replace("--[no]", "--").split())
-    assert {f"--{field.name}" for field in dataclasses.fields(Config)} <= words
+    names = {field.name for field in dataclasses.fields(Config)} - {"stage_options"}
+    assert {f"--{name}" for name in names} <= words
     for expected in ("(default: 0.1)", "mixed_bfloat16", *RECIPES):
         assert expected in text
     assert max(map(len, text.splitlines())) <= 100

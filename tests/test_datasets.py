@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from simclrv2_tf import datasets, image_folder
+from simclrv2_tf import augment, datasets, image_folder
 from simclrv2_tf.data import build_fashion_mnist_small
 
 FASHION_MNIST = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fashion_mnist"
@@ -756,6 +756,308 @@ def test_iterator_outlives_its_dataset(folder):
     for _ in range(8):
         images, _ = next(iterator)
     assert images.shape == (4, 8, 8, 3)
+
+
+# --- Labels and subsets -----------------------------------------------------------------------
+
+
+def as_labels(split):
+    """What `labels` should say, from the examples."""
+    examples = examples_of(split)
+    return [e["id"].decode() for e in examples], [int(e["label"]) for e in examples]
+
+
+def rewrite_records(root, change):
+    """Applies `change` to the features of each stored TFDS example."""
+    for path in map(str, root.rglob("*.tfrecord*")):
+        changed = []
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            example = tf.train.Example.FromString(record)
+            change(example.features.feature)
+            changed.append(example.SerializeToString())
+        with tf.io.TFRecordWriter(path) as writer:
+            for record in changed:
+                writer.write(record)
+
+
+@pytest.fixture
+def own_tfds(tmp_path):
+    """A data set of which a test may spoil the files."""
+    examples = [(n, {"image": np.full((2, 3, 3), n, np.uint8), "label": n % 2}) for n in range(9)]
+    features = {
+        "image": tfds.features.Image(shape=(2, 3, 3)),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    prepare(tmp_path, "own_images", features, {"train": examples}, 2)
+    return datasets.open_dataset("own_images", data_dir=str(tmp_path)), tmp_path
+
+
+def test_labels_are_those_of_the_examples_in_order(split):
+    ids, labels = split.labels()
+    assert ids.shape == labels.shape == (split.num_examples,)
+    assert ids.dtype.kind == "U" and labels.dtype == np.int64
+    assert (ids.tolist(), labels.tolist()) == as_labels(split)
+    assert len(set(labels.tolist())) > 1
+
+
+def test_labels_of_a_folder_open_no_file(tmp_path):
+    for number in range(4):
+        save(tmp_path / "train" / "ab"[number % 2] / f"{number}.png", 0, number)
+    save(tmp_path / "test" / "a" / "0.png", 0, 0)
+    split = datasets.open_dataset(f"folder:{tmp_path}").split("train")
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    assert dict(zip(*split.labels(), strict=True)) == {
+        f"train/{'ab'[n % 2]}/{n}.png": n % 2 for n in range(4)
+    }
+
+
+def test_labels_of_tfds_read_no_image(own_tfds):
+    dataset, root = own_tfds
+    split = dataset.split("train")
+    expected = as_labels(split)
+    rewrite_records(root, lambda features: features.pop("image"))
+    ids, labels = split.labels()
+    assert (ids.tolist(), labels.tolist()) == expected
+    with pytest.raises(tf.errors.OpError):
+        examples_of(split)
+
+
+def test_labels_of_tfds_without_label_feature(tmp_path):
+    features = {"image": tfds.features.Image(shape=(2, 2, 3))}
+    examples = [(n, {"image": np.full((2, 2, 3), n, np.uint8)}) for n in range(5)]
+    prepare(tmp_path, "bare_images", features, {"train": examples}, 1)
+    split = datasets.open_dataset("bare_images", data_dir=str(tmp_path)).split("train")
+    ids, labels = split.labels()
+    assert ids.tolist() == ids_of(split) and labels.tolist() == [-1] * 5
+    subset = split.subset(ids[1:3])
+    assert not subset.labelled
+    assert as_labels(subset) == (ids[1:3].tolist(), [-1, -1])
+
+
+def test_subset_has_its_examples_in_the_order_of_the_split(split):
+    examples = examples_of(split)
+    chosen = [2, 3, 7, 11, 22]
+    wanted = [examples[index]["id"].decode() for index in (22, 7, 3, 2, 7, 11, 22)]
+    subset = split.subset(wanted)
+    assert subset.num_examples == 5 and subset.labelled
+    assert_same(examples_of(subset), [examples[index] for index in chosen])
+    ids, labels = subset.labels()
+    assert ids.tolist() == [examples[index]["id"].decode() for index in chosen]
+    assert labels.tolist() == [examples[index]["label"] for index in chosen]
+    # A subset is a split like others, and can be narrowed again.
+    again = subset.subset(iter(wanted[1:3]))
+    assert again.labels()[0].tolist() == [wanted[2], wanted[1]]
+
+
+@pytest.mark.parametrize("kind", ["folder", "tfds"])
+def test_training_on_a_subset(numbered, kind):
+    split = numbered[kind].split("train")
+    numbers = range(1, TRAIN, 4)
+    subset = split.subset(
+        name
+        for name, example in zip(split.labels()[0], examples_of(split), strict=True)
+        if example["image"][0, 0, 1] in numbers
+    )
+    assert subset.num_examples == 6
+    options = {"batch_size": 4, "image_size": 8, "seed": 0}
+    batches = take(datasets.training_batches(subset, **options), 9)
+    for images, labels in batches:
+        assert [number % 3 for number in number_of(images)] == labels.tolist()
+    stream = sum((number_of(images) for images, _ in batches), [])
+    epochs = [stream[begin : begin + 6] for begin in range(0, 36, 6)]
+    assert all(sorted(epoch) == list(numbers) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    resumed = datasets.training_batches(subset, start_step=2, cache=True, **options)
+    assert_same(take(resumed, 7), batches[2:])
+
+    evaluated = take(datasets.evaluation_batches(subset, batch_size=4, image_size=8), -1)
+    assert sum(weight.sum() for *_, weight in evaluated) == 6
+    with pytest.raises(datasets.DatasetError, match="6 in a subset of train"):
+        datasets.check_batch_size(subset, 7)
+
+
+def test_subset_of_tfds_stays_in_memory_as_stored(own_tfds):
+    dataset, root = own_tfds
+    # Strings that end in zeros are cut short where they pass through NumPy's fixed-width type.
+    rewrite_records(root, lambda features: pad_with_zeros(features["image"].bytes_list.value))
+    split = dataset.split("train")
+    expected = examples_of(split)[2:5]
+    subset = split.subset(example["id"].decode() for example in expected)
+    for path in root.rglob("*.tfrecord*"):
+        path.unlink()
+    assert_same(examples_of(subset), expected)
+    (record,) = take(subset.ordered_records((0, 1)).skip(1), 1)
+    assert subset._reader._images[record].numpy().endswith(bytes(5))
+
+
+def pad_with_zeros(values):
+    values[0] += bytes(5)
+
+
+@pytest.mark.parametrize(
+    "ids, message",
+    [
+        ([], r"at least one example of train.* Received: ids=\[\]"),
+        (
+            ["here", "gone", "lost", "gone"],
+            "examples of train.* Received: 3 ids, 2 of them not there, the first 'gone'",
+        ),
+        (["gone"], "Received: 1 ids, 1 of them not there, the first 'gone'"),
+    ],
+)
+def test_subset_of_what_is_not_there(split, ids, message):
+    here = split.labels()[0][5]
+    ids = [here if name == "here" else name for name in ids]
+    with pytest.raises(datasets.DatasetError, match=message.replace("train", "train.*")) as caught:
+        split.subset(ids)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_image_of_a_subset_is_replaced_from_the_subset(tmp_path):
+    damaged_folder(tmp_path)
+    dataset = datasets.open_dataset(f"folder:{tmp_path}")
+    split = dataset.split("train")
+    ids = split.labels()[0].tolist()
+    bad = ids.index("train/a/4.jpg")
+    follower = ids[(bad + 1) % len(ids)]
+    good = next(name for name in ids if name not in (ids[bad], follower))
+    subset = split.subset([ids[bad], good])
+    number = int(pathlib.Path(good).stem)
+    batches = datasets.training_batches(subset, batch_size=2, image_size=8, seed=0)
+    for images, labels in take(batches, 3):
+        assert np.rint(np.array(number_of(images)) / 10).tolist() == [number] * 2
+        assert labels.tolist() == [number % 2] * 2
+    assert dataset.num_skipped == 4  # it is reported as any other
+    assert ids_of(subset) == [good]
+
+
+def assert_hides_labels(hidden, shown):
+    assert not hidden.labelled and shown.labelled
+    assert hidden.num_examples == shown.num_examples
+    ids, labels = hidden.labels()
+    np.testing.assert_array_equal(ids, shown.labels()[0])
+    np.testing.assert_array_equal(labels, np.full(hidden.num_examples, -1))
+    for left, right in zip(examples_of(hidden), examples_of(shown), strict=True):
+        assert left.pop("label") == -1 and right.pop("label") >= 0
+        assert_same(left, right)
+
+
+def test_unlabelled_is_the_same_without_labels(split):
+    hidden = split.unlabelled()
+    assert_hides_labels(hidden, split)
+    options = {"batch_size": 4, "image_size": 8, "seed": 5}
+    for cache in (False, True):
+        pairs = zip(
+            take(datasets.training_batches(hidden, cache=cache, **options), 8),
+            take(datasets.training_batches(split, cache=cache, **options), 8),
+            strict=True,
+        )
+        for (hidden_images, hidden_labels), (images, _) in pairs:
+            np.testing.assert_array_equal(hidden_images, images)
+            np.testing.assert_array_equal(hidden_labels, [-1] * 4)
+    evaluated = take(datasets.evaluation_batches(hidden, batch_size=4, image_size=8), -1)
+    assert all((label == -1).all() for _, label, _ in evaluated)
+
+
+def test_unlabelled_and_subset_in_either_order(split):
+    some = split.labels()[0][[1, 4, 5, 9, 20]]
+    subset = split.subset(some)
+    assert_hides_labels(subset.unlabelled(), subset)
+    assert_hides_labels(split.unlabelled().subset(some), subset)
+
+
+def test_unlabelled_tfds_does_not_parse_labels(own_tfds):
+    dataset, root = own_tfds
+    split = dataset.split("train")
+    expected = [(example["id"], example["image"]) for example in examples_of(split)]
+
+    def spoil(features):
+        features["label"].bytes_list.value.append(b"a string where an integer belongs")
+
+    rewrite_records(root, spoil)
+    with pytest.raises(tf.errors.OpError, match="label"):
+        examples_of(split)
+    with pytest.raises(tf.errors.OpError, match="label"):
+        split.labels()
+    hidden = split.unlabelled()
+    some = hidden.labels()[0][:3]
+    for same, those in ((hidden, 9), (split.cached().unlabelled(), 9), (hidden.subset(some), 3)):
+        assert_same([(e["id"], e["image"]) for e in examples_of(same)], expected[:those])
+
+
+def integers_held(split):
+    return [
+        value
+        for value in vars(split._reader).values()
+        if tf.is_tensor(value) and value.dtype == tf.int64
+    ]
+
+
+def test_unlabelled_does_not_hold_labels(packaged, numbered):
+    split = packaged.split("train[:23]")
+    for shown in (split, split.subset(["train/3", "train/8"])):
+        (labels,) = integers_held(shown)
+        np.testing.assert_array_equal(labels, shown.labels()[1])
+        assert not integers_held(shown.unlabelled())
+    hidden = numbered["folder"].split("train").unlabelled()
+    assert all((labels == -1).numpy().all() for labels in integers_held(hidden))
+    assert {file.label for file in hidden._reader._files} == {-1}
+
+
+# --- Augmentation in training -----------------------------------------------------------------
+
+
+def crops_by_hand(split, size, batch_size, steps, seed):
+    """(step, its draw, crops, labels), from the documented rule, an example at a time."""
+    examples, count = examples_of(split), split.num_examples
+
+    def draw_for(use, position):
+        seeds, position = tf.constant([seed, use], tf.int64), tf.constant(position, tf.int64)
+        return tf.random.fold_in(seeds, position)
+
+    for step in range(steps):
+        crops, labels = [], []
+        for position in range(step * batch_size, (step + 1) * batch_size):
+            epoch, place = divmod(position, count)
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(count, dtype=tf.int64), draw_for(0, epoch)
+            )
+            example = examples[int(order[place])]
+            draw = tf.random.split(draw_for(1, position), 1)[0]
+            crops.append(augment.random_crop(example["image"], size, (0.08, 1.0), seed=draw))
+            labels.append(example["label"])
+        yield draw_for(2, step), tf.stack(crops), labels
+
+
+def test_training_flips_and_no_more_by_default(packaged):
+    split = packaged.split("train[:9]")
+    batches = take(datasets.training_batches(split, batch_size=4, image_size=12, seed=6), 4)
+    by_hand = crops_by_hand(split, 12, 4, 4, seed=6)
+    for (images, labels), (draw, crops, expected_labels) in zip(batches, by_hand, strict=True):
+        np.testing.assert_array_equal(images, augment.random_flip(crops, draw))
+        assert labels.tolist() == expected_labels
+
+
+@pytest.mark.parametrize("strength, version, blur", [(0.5, "v1", False), (0.0, "v2", True)])
+def test_training_with_color_or_blur_is_a_pretraining_view(packaged, strength, version, blur):
+    split = packaged.split("train[:9]")
+    options = {"batch_size": 4, "image_size": 20, "seed": 6, "color_jitter_strength": strength}
+    options |= {"color_jitter_version": version, "use_blur": blur}
+    batches = take(datasets.training_batches(split, **options), 4)
+    by_hand = crops_by_hand(split, 20, 4, 4, seed=6)
+    changes = []
+    for (images, labels), (draw, crops, expected_labels) in zip(batches, by_hand, strict=True):
+        view = augment.pretraining_view(crops, draw, strength=strength, version=version, blur=blur)
+        np.testing.assert_allclose(images, view, atol=1e-5)
+        assert labels.tolist() == expected_labels
+        for image, crop in zip(images, crops, strict=True):
+            flips = (crop, tf.reverse(crop, [1]))
+            changed = min(np.abs(image - flip).max() for flip in flips) > 0.01
+            changes.append(changed)
+    assert sum(changes) > len(changes) / 4  # one in five keeps its colors, one in two is sharp
+    resumed = datasets.training_batches(split, start_step=2, **options)
+    assert_same(take(resumed, 2), batches[2:])
 
 
 # --- Arguments --------------------------------------------------------------------------------

@@ -8,41 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from command_line import SMALL, fails, files, result
 from simclrv2_tf import run
-
-SMALL = [
-    "--resnet_depth=18",
-    "--width_multiplier=0.0625",
-    "--proj_out_dim=8",
-    "--image_size=16",
-    "--train_batch_size=8",
-    "--use_blur=False",
-    "--learning_rate=0.1",
-    "--warmup_epochs=0",
-]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 5)):
-        for label, name in enumerate(("dark", "light")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 100, (20 + i, 24, 3)) + 120 * label
-                png = tf.io.encode_png(pixels.astype(np.uint8))
-                (folder / f"{i}.png").write_bytes(png.numpy())
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +29,17 @@ def pretrained(images, tmp_path_factory):
     return model_dir
 
 
-def result(model_dir):
-    return json.loads((model_dir / "result.json").read_text())
-
-
-def files(folder):
-    """Everything below `folder`, with contents, to see whether anything changed."""
-    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
-
-
 def test_run_directory_has_what_it_promises(pretrained):
     assert json.loads((pretrained / "config.json").read_text())["resnet_depth"] == 18
     values = result(pretrained)
-    assert set(values) == {"label_top_1_accuracy", "label_top_5_accuracy", "loss", "global_step"}
+    assert set(values) == {
+        "label_top_1_accuracy",
+        "label_top_5_accuracy",
+        "loss",
+        "expected_calibration_error",
+        "global_step",
+        "encoder_parameters",
+    }
     assert values["global_step"] == 24 * 2 // 8 + 1
     assert values["label_top_5_accuracy"] == 1  # of 2 classes
     # 10 test images in one padded batch of 256.
@@ -111,7 +82,7 @@ def test_the_same_command_again_does_nothing_twice(pretrained, images, capsys):
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
     command += ["--train_epochs=2", f"--model_dir={pretrained}", "--keep_checkpoint_max=1"]
     assert run.main(command) == 0
-    assert "Resuming at step 7 of 7" in capsys.readouterr().out
+    assert "Finished before" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in pretrained.rglob("*.keras")} == before
     command[1] = "--mode=eval"
     assert run.main([*command, "--eval_name=again"]) == 0
@@ -203,7 +174,13 @@ def test_unlabelled_images_give_contrastive_metrics(images, tmp_path):
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{flat}", *SMALL]
     assert run.main([*command, "--train_steps=2", f"--model_dir={tmp_path / 'run'}"]) == 0
     values = result(tmp_path / "run")
-    assert set(values) == {"contrast_loss", "contrast_accuracy", "contrast_entropy", "global_step"}
+    assert set(values) == {
+        "contrast_loss",
+        "contrast_accuracy",
+        "contrast_entropy",
+        "global_step",
+        "encoder_parameters",
+    }
     assert np.isfinite(values["contrast_loss"])
     assert not (tmp_path / "run" / "classifier.keras").exists()
     module = tf.saved_model.load(str(tmp_path / "run" / "hub" / "2"))
@@ -256,15 +233,6 @@ def test_a_killed_run_continues_and_ends_where_an_unbroken_one_does(images, tmp_
 # --- Bad input: one line, before any work, and nothing on disk changes ----------------------------
 
 
-def fails(command, capsys):
-    """Runs a command that must fail; returns its one line of error."""
-    assert run.main(["run", *command]) == 2
-    error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and "Traceback" not in error, error
-    return lines[0]
-
-
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -278,7 +246,7 @@ def fails(command, capsys):
         (["--train_split=nothing"], "nothing"),
         (["--mode=eval", "--train_mode=pretrain"], "mode=eval"),
         (["--mode=eval"], "mode=eval"),
-        (["--linear_batch_size=10001"], "linear_batch_size=10001"),
+        (["--linear_eval.train_batch_size=10001"], "train_batch_size=10001"),
         (["--train_mode=linear_eval", "--checkpoint=nowhere"], "nowhere"),
     ],
 )

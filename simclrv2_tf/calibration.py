@@ -1,0 +1,129 @@
+"""Whether a classifier's confidence is its accuracy: the expected calibration error.
+
+Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
+arXiv 1706.04599, section 2.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+def expected_calibration_error(counts, confidence_sums, correct_sums):
+    """The mean distance between confidence and accuracy over bins (arXiv 1706.04599, eq. 3).
+
+    The equation's `|B| / n * |accuracy(B) - confidence(B)|` is `|correct - confidence| / n` in
+    sums over the bin B, so that an empty bin needs no care.
+
+    Args:
+        counts: Examples in each bin, or the sum of their weights, (m,).
+        confidence_sums: Sums over each bin's examples of their confidence, (m,).
+        correct_sums: Correctly classified examples in each bin, (m,).
+
+    Returns:
+        A float32 scalar in [0, 1]; 0 where there are no examples, as Keras's means are.
+    """
+    counts = ops.cast(counts, "float32")
+    confidence_sums = ops.cast(confidence_sums, "float32")
+    correct_sums = ops.cast(correct_sums, "float32")
+    gaps = ops.abs(correct_sums - confidence_sums)  # (m,)
+    return ops.divide_no_nan(ops.sum(gaps), ops.sum(counts))
+
+
+class Calibration(keras.metrics.Metric):
+    """The expected calibration error of a classifier, over batches and replicas.
+
+    An example's confidence is its largest softmax probability. Bin k of m holds the confidences
+    in (k/m, (k+1)/m]. A tie between classes is a prediction of the first of them, as in Keras's
+    accuracy. A logit that is NaN or +infinity makes the result NaN.
+
+    The state is sums per bin, in float32: replicas add, and counts are exact up to 2^24 examples
+    a bin and replica, beyond which it stops growing.
+
+    Args:
+        num_bins: Bins of equal width over [0, 1]; the paper's experiments have 15.
+        name: The metric's name in a stage's results.
+
+    Raises:
+        ValueError: `num_bins` is not a positive integer.
+    """
+
+    def __init__(self, num_bins: int = 15, name: str = "expected_calibration_error"):
+        if not isinstance(num_bins, int) or num_bins < 1:
+            raise ValueError(
+                f"`num_bins` must be a positive integer. Received: num_bins={num_bins!r}"
+            )
+        super().__init__(name=name, dtype="float32")
+        self.num_bins = num_bins
+        self.edges = [index / num_bins for index in range(num_bins + 1)]
+        self.counts, self.confidence_sums, self.correct_sums = (
+            self.add_variable((num_bins,), "zeros", "float32", aggregation="sum", name=name)
+            for name in ("counts", "confidence_sums", "correct_sums")
+        )
+
+    def update_state(self, labels, logits, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            labels: (b,) integers in [0, C).
+            logits: (b, C) of any floating type; computed in float32.
+            sample_weight: Optional (b,), 0 for the padding of a last batch.
+
+        Raises:
+            ValueError: an argument has another rank.
+        """
+        logits = ops.cast(logits, "float32")
+        labels = ops.convert_to_tensor(labels)
+        if sample_weight is None:
+            sample_weight = ops.ones_like(logits[:, 0])
+        weights = ops.cast(sample_weight, "float32")
+        # (b, 1) labels or weights would broadcast to (b, b) below.
+        if (len(labels.shape), len(logits.shape), len(weights.shape)) != (1, 2, 1):
+            raise ValueError(
+                "`labels` and `sample_weight` must be (b,), `logits` (b, C). Received: "
+                f"labels.shape={labels.shape}, logits.shape={logits.shape}, "
+                f"sample_weight.shape={weights.shape}"
+            )
+        correct = ops.cast(ops.argmax(logits, -1), "int32") == ops.cast(labels, "int32")  # (b,)
+        # The largest softmax probability: numerator exp(0), denominator at least 1.
+        shifted = logits - ops.max(logits, -1, keepdims=True)
+        confidence = 1.0 / ops.sum(ops.exp(shifted), -1)  # (b,)
+        lower = ops.convert_to_tensor(self.edges[:-1], "float32")
+        upper = ops.convert_to_tensor(self.edges[1:], "float32")
+        inside = (confidence[:, None] > lower) & (confidence[:, None] <= upper)
+        weighted = ops.cast(inside, "float32") * weights[:, None]  # (b, m)
+        # Sums, not products of matrices: accelerators round the operands of those.
+        self.counts.assign_add(ops.sum(weighted, 0))
+        self.confidence_sums.assign_add(ops.sum(weighted * confidence[:, None], 0))
+        correct = ops.cast(correct, "float32")
+        self.correct_sums.assign_add(ops.sum(weighted * correct[:, None], 0))
+
+    def result(self):
+        """The expected calibration error of what was added since the last reset, a scalar."""
+        return expected_calibration_error(self.counts, self.confidence_sums, self.correct_sums)
+
+    def bins(self) -> list[dict[str, float | None]]:
+        """What a reliability diagram shows, for JSON and `report.reliability_figure`.
+
+        Returns:
+            For each bin, in order: `lower` and `upper` edge, `count` (sum of weights), mean
+            `confidence` and `accuracy` in [0, 1], both None where the count is 0.
+        """
+        counts, confidence_sums, correct_sums = (
+            ops.convert_to_numpy(variable).astype(float).tolist()
+            for variable in (self.counts, self.confidence_sums, self.correct_sums)
+        )
+        return [
+            {
+                "lower": self.edges[index],
+                "upper": self.edges[index + 1],
+                "count": count,
+                "confidence": confidence_sums[index] / count if count else None,
+                "accuracy": correct_sums[index] / count if count else None,
+            }
+            for index, count in enumerate(counts)
+        ]
+
+    def get_config(self):
+        return {"num_bins": self.num_bins, "name": self.name}

@@ -1,0 +1,732 @@
+"""One stage of training in its run directory: data, networks, training, evaluation, export.
+
+    model_dir/
+      config.json              every option, as run
+      start.json               which weights, and which teacher, it began with
+      labelled_examples.txt    the examples whose labels it uses, where these are a subset
+      checkpoints/             weights, optimizer and step, by variable path; the newest are kept
+      logs/                    TensorBoard
+      history.csv              the metrics of each epoch, and its seconds
+      views.png                augmented views, as pretraining sees them
+      encoder.keras            (and head, classifier) the final networks, as Keras loads them
+      image_classifier.keras   a labelled stage's whole way from images to logits
+      hub/STEP/                the SavedModel
+      result.json              the evaluation
+      calibration.json         how far the classifier's confidence can be trusted, with a figure
+
+The same command run again goes on where the last checkpoint is, and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import json
+
+import keras
+import tensorflow as tf
+from absl import logging
+from etils import epath
+
+from simclrv2_tf import (
+    checkpoints,
+    datasets,
+    label_subset,
+    loop,
+    objectives,
+    optimizers,
+    report,
+    resnet,
+    stages,
+    teachers,
+)
+from simclrv2_tf.callbacks import HistoryFile, SaveCheckpoints, Summaries
+from simclrv2_tf.config import Config
+from simclrv2_tf.export import export
+from simclrv2_tf.networks import Networks, build_networks
+from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The data sets of a run.
+
+    Attributes:
+        main: What is trained with labels and evaluated on; it may have no labels at all.
+        unlabelled: Where the unlabelled images come from; None: from `main`.
+    """
+
+    main: datasets.ImageDataset
+    unlabelled: datasets.ImageDataset | None = None
+
+    def unlabelled_images(self, config: Config) -> datasets.Split:
+        """The images of pretraining and distillation; with labels where they are of `main`."""
+        if self.unlabelled is None:
+            return self.main.split(config.unlabelled_split or config.train_split)
+        return self.unlabelled.split(config.unlabelled_split or "train").unlabelled()
+
+    def labelled_images(self, config: Config) -> datasets.Split:
+        """The examples whose labels a run may use: all, or the subset that `config` asks for."""
+        split = self.main.split(config.train_split)
+        if config.label_fraction is None and not config.labels_per_class:
+            return split
+        if not split.labelled:
+            raise RunError(
+                f"A label subset needs labels, and {self.main.name} has none in {split.name}. "
+                "Put the images in a folder for each class."
+            )
+        ids, labels = split.labels()
+        (fraction,) = config.label_fraction or (None,)
+        chosen = label_subset.draw(
+            ids,
+            labels,
+            self.main.class_names,
+            label_fraction=fraction,
+            labels_per_class=config.labels_per_class or None,
+            seed=config.label_seed,
+        )
+        return split.subset(chosen)
+
+
+def open_data(config: Config) -> Data:
+    """Opens what `config` names.
+
+    Raises:
+        DatasetError: there is no such data set.
+    """
+    return Data(
+        datasets.open_dataset(config.dataset, config.data_dir, config.seed),
+        datasets.open_dataset(config.unlabelled_dataset, config.data_dir, config.seed)
+        if config.unlabelled_dataset
+        else None,
+    )
+
+
+def make_run(
+    config: Config, data: Data, strategy: tf.distribute.Strategy, caps_batch: bool = False
+) -> StageRun:
+    """The run of the one stage that `config.train_mode` names.
+
+    Args:
+        caps_batch: Whether a batch larger than the label subset is made smaller, not refused.
+
+    Raises:
+        DatasetError, RunError: the options do not fit the data, the devices or the directory.
+    """
+    kind = {"pretrain": Pretraining, "distill": Distillation}.get(config.train_mode, Classification)
+    return kind(config, data, strategy, caps_batch)
+
+
+class StageRun(abc.ABC):
+    """One stage in its run directory. Making it checks everything that can be checked first.
+
+    Args:
+        config: The stage's options; its `train_mode` is that of one stage.
+        data: The data sets.
+        strategy: Where it runs.
+        caps_batch: As in `make_run`.
+
+    Attributes:
+        train_split: The examples that its epochs count.
+        labelled_split: The examples whose labels its training uses; None: it uses none.
+    """
+
+    train_split: datasets.Split
+    labelled_split: datasets.Split | None
+
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        strategy: tf.distribute.Strategy,
+        caps_batch: bool = False,
+    ):
+        self.data = data
+        self.strategy = strategy
+        self.directory = epath.Path(config.model_dir)
+        if not config.eval_split and not data.main.default_eval_split:
+            logging.warning(
+                "%s holds no images out: evaluation is on the training images. `eval_split` and "
+                "`train_split` can cut it, as in --train_split='train[:80%%]'.",
+                data.main.name,
+            )
+        self.eval_split = data.main.split(
+            config.eval_split or data.main.default_eval_split or config.train_split
+        )
+        self.eval_labelled = _has_labels(self.eval_split)
+        self.config = config
+        self._open_training_data()
+        examples, replicas = self.train_split.num_examples, strategy.num_replicas_in_sync
+        batch = config.train_batch_size
+        if caps_batch and batch > examples:
+            batch = max(examples // replicas, 1) * replicas
+            self.config = config = dataclasses.replace(config, train_batch_size=batch)
+        for name, size in (
+            ("train_batch_size", batch),
+            ("eval_batch_size", config.eval_batch_size),
+        ):
+            if size % replicas:
+                raise RunError(
+                    f"`{name}` must be a multiple of the {replicas} replicas. "
+                    f"Received: {name}={size}"
+                )
+        datasets.check_batch_size(self.train_split, batch, "train_batch_size")
+        self.total_steps = config.train_steps or optimizers.total_steps(
+            examples, config.train_epochs, batch
+        )
+        self.epochs = config.train_epochs
+        if config.train_steps:
+            self.epochs = max(1, round(config.train_steps * batch / examples))
+        self.schedule = optimizers.WarmupCosine(
+            optimizers.peak_learning_rate(
+                config.learning_rate, batch, config.learning_rate_scaling
+            ),
+            optimizers.warmup_steps(examples, config.warmup_epochs, batch),
+            self.total_steps,
+        )
+        check_same_run(self.directory, config)
+
+    # --- What a stage is ----------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _open_training_data(self) -> None:
+        """Sets `train_split` and `labelled_split`; refuses data that cannot be trained on."""
+
+    @abc.abstractmethod
+    def _networks(self) -> Networks:
+        """The networks, at random weights, and what else the stage needs to be made."""
+
+    @abc.abstractmethod
+    def _stage(self, networks: Networks, **options) -> stages.Stage:
+        """The stage, not compiled. What is frozen is frozen here."""
+
+    @abc.abstractmethod
+    def _batches(self, context, start_step: int) -> tf.data.Dataset:
+        """The endless training batches of one input pipeline, from `start_step` on."""
+
+    @abc.abstractmethod
+    def _evaluate(self, networks: Networks, stage: stages.Stage) -> dict[str, float]:
+        """The metrics of the trained networks on the evaluation split."""
+
+    # --- A run, whatever the stage ------------------------------------------------------------
+
+    @property
+    def encoder_description(self) -> str:
+        """Such as "ResNet-50 0.25x SK"; with basic blocks `sk_ratio` only makes a ResNet-D."""
+        config = self.config
+        selective = " SK" if config.resnet_depth >= 50 else " D"
+        return (
+            f"ResNet-{config.resnet_depth} {config.width_multiplier:g}x"
+            + selective * (config.sk_ratio > 0)
+            + " SE" * (config.se_ratio > 0)
+        )
+
+    def execute(self) -> dict:
+        """Trains, exports and evaluates, as far as `mode` says; returns the result."""
+        config = self.config
+        print(
+            f"\n{config.train_mode}: {self.encoder_description}, {self.train_split.num_examples:,} "
+            f"images{self._labels_note()}, {self.total_steps:,} steps of "
+            f"{config.train_batch_size}, in {self.directory}",
+            flush=True,
+        )
+        finished = self._finished()
+        if finished is not None:
+            print("Finished before; nothing to do.", flush=True)
+            return finished
+        with self.strategy.scope():
+            networks = self._networks()
+            stage = self._compiled_stage(networks)
+        store = checkpoints.Checkpoints(
+            str(self.directory / "checkpoints"),
+            checkpoints.named(networks.weights, stage.optimizer),
+            keep=config.keep_checkpoint_max,
+        )
+        restored = store.restore()
+        if config.mode == "eval":
+            if not restored:
+                raise RunError(
+                    f"mode=eval needs a checkpoint, and {self.directory} has none. Train first."
+                )
+        else:
+            begin = self._begin(networks, stage, restored)
+            self._train(stage, store, begin)
+            self._export(networks, self.total_steps, anew=begin < self.total_steps)
+        if config.mode == "train":
+            return {}
+        step = int(stage.optimizer.iterations.numpy())
+        result = self._evaluate(networks, stage)
+        self._summarize(result, step)
+        result |= {"global_step": step, "encoder_parameters": networks.encoder.count_params()}
+        write(self.directory / self._result_name, to_json(result))
+        print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
+        return result
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels its training uses."""
+        return self.labelled_split.num_examples if self.labelled_split else 0
+
+    def _labels_note(self) -> str:
+        return f", {self.num_labels:,} labels" if self.num_labels else ", no labels"
+
+    @property
+    def _result_name(self) -> str:
+        return f"result_{self.config.eval_name}.json" if self.config.eval_name else "result.json"
+
+    def _finished(self) -> dict | None:
+        """The result of this very run, if it has ended before."""
+        options, result = self.directory / "config.json", self.directory / self._result_name
+        if self.config.mode != "train_then_eval" or not (options.exists() and result.exists()):
+            return None
+        if options.read_text() != self.config.to_json() or self._began_otherwise():
+            return None
+        if not (self.directory / "hub" / str(self.total_steps)).exists():
+            return None
+        values = json.loads(result.read_text())
+        return values if values.get("global_step") == self.total_steps else None
+
+    def _compiled_stage(self, networks) -> stages.Stage:
+        config = self.config
+        optimizer = optimizers.make_optimizer(
+            config.optimizer, self.schedule, config.momentum, config.weight_decay
+        )
+
+        def penalty(variables):
+            decayed = optimizers.l2_variables(optimizer, variables)
+            return config.weight_decay * optimizers.l2_loss(decayed)
+
+        stage = self._stage(
+            networks, penalty=penalty if config.weight_decay else None, name=config.train_mode
+        )
+        stage.compile(optimizer=optimizer, jit_compile=False)
+        optimizer.build(stage.trainable_variables)
+        return stage
+
+    def _start(self) -> dict:
+        """What the run begins with, as `start.json` has it."""
+        return {"weights": checkpoints.fingerprint(self.config.checkpoint)}
+
+    def _began_otherwise(self) -> bool:
+        start = self.directory / "start.json"
+        return start.exists() and start.read_text() != to_json(self._start())
+
+    def _begin(self, networks, stage, restored: bool) -> int:
+        """Loads the starting weights and takes the directory; returns the step to begin at."""
+        config = self.config
+        step = 0
+        if restored:
+            step = int(stage.optimizer.iterations.numpy())
+            if self._began_otherwise():
+                given = {"checkpoint": config.checkpoint, "teacher": config.teacher}
+                flags = ", ".join(f"--{name}={path}" for name, path in given.items() if path)
+                raise RunError(
+                    f"{self.directory} holds a run that began with other weights than "
+                    f"{flags or 'random ones'} has now. Choose another --model_dir, or remove "
+                    "that folder to begin again."
+                )
+            print(f"Resuming at step {step:,} of {self.total_steps:,}.", flush=True)
+        elif config.checkpoint:
+            sources = [networks.encoder] + [networks.head] * (networks.head is not None)
+            checkpoints.load(config.checkpoint, sources)
+            print(f"Starting from the weights in {config.checkpoint}.", flush=True)
+        elif config.train_mode in ("finetune", "linear_eval"):
+            print("Starting from random weights: no `checkpoint` is given.", flush=True)
+        subset, path = self._label_subset(), self.directory / "labelled_examples.txt"
+        if subset and path.exists() and label_subset.read(path) != subset:
+            raise RunError(
+                f"{path} lists other examples than the label subset has now: the data has changed. "
+                "Choose another --model_dir; nothing there was changed."
+            )
+        options, result = self.directory / "config.json", self.directory / self._result_name
+        if options.exists() and options.read_text() != config.to_json() and result.exists():
+            result.unlink()  # of another evaluation, until this one has ended
+        claim(self.directory, config)
+        write(self.directory / "start.json", to_json(self._start()))
+        if subset:
+            label_subset.write(path, subset)
+        return step
+
+    def _label_subset(self) -> tuple[str, ...]:
+        """The ids of the examples that have labels; none where these are not a subset."""
+        config = self.config
+        if self.labelled_split is None or not (config.label_fraction or config.labels_per_class):
+            return ()
+        return tuple(self.labelled_split.labels()[0].tolist())
+
+    def _train(self, stage, store, begin: int) -> None:
+        config = self.config
+        if begin >= self.total_steps:
+            return
+        loop.train(
+            stage,
+            self.strategy,
+            lambda context: self._batches(context, begin),
+            schedule=self.schedule,
+            total_steps=self.total_steps,
+            epochs=self.epochs,
+            start_step=begin,
+            callbacks=[
+                Summaries(self.directory / "logs" / "train", config.train_summary_steps),
+                HistoryFile(self.directory / "history.csv"),
+                SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs),
+            ],
+            verbose=_verbosity(),
+        )
+        for data in filter(None, (self.data.main, self.data.unlabelled)):
+            if data.num_skipped:
+                print(f"{data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
+
+    def _without_idle_head(self, networks: Networks) -> Networks:
+        """Keeps a head that has no part in the stage only where there is one to pass on."""
+        if self.config.ft_proj_selector == 0:
+            source = checkpoints.latest(str(self.directory)) or self.config.checkpoint
+            if not source or not checkpoints.fits(source, [networks.head]):
+                return dataclasses.replace(networks, head=None)
+        return networks
+
+    def _pipeline(self, context, batch_size) -> dict:
+        return dict(
+            batch_size=batch_size // context.num_input_pipelines,
+            image_size=self.config.image_size,
+            seed=self.config.seed,
+            min_crop_area=self.config.min_crop_area,
+            cache=self.config.cache_dataset,
+            shard=(context.input_pipeline_id, context.num_input_pipelines),
+        )
+
+    def _views(self, context, split, batch_size, start_step=0) -> tf.data.Dataset:
+        """Pairs of views, with labels."""
+        config = self.config
+        batches = datasets.pretraining_batches(
+            split,
+            start_step=start_step,
+            color_jitter_strength=config.color_jitter_strength,
+            color_jitter_version=config.color_jitter_version,
+            use_blur=config.use_blur,
+            **self._pipeline(context, batch_size),
+        )
+        return _per_replica(batches, context, batch_size)
+
+    def _crops(self, context, split, batch_size, start_step=0) -> tf.data.Dataset:
+        """Images as the stages after pretraining see them, with labels."""
+        config = self.config
+        views = {}
+        if config.labelled_views == "pretrain":
+            views = dict(
+                color_jitter_strength=config.color_jitter_strength,
+                color_jitter_version=config.color_jitter_version,
+                use_blur=config.use_blur,
+            )
+        batches = datasets.training_batches(
+            split, start_step=start_step, **views, **self._pipeline(context, batch_size)
+        )
+        return _per_replica(batches, context, batch_size)
+
+    def _run_evaluation(self, stage: stages.Stage) -> dict[str, float]:
+        """The metrics of `stage.test_step` over the evaluation split."""
+        batch = self.config.eval_batch_size
+        steps = -(-self.eval_split.num_examples // batch)
+        return loop.evaluate(
+            stage,
+            self.strategy,
+            lambda context: _per_replica(
+                datasets.evaluation_batches(
+                    self.eval_split,
+                    batch_size=batch // context.num_input_pipelines,
+                    image_size=self.config.image_size,
+                    shard=(context.input_pipeline_id, context.num_input_pipelines),
+                ),
+                context,
+                batch,
+            ),
+            steps=min(self.config.eval_steps or steps, steps),
+            verbose=_verbosity(),
+        )
+
+    def _evaluate_classifier(self, predict, num_classes: int) -> tuple[dict, dict]:
+        """Accuracy and calibration of `predict`: the metrics, and what `calibration.json` holds."""
+        with self.strategy.scope():
+            evaluation = stages.Evaluation(predict, num_classes)
+        logs = self._run_evaluation(evaluation)
+        metrics = {
+            "label_top_1_accuracy": logs["top_1_accuracy"],
+            "label_top_5_accuracy": logs["top_5_accuracy"],
+            "loss": logs["loss"],
+            "expected_calibration_error": logs["expected_calibration_error"],
+        }
+        calibration = {
+            "top1": logs["top_1_accuracy"],
+            "expected_calibration_error": logs["expected_calibration_error"],
+            "bins": evaluation.calibration.bins(),
+        }
+        return metrics, calibration
+
+    def _write_calibration(self, calibration: dict[str, dict]) -> None:
+        name = f"_{self.config.eval_name}" if self.config.eval_name else ""
+        write(self.directory / f"calibration{name}.json", to_json(calibration))
+        figure = report.reliability_figure(calibration)
+        report.save_figure(figure, self.directory / f"calibration{name}.png")
+
+    def _summarize(self, metrics: dict[str, float], step: int) -> None:
+        folder = "eval" + (f"_{self.config.eval_name}" if self.config.eval_name else "")
+        with tf.summary.create_file_writer(str(self.directory / "logs" / folder)).as_default():
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value, step=step)
+
+    def _export(self, networks: Networks, step: int, anew: bool) -> None:
+        """Writes the networks as `.keras` files and as a SavedModel; not again unless `anew`."""
+        config = self.config
+        hub = self.directory / "hub"
+        module = hub / str(step)
+        labelled = config.train_mode != "pretrain"
+        names = [*networks.models] + ["image_classifier"] * labelled
+        files = {name: self.directory / f"{name}.keras" for name in names}
+        if not anew and module.exists() and all(path.exists() for path in files.values()):
+            return
+        # Copies of their own: float32, and without the strategy's distributed variables.
+        keras.config.set_dtype_policy("float32")
+        copies = build_networks(
+            config, networks.classifier.output_shape[-1] if networks.classifier else 0
+        )
+        keras.config.set_dtype_policy(config.precision)
+        if networks.head is None:
+            copies = dataclasses.replace(copies, head=None)
+        for name, copy in copies.models.items():
+            copy.set_weights([v.numpy() for v in networks.models[name].weights])
+            copy.save(files[name])
+        if labelled:
+            copies.image_classifier().save(files["image_classifier"])
+        unfinished = hub / f"unfinished-{step}"
+        for folder in (unfinished, module):
+            if folder.exists():
+                folder.rmtree()
+        export(
+            str(unfinished),
+            copies.encoder,
+            copies.head,
+            copies.classifier,
+            config.ft_proj_selector,
+            output="logits" if labelled else "representation",
+        )
+        unfinished.rename(module)
+        others = [p for p in hub.iterdir() if p.name.isdigit() and p.name != module.name]
+        others.sort(key=lambda p: int(p.name), reverse=True)
+        if config.keep_hub_module_max:
+            for old in others[config.keep_hub_module_max - 1 :]:
+                old.rmtree()
+        print(f"SavedModel in {module}", flush=True)
+
+
+class Pretraining(StageRun):
+    """SimCLRv2's first stage; its online classifier, if any, is evaluated."""
+
+    def _open_training_data(self):
+        self.train_split = self.data.unlabelled_images(self.config)
+        if self.config.hold_labels_back:
+            self.train_split = self.train_split.unlabelled()
+        self.probes = self.config.lineareval_while_pretraining and _has_labels(self.train_split)
+        self.labelled_split = self.train_split if self.probes else None
+
+    def _labels_note(self):
+        return super()._labels_note() + " (for the online classifier only)" * self.probes
+
+    def _networks(self):
+        return build_networks(self.config, self.data.main.num_classes if self.probes else 0)
+
+    def _stage(self, networks, **options):
+        config = self.config
+        return stages.Pretrainer(
+            networks.encoder,
+            networks.head,
+            objectives.NTXent(config.temperature, config.hidden_norm, config.chunk_size or None),
+            networks.classifier,
+            config.ft_proj_selector,
+            **options,
+        )
+
+    def _batches(self, context, start_step):
+        return self._views(context, self.train_split, self.config.train_batch_size, start_step)
+
+    def _train(self, stage, store, begin):
+        if begin < self.total_steps:
+            self._draw_views()
+        super()._train(stage, store, begin)
+
+    def _draw_views(self) -> None:
+        count = min(12, self.train_split.num_examples)
+        (view1, view2), _ = next(
+            iter(self._views(tf.distribute.InputContext(), self.train_split, count))
+        )
+        figure = report.views_figure(view1.numpy(), view2.numpy())
+        report.save_figure(figure, self.directory / "views.png")
+        picture = tf.io.decode_png((self.directory / "views.png").read_bytes())
+        with tf.summary.create_file_writer(str(self.directory / "logs" / "train")).as_default():
+            tf.summary.image("views", picture[None], step=0)
+
+    def _evaluate(self, networks, stage):
+        if networks.classifier is None or not self.eval_labelled:
+            return self._evaluate_contrast(stage)
+        classifier = networks.image_classifier()
+        metrics, _ = self._evaluate_classifier(classifier, self.data.main.num_classes)
+        return metrics
+
+    def _evaluate_contrast(self, stage) -> dict[str, float]:
+        """Without labels: the contrastive metrics on views of the evaluation split."""
+        config = self.config
+        replicas = self.strategy.num_replicas_in_sync
+        batch = min(config.train_batch_size, self.eval_split.num_examples)
+        batch -= batch % replicas
+        if not batch:
+            raise RunError(
+                f"An evaluation on {replicas} replicas needs as many images. Received: "
+                f"{self.eval_split.num_examples} in {self.eval_split.name}"
+            )
+        steps = self.eval_split.num_examples // batch
+        logs = loop.evaluate(
+            stage,
+            self.strategy,
+            lambda context: self._views(context, self.eval_split, batch),
+            steps=min(config.eval_steps or steps, steps),
+            verbose=_verbosity(),
+        )
+        return {name: logs[name] for name in ("contrast_loss", *stage.objective.metric_names)}
+
+
+class Classification(StageRun):
+    """Linear evaluation, fine-tuning, and supervised training from random weights."""
+
+    def _open_training_data(self):
+        self.train_split = self.labelled_split = self.data.labelled_images(self.config)
+        if not (_has_labels(self.train_split) and self.eval_labelled):
+            raise RunError(
+                f"train_mode={self.config.train_mode} needs labels, and {self.data.main.name} has "
+                f"none in {self.train_split.name} or {self.eval_split.name}. Put the images in a "
+                "folder for each class, or use --train_mode=pretrain."
+            )
+
+    def _networks(self):
+        return self._without_idle_head(build_networks(self.config, self.data.main.num_classes))
+
+    def _stage(self, networks, **options):
+        linear = self.config.train_mode == "linear_eval"
+        resnet.freeze(networks.encoder, 4 if linear else self.config.fine_tune_after_block)
+        if networks.head is not None:
+            networks.head.trainable = not linear
+        return stages.Classifier(
+            networks.encoder, networks.classifier, networks.head_part, **options
+        )
+
+    def _batches(self, context, start_step):
+        return self._crops(context, self.train_split, self.config.train_batch_size, start_step)
+
+    def _evaluate(self, networks, stage):
+        metrics, calibration = self._evaluate_classifier(
+            networks.image_classifier(), self.data.main.num_classes
+        )
+        self._write_calibration({self.config.train_mode: calibration})
+        return metrics
+
+
+class Distillation(StageRun):
+    """SimCLRv2's third stage: a student learns a teacher's class probabilities."""
+
+    teacher: teachers.Teacher
+
+    def _open_training_data(self):
+        config = self.config
+        # Without labels by construction: the loader does not even read them.
+        self.train_split = self.data.unlabelled_images(config).unlabelled()
+        self.labelled_split = None
+        if config.distill_alpha < 1:
+            self.labelled_split = self.data.labelled_images(config)
+            if not _has_labels(self.labelled_split):
+                raise RunError(
+                    "`distill_alpha` must be 1 without labels, and "
+                    f"{self.data.main.name} has none in {self.labelled_split.name}. "
+                    f"Received: distill_alpha={config.distill_alpha}"
+                )
+            replicas = self.strategy.num_replicas_in_sync
+            self.labelled_batch_size = config.labelled_batch_size or (
+                max(min(config.train_batch_size, self.num_labels) // replicas, 1) * replicas
+            )
+            datasets.check_batch_size(
+                self.labelled_split, self.labelled_batch_size, "labelled_batch_size"
+            )
+
+    def _start(self):
+        return {**super()._start(), "teacher": checkpoints.fingerprint(self.config.teacher)}
+
+    def _networks(self):
+        self.teacher = teachers.load(self.config.teacher)
+        num_classes = self.data.main.num_classes or self.teacher.num_classes
+        if self.teacher.num_classes != num_classes:
+            raise RunError(
+                f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
+                f"Received: teacher={self.config.teacher}, with {self.teacher.num_classes}"
+            )
+        return self._without_idle_head(build_networks(self.config, num_classes))
+
+    def _stage(self, networks, **options):
+        config = self.config
+        return stages.Distiller(
+            networks.encoder,
+            networks.classifier,
+            self.teacher.predict,
+            networks.head_part,
+            temperature=config.temperature,
+            alpha=config.distill_alpha,
+            squared_temperature=config.distill_squared_temperature,
+            **options,
+        )
+
+    def _batches(self, context, start_step):
+        batch = self.config.train_batch_size
+        images = self._crops(context, self.train_split, batch, start_step)
+        images = images.map(lambda image, _: image)
+        if self.labelled_split is None:
+            return images
+        labelled = self._crops(context, self.labelled_split, self.labelled_batch_size, start_step)
+        return tf.data.Dataset.zip(images, labelled)
+
+    def _evaluate(self, networks, stage):
+        if not self.eval_labelled:
+            return self._run_evaluation(stage)
+        num_classes = self.teacher.num_classes
+        metrics, student = self._evaluate_classifier(networks.image_classifier(), num_classes)
+        of_teacher, teacher = self._evaluate_classifier(self.teacher.predict, num_classes)
+        self._write_calibration({"teacher": teacher, "student": student})
+        return {
+            **metrics,
+            "teacher_label_top_1_accuracy": of_teacher["label_top_1_accuracy"],
+            "teacher_expected_calibration_error": of_teacher["expected_calibration_error"],
+        }
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _has_labels(split: datasets.Split) -> bool:
+    """Whether the first example has one: some data sets have both labelled and other splits."""
+    if not split.labelled:
+        return False
+    return any(int(example["label"]) >= 0 for example in split.examples().take(1))
+
+
+def _per_replica(batches, context, global_batch) -> tf.data.Dataset:
+    """Splits a host's batches, made and augmented whole, among its replicas."""
+    if context.num_replicas_in_sync == context.num_input_pipelines:
+        return batches
+    return batches.rebatch(global_batch // context.num_replicas_in_sync, drop_remainder=True)
+
+
+def _verbosity() -> int:
+    # A progress bar redraws its line, which makes a file or a pipe unreadable.
+    return 1 if keras.utils.is_interactive_logging_enabled() and _is_terminal() else 2
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty() or "ipykernel" in sys.modules

@@ -1,0 +1,130 @@
+"""Teachers for distillation: a labelled run, a Keras model or a SavedModel, as one function."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+from etils import epath
+
+from simclrv2_tf import checkpoints
+from simclrv2_tf.checkpoints import CheckpointError
+from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.networks import build_networks
+
+_CLASSIFIER_KERNEL = "classifier/kernel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained classifier, held for inference only.
+
+    Attributes:
+        predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
+        num_classes: C.
+    """
+
+    predict: Callable
+    num_classes: int
+
+
+def load(path: str) -> Teacher:
+    """Loads the teacher at `path`, its networks in the current Keras dtype policy.
+
+    Args:
+        path: The folder of a run with a classifier; a `.keras` file of a model from images to
+            logits (a run's `image_classifier.keras` is one); or a SavedModel: one that
+            `export.export` wrote, or one with a callable from images to logits.
+
+    Raises:
+        CheckpointError: nothing there, or it does not map images to logits.
+    """
+    folder = epath.Path(path)
+    if path.endswith(".keras") and folder.exists():
+        return _from_keras(path)
+    if (folder / "saved_model.pb").exists():
+        return _from_saved_model(path)
+    if (folder / "config.json").exists():
+        return _from_run(folder)
+    raise CheckpointError(
+        "`teacher` must be the folder of a labelled run, a .keras file or a SavedModel's folder. "
+        f"Received: teacher={path}, which is none of these."
+    )
+
+
+def _from_run(folder: epath.Path) -> Teacher:
+    try:
+        config = Config.from_json((folder / "config.json").read_text())
+    except ConfigError as error:
+        raise CheckpointError(
+            f"`teacher` must be a run whose options can be read ({error.errors[0]}). "
+            f"Received: teacher={folder}"
+        ) from None
+    shapes = checkpoints.shapes(str(folder))
+    if _CLASSIFIER_KERNEL not in shapes:
+        raise CheckpointError(
+            "`teacher` must be a run with a classifier: of train_mode finetune, supervised, "
+            f"linear_eval or distill. Received: teacher={folder}, of train_mode "
+            f"{config.train_mode}, which has none. A run of several stages has one folder for each."
+        )
+    num_classes = shapes[_CLASSIFIER_KERNEL][-1]
+    networks = build_networks(config, num_classes)
+    used = [networks.encoder, networks.classifier]
+    used += [networks.head_part] * bool(networks.classifier_layer)
+    checkpoints.load(str(folder), used)
+    return Teacher(networks.image_classifier(), num_classes)
+
+
+def _from_keras(path: str) -> Teacher:
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise CheckpointError(
+            f"`teacher` must be readable by Keras ({str(error).splitlines()[0]}). "
+            f"Received: teacher={path}"
+        ) from error
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
+        raise CheckpointError(
+            "`teacher` must map images (B, H, W, 3) to logits (B, C); a run's "
+            f"image_classifier.keras does. Received: teacher={path}, which maps "
+            f"{shapes[0]} to {shapes[1]}"
+        )
+    return Teacher(model, model.output_shape[-1])
+
+
+def _from_saved_model(path: str) -> Teacher:
+    try:
+        module = tf.saved_model.load(path)
+    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"`teacher` must be readable by TensorFlow ({str(error).splitlines()[0]}). "
+            f"Received: teacher={path}"
+        ) from error
+    signatures = getattr(module, "signatures", {})
+    if "logits" in signatures:
+        signature = signatures["logits"]
+
+        def predict(images, training=False):
+            if training:
+                raise ValueError("A teacher is for inference. Received: training=True")
+            return signature(images=tf.cast(images, tf.float32))["logits"]
+
+        num_classes = signature.structured_outputs["logits"].shape[-1]
+        # The function does not keep the variables alive by itself.
+        predict.module = module
+    elif callable(module):
+        predict = module
+        probe = module(tf.zeros((1, 32, 32, 3)), training=False)
+        num_classes = probe.shape[-1] if getattr(probe, "ndim", 0) == 2 else None
+    else:
+        num_classes = None
+    if num_classes is None:
+        raise CheckpointError(
+            "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
+            f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
+            f"{sorted(signatures)}"
+        )
+    return Teacher(predict, num_classes)

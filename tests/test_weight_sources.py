@@ -1,0 +1,346 @@
+"""Weights to start from: checkpoints, `.keras` files and SavedModels, each as the others."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simclrv2_tf import checkpoints, heads, resnet
+from simclrv2_tf.export import export
+
+ALL = ("encoder", "head", "classifier")
+KINDS = ("run", "checkpoint", "files", "pretraining's files", "file", "saved model")
+FORMATS = ("run", "file", "saved model")
+
+
+@functools.cache
+def built(width, num_classes):
+    encoder = resnet.resnet(18, width, image_size=8)
+    head = heads.projection_head(encoder.output_shape[-1], 2, 8)
+    classifier = heads.classifier(head.outputs[1].shape[-1], num_classes)
+    return dict(zip(ALL, (encoder, head, classifier), strict=True))
+
+
+def networks(seed=0, width=1 / 16, num_classes=3):
+    """Networks that differ in every weight with `seed`; built once, so one seed at a time."""
+    models = built(width, num_classes)
+    rng = np.random.default_rng(seed)
+    for model in models.values():
+        model.set_weights([rng.random(v.shape, np.float32) for v in model.weights])
+    return models
+
+
+def values(models):
+    return {v.path: v.numpy() for model in models.values() for v in model.weights}
+
+
+def save_files(directory, models):
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        model.save(directory / f"{name}.keras")
+
+
+def save_checkpoint(directory, models):
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer.build(models["encoder"].trainable_variables)
+    weights = [v for model in models.values() for v in model.weights]
+    store = checkpoints.Checkpoints(str(directory), checkpoints.named(weights, optimizer), keep=1)
+    return store.save(3)
+
+
+def write(kind, directory, models):
+    """Saves `models` as `kind`; returns the path to give."""
+    if kind == "run":
+        save_checkpoint(directory / "checkpoints", models)
+    elif kind == "checkpoint":
+        return save_checkpoint(directory, models)
+    elif kind == "files":
+        save_files(directory, models)
+    elif kind == "pretraining's files":
+        save_files(directory / "pretrain", models)
+    elif kind == "file":
+        save_files(directory, models)
+        return str(directory / "encoder.keras")
+    else:
+        layer = 1 if "head" in models and "classifier" in models else 0
+        export(str(directory), *(models.get(name) for name in ALL), classifier_layer=layer)
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """The same networks as every kind of source; not to be written to."""
+    root = tmp_path_factory.mktemp("sources")
+    models = networks()
+    return values(models), {kind: write(kind, root / kind, models) for kind in KINDS}
+
+
+def copied(sources, kind, tmp_path):
+    """A copy of the source that a test may damage, under another name."""
+    source = sources[1][kind]
+    folder = source if os.path.isdir(source) else os.path.dirname(source)
+    shutil.copytree(folder, tmp_path / "copy")
+    if os.path.isdir(source):
+        return str(tmp_path / "copy")
+    return str(tmp_path / "copy" / os.path.basename(source))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_arrive_bit_equal(kind, sources):
+    expected, paths = sources
+    others = networks(seed=1)
+    assert checkpoints.fits(paths[kind], others.values())
+    checkpoints.load(paths[kind], others.values())
+    arrived = values(others)
+    assert arrived.keys() == expected.keys()
+    for path, value in arrived.items():
+        np.testing.assert_array_equal(value, expected[path], err_msg=path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_are_those_of_the_weights(kind, sources):
+    expected, paths = sources
+    shapes = checkpoints.shapes(paths[kind])
+    assert shapes == {path: value.shape for path, value in expected.items()}
+    assert shapes["classifier/kernel"] == (32, 3)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_another_width_is_refused_and_changes_nothing(kind, sources):
+    wider = networks(seed=1, width=1 / 8)
+    before = values(wider)
+    path = sources[1][kind]
+    assert not checkpoints.fits(path, wider.values())
+    with pytest.raises(checkpoints.CheckpointError, match=r"stem_conv/kernel has .* 4\).* 8\)"):
+        checkpoints.load(path, wider.values())
+    # The encoder fits, the classifier does not: all or none.
+    more = networks(seed=1, num_classes=5)
+    before |= values(more)
+    assert checkpoints.fits(path, [more["encoder"], more["head"]])
+    with pytest.raises(checkpoints.CheckpointError, match="classifier/kernel"):
+        checkpoints.load(path, more.values())
+    for name, value in {**values(wider), **values(more)}.items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_missing_head_is_noticed(kind, tmp_path):
+    path = write(kind, tmp_path / "source", {"encoder": networks()["encoder"]})
+    others = networks(seed=1)
+    assert checkpoints.fits(path, [others["encoder"]])
+    assert not checkpoints.fits(path, others.values())
+    assert not any(name.startswith("projection") for name in checkpoints.shapes(path))
+    with pytest.raises(checkpoints.CheckpointError, match="projection1_dense/kernel .* none"):
+        checkpoints.load(path, [others["encoder"], others["head"]])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_fingerprint_tells_the_weights(kind, sources, tmp_path):
+    fingerprint = checkpoints.fingerprint(sources[1][kind])
+    assert checkpoints.fingerprint(copied(sources, kind, tmp_path)) == fingerprint
+    seen = {fingerprint}
+    models = networks()
+    # All variables of an export are in one file, so any of them tells.
+    changes = ALL if kind != "saved model" else ALL[2:]
+    for changed in changes:
+        variable = models[changed].weights[0]
+        variable.assign(variable + 1.0)
+        path = write(kind, tmp_path / changed, models)
+        seen.add(checkpoints.fingerprint(path))
+    assert len(seen) == 1 + len(changes) and None not in seen
+
+
+def test_the_same_files_written_later_have_the_same_fingerprint(sources, tmp_path):
+    """A run that is told to export again must not look like another one to those who use it."""
+    save_files(tmp_path, networks())
+    with zipfile.ZipFile(tmp_path / "encoder.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    members["metadata.json"] = json.dumps({**metadata, "date_saved": "later"}).encode()
+    with zipfile.ZipFile(tmp_path / "encoder.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert checkpoints.fingerprint(str(tmp_path)) == checkpoints.fingerprint(sources[1]["files"])
+
+
+def test_a_runs_checkpoints_go_before_its_files(tmp_path):
+    save_checkpoint(tmp_path / "checkpoints", networks(seed=2))
+    save_files(tmp_path, networks(seed=3))
+    for path, seed in ((tmp_path, 2), (tmp_path / "encoder.keras", 3)):
+        expected = values(networks(seed))
+        others = networks(seed=1)
+        checkpoints.load(str(path), others.values())
+        for name, value in values(others).items():
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_keras_file_of_another_name_is_read_alone(sources, tmp_path):
+    folder = copied(sources, "files", tmp_path)
+    head = networks(seed=1)["head"]
+    path = os.path.join(folder, "head.keras")
+    checkpoints.load(path, [head])
+    for variable in head.weights:
+        np.testing.assert_array_equal(variable, sources[0][variable.path])
+    assert checkpoints.shapes(path).keys() == {v.path for v in head.weights}
+    os.rename(os.path.join(folder, "encoder.keras"), os.path.join(folder, "mine.keras"))
+    mine = checkpoints.shapes(os.path.join(folder, "mine.keras"))
+    assert "stem_conv/kernel" in mine and "classifier/kernel" not in mine
+
+
+def test_nothing_is_no_source(tmp_path):
+    encoder = networks()["encoder"]
+    for path in (tmp_path, tmp_path / "nowhere", tmp_path / "encoder.keras"):
+        path = str(path)
+        assert checkpoints.fingerprint(path) is None
+        assert not checkpoints.fits(path, [encoder])
+        for read in (lambda p: checkpoints.load(p, [encoder]), checkpoints.shapes):
+            with pytest.raises(checkpoints.CheckpointError, match="`checkpoint` .* none") as raised:
+                read(path)
+            assert path in str(raised.value) and "\n" not in str(raised.value)
+    assert checkpoints.fingerprint(None) is None
+
+
+def fails(read):
+    with pytest.raises(checkpoints.CheckpointError) as raised:
+        read()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def without_weights(path):
+    """Another model's file under this one's name: its config is whole, its weights are not."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in ("metadata.json", "config.json")}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def cut(path):
+    content = open(path, "rb").read()
+    with open(path, "wb") as file:
+        file.write(content[: len(content) // 2])
+
+
+def garble(path):
+    content = bytearray(open(path, "rb").read())
+    content[len(content) // 2] ^= 0xFF
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def replace(path):
+    with open(path, "wb") as file:
+        file.write(b"nothing of the kind")
+
+
+def empty(path):
+    open(path, "wb").close()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("encoder", damage) for damage in (without_weights, cut, garble, replace, empty)]
+    + [("head", cut)],
+)
+def test_a_damaged_keras_file_is_an_error_of_ours(name, damage, sources, tmp_path):
+    path = copied(sources, "files", tmp_path)
+    damage(os.path.join(path, f"{name}.keras"))
+    others = networks(seed=1)
+    before = values(others)
+    for read in (
+        lambda: checkpoints.load(path, others.values()),
+        lambda: checkpoints.shapes(path),
+    ):
+        message = fails(read)
+        assert f"{name}.keras cannot be read" in message
+    for variable, value in values(others).items():
+        np.testing.assert_array_equal(value, before[variable])
+
+
+@pytest.mark.parametrize("damage", [cut, garble, replace, empty, os.remove])
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+def test_a_damaged_saved_model_is_an_error_of_ours(suffix, damage, sources, tmp_path):
+    path = copied(sources, "saved model", tmp_path)
+    damage(os.path.join(path, "variables", f"variables.{suffix}"))
+    others = networks(seed=1)
+    before = values(others)
+    assert "cannot be read" in fails(lambda: checkpoints.load(path, others.values()))
+    for variable, value in values(others).items():
+        np.testing.assert_array_equal(value, before[variable])
+
+
+def test_sources_that_are_not_this_packages_say_so(tmp_path):
+    module = tf.train.Checkpoint(variables=[tf.Variable(1.0)])
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    tf.train.Checkpoint(other=tf.Variable(1.0)).save(str(tmp_path / "ckpt"))
+    encoder = networks()["encoder"]
+    for path in (str(tmp_path / "module"), str(tmp_path)):
+        assert checkpoints.fingerprint(path) is not None
+        for read in (
+            lambda path=path: checkpoints.load(path, [encoder]),
+            lambda path=path: checkpoints.fits(path, [encoder]),
+            lambda path=path: checkpoints.shapes(path),
+        ):
+            message = fails(read)
+            assert "no weights by variable path" in message and path in message
+    assert "`weights`" in fails(lambda: checkpoints.shapes(str(tmp_path / "module")))
+
+
+def test_exported_weights_are_the_modules_own_variables(sources):
+    expected, paths = sources
+    module = tf.saved_model.load(paths["saved model"])
+    assert dict(module.weights).keys() == expected.keys()
+    assert {id(v) for v in module.weights.values()} == {id(v) for v in module.variables}
+    for path, variable in module.weights.items():
+        np.testing.assert_array_equal(variable, expected[path], err_msg=path)
+
+
+LOAD = textwrap.dedent(
+    """
+    import json, sys
+    import numpy as np
+    from simclrv2_tf import checkpoints, distribute
+    strategy = distribute.make_strategy("mirrored", 2)
+    paths = json.loads(sys.argv[1])
+    facts = {k: (checkpoints.fingerprint(p), len(checkpoints.shapes(p))) for k, p in paths.items()}
+    from simclrv2_tf import heads, resnet
+    expected = dict(np.load(sys.argv[2]))
+    for kind, path in paths.items():
+        with strategy.scope():
+            encoder = resnet.resnet(18, 1 / 16, image_size=8)
+            classifier = heads.classifier(32, 3)
+            assert checkpoints.fits(path, [encoder, classifier])
+        checkpoints.load(path, [encoder, classifier])
+        for variable in [*encoder.weights, *classifier.weights]:
+            for copy in strategy.experimental_local_results(variable.value):
+                np.testing.assert_array_equal(copy, expected[variable.path.replace("/", "|")])
+    print(json.dumps(facts))
+    """
+)
+
+
+def test_a_new_process_reads_them_onto_replicas(sources, tmp_path):
+    """In a process that has built no network before, and into mirrored variables."""
+    expected, paths = sources
+    paths = {kind: paths[kind] for kind in ("run", "file", "saved model")}
+    np.savez(tmp_path / "values.npz", **{k.replace("/", "|"): v for k, v in expected.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(paths), str(tmp_path / "values.npz")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    facts = json.loads(done.stdout.splitlines()[-1])
+    for kind, path in paths.items():
+        assert facts[kind] == [checkpoints.fingerprint(path), len(expected)], kind
