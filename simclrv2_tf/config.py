@@ -489,7 +489,11 @@ class Config:
     )
 
     checkpoint_epochs: int = option(
-        1, "Epochs between checkpoints.", group="Checkpoints and logs", minimum=1
+        1,
+        "Epochs between checkpoints. Where there are over 50 epochs of less than 20 steps, several "
+        "of them count as one here and in the logs.",
+        group="Checkpoints and logs",
+        minimum=1,
     )
     checkpoint_steps: int = option(
         0, "Steps between checkpoints; 0: as `checkpoint_epochs` says.", minimum=0

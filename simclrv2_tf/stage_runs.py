@@ -46,6 +46,9 @@ from simclrv2_tf.export import export
 from simclrv2_tf.networks import Networks, build_networks
 from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
 
+# More epochs than this are taken together where they would be shorter than so many steps.
+_MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -58,6 +61,8 @@ class Data:
 
     main: datasets.ImageDataset
     unlabelled: datasets.ImageDataset | None = None
+    # Drawing reads every label, and may read the subset into memory: once for all stages.
+    _subsets: dict[tuple, datasets.Split] = dataclasses.field(default_factory=dict)
 
     def unlabelled_images(self, config: Config) -> datasets.Split:
         """The images of pretraining and distillation; with labels where they are of `main`."""
@@ -68,8 +73,15 @@ class Data:
     def labelled_images(self, config: Config) -> datasets.Split:
         """The examples whose labels a run may use: all, or the subset that `config` asks for."""
         split = self.main.split(config.train_split)
-        if config.label_fraction is None and not config.labels_per_class:
+        amount = (config.label_fraction, config.labels_per_class)
+        if amount == (None, 0):
             return split
+        key = (config.train_split, *amount, config.label_seed)
+        if key not in self._subsets:
+            self._subsets[key] = self._draw(split, config)
+        return self._subsets[key]
+
+    def _draw(self, split: datasets.Split, config: Config) -> datasets.Split:
         if not split.labelled:
             raise RunError(
                 f"A label subset needs labels, and {self.main.name} has none in {split.name}. "
@@ -85,7 +97,7 @@ class Data:
             labels_per_class=config.labels_per_class or None,
             seed=config.label_seed,
         )
-        return split.subset(chosen)
+        return split.subset(chosen) if len(chosen) < len(ids) else split
 
 
 def open_data(config: Config) -> Data:
@@ -177,6 +189,8 @@ class StageRun(abc.ABC):
         self.epochs = config.train_epochs
         if config.train_steps:
             self.epochs = max(1, round(config.train_steps * batch / examples))
+        # Epochs over few labels would be hundreds of lines, and of checkpoints, in a minute.
+        self.epochs = min(self.epochs, max(_MOST_SHORT_EPOCHS, self.total_steps // _SHORT_EPOCH))
         self.schedule = optimizers.WarmupCosine(
             optimizers.peak_learning_rate(
                 config.learning_rate, batch, config.learning_rate_scaling

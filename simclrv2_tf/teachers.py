@@ -11,7 +11,7 @@ from etils import epath
 
 from simclrv2_tf import checkpoints
 from simclrv2_tf.checkpoints import CheckpointError
-from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.config import MULTI_STAGE, Config, ConfigError
 from simclrv2_tf.networks import build_networks
 
 _CLASSIFIER_KERNEL = "classifier/kernel"
@@ -62,12 +62,19 @@ def _from_run(folder: epath.Path) -> Teacher:
             f"`teacher` must be a run whose options can be read ({error.errors[0]}). "
             f"Received: teacher={folder}"
         ) from None
+    if config.train_mode in MULTI_STAGE:
+        stages = sorted(str(path.parent) for path in folder.glob("*/*/image_classifier.keras"))
+        raise CheckpointError(
+            "`teacher` must be one stage of a run of several, such as "
+            f"{stages[-1] if stages else 'label_fraction_0.1/fine_tuned in it'}. "
+            f"Received: teacher={folder}, the whole run"
+        )
     shapes = checkpoints.shapes(str(folder))
     if _CLASSIFIER_KERNEL not in shapes:
         raise CheckpointError(
             "`teacher` must be a run with a classifier: of train_mode finetune, supervised, "
             f"linear_eval or distill. Received: teacher={folder}, of train_mode "
-            f"{config.train_mode}, which has none. A run of several stages has one folder for each."
+            f"{config.train_mode}, which has none."
         )
     num_classes = shapes[_CLASSIFIER_KERNEL][-1]
     networks = build_networks(config, num_classes)
