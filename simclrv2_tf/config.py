@@ -865,7 +865,7 @@ def help_text() -> str:
         f"{', '.join(STAGES)}.",
         "Those after pretrain have the published settings where nothing is given for them.",
         "",
-        f"Recipes: {', '.join(recipe_names())}.",
+        *textwrap.wrap(f"Recipes: {', '.join(recipe_names())}.", 96, break_on_hyphens=False),
     ]
     group = None
     for spec in _options().values():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import io
 import json
 
@@ -95,6 +96,7 @@ def _run_stages(config: Config, stages: list[Stage]) -> dict:
     for index, stage in enumerate(stages):
         print(f"\n[{index + 1}/{len(stages)}] {stage.directory.relative_to(root)}", flush=True)
         stage.result = stage.run.execute()
+        gc.collect()  # a stage's graphs are circles, and large
         if index == 0 and config.mode != "eval":
             claim(root, config)
     if not all(stage.result for stage in stages):

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Begins with what one worker must do in one go, so that no worker is left with it alone."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
