@@ -27,6 +27,7 @@ from simclrv2_tf import distribute, plan, report, stage_runs
 from simclrv2_tf.callbacks import seconds_spent
 from simclrv2_tf.config import MULTI_STAGE, Config
 from simclrv2_tf.plan import PlannedStage
+from simclrv2_tf.run_data import open_data
 from simclrv2_tf.run_directory import check_same_run, claim, to_json, write
 from simclrv2_tf.stage_runs import StageRun
 
@@ -50,10 +51,10 @@ def run(config: Config) -> dict:
     else:
         strategy = distribute.make_strategy(config.strategy, config.num_replicas)
     keras.config.set_dtype_policy(config.precision)
-    data = stage_runs.open_data(config)
+    data = open_data(config)
     # All are made, and so checked, before the first begins.
     runs = [
-        Stage(stage, stage_runs.make_run(stage.config, data, strategy, stage.caps_batch))
+        StageOutcome(stage, stage_runs.make_run(stage.config, data, strategy, stage.caps_batch))
         for stage in planned
     ]
     if config.train_mode not in MULTI_STAGE:
@@ -62,7 +63,7 @@ def run(config: Config) -> dict:
 
 
 @dataclasses.dataclass
-class Stage:
+class StageOutcome:
     """A planned stage, its run, and its result once it has ended."""
 
     planned: PlannedStage
@@ -90,7 +91,7 @@ class Stage:
         return done, [float(row[metric]) for row in rows]
 
 
-def _run_stages(config: Config, stages: list[Stage]) -> dict:
+def _run_stages(config: Config, stages: list[StageOutcome]) -> dict:
     root = epath.Path(config.model_dir)
     check_same_run(root, config)
     for index, stage in enumerate(stages):
@@ -139,7 +140,7 @@ def _run_stages(config: Config, stages: list[Stage]) -> dict:
     return result
 
 
-def _table(stages: list[Stage]) -> str:
+def _table(stages: list[StageOutcome]) -> str:
     """Pretraining and linear evaluation."""
     titles = {
         "pretrain": "pretraining, online classifier",
@@ -160,7 +161,7 @@ def _table(stages: list[Stage]) -> str:
     return report.table(["stage", "encoder", "labels", "top-1", "top-5", "seconds"], rows)
 
 
-def _row(stage: Stage, few_label: list[Stage]) -> dict:
+def _row(stage: StageOutcome, few_label: list[StageOutcome]) -> dict:
     """A row of `results.json`.
 
     `parameters` are those of the encoder with its moving statistics, as the paper counts them;
@@ -181,7 +182,11 @@ def _row(stage: Stage, few_label: list[Stage]) -> dict:
 
 
 def _draw(
-    figures: epath.Path, rows: list[dict], few_label: list[Stage], pretrain: Stage, suffix: str
+    figures: epath.Path,
+    rows: list[dict],
+    few_label: list[StageOutcome],
+    pretrain: StageOutcome,
+    suffix: str,
 ) -> None:
     """Writes the figures; `suffix` is that of the evaluation's files."""
     figures.mkdir(parents=True, exist_ok=True)

@@ -156,8 +156,6 @@ def _stage(
         **fixed,
         "model_dir": "/".join(filter(None, [config.model_dir, folder, name])),
     }
-    if name != "pretrain":
-        options.setdefault("train_batch_size", config.train_batch_size)
     try:
         stage_config = dataclasses.replace(config, **options)
     except ConfigError as error:
