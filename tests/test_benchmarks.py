@@ -4,8 +4,11 @@ import gzip
 import importlib.util
 import json
 import math
+import os
 import statistics
 import struct
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +157,7 @@ def test_summary_keeps_the_comparisons_apart(study):
 
 def test_results_are_written_as_they_are(study, tmp_path):
     results = {
-        **study.provenance([0, 1, 2], ["--train_steps=2"]),
+        **study.provenance([0, 1, 2], 2, ["--train_steps=2"]),
         "seconds": 5400,
         **study.summary(made_up_rows()),
     }
@@ -166,7 +169,7 @@ def test_results_are_written_as_they_are(study, tmp_path):
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["seeds"] == [0, 1, 2]
     assert written["command"] == (
-        "python benchmarks/semi_supervised/run.py --seeds 0 1 2 -- --train_steps=2"
+        "python benchmarks/semi_supervised/run.py --seeds 0 1 2 --jobs 2 -- --train_steps=2"
     )
     assert {*written["versions"]} == {"tensorflow", "keras"}
     assert written["rows"] == results["rows"]
@@ -182,6 +185,46 @@ def test_results_are_written_as_they_are(study, tmp_path):
     }
     # The mean's figure, not that of the single run.
     assert (tmp_path / "out" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_seeds_at_once_share_the_cores(study):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    both = threading.Barrier(2, timeout=60)
+    shares = {}
+
+    def function(seed):
+        shares[seed] = os.sched_getaffinity(0)
+        if seed < 2:
+            both.wait()
+
+    assert sorted(study._in_parallel(function, [0, 1, 2], cores, 2)) == [0, 1, 2]
+    assert shares[0] | shares[1] == set(cores) and not shares[0] & shares[1]
+    assert shares[2] in (shares[0], shares[1])
+    assert os.sched_getaffinity(0) == set(cores)
+
+
+def test_one_seed_that_fails_stops_the_others(study, tmp_path, monkeypatch):
+    endless = tmp_path / "endless"
+    endless.write_text("#!/bin/sh\nexec sleep 1000\n")
+    endless.chmod(0o755)
+    monkeypatch.setattr(study.sys, "executable", str(endless))
+    cores = sorted(os.sched_getaffinity(0)) * 2
+    begun = []
+
+    def function(seed):
+        begun.append(seed)
+        if seed == 1:
+            while not study._RUNNING:
+                time.sleep(0.01)
+            raise study.RunError("seed 1 failed")
+        with (tmp_path / "lock").open("w") as lock:
+            study.execute([], lock)
+
+    with pytest.raises(study.RunError, match="seed 1 failed"):
+        list(study._in_parallel(function, [0, 1, 2], cores, 2))
+    assert sorted(begun) == [0, 1] and not study._RUNNING
 
 
 def test_the_recipe_is_accepted(study, tmp_path):

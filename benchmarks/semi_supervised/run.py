@@ -1,6 +1,6 @@
 """The recorded semi-supervised study: SimCLRv2's three stages on full Fashion-MNIST, over seeds.
 
-Command: python benchmarks/semi_supervised/run.py [--seeds 0 1 2] [-- --FLAG=VALUE ...]
+Command: python benchmarks/semi_supervised/run.py [--seeds 0 1 2] [--jobs 2] [-- --FLAG=VALUE ...]
 
 For each seed S (of weights, data order and label subset): the run of the recipe `flags` beside this
 script, in WORK/seed_S, then each of its fine-tunings once more from another layer of the projection
@@ -16,6 +16,7 @@ Writes results.json, results.md and figures to OUT, anew after each seed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import gzip
 import importlib.metadata
@@ -29,7 +30,9 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 
 import numpy as np
 
@@ -38,7 +41,12 @@ from simclrv2_tf.config import Config, ConfigError
 from simclrv2_tf.run_directory import RunError, check_same_run, to_json, write
 
 HERE = pathlib.Path(__file__).resolve().parent
+JOBS_HELP = """seeds at once, each on its share of the cores and with its progress in
+    WORK/seed_S.log; on few cores and with a small network it takes less time in all
+    (default: %(default)s)"""
 MEASURES = ("top1", "expected_calibration_error", "seconds")
+# A study that stops takes its runs along.
+_RUNNING: set[subprocess.Popen] = set()
 # The teacher of the small student is the self-distilled network.
 PAIRS = (
     ("fine_tuned", "supervised"),
@@ -57,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = HERE.parents[2] / "shared" / "data" / "fashion_mnist"
     work = pathlib.Path("runs/semi_supervised_study")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=JOBS_HELP)
     parser.add_argument("--source", default=source, help="the four published IDX files", **path)
     parser.add_argument("--work", default=work, help="data and runs (default: %(default)s)", **path)
     parser.add_argument("--out", default=HERE, help="results", **path)
     parser.add_argument("flags", nargs="*", metavar="-- --FLAG=VALUE", help="changes to the recipe")
     args = parser.parse_args(argv)
-    # A study that is told to stop takes its run along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         study(args)
@@ -79,6 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def study(args: argparse.Namespace) -> None:
     """Everything, in order; what was done before is not done again."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    if not 1 <= args.jobs <= len(cores):
+        raise ConfigError(
+            [
+                f"`jobs` must be from 1 to the {len(cores)} cores that can be shared out here. "
+                f"Received: jobs={args.jobs}"
+            ]
+        )
     commands = {seed: run_flags(seed, args.work, args.flags) for seed in args.seeds}
     configs = {seed: read_config(flags) for seed, flags in commands.items()}
     args.work.mkdir(parents=True, exist_ok=True)
@@ -90,19 +106,56 @@ def study(args: argparse.Namespace) -> None:
             print(f"Waiting for the run that is at work in {args.work}.", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         prepare(args.source, args.work / "data")
-        for seed, config in configs.items():
+
+        def run_seed(seed: int) -> None:
             print(f"\n=== Seed {seed} ===", flush=True)
-            execute(commands[seed], lock)
-            for stage in fine_tunings(config):
-                execute(head_layer_flags(stage.model_dir), lock)
-            finished = {s: gather(c) for s, c in configs.items() if is_finished(c)}
-            rows = [{"seed": s, **row} for s, (rows, _) in finished.items() for row in rows]
-            results = {
-                **provenance(list(finished), args.flags),
-                "seconds": sum(seconds for _, seconds in finished.values()),
-                **summary(rows),
-            }
-            write_results(results, args.out, args.work / f"seed_{min(finished)}" / "figures")
+            with contextlib.ExitStack() as stack:
+                log = None
+                if args.jobs > 1:
+                    log = stack.enter_context((args.work / f"seed_{seed}.log").open("a"))
+                execute(commands[seed], lock, log)
+                for stage in fine_tunings(configs[seed]):
+                    execute(head_layer_flags(stage.model_dir), lock, log)
+
+        # Closed at once where the writing of results fails, too.
+        with contextlib.closing(_in_parallel(run_seed, args.seeds, cores, args.jobs)) as ended:
+            for _ in ended:
+                finished = {s: gather(c) for s, c in configs.items() if is_finished(c)}
+                rows = [{"seed": s, **row} for s, (rows, _) in finished.items() for row in rows]
+                results = {
+                    **provenance(list(finished), args.jobs, args.flags),
+                    "seconds": sum(seconds for _, seconds in finished.values()),
+                    **summary(rows),
+                }
+                figures = args.work / f"seed_{min(finished)}" / "figures"
+                write_results(results, args.out, figures)
+
+
+def _in_parallel(function, seeds: Sequence[int], cores: Sequence[int], jobs: int) -> Iterator[int]:
+    """Calls `function` for each seed, `jobs` at once; yields those done, as they are done."""
+    if jobs == 1:
+        for seed in seeds:
+            function(seed)
+            yield seed
+        return
+    shares = iter([cores[i::jobs] for i in range(jobs)])
+
+    def take_share():
+        # That of a thread, which the processes that it starts inherit.
+        os.sched_setaffinity(0, next(shares))
+
+    with futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
+        started = {pool.submit(function, seed): seed for seed in seeds}
+        try:
+            for done in futures.as_completed(started):
+                done.result()
+                yield started[done]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(seed.done() for seed in started):
+                for process in list(_RUNNING):
+                    process.terminate()
+                time.sleep(0.1)
 
 
 # --- Running ---------------------------------------------------------------------------------
@@ -142,10 +195,21 @@ def read_config(flags: Sequence[str]) -> Config:
     return config
 
 
-def execute(flags: Sequence[str], lock) -> None:
+def execute(flags: Sequence[str], lock, log=None) -> None:
     """Runs `simclrv2_tf.run` in a process of its own, which has the lock as long as it lives."""
     command = [sys.executable, "-m", "simclrv2_tf.run", *flags]
-    subprocess.run(command, check=True, pass_fds=[lock.fileno()])
+    streams = {} if log is None else {"stdout": log, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, pass_fds=[lock.fileno()], **streams) as process:
+        _RUNNING.add(process)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            _RUNNING.discard(process)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def fine_tunings(config: Config) -> list[Config]:
@@ -371,9 +435,10 @@ def _mean_and_std(name: str, values: Sequence[float]) -> dict:
 # --- Writing ---------------------------------------------------------------------------------
 
 
-def provenance(seeds: Sequence[int], changes: Sequence[str]) -> dict:
+def provenance(seeds: Sequence[int], jobs: int, changes: Sequence[str]) -> dict:
     """What the results were made with."""
     command = ["python", "benchmarks/semi_supervised/run.py", "--seeds", *map(str, seeds)]
+    command += ["--jobs", str(jobs)] if jobs > 1 else []
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -382,6 +447,7 @@ def provenance(seeds: Sequence[int], changes: Sequence[str]) -> dict:
         "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
         "cpu": {"model": models[0] if models else platform.processor(), "cores": os.cpu_count()},
         "seeds": list(seeds),
+        "jobs": jobs,
     }
 
 
@@ -393,7 +459,8 @@ def markdown(results: Mapping) -> str:
         f"`{results['command']}`\n\nMean ± sample standard deviation over seeds "
         f"{', '.join(map(str, seeds))}; seconds are those of a method's own training. "
         f"{results['seconds'] / 3600:.1f} hours of training in all, on {cpu['cores']} cores of "
-        f"{cpu['model']}, with TensorFlow {versions['tensorflow']} and Keras {versions['keras']}. "
+        f"{cpu['model']}, seeds at once: {results['jobs']}, with TensorFlow "
+        f"{versions['tensorflow']} and Keras {versions['keras']}. "
         f"Figures of single runs (learning curves, reliability) are those of seed {min(seeds)}.",
         _table(results["rows"]),
         "## Differences in top-1, in points, paired by seed",
