@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from simclrv2_tf import heads, resnet
 
+_IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+
 
 def export(
     path: str,
@@ -66,17 +68,15 @@ def export(
     names += ["projection"] * (head is not None) + ["logits"] * (classifier is not None)
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
-    images = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
-
-    # Traced once: the signatures call it, and what they leave out of it is pruned when they run.
-    infer = tf.function(lambda images: endpoints(images, training=False), [images], autograph=False)
+    # Concrete functions: what calls them while the module is saved does not trace them again.
+    infer = _traced(lambda images: endpoints(images, training=False))
 
     def signature(*selected):
         def select(images):
-            outputs = infer(images)
+            outputs = infer(images)  # what is left out is pruned when it runs
             return {name: outputs[name] for name in selected}
 
-        return tf.function(select, [images], autograph=False)
+        return tf.function(select, [_IMAGES], autograph=False)
 
     # What is called depends on no more than it has to: training the representation must not move
     # the head's statistics.
@@ -89,14 +89,19 @@ def export(
     else:
         called = [keras.Model(encoder.input, encoder.get_layer(output).output)]
 
-    @tf.function(autograph=False)
-    def call(images, training=False):
+    def apply(images):
         for model in called:
-            images = model(images, training=training)
+            images = model(images, training=True)
         return images
 
+    train = _traced(apply)
+
+    @tf.function(autograph=False)
+    def call(images, training=False):
+        return train(images) if training else infer(images)[output]
+
     for training in (False, True):
-        call.get_concrete_function(images, training=training)
+        call.get_concrete_function(_IMAGES, training=training)
     # Plain variables: Keras models in the object graph would bring Keras's own saving along.
     weights = [
         v for model in (encoder, head, classifier) if model is not None for v in model.weights
@@ -118,3 +123,7 @@ def export(
             **{name: signature(name) for name in names if name not in resnet.ENDPOINTS},
         },
     )
+
+
+def _traced(function):
+    return tf.function(function, autograph=False).get_concrete_function(_IMAGES)
