@@ -375,7 +375,10 @@ class Config:
     )
 
     resnet_depth: int = option(
-        50, "Depth of the ResNet.", group="Network", choices=(18, 34, 50, 101, 152, 200)
+        50,
+        "Depth of the ResNet. 10 is not in the paper: for small images and machines.",
+        group="Network",
+        choices=(10, 18, 34, 50, 101, 152, 200),
     )
     width_multiplier: float = option(
         1.0,

@@ -15,6 +15,7 @@ from keras import layers, ops
 from simclrv2_tf.batch_norm import BatchNorm
 
 _BLOCKS = {
+    10: (1, 1, 1, 1),
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -47,10 +48,10 @@ def resnet(
     """Builds an encoder: images (B, H, W, 3), float in [0, 1], to representations (B, f) float32.
 
     The layers named in `ENDPOINTS` hold the outputs of the stem, the four stages and the global
-    average; `features` returns them all. f is 512 (depth 18, 34) or 2048 times the width.
+    average; `features` returns them all. f is 512 (depths 10 to 34) or 2048 times the width.
 
     Args:
-        depth: 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
+        depth: 10 (not in the paper), 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
         width_multiplier: Factor on the filters of the stem and all stages, positive; the
             products are rounded down. The paper uses 1, 2 and 3.
         sk_ratio: Selective kernels (arXiv 1903.06586) in the bottlenecks, with this ratio of

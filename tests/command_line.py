@@ -7,7 +7,7 @@ from simclrv2_tf import run
 
 # A network and data that take a moment.
 SMALL = [
-    "--resnet_depth=18",
+    "--resnet_depth=10",
     "--width_multiplier=0.0625",
     "--proj_out_dim=8",
     "--image_size=16",

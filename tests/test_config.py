@@ -336,7 +336,7 @@ def test_all_bad_flags_are_reported_together():
         "`weight_decay` must be a finite number of at least 0. Received: weight_decay=-1.0",
         "`train_batch_size` must be a whole number of at least 1. Received: train_batch_size=0",
         "`train_epochs` must be a whole number of at least 1. Received: train_epochs='ten'",
-        "`resnet_depth` must be one of 18, 34, 50, 101, 152, 200. Received: resnet_depth=51",
+        "`resnet_depth` must be one of 10, 18, 34, 50, 101, 152, 200. Received: resnet_depth=51",
         "`optimizer` must be one of momentum, adam, lars. Received: optimizer='sgd'",
         "`use_blur` must be true or false. Received: use_blur='maybe'",
         "`--nohidden_norm` takes no value. Received: --nohidden_norm=1",
@@ -391,7 +391,7 @@ def test_no_number_accepts_nonsense(value):
         ("mode", ["eval"], ["", "Train", 1, None, ["train"]]),
         ("train_split", ["train[:80%]"], ["", " ", None, 3]),
         ("checkpoint", [None, "a"], ["", b"a", 1]),
-        ("resnet_depth", [18, 34, 50, 101, 152, 200], [51, 50.0, "50"]),
+        ("resnet_depth", [10, 18, 34, 50, 101, 152, 200], [51, 50.0, "50"]),
     ],
 )
 def test_bounds(name, good, bad):

@@ -189,7 +189,7 @@ def mixed_batch(count=6, labelled=4):
 
 def test_teacher_is_left_alone_and_is_no_part_of_the_stage(tmp_path):
     def residual():
-        return resnet.resnet(18, 1 / 16, image_size=8)
+        return resnet.resnet(10, 1 / 16, image_size=8)
 
     def penalty(variables):
         penalized.extend(variables)
@@ -349,7 +349,7 @@ def test_labels_cannot_reach_a_student_that_only_distills():
 
 def test_a_loaded_saved_model_is_a_teacher(tmp_path):
     keras.utils.set_random_seed(4)
-    encoder = resnet.resnet(18, 1 / 16, image_size=8)
+    encoder = resnet.resnet(10, 1 / 16, image_size=8)
     classifier = heads.classifier(encoder.output_shape[-1], 3)
     export(str(tmp_path / "teacher"), encoder, None, classifier)
     module = tf.saved_model.load(str(tmp_path / "teacher"))

@@ -14,7 +14,7 @@ from simclrv2_tf import heads, resnet
 from simclrv2_tf.export import export
 
 
-def networks(depth=18, sk_ratio=0.0):
+def networks(depth=10, sk_ratio=0.0):
     keras.utils.set_random_seed(1)
     encoder = resnet.resnet(depth, 1 / 16, sk_ratio, image_size=16)
     head = heads.projection_head(encoder.output_shape[-1], 3, 8)

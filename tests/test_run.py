@@ -30,7 +30,7 @@ def pretrained(images, tmp_path_factory):
 
 
 def test_run_directory_has_what_it_promises(pretrained):
-    assert json.loads((pretrained / "config.json").read_text())["resnet_depth"] == 18
+    assert json.loads((pretrained / "config.json").read_text())["resnet_depth"] == 10
     values = result(pretrained)
     assert set(values) == {
         "label_top_1_accuracy",

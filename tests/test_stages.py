@@ -16,7 +16,7 @@ from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet
 
 def tiny(seed=0, num_classes=3, classifier_layer=0):
     keras.utils.set_random_seed(seed)
-    encoder = resnet.resnet(18, 1 / 16, image_size=8)
+    encoder = resnet.resnet(10, 1 / 16, image_size=8)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8)
     width = head.outputs[classifier_layer].shape[-1]
     return encoder, head, heads.classifier(width, num_classes) if num_classes else None
@@ -210,7 +210,7 @@ def test_checkpoints_keep_the_newest_and_refuse_another_network(tmp_path):
     both = checkpoints.named([*encoder.weights, *head.weights])
     with pytest.raises(checkpoints.CheckpointError, match="projection1"):
         checkpoints.Checkpoints(str(tmp_path), both, keep=2).restore()
-    wider = resnet.resnet(18, 1 / 8, image_size=8)
+    wider = resnet.resnet(10, 1 / 8, image_size=8)
     before = weights(wider)
     with pytest.raises(checkpoints.CheckpointError, match="stem"):
         checkpoints.load(str(tmp_path), [wider])

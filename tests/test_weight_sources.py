@@ -24,7 +24,7 @@ FORMATS = ("run", "file", "saved model")
 
 @functools.cache
 def built(width, num_classes):
-    encoder = resnet.resnet(18, width, image_size=8)
+    encoder = resnet.resnet(10, width, image_size=8)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8)
     classifier = heads.classifier(head.outputs[1].shape[-1], num_classes)
     return dict(zip(ALL, (encoder, head, classifier), strict=True))
@@ -317,7 +317,7 @@ LOAD = textwrap.dedent(
     expected = dict(np.load(sys.argv[2]))
     for kind, path in paths.items():
         with strategy.scope():
-            encoder = resnet.resnet(18, 1 / 16, image_size=8)
+            encoder = resnet.resnet(10, 1 / 16, image_size=8)
             classifier = heads.classifier(32, 3)
             assert checkpoints.fits(path, [encoder, classifier])
         checkpoints.load(path, [encoder, classifier])
