@@ -30,6 +30,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
@@ -139,17 +140,28 @@ def _in_parallel(function, seeds: Sequence[int], cores: Sequence[int], jobs: int
             yield seed
         return
     shares = iter([cores[i::jobs] for i in range(jobs)])
+    failed = threading.Event()
 
     def take_share():
         # That of a thread, which the processes that it starts inherit.
         os.sched_setaffinity(0, next(shares))
 
+    def attempt(seed: int) -> bool:
+        if failed.is_set():  # no further seed begins, even before the failure is seen below
+            return False
+        try:
+            function(seed)
+        except BaseException:
+            failed.set()
+            raise
+        return True
+
     with futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
-        started = {pool.submit(function, seed): seed for seed in seeds}
+        started = {pool.submit(attempt, seed): seed for seed in seeds}
         try:
             for done in futures.as_completed(started):
-                done.result()
-                yield started[done]
+                if done.result():
+                    yield started[done]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(seed.done() for seed in started):
