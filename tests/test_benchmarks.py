@@ -187,6 +187,12 @@ def test_results_are_written_as_they_are(study, tmp_path):
     assert (tmp_path / "out" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+needs_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system does not share out cores"
+)
+
+
+@needs_affinity
 def test_seeds_at_once_share_the_cores(study):
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -205,6 +211,7 @@ def test_seeds_at_once_share_the_cores(study):
     assert os.sched_getaffinity(0) == set(cores)
 
 
+@needs_affinity
 def test_one_seed_that_fails_stops_the_others(study, tmp_path, monkeypatch):
     endless = tmp_path / "endless"
     endless.write_text("#!/bin/sh\nexec sleep 1000\n")
