@@ -12,10 +12,15 @@ TensorFlow's is inherited: after `tf.random.set_seed`, every *new iterator* over
 starts the same sequence of draws again. So repeat inside the pipeline (`map(...).repeat()` goes on
 with new draws), or hand in seeds.
 
+Where a batch is spread over several hosts, `shard` = (index, count) says that a host has every
+count-th image of it, from the index-th on. Each image then draws what it would draw in the whole
+batch: the number of hosts changes nothing.
+
 Sources: SimCLR, Chen et al. 2020, arXiv 2002.05709, appendix A (the views); SimCLRv2, Chen et al.
 2020, arXiv 2006.10029; "the reference" is the authors' code, google-research/simclr.
 """
 
+import dataclasses
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -136,21 +141,23 @@ def random_crop(
     return _resize(_to_float(box), size)
 
 
-def random_flip(images, seed=None) -> tf.Tensor:
+def random_flip(images, seed=None, shard: tuple[int, int] = (0, 1)) -> tf.Tensor:
     """Mirrors each image left to right with probability 0.5.
 
     Args:
         images: (H, W, 3) or (B, H, W, 3), uint8, uint16, or float in [0, 1].
         seed: None, or a (2,) integer seed.
+        shard: (index, count) of this part of a batch; needs a seed above one part.
 
     Returns:
         Float32 in [0, 1], of the shape of `images`.
 
     Raises:
-        ValueError: `images` is neither an RGB image nor a batch of them.
+        ValueError: `images` is neither an RGB image nor a batch of them, or there are several parts
+            without a seed.
     """
-    seed = _seed(seed)
-    return _on_batch(images, "images", lambda batch: _flip(batch, seed))
+    draws = _draws(seed, shard)
+    return _on_batch(images, "images", lambda batch: _flip(batch, draws))
 
 
 def random_color(image, strength: float, version: str = "v2", seed=None) -> tf.Tensor:
@@ -179,8 +186,8 @@ def random_color(image, strength: float, version: str = "v2", seed=None) -> tf.T
             batch of them.
     """
     _check_color(strength, version)
-    seed = _seed(seed)
-    return _on_batch(image, "image", lambda batch: _color(batch, strength, version, seed))
+    draws = _draws(seed)
+    return _on_batch(image, "image", lambda batch: _color(batch, strength, version, draws))
 
 
 def gaussian_blur(image, kernel_size: int, sigma) -> tf.Tensor:
@@ -245,14 +252,20 @@ def random_blur(
         raise ValueError(f"`probability` must be in [0, 1]. Received: probability={probability}")
     if kernel_size is not None:
         kernel_size = _integer("kernel_size", kernel_size, minimum=0)
-    seed = _seed(seed)
+    draws = _draws(seed)
     return _on_batch(
-        images, "images", lambda batch: _randomly_blurred(batch, kernel_size, probability, seed)
+        images, "images", lambda batch: _randomly_blurred(batch, kernel_size, probability, draws)
     )
 
 
 def pretraining_view(
-    images, seed=None, *, strength: float = 1.0, version: str = "v2", blur: bool = True
+    images,
+    seed=None,
+    *,
+    strength: float = 1.0,
+    version: str = "v2",
+    blur: bool = True,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
     """Makes a view for pretraining out of images that were cropped already.
 
@@ -266,6 +279,7 @@ def pretraining_view(
         strength: Strength of `random_color`; 0 leaves colors alone.
         version: "v2" or "v1", see `random_color`.
         blur: Whether to blur half of the images; the reference does for ImageNet and not for CIFAR.
+        shard: (index, count) of this part of a batch; needs a seed above one part.
 
     Returns:
         Float32 in [0, 1], of the shape of `images`.
@@ -274,44 +288,75 @@ def pretraining_view(
         ValueError: As the functions named above.
     """
     _check_color(strength, version)
-    flip_seed, color_seed, blur_seed = _split(_seed(seed), 3)
+    flip_draws, color_draws, blur_draws = _draws(seed, shard).split(3)
 
     def view(batch):
-        batch = _flip(batch, flip_seed)
-        batch = _color(batch, strength, version, color_seed)
+        batch = _flip(batch, flip_draws)
+        batch = _color(batch, strength, version, color_draws)
         if blur:
-            batch = _randomly_blurred(batch, None, 0.5, blur_seed)
+            batch = _randomly_blurred(batch, None, 0.5, blur_draws)
         return tf.clip_by_value(batch, 0.0, 1.0)
 
     return _on_batch(images, "images", view)
 
 
+# What images draw.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draws:
+    """Random numbers of one seed, for the images of one part of a batch."""
+
+    seed: tf.Tensor  # (2,) int64
+    index: int
+    count: int
+
+    def split(self, num: int) -> list["_Draws"]:
+        """Independent ones."""
+        seeds = tf.unstack(tf.random.split(self.seed, num))
+        return [dataclasses.replace(self, seed=seed) for seed in seeds]
+
+    def uniform(self, batch, *shape: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+        """(B, *shape) for a batch of B images: U(low, high)."""
+        # A few numbers for each image of the whole batch: cheaper than a seed for each image.
+        rows = tf.shape(batch)[0] * self.count
+        numbers = tf.random.stateless_uniform((rows, *shape), self.seed, low, high)
+        return numbers[self.index :: self.count]
+
+
 # The operations on a float32 batch (B, H, W, 3).
 
 
-def _flip(batch, seed):
-    return _apply_to_some(lambda some: tf.reverse(some, axis=[2]), batch, 0.5, seed)
+def _flip(batch, draws):
+    return _apply_to_some(lambda some, _: tf.reverse(some, axis=[2]), batch, 0.5, draws)
 
 
-def _color(batch, strength, version, seed):
+def _color(batch, strength, version, draws):
     if strength == 0:
         return batch
-    jitter_draw, jitter_seed, gray_draw = _split(seed, 3)
+    drawn_jitter, jitter_draws, drawn_gray = draws.split(3)
     shape = tf.shape(batch)
     # Channel planes are contiguous: the maximum over channels, which saturation and hue need, is
     # several times faster than along a last axis of three.
     planes = tf.transpose(tf.reshape(batch, (shape[0], shape[1] * shape[2], 3)), (0, 2, 1))
+    order_draws, amount_draws = jitter_draws.split(2)
+    order = tf.argsort(order_draws.uniform(planes, 4))  # (B, 4) random permutations
+    uniform = amount_draws.uniform(planes, 4)
     planes = _apply_to_some(
-        lambda some: _jitter(some, strength, version, jitter_seed),
+        lambda some, rows: _jitter(
+            some, strength, version, tf.gather(order, rows), tf.gather(uniform, rows)
+        ),
         planes,
         _JITTER_PROBABILITY,
-        jitter_draw,
+        drawn_jitter,
     )
-    planes = _apply_to_some(_grayscale, planes, _GRAYSCALE_PROBABILITY, gray_draw)
+    planes = _apply_to_some(
+        lambda some, _: _grayscale(some), planes, _GRAYSCALE_PROBABILITY, drawn_gray
+    )
     return tf.reshape(tf.transpose(planes, (0, 2, 1)), shape)
 
 
-def _randomly_blurred(batch, kernel_size, probability, seed):
+def _randomly_blurred(batch, kernel_size, probability, draws):
     if kernel_size is None:
         if batch.shape[1] is None:
             raise ValueError(
@@ -319,13 +364,14 @@ def _randomly_blurred(batch, kernel_size, probability, seed):
                 f"Received: kernel_size=None for images of shape {batch.shape}"
             )
         kernel_size = batch.shape[1] // 10
-    draw, sigma_seed = _split(seed, 2)
+    drawn, sigma_draws = draws.split(2)
+    low, high = _BLUR_SIGMA
+    sigma = sigma_draws.uniform(batch, low=low, high=high)  # (B,)
 
-    def blur(some):
-        sigma = tf.random.stateless_uniform(tf.shape(some)[:1], sigma_seed, *_BLUR_SIGMA)
-        return tf.clip_by_value(_blur(some, kernel_size, sigma), 0.0, 1.0)
+    def blur(some, rows):
+        return tf.clip_by_value(_blur(some, kernel_size, tf.gather(sigma, rows)), 0.0, 1.0)
 
-    return _apply_to_some(blur, batch, probability, draw)
+    return _apply_to_some(blur, batch, probability, drawn)
 
 
 def _blur(batch, kernel_size, sigma):
@@ -350,10 +396,9 @@ def _blur(batch, kernel_size, sigma):
 # The color operations on planes (B, 3, H * W) in [0, 1], with one `amount` (B,) per image.
 
 
-def _jitter(planes, strength, version, seed):
+def _jitter(planes, strength, version, order, uniform):
+    """`order` (B, 4): the operation of each turn; `uniform` (B, 4) in [0, 1): their amounts."""
     count = tf.shape(planes)[0]
-    order_seed, amount_seed = _split(seed, 2)
-    order = tf.argsort(tf.random.stateless_uniform((count, 4), order_seed))  # random permutations
     spread = 0.8 * strength
     factor = (max(0.0, 1.0 - spread), 1.0 + spread)
     operations = (
@@ -362,9 +407,9 @@ def _jitter(planes, strength, version, seed):
         (_adjust_saturation, factor),
         (_adjust_hue, (-0.2 * strength, 0.2 * strength)),
     )
-    uniform = tf.unstack(tf.random.stateless_uniform((4, count), amount_seed))
     amounts = [
-        low + (high - low) * u for u, (_, (low, high)) in zip(uniform, operations, strict=True)
+        low + (high - low) * u
+        for u, (_, (low, high)) in zip(tf.unstack(uniform, axis=1), operations, strict=True)
     ]
     for turn in range(4):
         # Every image has one operation in this turn: group the images by it.
@@ -430,14 +475,15 @@ def _grayscale(planes):
     return tf.tile(luma, (1, 3, 1))
 
 
-def _apply_to_some(function: Callable, batch, probability: float, seed):
+def _apply_to_some(function: Callable, batch, probability: float, draws: _Draws):
     """Replaces each row by its image under `function` with `probability`, rows independent.
 
-    `function` gets only the rows that were drawn, which may be none of them.
+    `function` gets only the rows that were drawn, which may be none of them, and their indices.
     """
-    drawn = tf.random.stateless_uniform(tf.shape(batch)[:1], seed) < probability
+    drawn = draws.uniform(batch) < probability
     rows = tf.where(drawn)  # (n, 1)
-    return tf.tensor_scatter_nd_update(batch, rows, function(tf.gather(batch, rows[:, 0])))
+    some = function(tf.gather(batch, rows[:, 0]), rows[:, 0])
+    return tf.tensor_scatter_nd_update(batch, rows, some)
 
 
 # Arguments.
@@ -524,5 +570,13 @@ def _seed(seed):
     return tf.cast(tensor, tf.int64)
 
 
-def _split(seed, num):
-    return tf.unstack(tf.random.split(seed, num))
+def _draws(seed, shard=(0, 1)):
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"`shard` must be (index, count), 0 <= index < count. Received: {shard=}")
+    if seed is None and count > 1:
+        raise ValueError(
+            f"`seed` must be given for a part of a batch, as all parts draw by one. "
+            f"Received: seed=None, {shard=}"
+        )
+    return _Draws(_seed(seed), index, count)

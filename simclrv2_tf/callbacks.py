@@ -13,6 +13,20 @@ from etils import epath
 from simclrv2_tf import checkpoints, loop, run_directory
 
 
+class _EverySteps:
+    """Says when so many steps have passed, where several may be made at once; 0: never."""
+
+    def __init__(self, every: int):
+        self._every, self._last = every, 0
+
+    def begin(self, step: int) -> None:
+        self._last = step
+
+    def passed(self, step: int) -> bool:
+        last, self._last = self._last, step
+        return self._every > 0 and step // self._every > last // self._every
+
+
 class SaveCheckpoints(keras.callbacks.Callback):
     """Saves every so many steps or, with `every_steps` 0, epochs; and at the end.
 
@@ -22,15 +36,19 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
     def __init__(self, store: checkpoints.Checkpoints, every_steps: int, every_epochs: int):
         super().__init__()
-        self._store, self._every_steps, self._every_epochs = store, every_steps, every_epochs
+        self._store, self._by_epochs, self._every_epochs = store, not every_steps, every_epochs
+        self._steps = _EverySteps(every_steps)
         self._saved = None
 
+    def on_train_begin(self, logs=None):
+        self._steps.begin(self._step())
+
     def on_train_batch_end(self, batch, logs=None):
-        if self._every_steps and self._step() % self._every_steps == 0:
+        if self._steps.passed(self._step()):
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self._every_steps and (epoch + 1) % self._every_epochs == 0:
+        if self._by_epochs and (epoch + 1) % self._every_epochs == 0:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -56,18 +74,20 @@ class Summaries(keras.callbacks.Callback):
 
     def __init__(self, directory: epath.Path, every_steps: int):
         super().__init__()
-        self._directory, self._every_steps = str(directory), every_steps
+        self._directory, self._by_epochs = str(directory), not every_steps
+        self._steps = _EverySteps(every_steps)
 
     def on_train_begin(self, logs=None):
+        self._steps.begin(int(self.model.optimizer.iterations.numpy()))
         self._writer = tf.summary.create_file_writer(self._directory)
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        if self._every_steps and step % self._every_steps == 0:
+        if self._steps.passed(step):
             self._write(step, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self._every_steps:
+        if self._by_epochs:
             self._write(int(self.model.optimizer.iterations.numpy()), logs)
 
     def on_train_end(self, logs=None):

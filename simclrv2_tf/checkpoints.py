@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -43,14 +44,29 @@ class Checkpoints:
         directory: Folder of the checkpoints; made with the first one.
         variables: All that the run has to remember, by a name that is the same in every process.
         keep: How many of the newest to keep.
+        writes: Whether this process writes them. One of several that train together which does not
+            has to call `save` all the same: reading the variables takes all of them.
     """
 
-    def __init__(self, directory: str, variables: Mapping[str, keras.Variable], keep: int):
+    def __init__(
+        self,
+        directory: str,
+        variables: Mapping[str, keras.Variable],
+        keep: int,
+        writes: bool = True,
+    ):
         self._variables = dict(variables)
         self._checkpoint = tf.train.Checkpoint(
             **{_ROOT: {name: v.value for name, v in self._variables.items()}}
         )
-        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=keep)
+        self._directory = directory
+        # What TensorFlow cannot help writing elsewhere goes where it is removed.
+        self._elsewhere = None if writes else tempfile.TemporaryDirectory()
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint,
+            directory if writes else self._elsewhere.name,
+            max_to_keep=keep if writes else 1,
+        )
 
     def restore(self) -> bool:
         """Restores the newest checkpoint, every variable of it; False where there is none.
@@ -58,7 +74,7 @@ class Checkpoints:
         Raises:
             CheckpointError: its variables are not those of this run.
         """
-        latest = self._manager.latest_checkpoint
+        latest = tf.train.latest_checkpoint(self._directory)
         if latest is None:
             return False
         source = _TensorFlowCheckpoint(latest, _ROOT)

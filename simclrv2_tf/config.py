@@ -512,19 +512,28 @@ class Config:
     strategy: str = option(
         "auto",
         "default: one device. mirrored: a replica on each GPU, or on `num_replicas` logical CPUs. "
-        "auto: mirrored where there are several GPUs or num_replicas is above 1, else default.",
+        "multi_worker: this command in each process that the environment variable TF_CONFIG names, "
+        "with one model_dir that all can reach. tpu: every core of a TPU. auto: multi_worker where "
+        "TF_CONFIG names several workers, mirrored where there are several GPUs or num_replicas is "
+        "above 1, else default.",
         group="Devices",
-        choices=("auto", "default", "mirrored"),
+        choices=("auto", "default", "mirrored", "multi_worker", "tpu"),
     )
     num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
-    use_tpu: bool = option(False, "Run on a TPU; an error where there is none.")
+    use_tpu: bool = option(False, "The same as strategy=tpu; an error where there is no TPU.")
     tpu_name: str | None = option(
-        None, "With use_tpu: name or grpc address of the Cloud TPU, or `local`."
+        None, "With a TPU: name or grpc address of the Cloud TPU, or `local`."
     )
-    tpu_zone: str | None = option(None, "With use_tpu: zone of the Cloud TPU.")
-    gcp_project: str | None = option(None, "With use_tpu: project of the Cloud TPU.")
+    tpu_zone: str | None = option(None, "With a TPU: zone of the Cloud TPU.")
+    gcp_project: str | None = option(None, "With a TPU: project of the Cloud TPU.")
     master: str | None = option(
-        None, "With use_tpu: address of the TensorFlow master, in place of `tpu_name`."
+        None, "With a TPU: address of the TensorFlow master, in place of `tpu_name`."
+    )
+    steps_per_execution: int = option(
+        0,
+        "Training steps in one call of the compiled function, after which metrics are read: more "
+        "keep an accelerator busy. 0: 1 on CPUs, 16 elsewhere.",
+        minimum=0,
     )
 
     # No flag of its own: {stage: {option: value}}, a stage being one of STAGES, or STAGE@FRACTION.
@@ -597,13 +606,17 @@ class Config:
         )
         require(
             ("use_tpu", "strategy"),
-            lambda: not self.use_tpu or self.strategy == "auto",
-            "`use_tpu` needs strategy='auto'.",
+            lambda: not self.use_tpu or self.strategy in ("auto", "tpu"),
+            "`use_tpu` needs strategy='auto' or 'tpu'.",
         )
         require(
-            ("use_tpu", "num_replicas"),
-            lambda: not self.use_tpu or self.num_replicas == 0,
-            "`num_replicas` must be 0 with use_tpu, which takes every core.",
+            ("num_replicas", "strategy", "use_tpu"),
+            lambda: (
+                self.num_replicas == 0
+                or not (self.use_tpu or self.strategy in ("multi_worker", "tpu"))
+            ),
+            "`num_replicas` must be 0 on a TPU, which takes every core, and in multi_worker, which "
+            "takes every device of each worker.",
         )
         require(
             ("num_replicas", "strategy"),
@@ -768,7 +781,7 @@ _NOT_BY_STAGE = frozenset(
     + ["dataset", "data_dir", "train_split", "eval_split", "unlabelled_dataset", "unlabelled_split"]
     + ["label_fraction", "labels_per_class", "label_seed", "hold_labels_back", "teacher"]
     + ["linear_evaluation", "eval_name", "strategy", "num_replicas"]
-    + ["use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"]
+    + ["use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master", "steps_per_execution"]
 )
 
 

@@ -729,12 +729,13 @@ def pretraining_batches(
                 strength=color_jitter_strength,
                 version=color_jitter_version,
                 blur=use_blur,
+                shard=shard,
             )
             for crop, view_draw in zip(crops, tf.unstack(tf.random.split(draw, 2)), strict=True)
         )
         return views, label
 
-    return _finish(batches, make_views, seed, start_step, shard)
+    return _finish(batches, make_views, seed, start_step)
 
 
 def training_batches(
@@ -768,17 +769,18 @@ def training_batches(
         # `pretraining_view` draws its flips from a part of the seed, so flips alone would be others
         # than those of the runs made before there was color here.
         if color_jitter_strength == 0 and not use_blur:
-            return augment.random_flip(crop, draw), label
+            return augment.random_flip(crop, draw, shard), label
         view = augment.pretraining_view(
             crop,
             draw,
             strength=color_jitter_strength,
             version=color_jitter_version,
             blur=use_blur,
+            shard=shard,
         )
         return view, label
 
-    return _finish(batches, make_view, seed, start_step, shard)
+    return _finish(batches, make_view, seed, start_step)
 
 
 def evaluation_batches(
@@ -883,13 +885,12 @@ def _cropped_batches(
     )
 
 
-def _finish(batches, function, seed, start_step, shard) -> tf.data.Dataset:
-    """Maps `function(draw, crops, label)` over the batches, each with its own draw."""
-    index, count = shard
+def _finish(batches, function, seed, start_step) -> tf.data.Dataset:
+    """Maps `function(draw, crops, label)` over the batches, each step with its own draw."""
     return (
         batches.enumerate(start_step)
         .map(
-            _as_is(lambda step, batch: function(_draw(seed, _VIEW, step * count + index), *batch)),
+            _as_is(lambda step, batch: function(_draw(seed, _VIEW, step), *batch)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

@@ -6,34 +6,56 @@ Everything here is the identity with one replica, so that the mathematics above 
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 
 import tensorflow as tf
+
+STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 
 
 class DeviceError(ValueError):
     """The devices asked for are not there; the message is meant for the user."""
 
 
-def make_strategy(name: str = "auto", num_replicas: int = 0) -> tf.distribute.Strategy:
-    """Returns the `tf.distribute` strategy called `name`.
+def make_strategy(
+    name: str = "auto",
+    num_replicas: int = 0,
+    tpu_name: str | None = None,
+    tpu_zone: str | None = None,
+    gcp_project: str | None = None,
+) -> tf.distribute.Strategy:
+    """Returns the `tf.distribute` strategy called `name`; has to come before other use of devices.
 
     Args:
-        name: `"default"` (one device), `"mirrored"` (all visible GPUs, or logical CPUs), or
-            `"auto"`: mirrored where there are several GPUs or `num_replicas` asks for several
-            replicas, else default.
+        name: One of
+            `"default"`: one device.
+            `"mirrored"`: all visible GPUs of this machine, or logical CPUs.
+            `"multi_worker"`: all GPUs of each process that `TF_CONFIG` in the environment names, or
+            the CPU of each; every one of these processes runs the same program.
+            `"tpu"`: all cores of a TPU. Not yet run on one.
+            `"auto"`: multi_worker where `TF_CONFIG` names several workers; else mirrored where
+            there are several GPUs or `num_replicas` asks for several replicas; else default.
         num_replicas: Replicas for `"mirrored"`: GPUs, or where there are none logical devices of
             the CPU, which have to be made before TensorFlow is first used. 0 takes all visible
             GPUs, or one CPU.
+        tpu_name: Name or address of a Cloud TPU; None for that of this machine (Colab, TPU VM).
+        tpu_zone, gcp_project: Its zone and project, where the environment does not tell.
 
     Raises:
         DeviceError: more replicas asked for than there are GPUs, or than logical CPUs in a process
-            where TensorFlow has started.
+            where TensorFlow has started; `TF_CONFIG` is missing or wrong; no TPU, or none that
+            this TensorFlow can use.
         ValueError: unknown `name`.
     """
-    if name not in ("auto", "default", "mirrored"):
-        raise ValueError(
-            f"`strategy` must be one of 'auto', 'default', 'mirrored'. Received: strategy={name!r}"
-        )
+    if name not in STRATEGIES:
+        raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
+    if name == "tpu":
+        return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
+    if name == "multi_worker" or (name == "auto" and "TF_CONFIG" in os.environ):
+        num_workers = _num_workers()
+        if name == "multi_worker" or num_workers > 1:
+            return _multi_worker_strategy()
     gpus = tf.config.list_physical_devices("GPU")
     count = num_replicas or max(1, len(gpus))
     if name == "default" or (name == "auto" and count == 1):
@@ -64,26 +86,72 @@ def _split_cpu(count: int) -> None:
         ) from None
 
 
-def tpu_strategy(
-    name: str | None = None, zone: str | None = None, project: str | None = None
-) -> tf.distribute.Strategy:
-    """Connects to a TPU and returns its strategy. Not yet run on a TPU.
+def _num_workers() -> int:
+    """The number of workers that `TF_CONFIG` names, once it is known to be right."""
+    text = os.environ.get("TF_CONFIG", "")
 
-    Args:
-        name: Name or address of a Cloud TPU; None for the TPU of this machine (Colab, TPU VM).
-        zone: Its zone, project: its project, where the environment does not tell.
+    def wrong(what: str) -> DeviceError:
+        return DeviceError(
+            f"strategy='multi_worker' needs the environment variable TF_CONFIG in each process, "
+            f"such as {_TF_CONFIG_EXAMPLE}, with its own index in each; {what}. "
+            f"Received: TF_CONFIG={text or None}"
+        )
 
-    Raises:
-        DeviceError: this TensorFlow has no TPU kernels, or no TPU answers.
-    """
+    try:
+        value = json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        raise wrong(f"this is no JSON ({error})") from None
+    if value is None:
+        raise wrong("there is none")
+    task = value.get("task", {}) if isinstance(value, dict) else {}
+    cluster = value.get("cluster") if isinstance(value, dict) else None
+    if not (
+        isinstance(cluster, dict)
+        and all(isinstance(hosts, list) and hosts for hosts in cluster.values())
+        and isinstance(task, dict)
+        and isinstance(task.get("index"), int)
+    ):
+        raise wrong(
+            "it must have a `cluster` of address lists, and the `task` of this process"
+        )
+    others = sorted(cluster.keys() - {"chief", "worker"})
+    if others or task.get("type") not in cluster:
+        raise wrong(
+            "all tasks must be of type worker, or one of type chief: this one is of type "
+            f"{task.get('type')!r} in a cluster of {sorted(cluster)}"
+        )
+    if not 0 <= task["index"] < len(cluster[task["type"]]):
+        raise wrong(f"the cluster has no {task['type']} of index {task['index']}")
+    return sum(map(len, cluster.values()))
+
+
+_TF_CONFIG_EXAMPLE = (
+    """{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, """
+    """"task": {"type": "worker", "index": 0}}"""
+)
+
+
+def _multi_worker_strategy() -> tf.distribute.Strategy:
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise DeviceError(
+            f"The workers of TF_CONFIG could not be connected ({str(error).splitlines()[0]}). Each "
+            "must run this same command, can be reached at its address, and makes its strategy "
+            "before TensorFlow is first used."
+        ) from error
+
+
+def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
     try:
         importlib.metadata.version("tensorflow-tpu")
     except importlib.metadata.PackageNotFoundError:
         # Asked first: without kernels the resolver would try a metadata server for minutes.
         raise DeviceError(
-            "`use_tpu` needs a TensorFlow with TPU kernels, which the package tensorflow has not: "
-            "install tensorflow-tpu==2.20.0 with libtpu==0.0.24 in its place, on a machine with a "
-            "TPU, or leave use_tpu out. Received: use_tpu=True"
+            "strategy='tpu' (or use_tpu) needs a TensorFlow with TPU kernels, which the package "
+            "tensorflow has not: install tensorflow-tpu==2.20.0 with libtpu==0.0.24 in its place, "
+            "on a machine with a TPU, or choose another strategy. Received: "
+            f"tensorflow=={tf.__version__}"
         ) from None
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -94,10 +162,33 @@ def tpu_strategy(
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise DeviceError(
             f"No TPU answers ({str(error).splitlines()[0]}). In Colab choose a TPU runtime; on a "
-            "TPU VM leave `tpu_name` out, or leave use_tpu out. "
-            f"Received: use_tpu=True, tpu_name={name!r}"
+            "TPU VM leave `tpu_name` out, or choose another strategy. "
+            f"Received: strategy='tpu', tpu_name={name!r}"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+# --- Workers: the processes of one training ---------------------------------------------------
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files; always, where there is only one."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return True
+    resolver = strategy.cluster_resolver
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
+def barrier(strategy: tf.distribute.Strategy) -> None:
+    """Waits until every worker has come to this line; at once where there is only one."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        total = strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
+        total.numpy()
+
+
+# --- Replicas: collectives inside of `strategy.run` -------------------------------------------
 
 
 def replica_count() -> int:

@@ -14,11 +14,13 @@ A run of one stage is that stage in `model_dir`. A run of several has a folder f
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import gc
 import io
 import json
+import os
 
 import keras
 from etils import epath
@@ -44,12 +46,21 @@ def run(config: Config) -> dict:
         NonFiniteError: training diverged.
     """
     planned = plan.stages(config)
-    if config.use_tpu:
-        strategy = distribute.tpu_strategy(
-            config.master or config.tpu_name, config.tpu_zone, config.gcp_project
-        )
-    else:
-        strategy = distribute.make_strategy(config.strategy, config.num_replicas)
+    strategy = distribute.make_strategy(
+        "tpu" if config.use_tpu else config.strategy,
+        config.num_replicas,
+        config.master or config.tpu_name,
+        config.tpu_zone,
+        config.gcp_project,
+    )
+    if not distribute.is_chief(strategy):
+        print("This worker trains along; the chief reports and writes.", flush=True)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            return _run(config, planned, strategy)
+    return _run(config, planned, strategy)
+
+
+def _run(config: Config, planned: list[PlannedStage], strategy) -> dict:
     keras.config.set_dtype_policy(config.precision)
     data = open_data(config)
     # All are made, and so checked, before the first begins.
@@ -98,10 +109,16 @@ def _run_stages(config: Config, stages: list[StageOutcome]) -> dict:
         print(f"\n[{index + 1}/{len(stages)}] {stage.directory.relative_to(root)}", flush=True)
         stage.result = stage.run.execute()
         gc.collect()  # a stage's graphs are circles, and large
-        if index == 0 and config.mode != "eval":
+        if index == 0 and config.mode != "eval" and stage.run.is_chief:
             claim(root, config)
     if not all(stage.result for stage in stages):
         return {}
+    return _report(config, stages) if stages[0].run.is_chief else stages[0].result
+
+
+def _report(config: Config, stages: list[StageOutcome]) -> dict:
+    """Writes and prints what the stages came to together; returns what `result.json` holds."""
+    root = epath.Path(config.model_dir)
     few_label = [stage for stage in stages if stage.name in plan.METHODS]
     others = [stage for stage in stages if stage.name not in plan.METHODS]
     result = dict(stages[0].result)

@@ -28,13 +28,15 @@ def train(
     total_steps: int,
     epochs: int,
     start_step: int = 0,
+    steps_per_execution: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
 ) -> keras.callbacks.History:
     """Trains a compiled `stage` up to `total_steps` updates; returns Keras's history.
 
-    Callbacks are called as `fit` calls them. Their logs hold the stage's metrics since the epoch
-    began and the `learning_rate` of the step; `batch` counts from the epoch's beginning.
+    Callbacks are called as `fit` calls them: once for every `steps_per_execution` steps, with the
+    index of the last. Their logs hold the stage's metrics since the epoch began and the
+    `learning_rate` of the step; `batch` counts from the epoch's beginning.
 
     Args:
         stage: A compiled `stages.Stage`, built under `strategy`.
@@ -44,11 +46,13 @@ def train(
         total_steps: Updates of the whole run, those before `start_step` included.
         epochs: In how many epochs these fall, as equal as whole steps can be.
         start_step: Updates that the stage has already made.
+        steps_per_execution: Most updates in one call of the compiled function; fewer at the end of
+            an epoch.
         verbose: 0 silent, 1 progress bar, 2 one line an epoch.
 
     Raises:
-        NonFiniteError: the training loss is NaN or infinite. The step that made it was applied;
-            no callback has seen it.
+        NonFiniteError: the training loss is NaN or infinite. The step that made it was applied,
+            and what was left of its call; no callback has seen it.
     """
     epochs = min(epochs, total_steps)
     ends = [round(total_steps * (epoch + 1) / epochs) for epoch in range(epochs)]
@@ -59,8 +63,12 @@ def train(
     iterator = iter(strategy.distribute_datasets_from_function(batches))
 
     @tf.function(autograph=False)  # steps branch in Python only, and converting them takes long
-    def step():
-        strategy.run(stage.train_step, args=(next(iterator),))
+    def run_steps(count):
+        def step(index):
+            strategy.run(stage.train_step, args=(next(iterator),))
+            return index + 1
+
+        tf.while_loop(lambda index: index < count, step, [0], parallel_iterations=1)
 
     stage.stop_training = False
     callbacks.on_train_begin()
@@ -71,20 +79,21 @@ def train(
         stage.reset_metrics()
         callbacks.set_params({**params, "steps": end - begin})
         callbacks.on_epoch_begin(epoch)
-        for index in range(max(begin, start_step), end):
+        index = max(begin, start_step)
+        while index < end and not stage.stop_training:
             callbacks.on_train_batch_begin(index - begin)
-            rate = float(schedule(index))
-            step()
+            count = min(steps_per_execution, end - index)
+            run_steps(tf.constant(count))
+            index += count
+            rate = float(schedule(index - 1))
             logs = {**_results(stage), "learning_rate": rate}
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
-                    f"The training loss became {logs['loss']} at step {index + 1} of "
+                    f"The training loss became {logs['loss']} at step {index} of "
                     f"{total_steps}, learning rate {rate:.4g}; no checkpoint of it was made. Lower "
                     "the learning rate, lengthen the warm-up or use float32."
                 )
-            callbacks.on_train_batch_end(index - begin, logs)
-            if stage.stop_training:
-                break
+            callbacks.on_train_batch_end(index - 1 - begin, logs)
         callbacks.on_epoch_end(epoch, logs)
     callbacks.on_train_end(logs)
     return stage.history

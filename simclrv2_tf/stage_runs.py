@@ -31,6 +31,7 @@ from etils import epath
 from simclrv2_tf import (
     checkpoints,
     datasets,
+    distribute,
     label_subset,
     loop,
     objectives,
@@ -92,6 +93,8 @@ class StageRun(abc.ABC):
     ):
         self.data = data
         self.strategy = strategy
+        # Reading variables and evaluating takes all workers; files are the chief's alone.
+        self.is_chief = distribute.is_chief(strategy)
         self.directory = epath.Path(config.model_dir)
         if not config.eval_split and not data.main.default_eval_split:
             logging.warning(
@@ -185,6 +188,12 @@ class StageRun(abc.ABC):
         if finished is not None:
             print("Finished before; nothing to do.", flush=True)
             return finished
+        result = self._execute()
+        distribute.barrier(self.strategy)  # the next stage reads what the chief has written
+        return result
+
+    def _execute(self) -> dict:
+        config = self.config
         with self.strategy.scope():
             networks = self._networks()
             stage = self._compiled_stage(networks)
@@ -192,6 +201,7 @@ class StageRun(abc.ABC):
             str(self.directory / "checkpoints"),
             checkpoints.named(networks.weights, stage.optimizer),
             keep=config.keep_checkpoint_max,
+            writes=self.is_chief,
         )
         restored = store.restore()
         if config.mode == "eval":
@@ -207,9 +217,10 @@ class StageRun(abc.ABC):
             return {}
         step = int(stage.optimizer.iterations.numpy())
         result = self._evaluate(networks, stage)
-        self._summarize(result, step)
         result |= {"global_step": step, "encoder_parameters": networks.encoder.count_params()}
-        write(self.directory / self._result_name, to_json(result))
+        if self.is_chief:
+            self._summarize(result, step)
+            write(self.directory / self._result_name, to_json(result))
         print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
         return result
 
@@ -289,14 +300,20 @@ class StageRun(abc.ABC):
                 f"{path} lists other examples than the label subset has now: the data has changed. "
                 "Choose another --model_dir; nothing there was changed."
             )
+        if self.is_chief:
+            self._claim(subset, path)
+        return step
+
+    def _claim(self, subset: tuple[str, ...], subset_path: epath.Path) -> None:
+        """Takes the directory, and writes there what the run begins with."""
+        config = self.config
         options, result = self.directory / "config.json", self.directory / self._result_name
         if options.exists() and options.read_text() != config.to_json() and result.exists():
             result.unlink()  # of another evaluation, until this one has ended
         claim(self.directory, config)
         write(self.directory / "start.json", to_json(self._start()))
         if subset:
-            label_subset.write(path, subset)
-        return step
+            label_subset.write(subset_path, subset)
 
     def _label_subset(self) -> tuple[str, ...]:
         """The ids of the examples that have labels; none where these are not a subset."""
@@ -309,6 +326,13 @@ class StageRun(abc.ABC):
         config = self.config
         if begin >= self.total_steps:
             return
+        callbacks = [SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs)]
+        if self.is_chief:
+            callbacks = [
+                Summaries(self.directory / "logs" / "train", config.train_summary_steps),
+                HistoryFile(self.directory / "history.csv"),
+                *callbacks,
+            ]
         loop.train(
             stage,
             self.strategy,
@@ -317,12 +341,9 @@ class StageRun(abc.ABC):
             total_steps=self.total_steps,
             epochs=self.epochs,
             start_step=begin,
-            callbacks=[
-                Summaries(self.directory / "logs" / "train", config.train_summary_steps),
-                HistoryFile(self.directory / "history.csv"),
-                SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs),
-            ],
-            verbose=_verbosity(),
+            steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
+            callbacks=callbacks,
+            verbose=_verbosity(self.is_chief),
         )
         for data in filter(None, (self.data.main, self.data.unlabelled)):
             if data.num_skipped:
@@ -392,7 +413,7 @@ class StageRun(abc.ABC):
                 batch,
             ),
             steps=min(self.config.eval_steps or steps, steps),
-            verbose=_verbosity(),
+            verbose=_verbosity(self.is_chief),
         )
 
     def _evaluate_classifier(self, predict, num_classes: int) -> tuple[dict, dict]:
@@ -414,6 +435,8 @@ class StageRun(abc.ABC):
         return metrics, calibration
 
     def _write_calibration(self, calibration: dict[str, dict]) -> None:
+        if not self.is_chief:
+            return
         name = f"_{self.config.eval_name}" if self.config.eval_name else ""
         write(self.directory / f"calibration{name}.json", to_json(calibration))
         figure = report.reliability_figure(calibration)
@@ -445,6 +468,9 @@ class StageRun(abc.ABC):
             copies = dataclasses.replace(copies, head=None)
         for name, copy in copies.models.items():
             copy.set_weights([v.numpy() for v in networks.models[name].weights])
+        if not self.is_chief:
+            return
+        for name, copy in copies.models.items():
             copy.save(files[name])
         if labelled:
             copies.image_classifier().save(files["image_classifier"])
@@ -500,7 +526,7 @@ class Pretraining(StageRun):
         return self._views(context, self.train_split, self.config.train_batch_size, start_step)
 
     def _train(self, stage, store, begin):
-        if begin < self.total_steps:
+        if begin < self.total_steps and self.is_chief:
             self._draw_views()
         super()._train(stage, store, begin)
 
@@ -539,7 +565,7 @@ class Pretraining(StageRun):
             self.strategy,
             lambda context: self._views(context, self.eval_split, batch),
             steps=min(config.eval_steps or steps, steps),
-            verbose=_verbosity(),
+            verbose=_verbosity(self.is_chief),
         )
         return {name: logs[name] for name in ("contrast_loss", *stage.objective.metric_names)}
 
@@ -672,7 +698,13 @@ def _per_replica(batches, context, global_batch) -> tf.data.Dataset:
     return batches.rebatch(global_batch // context.num_replicas_in_sync, drop_remainder=True)
 
 
-def _verbosity() -> int:
+def _accelerated() -> bool:
+    return any(device.device_type in ("GPU", "TPU") for device in tf.config.list_logical_devices())
+
+
+def _verbosity(is_chief: bool) -> int:
+    if not is_chief:
+        return 0
     # A progress bar redraws its line, which makes a file or a pipe unreadable.
     return 1 if keras.utils.is_interactive_logging_enabled() and _is_terminal() else 2
 

@@ -264,9 +264,11 @@ def test_jitter_order_is_uniform_over_all_24(monkeypatch):
     names = ("_scale", "_adjust_contrast", "_adjust_saturation", "_adjust_hue")
     for digit, name in enumerate(names):
         monkeypatch.setattr(augment, name, lambda planes, _, digit=digit: (planes + digit) / 8)
+    monkeypatch.setattr(augment, "_JITTER_PROBABILITY", 1)
+    monkeypatch.setattr(augment, "_GRAYSCALE_PROBABILITY", 0)
     count = 4800
-    seed = tf.constant([5, 6], tf.int64)
-    pixels = augment._jitter(tf.zeros((count, 3, 1)), 1.0, "v2", seed).numpy()[:, 0, 0]
+    black = np.zeros((count, 1, 1, 3), np.float32)
+    pixels = augment.random_color(black, 1.0, seed=(5, 6)).numpy()[:, 0, 0, 0]
     digits = (pixels[:, None] * 8.0 ** np.arange(4, 0, -1)).astype(int) % 8  # first done, first
     digits = digits[:, ::-1]
     assert np.all(np.sort(digits, axis=1) == np.arange(4))
@@ -361,6 +363,21 @@ def test_one_image_is_a_batch_of_one(operation):
     # Both outcomes of every decision occur, so the paths on which no image is drawn ran too.
     assert any((view == image).all() for view in views) or operation is augment.pretraining_view
     assert any((view != image).any() for view in views)
+
+
+@pytest.mark.parametrize("operation", [augment.random_flip, augment.pretraining_view])
+def test_parts_of_a_batch_draw_as_the_whole(operation):
+    batch = random_images(12, 20, 20, 3)
+    whole = operation(batch, seed=(3, 4)).numpy()
+    for index in range(3):
+        part = operation(batch[index::3], seed=(3, 4), shard=(index, 3))
+        np.testing.assert_allclose(part, whole[index::3], atol=1e-6)
+    alike = operation(np.stack([batch[0]] * 12), seed=(3, 4), shard=(1, 2)).numpy()
+    assert len(np.unique(alike.reshape(12, -1), axis=0)) > 1
+    with pytest.raises(ValueError, match="`seed`"):
+        operation(batch, shard=(0, 2))
+    with pytest.raises(ValueError, match="`shard`"):
+        operation(batch, seed=(3, 4), shard=(2, 2))
 
 
 @pytest.mark.parametrize("batched", [False, True])

@@ -663,14 +663,33 @@ def test_training_shards_are_disjoint_and_complete(numbered):
 
 
 def test_shards_together_make_the_single_host_batch(packaged):
+    """Images, labels, crops and every other draw: the number of hosts changes nothing."""
     split = packaged.split("train[:30]")
-    options = {"image_size": 8, "seed": 0, "color_jitter_strength": 0.0, "use_blur": False}
-    (_, whole) = take(datasets.pretraining_batches(split, batch_size=12, **options), 3)[2]
+    options = {"image_size": 20, "seed": 0}
+    (whole, whole_labels) = take(datasets.pretraining_batches(split, batch_size=12, **options), 3)[
+        2
+    ]
     parts = [
-        take(datasets.pretraining_batches(split, batch_size=4, shard=(i, 3), **options), 3)[2][1]
+        take(datasets.pretraining_batches(split, batch_size=4, shard=(i, 3), **options), 3)[2]
         for i in range(3)
     ]
-    np.testing.assert_array_equal(np.stack(parts, axis=1).reshape(-1), whole)
+    labels = np.stack([labels for _, labels in parts], axis=1).reshape(-1)
+    np.testing.assert_array_equal(labels, whole_labels)
+    for view in (0, 1):
+        views = np.stack([views[view] for views, _ in parts], axis=1)  # (4, 3, S, S, 3)
+        np.testing.assert_allclose(views.reshape(whole[view].shape), whole[view], atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_shards_together_make_the_single_host_training_batch(packaged, strength):
+    split = packaged.split("train[:30]")
+    options = {"image_size": 12, "seed": 0, "color_jitter_strength": strength}
+    whole, _ = take(datasets.training_batches(split, batch_size=8, **options), 4)[3]
+    parts = [
+        take(datasets.training_batches(split, batch_size=4, shard=(i, 2), **options), 4)[3][0]
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(np.stack(parts, 1).reshape(whole.shape), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["folder", "tfds"])
