@@ -6,6 +6,9 @@ precision at large means; this layer does neither.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -93,9 +96,16 @@ class BatchNorm(keras.layers.Layer):
         else:
             mean, variance = _moments(inputs)
             outputs = self._normalize(inputs, mean, variance, moving=False)
+        if _held_back.statistics is None:
+            self.update_moving(mean, variance)
+        else:
+            _held_back.statistics.append((self, mean, variance))
+        return outputs
+
+    def update_moving(self, mean, variance) -> None:
+        """Moves the moving statistics towards those of a batch, (channels,) each."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1 - self.momentum))
-        return outputs
 
     def _global_moments(self, inputs):
         local_mean, local_variance = _moments(inputs)
@@ -127,6 +137,26 @@ class BatchNorm(keras.layers.Layer):
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
             "global_statistics": self.global_statistics,
         }
+
+
+class _HeldBack(threading.local):  # mirrored replicas are traced in threads of their own
+    statistics = None
+
+
+_held_back = _HeldBack()
+
+
+@contextlib.contextmanager
+def statistics_held_back():
+    """Within it no layer moves its moving statistics; gives the list of what they would see.
+
+    The list holds `(layer, mean, variance)` for each layer in the order of calling.
+    """
+    earlier, _held_back.statistics = _held_back.statistics, []
+    try:
+        yield _held_back.statistics
+    finally:
+        _held_back.statistics = earlier
 
 
 def _moments(inputs):

@@ -368,6 +368,13 @@ class Config:
         "0: in one block.",
         minimum=0,
     )
+    micro_batch_size: int = option(
+        0,
+        "pretrain: images that a device passes through the network at a time; the loss stays that "
+        "of the whole batch, in the memory of a small one and about half as much computation "
+        "again. Batch norm then takes its statistics over these images. 0: the whole batch.",
+        minimum=0,
+    )
     lineareval_while_pretraining: bool = option(
         True,
         "Train a linear classifier beside the network while pretraining, for a running accuracy; "
@@ -622,6 +629,14 @@ class Config:
             ("num_replicas", "strategy"),
             lambda: self.num_replicas <= 1 or self.strategy != "default",
             "`num_replicas` must be at most 1 with strategy='default'.",
+        )
+        require(
+            ("micro_batch_size", "train_batch_size", "num_replicas"),
+            lambda: (
+                not self.micro_batch_size
+                or not self.train_batch_size % (self.micro_batch_size * max(self.num_replicas, 1))
+            ),
+            "`micro_batch_size` must divide a replica's part of the batch.",
         )
         for name in ("train_batch_size", "labelled_batch_size"):
             require(

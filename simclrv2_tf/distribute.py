@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -111,9 +112,7 @@ def _num_workers() -> int:
         and isinstance(task, dict)
         and isinstance(task.get("index"), int)
     ):
-        raise wrong(
-            "it must have a `cluster` of address lists, and the `task` of this process"
-        )
+        raise wrong("it must have a `cluster` of address lists, and the `task` of this process")
     others = sorted(cluster.keys() - {"chief", "worker"})
     if others or task.get("type") not in cluster:
         raise wrong(
@@ -184,8 +183,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def barrier(strategy: tf.distribute.Strategy) -> None:
     """Waits until every worker has come to this line; at once where there is only one."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        total = strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
-        total.numpy()
+
+        @tf.function(autograph=False)
+        def count():
+            return strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
+
+        count().numpy()
 
 
 # --- Replicas: collectives inside of `strategy.run` -------------------------------------------
@@ -202,6 +205,69 @@ def replica_id():
     if replica_count() == 1:
         return 0
     return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+
+
+def in_turn(function: Callable, count: int) -> list[tf.Tensor]:
+    """`function(index)` for each index below `count`, one after the other, each result stacked.
+
+    What one call holds in memory is free before the next begins. To be used in a step that is
+    traced; not differentiable.
+
+    Args:
+        function: From an index, () int32, to a list of tensors, whose shapes do not depend on it.
+            It may use the collectives below.
+
+    Returns:
+        The list, each tensor (count, ...).
+    """
+    if not _loops_hold_collectives():
+        results = list(_unrolled(function, count))
+        return [tf.stack(values) for values in zip(*results, strict=True)]
+    # A loop has to know what comes out: tracing tells it, and that graph is thrown away.
+    traced = tf.function(function, autograph=False).get_concrete_function(tf.constant(0))
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in traced.structured_outputs]
+    return tf.map_fn(function, tf.range(count), fn_output_signature=specs, parallel_iterations=1)
+
+
+def in_turn_summed(function: Callable, count: int, zeros: Sequence) -> list[tf.Tensor]:
+    """As `in_turn`, but the sum of the results.
+
+    Args:
+        zeros: What the sums begin with, of the results' shapes and types.
+    """
+    if not _loops_hold_collectives():
+        sums = list(zeros)
+        # As it comes in, so that one result is alive, not all.
+        for result in _unrolled(function, count):
+            sums[:] = [total + value for total, value in zip(sums, result, strict=True)]
+        return sums
+
+    def add(index, sums):
+        result = function(index)
+        return index + 1, [total + value for total, value in zip(sums, result, strict=True)]
+
+    _, sums = tf.while_loop(
+        lambda index, _: index < count, add, (tf.constant(0), list(zeros)), parallel_iterations=1
+    )
+    return sums
+
+
+def _loops_hold_collectives() -> bool:
+    """Whether the collectives work in TensorFlow's loops.
+
+    Mirrored replicas meet by leaving their threads, which is not allowed in a loop.
+    """
+    strategy = tf.distribute.get_strategy()
+    return replica_count() == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _unrolled(function, count):
+    previous = []
+    for index in range(count):
+        with tf.control_dependencies(previous):
+            turn = tf.identity(tf.constant(index))
+        previous = function(turn)
+        yield previous
 
 
 def all_gather(x):

@@ -504,6 +504,13 @@ class Pretraining(StageRun):
             self.train_split = self.train_split.unlabelled()
         self.probes = self.config.lineareval_while_pretraining and _has_labels(self.train_split)
         self.labelled_split = self.train_split if self.probes else None
+        replicas = self.strategy.num_replicas_in_sync
+        micro, batch = self.config.micro_batch_size, self.config.train_batch_size
+        if micro and batch % (micro * replicas):
+            raise RunError(
+                f"`micro_batch_size` must divide the part of the batch of each of {replicas} "
+                f"replicas. Received: micro_batch_size={micro}, train_batch_size={batch}"
+            )
 
     def _labels_note(self):
         return super()._labels_note() + " (for the online classifier only)" * self.probes
@@ -519,6 +526,7 @@ class Pretraining(StageRun):
             objectives.NTXent(config.temperature, config.hidden_norm, config.chunk_size or None),
             networks.classifier,
             config.ft_proj_selector,
+            config.micro_batch_size or None,
             **options,
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from simclrv2_tf import distribute, objectives
+from simclrv2_tf import batch_norm, distribute, objectives
 from simclrv2_tf.calibration import Calibration
 
 
@@ -38,16 +38,24 @@ class Stage(keras.Model):
 
     def train_step(self, data):
         """One update from one batch of this replica; returns the metrics so far, by name."""
-        with tf.GradientTape() as tape:
-            loss = self.training_loss(data)
-            if self.penalty is not None:
-                loss += self.penalty(self.trainable_variables)
-            # The optimizer sums gradients over replicas: divide by their number, once.
-            scaled = loss / distribute.replica_count()
+        loss, gradients = self.loss_and_gradients(data)
         self.loss_tracker.update_state(loss)
-        variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
         return self.get_metrics_result()
+
+    def loss_and_gradients(self, data) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """This replica's loss with the penalty, and its share of the global batch's gradients.
+
+        The gradients belong to `trainable_variables`, in order; their sum over replicas, which the
+        optimizer takes, is the gradient of the mean of the losses.
+        """
+        with tf.GradientTape() as tape:
+            loss = self._penalized(self.training_loss(data))
+            scaled = loss / distribute.replica_count()
+        return loss, tape.gradient(scaled, self.trainable_variables)
+
+    def _penalized(self, loss):
+        return loss if self.penalty is None else loss + self.penalty(self.trainable_variables)
 
 
 class Pretrainer(Stage):
@@ -65,10 +73,34 @@ class Pretrainer(Stage):
         classifier: Optional linear classifier, trained beside the network on its stopped
             gradient for a running accuracy: no label reaches the encoder or the head.
         classifier_layer: Which of the head's hiddens feeds the classifier.
+        micro_batch_size: Optional number of images that a replica passes through the network at a
+            time, which must divide b: gradient caching (Gao et al., arXiv 2101.06983). The loss is
+            that of the whole batch, with all its negatives, while the activations of only one
+            micro-batch are alive; every image passes the network twice. Loss and gradients are
+            exact for what the network then computes, in which batch norm takes the statistics of a
+            micro-batch (both views of its images, of all replicas where it is global). The moving
+            statistics are updated once a step, with the whole batch's.
+
+    Raises:
+        ValueError: `micro_batch_size` is below 1, or when a batch comes in that it does not divide.
     """
 
-    def __init__(self, encoder, head, objective, classifier=None, classifier_layer=0, **kwargs):
+    def __init__(
+        self,
+        encoder,
+        head,
+        objective,
+        classifier=None,
+        classifier_layer=0,
+        micro_batch_size: int | None = None,
+        **kwargs,
+    ):
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(
+                f"`micro_batch_size` must be at least 1. Received: {micro_batch_size=}"
+            )
         super().__init__(**kwargs)
+        self.micro_batch_size = micro_batch_size
         self.encoder = encoder
         self.head = head
         self.objective = objective
@@ -89,18 +121,79 @@ class Pretrainer(Stage):
         self.loss_tracker.update_state(self._mean_loss(data, training=False))
         return self.get_metrics_result()
 
+    def loss_and_gradients(self, data):
+        if self.micro_batch_size is None:
+            return super().loss_and_gradients(data)
+        views, labels = data
+        count = self._num_micro_batches(views[0])
+        parts = [tf.reshape(v, (count, self.micro_batch_size, *v.shape[1:])) for v in views]
+
+        def embed(index):
+            with batch_norm.statistics_held_back() as statistics:
+                embeddings, features = self._embed([v[index] for v in parts], training=True)
+            layers[:] = [layer for layer, _, _ in statistics]
+            moments = [moment for _, *both in statistics for moment in both]
+            # The views in a first axis: stacked, each comes out in the batch's order.
+            outputs = [tf.stack(tf.split(x, 2)) for x in (embeddings, features)]
+            return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
+
+        layers = []
+        embeddings, features, *moments = distribute.in_turn(embed, count)
+        embeddings, features = (_views_first(x) for x in (embeddings, features))
+        for layer, means, variances in zip(layers, moments[::2], moments[1::2], strict=True):
+            mean = tf.reduce_mean(means, 0)
+            spread = variances + tf.square(means - mean)
+            layer.update_moving(mean, tf.reduce_mean(spread, 0))
+
+        # Keras's variables have no zeros for where a gradient does not reach them.
+        variables = [v.value for v in self.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            loss = self._penalized(self._loss(embeddings, features, labels))
+            scaled = loss / distribute.replica_count()
+        upstream, *direct = tape.gradient(
+            scaled, [embeddings, *variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        upstream = tf.reshape(upstream, (2, count, self.micro_batch_size, -1))
+
+        def backpropagate(index):
+            with batch_norm.statistics_held_back(), tf.GradientTape() as tape:
+                embeddings, _ = self._embed([v[index] for v in parts], training=True)
+            ours = tf.cast(tf.concat([upstream[0, index], upstream[1, index]], 0), embeddings.dtype)
+            return tape.gradient(
+                embeddings, variables, ours, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+
+        return loss, distribute.in_turn_summed(backpropagate, count, direct)
+
+    def _num_micro_batches(self, view) -> int:
+        batch = view.shape[0]
+        if batch is None or batch % self.micro_batch_size:
+            raise ValueError(
+                "`micro_batch_size` must divide the batch of a replica, whose size must be known "
+                f"when traced. Received: micro_batch_size={self.micro_batch_size} for {batch}"
+            )
+        return batch // self.micro_batch_size
+
     def _mean_loss(self, data, training):
-        (view1, view2), labels = data
-        views = tf.concat([view1, view2], 0)  # (2b, S, S, 3)
-        hiddens = self.head(self.encoder(views, training=training), training=training)
-        embedding1, embedding2 = tf.split(hiddens[-1], 2)  # (b, d) each
-        loss, metrics = self.objective(embedding1, embedding2)
+        views, labels = data
+        return self._loss(*self._embed(views, training), labels)
+
+    def _embed(self, views, training):
+        """Two views (b, S, S, 3) to embeddings (2b, d) and what the classifier reads (2b, w)."""
+        images = tf.concat(views, 0)  # (2b, S, S, 3)
+        hiddens = self.head(self.encoder(images, training=training), training=training)
+        return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
+
+    def _loss(self, embeddings, features, labels):
+        """Embeddings (2b, d) and features (2b, w) of the two views to the loss, with metrics."""
+        loss, metrics = self.objective(*tf.split(embeddings, 2))
         metrics = {"contrast_loss": loss, **metrics}
         for tracker in self.contrast_trackers:
             tracker.update_state(metrics[tracker.name])
         if self.classifier is None:
             return loss
-        logits = self.classifier(tf.stop_gradient(hiddens[self.classifier_layer]))  # (2b, C)
+        logits = self.classifier(features)  # (2b, C)
         labels = tf.concat([labels, labels], 0)
         labelled = tf.cast(labels >= 0, tf.float32)
         labels = tf.maximum(labels, 0)
@@ -108,6 +201,11 @@ class Pretrainer(Stage):
         self.probe_loss.update_state(probe_loss)
         self.probe_accuracy.update_state(labels, logits, labelled)
         return loss + probe_loss
+
+
+def _views_first(x):
+    """(K, 2, m, d), K micro-batches of two views, to (2 * K * m, d), one view after the other."""
+    return tf.reshape(tf.transpose(x, (1, 0, 2, 3)), (-1, x.shape[-1]))
 
 
 class _ImageClassifier(Stage):

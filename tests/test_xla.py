@@ -1,0 +1,99 @@
+"""Fit for a TPU, as far as can be told without one: steps compile whole, with static shapes."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import test_stages
+from simclrv2_tf import heads, objectives, optimizers, resnet, stages
+
+
+def pretraining(**kwargs):
+    return test_stages.pretrainer(**kwargs), test_stages.views(8)
+
+
+def streamed():
+    encoder, head, classifier = test_stages.tiny()
+    return stages.Pretrainer(
+        encoder, head, objectives.NTXent(0.5, chunk_size=3), classifier
+    ), test_stages.views(8)
+
+
+def selective():
+    keras.utils.set_random_seed(0)
+    encoder = resnet.resnet(50, 1 / 16, image_size=8, sk_ratio=0.0625, se_ratio=0.25)
+    head = heads.projection_head(encoder.output_shape[-1], 2, 8)
+    return stages.Pretrainer(encoder, head, objectives.NTXent(0.5)), test_stages.views(4)
+
+
+def classification(linear=False):
+    encoder, head, classifier = test_stages.tiny(classifier_layer=1)
+    if linear:
+        resnet.freeze(encoder, 4)
+    (images, _), labels = test_stages.views(8)
+    stage = stages.Classifier(encoder, classifier, heads.up_to(head, 1))
+    return stage, (images, labels)
+
+
+def distillation(alpha=1.0):
+    encoder, _, classifier = test_stages.tiny()
+    teacher_encoder, _, teacher_classifier = test_stages.tiny(seed=1)
+
+    def teacher(images, training):
+        return teacher_classifier(teacher_encoder(images, training=training))
+
+    (images, labelled), labels = test_stages.views(8)
+    stage = stages.Distiller(encoder, classifier, teacher, alpha=alpha)
+    return stage, images if alpha == 1 else (images, (labelled, labels))
+
+
+STAGES = {
+    "pretrain": pretraining,
+    "pretrain in micro-batches": lambda: pretraining(micro_batch_size=2),
+    "pretrain in blocks": streamed,
+    "pretrain with SK and SE": selective,
+    "linear_eval": lambda: classification(linear=True),
+    "finetune": classification,
+    "distill": distillation,
+    "distill with labels": lambda: distillation(0.5),
+}
+
+
+@pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
+def test_a_step_compiles_whole_and_is_the_same(make):
+    logs, moved = [], []
+    for compiled in (False, True):
+        stage, data = make()
+        optimizer = optimizers.LARS(0.1, weight_decay=1e-4)
+        stage.compile(optimizer, jit_compile=False)
+        optimizer.build(stage.trainable_variables)
+
+        # An operation that XLA cannot compile, one on the host among them, is an error here.
+        @tf.function(autograph=False, jit_compile=compiled)
+        def step(data, stage=stage):
+            return stage.train_step(data)
+
+        before = [v.numpy() for v in stage.trainable_variables]
+        logs.append({name: float(value) for name, value in step(data).items()})
+        after = [v.numpy() for v in stage.trainable_variables]
+        moved.append([a - b for a, b in zip(after, before, strict=True)])
+    assert logs[0].keys() == logs[1].keys()
+    for name, value in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    total = np.sqrt(sum(np.sum(x**2) for x in moved[0]))
+    error = np.sqrt(sum(np.sum((x - y) ** 2) for x, y in zip(*moved, strict=True)))
+    assert error < 1e-3 * total
+
+
+@pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
+def test_every_shape_is_static(make):
+    """XLA compiles for one shape; what it does not know it would compile for anew, or refuse."""
+    stage, data = make()
+    optimizer = optimizers.LARS(0.1)
+    stage.compile(optimizer, jit_compile=False)
+    optimizer.build(stage.trainable_variables)
+    step = tf.function(stage.train_step, autograph=False)
+    graph = step.get_concrete_function(data).graph
+    host = {"PyFunc", "EagerPyFunc", "PyFuncStateless", "Where", "DynamicPartition", "Unique"}
+    assert not host & {operation.type for operation in graph.get_operations()}
