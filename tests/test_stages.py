@@ -14,10 +14,10 @@ import tensorflow as tf
 from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
 
 
-def tiny(seed=0, num_classes=3, classifier_layer=0):
+def tiny(seed=0, num_classes=3, classifier_layer=0, **norm):
     keras.utils.set_random_seed(seed)
-    encoder = resnet.resnet(10, 1 / 16, image_size=8)
-    head = heads.projection_head(encoder.output_shape[-1], 2, 8)
+    encoder = resnet.resnet(10, 1 / 16, image_size=8, **norm)
+    head = heads.projection_head(encoder.output_shape[-1], 2, 8, **norm)
     width = head.outputs[classifier_layer].shape[-1]
     return encoder, head, heads.classifier(width, num_classes) if num_classes else None
 
