@@ -1,0 +1,129 @@
+"""Peak memory and time of NT-Xent in blocks, and of pretraining in micro-batches.
+
+Command: python benchmarks/memory/run.py (about ten minutes on 2 cores, 24 GiB)
+
+Every figure is that of a process of its own: its largest resident memory above what it held with
+TensorFlow loaded and its inputs made, after one step that traces and `STEPS` that are timed (their
+median). A process that the system stops for want of memory has no figure. Writes results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+STEPS = 3
+GIB = 2**30
+NT_XENT = {"views": 2 * 16384, "width": 128}
+PRETRAINING = {"depth": 18, "width_multiplier": 0.5, "image_size": 64, "batch": 256}
+
+
+def main() -> None:
+    """Runs what is measured, one process after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    child = parser.parse_args().child
+    if child:
+        kind, size = child.split(":")
+        measure({"nt_xent": nt_xent, "pretraining": pretraining}[kind](int(size) or None))
+        return
+    results = {
+        "nt_xent": {**NT_XENT, "rows": rows("nt_xent", "chunk_size", (256, 1024, 4096, 0))},
+        "pretraining": {
+            **PRETRAINING,
+            "rows": rows("pretraining", "micro_batch_size", (8, 32, 128, 0)),
+        },
+    }
+    path = pathlib.Path(__file__).with_name("results.json")
+    path.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def rows(kind: str, option: str, sizes) -> list[dict]:
+    """A row for each value of `option`, 0 being the plain form."""
+    found = []
+    for size in sizes:
+        command = [sys.executable, __file__, f"--child={kind}:{size}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        row = {option: size}
+        if done.returncode == 0:
+            row |= json.loads(done.stdout.splitlines()[-1])
+        else:
+            row["stopped"] = done.returncode
+            print(done.stderr[-2000:], file=sys.stderr)
+        found.append(row)
+        print(kind, row, flush=True)
+    return found
+
+
+def measure(step) -> None:
+    """Prints the peak memory of `step` above what is held now, and its median time."""
+    before = held()
+    step()
+    seconds = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    row = {
+        "peak_gib": round((peak - before) / GIB, 3),
+        "seconds": round(statistics.median(seconds), 3),
+    }
+    print(json.dumps(row))
+
+
+def held() -> int:
+    """Resident memory of this process in bytes."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def nt_xent(chunk_size):
+    """Loss and gradient of NT-Xent on random embeddings."""
+    import tensorflow as tf
+
+    from simclrv2_tf import objectives
+
+    count = NT_XENT["views"] // 2
+    z1, z2 = (tf.random.stateless_normal((count, NT_XENT["width"]), (1, i)) for i in (1, 2))
+
+    @tf.function(autograph=False)
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch([z1, z2])
+            loss, _ = objectives.nt_xent(z1, z2, chunk_size=chunk_size)
+        return loss, tape.gradient(loss, [z1, z2])
+
+    return lambda: step()[0].numpy()
+
+
+def pretraining(micro_batch_size):
+    """A step of pretraining on random views."""
+    import tensorflow as tf
+
+    from simclrv2_tf import heads, objectives, optimizers, resnet, stages
+
+    size, batch = PRETRAINING["image_size"], PRETRAINING["batch"]
+    encoder = resnet.resnet(PRETRAINING["depth"], PRETRAINING["width_multiplier"], image_size=size)
+    head = heads.projection_head(encoder.output_shape[-1])
+    stage = stages.Pretrainer(encoder, head, objectives.NTXent(), micro_batch_size=micro_batch_size)
+    stage.compile(optimizers.LARS(0.1), jit_compile=False)
+    stage.optimizer.build(stage.trainable_variables)
+    views = [tf.random.stateless_uniform((batch, size, size, 3), (2, i)) for i in (1, 2)]
+    labels = tf.zeros((batch,), tf.int64)
+
+    @tf.function(autograph=False)
+    def step():
+        return stage.train_step((tuple(views), labels))["loss"]
+
+    return lambda: step().numpy()
+
+
+if __name__ == "__main__":
+    main()
