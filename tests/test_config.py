@@ -342,7 +342,7 @@ def test_all_bad_flags_are_reported_together():
         "`--nohidden_norm` takes no value. Received: --nohidden_norm=1",
         "Unknown flag `--temprature`. Did you mean `temperature`? Received: --temprature=1",
         "Unknown flag `--nouse_blurr`. Did you mean `nouse_blur`? Received: --nouse_blurr",
-        "`use_tpu` needs strategy='auto'. Received: use_tpu=True, strategy='mirrored'",
+        "`use_tpu` needs strategy='auto' or 'tpu'. Received: use_tpu=True, strategy='mirrored'",
         "`fine_tune_after_block` must be -1 but in finetune and linear_eval: elsewhere all of the "
         "network trains. "
         "Received: fine_tune_after_block=2, train_mode='pretrain'",
@@ -416,6 +416,10 @@ def test_bounds(name, good, bad):
         (dict(train_mode="linear_eval", fine_tune_after_block=4), dict(fine_tune_after_block=3)),
         (dict(use_tpu=True), dict(strategy="default")),
         (dict(use_tpu=True), dict(num_replicas=2)),
+        (dict(use_tpu=True, strategy="tpu"), dict(strategy="multi_worker")),
+        (dict(strategy="multi_worker"), dict(num_replicas=2)),
+        (dict(micro_batch_size=64), dict(micro_batch_size=65)),
+        (dict(micro_batch_size=256, num_replicas=2), dict(num_replicas=4)),
         (dict(num_replicas=2, strategy="mirrored"), dict(strategy="default")),
         (dict(num_replicas=4), dict(train_batch_size=510)),
         (dict(num_replicas=4, labelled_batch_size=8), dict(labelled_batch_size=6)),

@@ -1,17 +1,12 @@
 """Stages, loop, checkpoints: labels stay out of the encoder, replicas agree, resuming is exact."""
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
+from simclrv2_tf.callbacks import SaveCheckpoints
 
 
 def tiny(seed=0, num_classes=3, classifier_layer=0, **norm):
@@ -292,63 +287,46 @@ def test_loop_calls_callbacks_as_fit_does():
     assert len(history.history["contrast_loss"]) == 2
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 50])
+def test_several_steps_in_a_call_are_the_same_steps(steps, tmp_path):
+    seen = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append((batch, int(self.model.optimizer.iterations.numpy()), logs["loss"]))
+
+    stage = pretrainer()
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(stage.weights), keep=9)
+    loop.train(
+        stage,
+        tf.distribute.get_strategy(),
+        batches_from(6),
+        schedule=lambda step: 0.5,
+        total_steps=10,
+        epochs=2,
+        start_step=0,
+        steps_per_execution=steps,
+        callbacks=[Seen(), SaveCheckpoints(store, 4, 1)],
+        verbose=0,
+    )
+    # Every call ends with its epoch, which has 5 steps.
+    ends = [min(i + steps, 5) for i in range(0, 5, steps)]
+    assert [(batch, step) for batch, step, _ in seen] == [
+        (end - 1, 5 * epoch + end) for epoch in (0, 1) for end in ends
+    ]
+    # A checkpoint at each fourth step, or at the end of the call that it falls in; and at the end.
+    made = [5 * epoch + end for epoch in (0, 1) for end in ends]
+    due = sorted({min(step for step in made if step >= wanted) for wanted in (4, 8)} | {10})
+    assert sorted(int(f.stem[5:]) for f in tmp_path.glob("ckpt-*.index")) == due
+    alone = pretrainer()
+    run_loop(alone, 0, 10)
+    for v, w in zip(stage.weights, alone.weights, strict=True):
+        np.testing.assert_allclose(v.numpy(), w.numpy(), rtol=1e-5, atol=1e-6)
+    assert seen[-1][2] == pytest.approx(alone.get_metrics_result()["loss"], rel=1e-5)
+
+
 def test_stages_work_with_keras_fit():
     stage = pretrainer()
     data = batches_from(6)(None).take(4)
     history = stage.fit(data, epochs=1, verbose=0)
     assert np.isfinite(history.history["contrast_loss"][0])
-
-
-REPLICAS = textwrap.dedent(
-    """
-    import json, sys
-    import numpy as np, tensorflow as tf
-    from simclrv2_tf import distribute
-    count = int(sys.argv[1])
-    strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
-    sys.path.insert(0, sys.argv[2])
-    import test_stages as t
-    from simclrv2_tf import heads, loop, objectives, optimizers, resnet, stages
-
-    with strategy.scope():
-        stage = t.pretrainer(optimizer=optimizers.LARS(0.05, weight_decay=1e-4))
-        for v in stage.encoder.weights:  # small last gammas keep batch norm's rounding small
-            if v.path.endswith("bn2/gamma"):
-                v.assign(0.1 * np.ones(v.shape))
-
-    def batches(context):
-        data = t.batches_from(8)(context)
-        return data.rebatch(8 // context.num_replicas_in_sync) if count > 1 else data
-
-    # rebatch needs batches along the first axis of every element, which views and labels have.
-    options = dict(schedule=lambda s: 0.05, total_steps=2, epochs=1, verbose=0)
-    loop.train(stage, strategy, batches, **options)
-    logs = {k: float(v) for k, v in stage.get_metrics_result().items()}
-    models = (stage.encoder, stage.head, stage.classifier)
-    values = {v.path: v.numpy() for m in models for v in m.weights}
-    np.savez(sys.argv[3], **{k.replace("/", "|"): v for k, v in values.items()})
-    print(json.dumps(logs))
-    """
-)
-
-
-def test_two_replicas_equal_one(tmp_path):
-    results, logs = [], []
-    for count in (1, 2):
-        file = tmp_path / f"{count}.npz"
-        done = subprocess.run(
-            [sys.executable, "-c", REPLICAS, str(count), os.path.dirname(__file__), str(file)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        logs.append(json.loads(done.stdout.splitlines()[-1]))
-        results.append(dict(np.load(file)))
-    assert logs[0].keys() == logs[1].keys()
-    for name, value in logs[0].items():
-        np.testing.assert_allclose(logs[1][name], value, rtol=1e-4, err_msg=name)
-    for name, value in results[0].items():
-        np.testing.assert_allclose(
-            results[1][name], value, atol=1e-4 * max(np.abs(value).max(), 1e-3), err_msg=name
-        )

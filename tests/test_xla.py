@@ -9,6 +9,13 @@ import test_stages
 from simclrv2_tf import heads, objectives, optimizers, resnet, stages
 
 
+@pytest.fixture(autouse=True)
+def short_networks(monkeypatch):
+    """Of two blocks: XLA takes its time over each."""
+    for depth in (18, 50):
+        monkeypatch.setitem(resnet._BLOCKS, depth, (1, 1, 0, 0))
+
+
 def pretraining(**kwargs):
     return test_stages.pretrainer(**kwargs), test_stages.views(8)
 
