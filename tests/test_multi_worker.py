@@ -1,4 +1,4 @@
-"""Two processes on this machine that train together: the same weights as one, also after a kill."""
+"""Runs on two processes or two replicas: the same weights as on one, also after a kill."""
 
 import json
 import os
@@ -63,52 +63,79 @@ def weights(folder):
     return [v.numpy() for model in models for v in model.weights]
 
 
-def test_two_workers_one_killed_and_both_started_again_are_one_process(images, tmp_path):
-    command = [*PRETRAIN, f"--dataset=folder:{images}"]
-    alone, together, logs = tmp_path / "alone", tmp_path / "together", tmp_path / "logs"
-    logs.mkdir()
-    end(start([*command, f"--model_dir={alone}"], logs), logs)
+@pytest.fixture(scope="module")
+def command(images):
+    return [*PRETRAIN, f"--dataset=folder:{images}"]
 
-    command += [f"--model_dir={together}"]  # strategy=auto finds TF_CONFIG
-    processes = start(command, logs, workers=2)
+
+@pytest.fixture(scope="module")
+def alone(command, tmp_path_factory):
+    """The run of one process with one replica, never stopped."""
+    root = tmp_path_factory.mktemp("alone")
+    end(start([*command, f"--model_dir={root / 'run'}"], root), root)
+    return root / "run"
+
+
+def kill_after_the_first_checkpoint(processes, folder, logs):
+    """Kills the last of `processes`, then the others: without it they cannot go on."""
     try:
-        while not (together / "checkpoints" / "checkpoint").exists():
+        while not (folder / "checkpoints" / "checkpoint").exists():
             assert all(process.poll() is None for process in processes), [
-                (logs / f"worker_{i}.log").read_text()[-3000:] for i in (0, 1)
+                path.read_text()[-3000:] for path in logs.glob("*.log")
             ]
             time.sleep(0.01)
-        processes[1].send_signal(signal.SIGKILL)
-        # Without its peer the other cannot go on; whether it notices soon is the network's affair.
-        time.sleep(1)
+        processes[-1].send_signal(signal.SIGKILL)
+        time.sleep(0.2)
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    assert not (together / "result.json").exists(), "it ended before it could be killed"
+    assert not (folder / "result.json").exists(), "it ended before it could be killed"
 
-    end(start(command, logs, workers=2), logs)
-    chief, other = ((logs / f"worker_{i}.log").read_text() for i in (0, 1))
-    assert "Resuming at step" in chief and "SavedModel in" in chief
-    assert "trains along" in other and "SavedModel" not in other and "step" not in other
 
-    before = [v.numpy() for v in _initial_models(together)]
-    ours, theirs = weights(together), weights(alone)
-    for a, b, start_value in zip(ours, theirs, before, strict=True):
-        change = np.linalg.norm(b - start_value)
+def assert_same_training(folder, alone):
+    ours, theirs = weights(folder), weights(alone)
+    moved = 0
+    for a, b, first in zip(ours, theirs, _initial_values(alone), strict=True):
+        change = np.linalg.norm(b - first)
+        moved += change
         # Batch norm over 16 views magnifies the last digits.
         assert np.linalg.norm(a - b) <= 0.02 * change + 1e-6
-    assert sum(np.linalg.norm(b - a) for a, b in zip(before, theirs, strict=True)) > 0.1
-    names = [{p.relative_to(root).parts[0] for p in files(root)} for root in (alone, together)]
-    assert names[0] == names[1], "one worker writes, and as much as a process alone"
-    results = [json.loads((root / "result.json").read_text()) for root in (alone, together)]
-    assert results[0] == pytest.approx(results[1], abs=1e-2)
+    assert moved > 0.1
+    tops = [{p.relative_to(root).parts[0] for p in files(root)} for root in (alone, folder)]
+    assert tops[0] == tops[1], "what is written does not depend on the devices"
+    results = [json.loads((root / "result.json").read_text()) for root in (alone, folder)]
+    assert results[1] == pytest.approx(results[0], abs=1e-2)
 
 
-def _initial_models(folder):
+def test_two_workers_one_killed_and_both_started_again_are_one_process(command, alone, tmp_path):
+    together = tmp_path / "together"
+    command = [*command, f"--model_dir={together}"]  # strategy=auto finds TF_CONFIG
+    kill_after_the_first_checkpoint(start(command, tmp_path, workers=2), together, tmp_path)
+    end(start(command, tmp_path, workers=2), tmp_path)
+    chief, other = ((tmp_path / f"worker_{i}.log").read_text() for i in (0, 1))
+    assert "Resuming at step" in chief and "SavedModel in" in chief
+    assert "trains along" in other and "SavedModel" not in other and "/step" not in other
+    assert_same_training(together, alone)
+
+
+@pytest.mark.parametrize("replicas", [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_another_number_of_replicas(replicas, command, alone, tmp_path):
+    folder = tmp_path / "run"
+    command = [*command, f"--model_dir={folder}"]
+    before, after = ([*command, f"--num_replicas={count}"] for count in replicas)
+    kill_after_the_first_checkpoint(start(before, tmp_path), folder, tmp_path)
+    end(start(after, tmp_path), tmp_path)
+    assert "Resuming at step" in (tmp_path / "worker_0.log").read_text()
+    assert_same_training(folder, alone)
+
+
+def _initial_values(folder):
     from simclrv2_tf.config import Config
     from simclrv2_tf.networks import build_networks
 
-    return build_networks(Config.from_json((folder / "config.json").read_text()), 2).weights
+    config = Config.from_json((folder / "config.json").read_text())
+    return [v.numpy() for v in build_networks(config, 2).weights]
 
 
 CLUSTER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": %s}'
