@@ -14,6 +14,8 @@ import pytest
 
 from command_line import SMALL, files
 from simclrv2_tf import distribute
+from simclrv2_tf.config import Config
+from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
 
 PRETRAIN = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
 PRETRAIN += ["--checkpoint_steps=2", "--optimizer=momentum", "--learning_rate=0.02"]
@@ -131,9 +133,6 @@ def test_a_run_goes_on_with_another_number_of_replicas(replicas, command, alone,
 
 
 def _initial_values(folder):
-    from simclrv2_tf.config import Config
-    from simclrv2_tf.networks import build_networks
-
     config = Config.from_json((folder / "config.json").read_text())
     return [v.numpy() for v in build_networks(config, 2).weights]
 
