@@ -3,10 +3,21 @@
 import numpy as np
 import pytest
 
+# A minute or more each, the longest first.
+LONG = [
+    "test_run",
+    "test_semi_supervised",
+    "test_xla",
+    "test_multi_worker",
+    "test_replicas",
+    "test_stages",
+]
+
 
 def pytest_collection_modifyitems(items):
-    """Begins with what one worker must do in one go, so that no worker is left with it alone."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Begins with the long files, so that no worker is left with one alone at the end."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,6 @@ import tensorflow as tf
 from command_line import SMALL, fails, files, result
 from simclrv2_tf import label_subset, run
 
-# One process makes the run that most of these tests look at.
-pytestmark = pytest.mark.xdist_group("study")
-
 METHODS = ["supervised", "fine_tuned", "self_distilled", "small_student"]
 # Half of the 24 labels; the small student is half as wide.
 STUDY = [*SMALL, "--train_mode=semi_supervised", "--label_fraction=0.5"]
