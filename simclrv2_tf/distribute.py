@@ -278,7 +278,9 @@ def all_gather(x):
     """
     if replica_count() == 1:
         return x
-    return tf.distribute.get_replica_context().all_gather(x, axis=0)
+    rows = None if x.shape[0] is None else replica_count() * x.shape[0]
+    gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
+    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])  # which the collective has forgotten
 
 
 def all_reduce_mean(x):

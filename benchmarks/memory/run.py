@@ -4,7 +4,7 @@ Command: python benchmarks/memory/run.py (about ten minutes on 2 cores, 24 GiB)
 
 Every figure is that of a process of its own: its largest resident memory above what it held with
 TensorFlow loaded and its inputs made, after one step that traces and `STEPS` that are timed (their
-median). A process that the system stops for want of memory has no figure. Writes results.json.
+median). A process that runs out of memory has no figure. Writes results.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import time
 
 STEPS = 3
 GIB = 2**30
-NT_XENT = {"views": 2 * 16384, "width": 128}
+NT_XENT = {"width": 128}
+LIMIT = 21 * GIB  # of a process's addresses: a failed step must not take the machine with it
 PRETRAINING = {"depth": 18, "width_multiplier": 0.5, "image_size": 64, "batch": 256}
 
 
@@ -30,27 +31,31 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     child = parser.parse_args().child
     if child:
-        kind, size = child.split(":")
-        measure({"nt_xent": nt_xent, "pretraining": pretraining}[kind](int(size) or None))
+        resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
+        kind, *sizes = child.split(":")
+        sizes = [int(size) for size in sizes]
+        measure({"nt_xent": nt_xent, "pretraining": pretraining}[kind](*sizes))
         return
+    # Images, then the size of blocks or micro-batches, 0 being the plain form.
+    losses = [(n, size) for n in (4096, 8192) for size in (1024, 0)]
+    losses += [(16384, size) for size in (256, 1024, 4096, 0)]
+    batch = PRETRAINING["batch"]
+    batches = [(batch, size) for size in (8, 32, 128, 0)] + [(batch // 2, 32), (batch // 2, 0)]
     results = {
-        "nt_xent": {**NT_XENT, "rows": rows("nt_xent", "chunk_size", (256, 1024, 4096, 0))},
-        "pretraining": {
-            **PRETRAINING,
-            "rows": rows("pretraining", "micro_batch_size", (8, 32, 128, 0)),
-        },
+        "nt_xent": {**NT_XENT, "rows": rows("nt_xent", "chunk_size", losses)},
+        "pretraining": {**PRETRAINING, "rows": rows("pretraining", "micro_batch_size", batches)},
     }
     path = pathlib.Path(__file__).with_name("results.json")
     path.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def rows(kind: str, option: str, sizes) -> list[dict]:
-    """A row for each value of `option`, 0 being the plain form."""
+    """A row for each number of images and value of `option`."""
     found = []
-    for size in sizes:
-        command = [sys.executable, __file__, f"--child={kind}:{size}"]
+    for images, size in sizes:
+        command = [sys.executable, __file__, f"--child={kind}:{images}:{size}"]
         done = subprocess.run(command, capture_output=True, text=True)
-        row = {option: size}
+        row = {"images": images, option: size}
         if done.returncode == 0:
             row |= json.loads(done.stdout.splitlines()[-1])
         else:
@@ -84,35 +89,35 @@ def held() -> int:
     return pages * resource.getpagesize()
 
 
-def nt_xent(chunk_size):
+def nt_xent(count, chunk_size):
     """Loss and gradient of NT-Xent on random embeddings."""
     import tensorflow as tf
 
     from simclrv2_tf import objectives
 
-    count = NT_XENT["views"] // 2
     z1, z2 = (tf.random.stateless_normal((count, NT_XENT["width"]), (1, i)) for i in (1, 2))
 
     @tf.function(autograph=False)
     def step():
         with tf.GradientTape() as tape:
             tape.watch([z1, z2])
-            loss, _ = objectives.nt_xent(z1, z2, chunk_size=chunk_size)
+            loss, _ = objectives.nt_xent(z1, z2, chunk_size=chunk_size or None)
         return loss, tape.gradient(loss, [z1, z2])
 
     return lambda: step()[0].numpy()
 
 
-def pretraining(micro_batch_size):
+def pretraining(batch, micro_batch_size):
     """A step of pretraining on random views."""
     import tensorflow as tf
 
     from simclrv2_tf import heads, objectives, optimizers, resnet, stages
 
-    size, batch = PRETRAINING["image_size"], PRETRAINING["batch"]
+    size = PRETRAINING["image_size"]
     encoder = resnet.resnet(PRETRAINING["depth"], PRETRAINING["width_multiplier"], image_size=size)
     head = heads.projection_head(encoder.output_shape[-1])
-    stage = stages.Pretrainer(encoder, head, objectives.NTXent(), micro_batch_size=micro_batch_size)
+    parts = {"micro_batch_size": micro_batch_size or None}
+    stage = stages.Pretrainer(encoder, head, objectives.NTXent(), **parts)
     stage.compile(optimizers.LARS(0.1), jit_compile=False)
     stage.optimizer.build(stage.trainable_variables)
     views = [tf.random.stateless_uniform((batch, size, size, 3), (2, i)) for i in (1, 2)]

@@ -1,11 +1,12 @@
 """What a pretraining step costs: computation, activation memory, and bytes between replicas.
 
-Command: python benchmarks/scaling/run.py (about five minutes on 2 cores; no weights are made)
+Command: python benchmarks/scaling/run.py (about two minutes on 2 cores; no weights are made)
 
-Writes results.json and results.md beside itself, for the 13 networks of SimCLRv2's Table 1
-(arXiv 2006.10029) at 224 pixels and a batch of 4096, on 8, 32 and 128 replicas; and checks the
-model against a small network on two replicas: the operations that TensorFlow's profiler counts in
-the graph of a step, and the sizes of the tensors that its replicas hand to collectives.
+Writes results.json and results.md (the table of docs/scaling.md) beside itself, for the 13 networks
+of SimCLRv2's Table 1 (arXiv 2006.10029) at 224 pixels and a batch of 4096, on 8, 32 and 128
+replicas; and checks the model against a small network on two replicas: the operations that
+TensorFlow's profiler counts in the graph of a step, and the sizes of the tensors that its replicas
+hand to collectives.
 """
 
 from __future__ import annotations
@@ -72,16 +73,22 @@ class Cost:
             # Means, then spreads; and the gradient of each.
             "batch_norm": 4 * FLOAT32 * channels,
             "batch_norm_calls": 4 * norms,
-            # Backwards the gradients of all embeddings are summed.
-            "embeddings": 2 * FLOAT32 * batch * self.embedding,
+            # Two views, gathered; and backwards the sum of the gradients of all of them.
+            "embeddings": 4 * FLOAT32 * batch * self.embedding,
         }
 
 
-def measure(encoder: keras.Model, head: keras.Model, size: int) -> Cost:
-    """The costs of a network for images of `size` pixels, from its layers."""
+def measure(encoder: keras.Model, head: keras.Model | None, size: int) -> Cost:
+    """The costs of a network for images of `size` pixels, from its layers.
+
+    Without a head its parts are left out, and the representation is the embedding.
+    """
     flops, kept, first = 0, {}, None
     channels = []
-    for model, shape in ((encoder, (1, size, size, 3)), (head, (1, encoder.output_shape[-1]))):
+    models = [(encoder, (1, size, size, 3))]
+    if head is not None:
+        models.append((head, (1, encoder.output_shape[-1])))
+    for model, shape in models:
         operations = [x for x in model._operations if not isinstance(x, keras.layers.InputLayer)]
         tensors = {id(t): t for x in operations for t in (*x._inbound_nodes[0].outputs,)}
         tensors |= {id(t): t for t in model.inputs}
@@ -106,12 +113,9 @@ def measure(encoder: keras.Model, head: keras.Model, size: int) -> Cost:
                 resnet.MixStreams: inputs,
             }.get(type(layer), [])
             kept |= {(id(model), id(t)): math.prod(shapes[id(t)]) for t in needed}
-    parameters = sum(
-        math.prod(v.shape) for model in (encoder, head) for v in model.trainable_variables
-    )
-    return Cost(
-        flops, first, sum(kept.values()), parameters, tuple(channels), head.outputs[-1].shape[-1]
-    )
+    parameters = sum(math.prod(v.shape) for model, _ in models for v in model.trainable_variables)
+    embedding = models[-1][0].outputs[-1].shape[-1]
+    return Cost(flops, first, sum(kept.values()), parameters, tuple(channels), embedding)
 
 
 def _shapes(model, tensors, shape):
@@ -137,21 +141,29 @@ def check(size: int = 32, batch: int = 8) -> dict[str, dict[str, int]]:
     """Predicted and counted costs of a quarter-width ResNet-50 with selective kernels.
 
     Returns:
-        `predicted` and `counted`, each with `flops` of a step on one replica, and with the `bytes`
-        and `calls` that each of two replicas hands to collectives.
+        `predicted` and `counted`: `forward` and `backward`, the FLOPs of convolutions on one
+        replica; `dense`, those of matrix products in both directions; and `bytes` and `calls`, what
+        each of two replicas hands to collectives.
     """
     stage = _stage(size)
     cost = measure(stage.encoder, stage.head, size)
+    convolutions = measure(stage.encoder, None, size).forward_flops
     sent = cost.sent(batch)
     calls = sent.pop("batch_norm_calls")
+    views = 2 * batch
+    predicted = {
+        "forward": views * convolutions,
+        "backward": 2 * views * convolutions,
+        # A product with three of the contrastive loss's blocks, of all views with all others.
+        "dense": 3 * views * (cost.forward_flops - convolutions) + 6 * views**2 * cost.embedding,
+        # Backwards, TensorFlow's gather first gathers how many rows each replica had, 4 bytes.
+        "bytes": sum(sent.values()) + 2 * 2 * 4,
+        # Two views are gathered, forward and backward (two calls); the optimizer sums all at once.
+        "calls": calls + 2 * 3 + 1,
+    }
     return {
-        "predicted": {
-            "flops": 2 * batch * cost.training_flops,
-            "bytes": sum(sent.values()),
-            # Two views are gathered and their gradients summed; the optimizer sums all at once.
-            "calls": calls + 4 + 1,
-        },
-        "counted": {"flops": _counted_flops(stage, size, batch), **_counted_sent(size, batch)},
+        "predicted": predicted,
+        "counted": {**_counted_flops(stage, size, batch), **_counted_sent(size, batch)},
     }
 
 
@@ -168,7 +180,7 @@ def _data(size, batch):
     return (views, views), tf.zeros((batch,), tf.int64)
 
 
-def _counted_flops(stage, size, batch) -> int:
+def _counted_flops(stage, size, batch) -> dict[str, int]:
     """Convolutions and matrix products of the traced step, as TensorFlow's profiler counts them."""
     step = tf.function(stage.train_step, autograph=False)
     graph = step.get_concrete_function(_data(size, batch)).graph
@@ -176,14 +188,16 @@ def _counted_flops(stage, size, batch) -> int:
         tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     )
     options = builder.with_empty_output().order_by("float_ops").build()
-    profile = tf.compat.v1.profiler.profile(graph, cmd="op", options=options)
-    counted, pending = 0, [profile]
+    counted, pending = {}, [tf.compat.v1.profiler.profile(graph, cmd="op", options=options)]
     while pending:
         node = pending.pop()
-        if node.name.startswith(("Conv2D", "MatMul")):
-            counted += node.float_ops
+        counted[node.name] = counted.get(node.name, 0) + node.float_ops
         pending += node.children
-    return counted
+    return {
+        "forward": counted["Conv2D"],
+        "backward": counted["Conv2DBackpropInput"] + counted["Conv2DBackpropFilter"],
+        "dense": counted["MatMul"],
+    }
 
 
 def _counted_sent(size, batch) -> dict[str, int]:
@@ -224,31 +238,64 @@ def main() -> None:
     distribute.make_strategy("mirrored", 2)  # logical CPUs have to come first
     checked = check()
     print(json.dumps(checked, indent=2), flush=True)
+    for name, predicted in checked["predicted"].items():
+        counted = checked["counted"][name]
+        # Of backward strided convolutions the profiler counts padding as well.
+        if not predicted <= counted <= predicted * (1.05 if name == "backward" else 1):
+            raise SystemExit(f"The model is wrong about {name}: {predicted} against {counted}.")
     rows = []
     for depth, width, sk_ratio in NETWORKS:
         keras.backend.clear_session()
         cost = measure(*build(depth, width, sk_ratio, SIZE, weights=False), SIZE)
-        for replicas in REPLICAS:
-            sent = cost.sent(BATCH)
-            views = 2 * BATCH // replicas
-            rows.append(
-                {
-                    "network": f"R{depth} {width}x" + "+SK" * (sk_ratio > 0),
-                    "replicas": replicas,
-                    "parameters": cost.parameters,
-                    "teraflops": round(views * cost.training_flops / 1e12, 1),
-                    "activations_gb": round(views * cost.kept_elements * BFLOAT16 / 1e9, 1),
-                    # A ring passes on every other replica's part, twice for a sum.
-                    "gradients_mb": round(_ring(sent["gradients"], replicas) / 1e6, 1),
-                    "batch_norm_mb": round(_ring(sent["batch_norm"], replicas) / 1e6, 3),
-                    "batch_norm_calls": sent["batch_norm_calls"],
-                    "embeddings_mb": round(1.5 * _ring(sent["embeddings"] // 2, replicas) / 1e6, 2),
-                }
-            )
-            print(rows[-1], flush=True)
-    results = {"check": checked, "batch": BATCH, "size": SIZE, "rows": rows}
+        name = f"R{depth} {width}x" + "+SK" * (sk_ratio > 0)
+        rows.append({"network": name, **dataclasses.asdict(cost), "replicas": per_replica(cost)})
+        print(rows[-1], flush=True)
+    results = {"check": checked, "batch": BATCH, "size": SIZE, "networks": rows}
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    (HERE / "results.md").write_text(report.table(list(rows[0]), [tuple(r.values()) for r in rows]))
+    (HERE / "results.md").write_text(table(rows) + "\n")
+
+
+def per_replica(cost: Cost) -> dict[int, dict[str, float]]:
+    """What a step costs each replica, by their number."""
+    sent = cost.sent(BATCH)
+    found = {}
+    for replicas in REPLICAS:
+        views = 2 * BATCH // replicas
+        found[replicas] = {
+            "teraflops": views * cost.training_flops / 1e12,
+            "activations_gb": views * cost.kept_elements * BFLOAT16 / 1e9,
+            "gradients_mb": _ring(sent["gradients"], replicas) / 1e6,
+            "batch_norm_mb": _ring(sent["batch_norm"], replicas) / 1e6,
+            # Gathered once, which is half of a sum, and summed once.
+            "embeddings_mb": 0.75 * _ring(sent["embeddings"], replicas) / 1e6,
+        }
+    return found
+
+
+def table(rows: list[dict]) -> str:
+    """A line for each network; what depends on the number of replicas as 8 / 32 / 128."""
+    header = ["network", "parameters (M)", "TFLOP", "activations (GB)", "gradients (MB)"]
+    header += ["batch norm (MB)", "batch norm calls", "embeddings (MB)"]
+
+    def each(row, name, digits):
+        return " / ".join(f"{found[name]:.{digits}f}" for found in row["replicas"].values())
+
+    return report.table(
+        header,
+        [
+            (
+                row["network"],
+                f"{row['parameters'] / 1e6:.0f}",
+                each(row, "teraflops", 1),
+                each(row, "activations_gb", 1),
+                each(row, "gradients_mb", 0),
+                each(row, "batch_norm_mb", 1),
+                4 * len(row["batch_norms"]),
+                each(row, "embeddings_mb", 0),
+            )
+            for row in rows
+        ],
+    )
 
 
 def _ring(size: int, replicas: int) -> float:
