@@ -371,7 +371,7 @@ class Config:
     micro_batch_size: int = option(
         0,
         "pretrain: images that a device passes through the network at a time; the loss stays that "
-        "of the whole batch, in the memory of a small one and about half as much computation "
+        "of the whole batch, in the memory of a small one and a third as much computation "
         "again. Batch norm then takes its statistics over these images. 0: the whole batch.",
         minimum=0,
     )

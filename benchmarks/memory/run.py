@@ -1,4 +1,4 @@
-"""Peak memory and time of NT-Xent in blocks, and of pretraining in micro-batches.
+"""Peak memory and time of NT-Xent in blocks, and of pretraining in micro-batches; what they change.
 
 Command: python benchmarks/memory/run.py (about ten minutes on 2 cores, 24 GiB)
 
@@ -34,7 +34,10 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
         kind, *sizes = child.split(":")
         sizes = [int(size) for size in sizes]
-        measure({"nt_xent": nt_xent, "pretraining": pretraining}[kind](*sizes))
+        if kind == "gradients":
+            print(json.dumps(gradients(*sizes)))
+        else:
+            measure({"nt_xent": nt_xent, "pretraining": pretraining}[kind](*sizes))
         return
     # Images, then the size of blocks or micro-batches, 0 being the plain form.
     losses = [(n, size) for n in (4096, 8192) for size in (1024, 0)]
@@ -44,6 +47,7 @@ def main() -> None:
     results = {
         "nt_xent": {**NT_XENT, "rows": rows("nt_xent", "chunk_size", losses)},
         "pretraining": {**PRETRAINING, "rows": rows("pretraining", "micro_batch_size", batches)},
+        "gradients": rows("gradients", "micro_batch_size", [(64, 8), (64, 32)]),
     }
     path = pathlib.Path(__file__).with_name("results.json")
     path.write_text(json.dumps(results, indent=2) + "\n")
@@ -111,15 +115,9 @@ def pretraining(batch, micro_batch_size):
     """A step of pretraining on random views."""
     import tensorflow as tf
 
-    from simclrv2_tf import heads, objectives, optimizers, resnet, stages
-
     size = PRETRAINING["image_size"]
-    encoder = resnet.resnet(PRETRAINING["depth"], PRETRAINING["width_multiplier"], image_size=size)
-    head = heads.projection_head(encoder.output_shape[-1])
-    parts = {"micro_batch_size": micro_batch_size or None}
-    stage = stages.Pretrainer(encoder, head, objectives.NTXent(), **parts)
-    stage.compile(optimizers.LARS(0.1), jit_compile=False)
-    stage.optimizer.build(stage.trainable_variables)
+    stage = pretrainer(PRETRAINING["depth"], PRETRAINING["width_multiplier"], size)
+    stage.micro_batch_size = micro_batch_size or None
     views = [tf.random.stateless_uniform((batch, size, size, 3), (2, i)) for i in (1, 2)]
     labels = tf.zeros((batch,), tf.int64)
 
@@ -128,6 +126,62 @@ def pretraining(batch, micro_batch_size):
         return stage.train_step((tuple(views), labels))["loss"]
 
     return lambda: step().numpy()
+
+
+def pretrainer(depth, width_multiplier, size):
+    """A stage of pretraining, with random weights that are the same each time."""
+    import keras
+
+    from simclrv2_tf import heads, objectives, optimizers, resnet, stages
+
+    keras.utils.set_random_seed(0)
+    encoder = resnet.resnet(depth, width_multiplier, image_size=size)
+    stage = stages.Pretrainer(
+        encoder, heads.projection_head(encoder.output_shape[-1]), objectives.NTXent()
+    )
+    stage.compile(optimizers.LARS(0.1), jit_compile=False)
+    stage.optimizer.build(stage.trainable_variables)
+    return stage
+
+
+def gradients(batch, micro_batch_size) -> dict[str, dict[str, float]]:
+    """How far the gradients of micro-batches are from those of the whole batch.
+
+    With batch norm, and with its layers in inference mode, where the two are to be equal.
+
+    Returns:
+        For each, `distance`, |a - b| / |b| over all gradients as one vector, and their `cosine`.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from simclrv2_tf.batch_norm import BatchNorm
+
+    views = [tf.random.stateless_uniform((batch, 32, 32, 3), (3, i)) for i in (1, 2)]
+    data = (tuple(views), tf.zeros((batch,), tf.int64))
+    found = {}
+    for name in ("batch_norm", "without"):
+        vectors = []
+        for size in (micro_batch_size, None):
+            stage = pretrainer(18, 0.25, 32)
+            for layer in (*stage.encoder.layers, *stage.head.layers):
+                if isinstance(layer, BatchNorm):
+                    if layer.name.endswith("bn2"):  # else every block begins as its shortcut
+                        layer.gamma.assign(tf.ones_like(layer.gamma))
+                    layer.trainable = name == "batch_norm"
+            stage.micro_batch_size = size
+            # Traced, so that micro-batches are a loop; of what trains in both.
+            step = tf.function(stage.loss_and_gradients, autograph=False)
+            kernels = [v.path.endswith("kernel") for v in stage.trainable_variables]
+            grads = [g for g, is_kernel in zip(step(data)[1], kernels, strict=True) if is_kernel]
+            vectors.append(np.concatenate([np.ravel(g).astype(np.float64) for g in grads]))
+        ours, theirs = vectors
+        norm = np.linalg.norm(theirs)
+        found[name] = {
+            "distance": float(np.linalg.norm(ours - theirs) / norm),
+            "cosine": float(ours @ theirs / (np.linalg.norm(ours) * norm)),
+        }
+    return found
 
 
 if __name__ == "__main__":
