@@ -18,14 +18,14 @@ from simclrv2_tf import batch_norm, objectives, optimizers, stages
 def without_batch_norm(seed=0):
     keras.utils.set_random_seed(seed)
     images = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(6, 3, activation="tanh")(images)
+    x = keras.layers.Conv2D(6, 3, activation="tanh", name="conv")(images)
     features = keras.layers.GlobalAveragePooling2D()(x)
     encoder = keras.Model(images, features)
     inputs = keras.Input((6,))
-    hidden = keras.layers.Dense(7, activation="tanh")(inputs)
-    head = keras.Model(inputs, [inputs, hidden, keras.layers.Dense(5)(hidden)])
+    hidden = keras.layers.Dense(7, activation="tanh", name="hidden")(inputs)
+    head = keras.Model(inputs, [inputs, hidden, keras.layers.Dense(5, name="embedding")(hidden)])
     inputs = keras.Input((7,))
-    return encoder, head, keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    return encoder, head, keras.Model(inputs, keras.layers.Dense(3, name="logits")(inputs))
 
 
 def make(networks, micro_batch_size=None, **kwargs):

@@ -17,11 +17,11 @@ PROGRAM = Path(__file__).with_name("train_on_replicas.py")
 def results(tmp_path_factory):
     """Values by kind and number of replicas, then by name."""
     folder = tmp_path_factory.mktemp("replicas")
-    found = {}
+    found, others = {}, []
     for count in (1, 2, 4):
         file = folder / f"{count}.npz"
         done = subprocess.run(
-            [sys.executable, str(PROGRAM), str(file), str(count)],
+            [sys.executable, str(PROGRAM), str(file), str(count), *others],
             capture_output=True,
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -30,6 +30,7 @@ def results(tmp_path_factory):
         for key, value in np.load(file).items():
             kind, name = key.split("|")
             found.setdefault((kind, count), {})[name] = value
+        others = [f"{file}.checkpoint"]
     return found
 
 
@@ -73,3 +74,10 @@ def test_with_local_batch_norm_they_differ(results):
     assert gradients[worst] > max(0.01, 100 * rounding[worst])
     # With one replica there is nothing to tell local from global.
     assert max(distances(results["local_bn", 1], results["global_bn", 1]).values()) < 1e-6
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_fewer_replicas_began_goes_on_as_if_never_stopped(results, count):
+    """Three steps on half as many, then two on `count`, against five on one."""
+    weights = {k: v for k, v in results["no_bn", 1].items() if k.startswith("weight")}
+    compare(list(results["resumed", count].values()), list(weights.values()), 1e-5)

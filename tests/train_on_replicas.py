@@ -1,7 +1,8 @@
 """A program: five steps on a number of replicas, everything they make written to a file.
 
-`python train_on_replicas.py FILE COUNT`. In a process of its own, since strategies of different
-sizes in one process get into each other's way.
+`python train_on_replicas.py FILE COUNT [OTHER]`. Leaves a checkpoint in FILE.checkpoint, and goes
+on from that of OTHER, which another number of replicas left. In a process of its own, since
+strategies of different sizes in one process get into each other's way.
 """
 
 import sys
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 import test_micro_batch
 import test_stages
-from simclrv2_tf import distribute, loop, resnet
+from simclrv2_tf import checkpoints, distribute, loop, resnet
 
 BATCH = 8
 
@@ -27,13 +28,15 @@ def networks(kind):
     return made
 
 
-def batches(count, noise):
+def batches(count, noise, begin=0):
     @tf.autograph.experimental.do_not_convert
     def perturbed(views, labels):
         return tuple(v * (1 + noise * (2 * v - 1)) for v in views), labels
 
     def make(context):
-        data = test_stages.batches_from(BATCH)(context).map(perturbed).rebatch(BATCH // count)
+        data = (
+            test_stages.batches_from(BATCH, begin)(context).map(perturbed).rebatch(BATCH // count)
+        )
         options = tf.data.Options()
         options.autotune.enabled = False  # its threads take seconds to end
         return data.with_options(options)
@@ -68,7 +71,27 @@ def measure(strategy, kind, noise=0.0):
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def main(file, count):
+def train_in_two_sittings(strategy, own, other):
+    """Three steps, kept in folder `own`; then two more after the three kept in `other`, if any."""
+    for folder, begin, end in ((own, 0, 3), (other, 3, 5)):
+        if folder is None:
+            return {}
+        with strategy.scope():
+            stage = test_micro_batch.make(networks("no_bn"))
+            stage.optimizer.build(stage.trainable_variables)
+        models = (stage.encoder, stage.head, stage.classifier)
+        weights = [v for model in models for v in model.weights]
+        store = checkpoints.Checkpoints(folder, checkpoints.named(weights, stage.optimizer), keep=1)
+        assert store.restore() == (begin > 0)
+        make = batches(strategy.num_replicas_in_sync, 0.0, begin)
+        options = {"schedule": lambda step: 0.1, "total_steps": end, "epochs": 1, "verbose": 0}
+        loop.train(stage, strategy, make, start_step=begin, **options)
+        if folder == own:
+            store.save(end)
+    return {f"weight {v.path}": np.asarray(v.value) for v in weights}
+
+
+def main(file, count, other=None):
     strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
     resnet._BLOCKS[10] = (1, 1, 0, 0)  # two blocks say as much as four
     # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
@@ -77,9 +100,10 @@ def main(file, count):
     results = {kind: measure(strategy, kind) for kind in kinds}
     if count == 1:
         results["perturbed"] = measure(strategy, "global_bn", noise=1e-7)
+    results["resumed"] = train_in_two_sittings(strategy, f"{file}.checkpoint", other)
     flat = {f"{kind}|{n}": v for kind, values in results.items() for n, v in values.items()}
     np.savez(file, **{name.replace("/", "~"): value for name, value in flat.items()})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
