@@ -634,6 +634,7 @@ class Config:
             ("micro_batch_size", "train_batch_size", "num_replicas"),
             lambda: (
                 not self.micro_batch_size
+                or self.train_mode != "pretrain"
                 or not self.train_batch_size % (self.micro_batch_size * max(self.num_replicas, 1))
             ),
             "`micro_batch_size` must divide a replica's part of the batch.",

@@ -56,6 +56,11 @@ def make_strategy(
     if name == "multi_worker" or (name == "auto" and "TF_CONFIG" in os.environ):
         num_workers = _num_workers()
         if name == "multi_worker" or num_workers > 1:
+            if num_replicas:
+                raise DeviceError(
+                    "`num_replicas` must be 0 with several workers, which take every device of "
+                    f"each. Received: num_replicas={num_replicas}, TF_CONFIG names {num_workers}"
+                )
             return _multi_worker_strategy()
     gpus = tf.config.list_physical_devices("GPU")
     count = num_replicas or max(1, len(gpus))
@@ -80,6 +85,11 @@ def _split_cpu(count: int) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * count
         )
+        # A replica that waits for the others in a collective holds a thread. With fewer threads
+        # than replicas those that wait keep out those that are waited for.
+        if not tf.config.threading.get_inter_op_parallelism_threads():
+            threads = max(os.cpu_count() or 1, 2 * count)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
         raise DeviceError(
             "`num_replicas` logical CPUs must be made before TensorFlow is first used: make the "
@@ -189,6 +199,19 @@ def barrier(strategy: tf.distribute.Strategy) -> None:
             return strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
 
         count().numpy()
+
+
+def of_all_replicas(strategy: tf.distribute.Strategy, value: int) -> list[int]:
+    """The value that the worker of each replica gives here; where there is one worker, its own."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return [value]
+
+    @tf.function(autograph=False)
+    def gather(value):
+        return strategy.run(lambda: all_gather(tf.identity(value)))  # one made on the replica
+
+    values = gather(tf.constant([value], tf.float32))  # exact to 16 million
+    return [int(v) for v in strategy.experimental_local_results(values)[0].numpy()]
 
 
 # --- Replicas: collectives inside of `strategy.run` -------------------------------------------

@@ -185,6 +185,7 @@ class StageRun(abc.ABC):
             flush=True,
         )
         finished = self._finished()
+        self._check_workers_agree("have finished it (1) or not (0)", int(finished is not None))
         if finished is not None:
             print("Finished before; nothing to do.", flush=True)
             return finished
@@ -204,6 +205,8 @@ class StageRun(abc.ABC):
             writes=self.is_chief,
         )
         restored = store.restore()
+        step = int(stage.optimizer.iterations.numpy())
+        self._check_workers_agree("are at step", step)
         if config.mode == "eval":
             if not restored:
                 raise RunError(
@@ -223,6 +226,14 @@ class StageRun(abc.ABC):
             write(self.directory / self._result_name, to_json(result))
         print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
         return result
+
+    def _check_workers_agree(self, what: str, value: int) -> None:
+        values = distribute.of_all_replicas(self.strategy, value)
+        if len(set(values)) > 1:
+            raise RunError(
+                "`model_dir` must be on a disk that all workers share. Received: "
+                f"{self.directory}, by which the workers {what}: {values}"
+            )
 
     @property
     def num_labels(self) -> int:

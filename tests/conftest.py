@@ -1,5 +1,7 @@
 """Fixtures that several test files use."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,11 @@ LONG = [
     "test_replicas",
     "test_stages",
 ]
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than there are cores: many tests wait for processes that they have begun."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items):

@@ -31,8 +31,8 @@ def free_ports(count):
     return ports
 
 
-def start(command, logs, workers=1):
-    """Processes of one run; each one's output is in a file of its own."""
+def start(command, logs, workers=1, own=((), ())):
+    """Processes of one run; each one's output is in a file of its own, as are its flags `own`."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(workers)]}
     processes = []
     for index in range(workers):
@@ -43,7 +43,7 @@ def start(command, logs, workers=1):
         with (logs / f"worker_{index}.log").open("w") as log:
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "simclrv2_tf.run", *command],
+                    [sys.executable, "-m", "simclrv2_tf.run", *command, *own[index]],
                     env=environment,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -121,6 +121,17 @@ def test_two_workers_one_killed_and_both_started_again_are_one_process(command, 
     assert_same_training(together, alone)
 
 
+def test_workers_that_share_no_disk_are_told(command, alone, tmp_path):
+    """One finds the run finished, the other a new folder."""
+    before = files(alone)
+    own = [[f"--model_dir={folder}"] for folder in (alone, tmp_path / "new")]
+    for index, process in enumerate(start(command, tmp_path, workers=2, own=own)):
+        assert process.wait(timeout=600) == 2
+        log = (tmp_path / f"worker_{index}.log").read_text()
+        assert "`model_dir` must be on a disk that all workers share" in log and "[1, 0]" in log
+    assert files(alone) == before and not (tmp_path / "new").exists()
+
+
 def test_a_run_of_two_replicas_goes_on_with_one(command, alone, tmp_path):
     """The other way round is in test_replicas.py."""
     folder = tmp_path / "run"
@@ -164,6 +175,12 @@ def test_a_wrong_tf_config_is_explained(tf_config, says, monkeypatch):
     with pytest.raises(distribute.DeviceError, match="TF_CONFIG") as error:
         distribute.make_strategy("multi_worker")
     assert says in str(error.value)
+
+
+def test_workers_take_every_device(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", CLUSTER % '{"type": "worker", "index": 0}')
+    with pytest.raises(distribute.DeviceError, match="`num_replicas` must be 0.*=2.* names 2"):
+        distribute.make_strategy("auto", 2)
 
 
 def test_a_cluster_of_one_is_no_reason_for_several_workers(monkeypatch):

@@ -155,3 +155,11 @@ def test_pretraining_with_linear_evaluation():
     assert names == ["pretrain", "linear_eval", "linear_eval_random_init"]
     few = [s.name for s in planned(train_mode="semi_supervised", linear_evaluation=True)]
     assert few[:3] == names and few[3] == "supervised"
+
+
+def test_micro_batches_are_of_pretraining_alone():
+    """Later stages have batches of their own, which they need not divide."""
+    options = {"train_mode": "semi_supervised", "micro_batch_size": 32}
+    assert planned(**options, stage_options={"supervised": {"train_batch_size": 8}})
+    with pytest.raises(ConfigError, match="pretrain: `micro_batch_size` must divide"):
+        planned(**{**options, "micro_batch_size": 24})
