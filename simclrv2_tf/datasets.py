@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import abc
 import difflib
+import functools
 import importlib.resources
 import lzma
 import os
@@ -721,19 +722,17 @@ def pretraining_batches(
         split, 2, batch_size, image_size, seed, start_step, min_crop_area, cache, shard
     )
 
+    make_view = _view_maker(
+        image_size,
+        strength=color_jitter_strength,
+        version=color_jitter_version,
+        blur=use_blur,
+        shard=shard,
+    )
+
     def make_views(draw, crops, label):
-        views = tuple(
-            augment.pretraining_view(
-                crop,
-                view_draw,
-                strength=color_jitter_strength,
-                version=color_jitter_version,
-                blur=use_blur,
-                shard=shard,
-            )
-            for crop, view_draw in zip(crops, tf.unstack(tf.random.split(draw, 2)), strict=True)
-        )
-        return views, label
+        draws = tf.unstack(tf.random.split(draw, 2))
+        return tuple(make_view(*pair) for pair in zip(crops, draws, strict=True)), label
 
     return _finish(batches, make_views, seed, start_step)
 
@@ -764,23 +763,23 @@ def training_batches(
         split, 1, batch_size, image_size, seed, start_step, min_crop_area, cache, shard
     )
 
-    def make_view(draw, crops, label):
-        (crop,) = crops
-        # `pretraining_view` draws its flips from a part of the seed, so flips alone would be others
-        # than those of the runs made before there was color here.
-        if color_jitter_strength == 0 and not use_blur:
-            return augment.random_flip(crop, draw, shard), label
-        view = augment.pretraining_view(
-            crop,
-            draw,
+    # `pretraining_view` draws its flips from a part of the seed, so flips alone would be others
+    # than those of the runs made before there was color here.
+    make_view = functools.partial(augment.random_flip, shard=shard)
+    if color_jitter_strength > 0 or use_blur:
+        make_view = _view_maker(
+            image_size,
             strength=color_jitter_strength,
             version=color_jitter_version,
             blur=use_blur,
             shard=shard,
         )
-        return view, label
 
-    return _finish(batches, make_view, seed, start_step)
+    def make_views(draw, crops, label):
+        (crop,) = crops
+        return make_view(crop, draw), label
+
+    return _finish(batches, make_views, seed, start_step)
 
 
 def evaluation_batches(
@@ -883,6 +882,25 @@ def _cropped_batches(
         .map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size, drop_remainder=True)
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _view_maker(image_size: int, **options):
+    """`augment.pretraining_view` with `options`, of a batch of crops and a (2,) seed.
+
+    Traced once for the views of all pipelines of a process: tracing takes a second or more, and a
+    run has several pipelines.
+    """
+    shape = (None, image_size, image_size, 3)
+    function = functools.partial(augment.pretraining_view, **options)
+    specs = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((2,), tf.int64)]
+    traced = tf.function(function, specs, autograph=False)
+
+    def make_view(crops, seed):
+        crops = tf.ensure_shape(crops, shape)
+        return tf.ensure_shape(traced(crops, seed), crops.shape)
+
+    return make_view
 
 
 def _finish(batches, function, seed, start_step) -> tf.data.Dataset:

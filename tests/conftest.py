@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -43,3 +44,15 @@ def images(tmp_path_factory):
                 png = tf.io.encode_png(pixels.astype(np.uint8))
                 (folder / f"{i}.png").write_bytes(png.numpy())
     return root
+
+
+@pytest.fixture
+def no_saved_model(monkeypatch):
+    """Leaves an empty folder for the SavedModel, a quarter of a small run's time; for those tests
+    that look at other files alone."""
+    from simclrv2_tf import stage_runs
+
+    def leave_out(path, *networks, output):
+        pathlib.Path(path).mkdir(parents=True)
+
+    monkeypatch.setattr(stage_runs, "export", leave_out)

@@ -60,8 +60,9 @@ LOAD = textwrap.dedent(
 )
 
 
-def test_loads_and_fine_tunes_in_a_new_process_without_this_package(tmp_path):
+def test_loads_and_fine_tunes_in_a_new_process_without_this_package(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_hub")
+    monkeypatch.setitem(resnet._BLOCKS, 50, (2, 1, 1, 1))  # each kind of block, with SK
     encoder, head, classifier = networks(50, 0.0625)
     export(str(tmp_path / "module"), encoder, head, classifier, classifier_layer=1)
     np.save(tmp_path / "images.npy", IMAGES)
@@ -84,7 +85,7 @@ def test_loads_and_fine_tunes_in_a_new_process_without_this_package(tmp_path):
     assert report["losses"][-1] < 0.5 * report["losses"][0], report["losses"]
     assert any("kernel" in name for name in report["moved"])
     assert any("moving_mean" in name for name in report["moved"])
-    assert report["trained"] > 200
+    assert report["trained"] > 80
     assert report["total"] == sum(len(m.weights) for m in (encoder, head, classifier))
 
 

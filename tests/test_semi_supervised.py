@@ -163,11 +163,26 @@ def test_killed_in_each_stage_it_ends_as_if_never_stopped(study, images, tmp_pat
     for row, expected in zip(ended, unbroken, strict=True):
         assert {**row, "seconds": 0} == pytest.approx({**expected, "seconds": 0}, abs=1e-3)
     for stage in ["pretrain", *(f"{FOLDER}/{method}" for method in METHODS)]:
+        assert epochs(root / stage) == epochs(study / stage)
         for name in ("encoder",) + ("classifier",) * (stage != "pretrain"):
             both = zip(weights(root / stage, name), weights(study / stage, name), strict=True)
             for ours, expected in both:
                 scale = max(np.abs(expected).max(), 1e-6)
                 np.testing.assert_allclose(ours, expected, atol=1e-3 * scale, err_msg=stage)
+    # Of the first stage everything that is kept, the optimizer's momentum among it, and closer.
+    ours, expected = (
+        tf.train.load_checkpoint(str(folder / "pretrain" / "checkpoints" / "ckpt-6"))
+        for folder in (root, study)
+    )
+    keys = [k for k in ours.get_variable_to_shape_map() if k.startswith("variables/")]
+    assert len(keys) > 100
+    for key in keys:
+        value, scale = ours.get_tensor(key), max(np.abs(expected.get_tensor(key)).max(), 1e-6)
+        np.testing.assert_allclose(value, expected.get_tensor(key), atol=1e-4 * scale, err_msg=key)
+
+
+def epochs(folder):
+    return [row["epoch"] for row in csv.DictReader((folder / "history.csv").open())]
 
 
 # --- Distillation ---------------------------------------------------------------------------------
@@ -216,6 +231,7 @@ def tfds_copy(images, root, relabel):
     return root
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_alpha_1_never_touches_a_label(study, images, tmp_path):
     """Labels replaced by garbage give the same student, bit for bit."""
     students = []
@@ -232,6 +248,7 @@ def test_alpha_1_never_touches_a_label(study, images, tmp_path):
     assert sum(accuracy) == pytest.approx(1), "the labels of the test images were exchanged"
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_below_alpha_1_the_labels_count(study, images, tmp_path):
     students = []
     for alpha in (1, 0.5):
@@ -245,6 +262,7 @@ def test_below_alpha_1_the_labels_count(study, images, tmp_path):
     assert {"distill_loss", "teacher_agreement", "label_loss", "top_1_accuracy"} <= set(header)
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_every_kind_of_teacher_is_the_same_teacher_and_stays_as_it_was(study, images, tmp_path):
     source = study / FOLDER / "fine_tuned"
     before = files(source)
@@ -267,6 +285,7 @@ def test_every_kind_of_teacher_is_the_same_teacher_and_stays_as_it_was(study, im
             np.testing.assert_allclose(ours, expected, atol=2e-3 * scale)
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_unlabelled_images_of_another_data_set(study, images, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -283,6 +302,7 @@ def test_unlabelled_images_of_another_data_set(study, images, tmp_path):
     assert 0 <= values["teacher_agreement"] <= 1 and "label_top_1_accuracy" not in values
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_a_student_may_start_from_weights(study, images, tmp_path):
     flags = [f"--dataset=folder:{images}", f"--checkpoint={study / 'pretrain'}"]
     command = distill(study, tmp_path, *flags, "--learning_rate=1e-20")
@@ -297,6 +317,7 @@ def test_a_student_may_start_from_weights(study, images, tmp_path):
 # --- Labels held back, weights from other files ---------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_labels_held_back_leave_no_online_classifier_and_the_same_encoder(study, images, tmp_path):
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
     command += ["--hold_labels_back", "--train_steps=6", f"--model_dir={tmp_path}"]
@@ -308,6 +329,7 @@ def test_labels_held_back_leave_no_online_classifier_and_the_same_encoder(study,
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_fine_tuning_from_every_kind_of_file_is_the_same(study, images, tmp_path):
     source = study / "pretrain"
     kinds = {
@@ -390,6 +412,7 @@ def test_labels_are_needed_where_they_are_used(flags, says, study, images, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_another_teacher_in_the_same_folder_changes_nothing(study, images, tmp_path, capsys):
     teacher = tmp_path / "teacher"
     shutil.copytree(study / FOLDER / "fine_tuned", teacher)
@@ -402,6 +425,7 @@ def test_another_teacher_in_the_same_folder_changes_nothing(study, images, tmp_p
     assert files(tmp_path / "student") == before
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_a_label_subset_that_has_changed_is_noticed(images, tmp_path, capsys):
     data = tmp_path / "images"
     shutil.copytree(images, data)

@@ -6,6 +6,7 @@ strategies of different sizes in one process get into each other's way.
 """
 
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 import test_micro_batch
 import test_stages
-from simclrv2_tf import checkpoints, distribute, loop, resnet
+from simclrv2_tf import checkpoints, distribute, resnet
 
 BATCH = 8
 
@@ -28,67 +29,80 @@ def networks(kind):
     return made
 
 
-def batches(count, noise, begin=0):
-    @tf.autograph.experimental.do_not_convert
-    def perturbed(views, labels):
-        return tuple(v * (1 + noise * (2 * v - 1)) for v in views), labels
-
-    def make(context):
-        data = (
-            test_stages.batches_from(BATCH, begin)(context).map(perturbed).rebatch(BATCH // count)
-        )
-        options = tf.data.Options()
-        options.autotune.enabled = False  # its threads take seconds to end
-        return data.with_options(options)
-
-    return make
+def batches(noise):
+    """Five of them; `noise` changes each pixel by a share of that."""
+    found = test_stages.batches_from(BATCH)(tf.distribute.InputContext()).take(5)
+    for views, labels in found.as_numpy_iterator():
+        yield (*(v * (1 + np.float32(noise) * (2 * v - 1)) for v in views), labels)
 
 
-def measure(strategy, kind, noise=0.0):
-    """By name: the first step's loss and gradients; weights and metrics after five steps."""
+def measure(strategy, kind, noise=0.0, own=None, other=None):
+    """By name: the first step's loss and gradients; weights and metrics after five steps.
+
+    After three it leaves a checkpoint in folder `own`. With a folder `other`, also the weights two
+    steps after the checkpoint there.
+    """
     with strategy.scope():
         stage = test_micro_batch.make(networks(kind))
         stage.optimizer.build(stage.trainable_variables)
-    make = batches(strategy.num_replicas_in_sync, noise)
-    iterator = iter(strategy.distribute_datasets_from_function(make))
+    weights = [v for m in (stage.encoder, stage.head, stage.classifier) for v in m.weights]
+    loss_and_gradients, made = stage.loss_and_gradients, {}
 
+    def keep(batch):
+        made[threading.get_ident()] = result = loss_and_gradients(batch)
+        return result
+
+    # A step as it is, traced once, and what is inside it.
+    stage.loss_and_gradients = keep
+
+    def train(view1, view2, labels):
+        stage.train_step(((view1, view2), labels))
+        return made[threading.get_ident()]
+
+    # Not from a data set of the strategy's: one takes seconds to end, and the loop has own tests.
     @tf.function(autograph=False)
-    def first(batch):
-        losses, gradients = strategy.run(stage.loss_and_gradients, args=(batch,))
+    def step(*batch):
+        losses, gradients = strategy.run(train, args=batch)
         total = [strategy.reduce("SUM", g, axis=None) for g in gradients]
         return strategy.reduce("MEAN", losses, axis=None), total
 
-    loss, gradients = first(next(iterator))
+    def run(begin, end):
+        count, found = strategy.num_replicas_in_sync, []
+        for batch in list(batches(noise))[begin:end]:
+            parts = [np.split(array, count) for array in batch]
+            found.append(
+                step(
+                    *(
+                        strategy.experimental_distribute_values_from_function(
+                            lambda context, part=part: tf.constant(
+                                part[context.replica_id_in_sync_group]
+                            )
+                        )
+                        for part in parts
+                    )
+                )
+            )
+        return found
+
+    def named():
+        return {f"weight {v.path}": v.numpy() for v in weights}
+
+    loss, gradients = run(0, 3)[0]
     found = {"loss": loss}
     found |= {
         f"gradient {v.path}": g for v, g in zip(stage.trainable_variables, gradients, strict=True)
     }
-    options = {"schedule": lambda step: 0.1, "total_steps": 5, "epochs": 1, "verbose": 0}
-    loop.train(stage, strategy, make, **options)
-    models = (stage.encoder, stage.head, stage.classifier)
-    found |= {f"weight {v.path}": v.value for model in models for v in model.weights}
+    variables = checkpoints.named(weights, stage.optimizer)
+    if own:
+        checkpoints.Checkpoints(own, variables, keep=1).save(3)
+    run(3, 5)
+    found |= named()
     found |= {f"metric {name}": value for name, value in stage.get_metrics_result().items()}
+    if other:
+        assert checkpoints.Checkpoints(other, variables, keep=1).restore()
+        run(3, 5)
+        found |= {f"resumed {name}": value for name, value in named().items()}
     return {name: np.asarray(value) for name, value in found.items()}
-
-
-def train_in_two_sittings(strategy, own, other):
-    """Three steps, kept in folder `own`; then two more after the three kept in `other`, if any."""
-    for folder, begin, end in ((own, 0, 3), (other, 3, 5)):
-        if folder is None:
-            return {}
-        with strategy.scope():
-            stage = test_micro_batch.make(networks("no_bn"))
-            stage.optimizer.build(stage.trainable_variables)
-        models = (stage.encoder, stage.head, stage.classifier)
-        weights = [v for model in models for v in model.weights]
-        store = checkpoints.Checkpoints(folder, checkpoints.named(weights, stage.optimizer), keep=1)
-        assert store.restore() == (begin > 0)
-        make = batches(strategy.num_replicas_in_sync, 0.0, begin)
-        options = {"schedule": lambda step: 0.1, "total_steps": end, "epochs": 1, "verbose": 0}
-        loop.train(stage, strategy, make, start_step=begin, **options)
-        if folder == own:
-            store.save(end)
-    return {f"weight {v.path}": np.asarray(v.value) for v in weights}
 
 
 def main(file, count, other=None):
@@ -97,10 +111,10 @@ def main(file, count, other=None):
     # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
     keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
     kinds = ["no_bn", "global_bn"] + (["local_bn"] if count < 4 else [])
-    results = {kind: measure(strategy, kind) for kind in kinds}
+    folders = {"no_bn": {"own": f"{file}.checkpoint", "other": other}}
+    results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
     if count == 1:
         results["perturbed"] = measure(strategy, "global_bn", noise=1e-7)
-    results["resumed"] = train_in_two_sittings(strategy, f"{file}.checkpoint", other)
     flat = {f"{kind}|{n}": v for kind, values in results.items() for n, v in values.items()}
     np.savez(file, **{name.replace("/", "~"): value for name, value in flat.items()})
 
