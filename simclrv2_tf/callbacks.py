@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+from absl import logging
 from etils import epath
 
-from simclrv2_tf import checkpoints, loop, run_directory
+from simclrv2_tf import checkpoints, health, loop, run_directory
 
 
 class _EverySteps:
@@ -97,6 +99,47 @@ class Summaries(keras.callbacks.Callback):
         with self._writer.as_default():
             for name, value in logs.items():
                 tf.summary.scalar(name, value, step=step)
+
+
+class Health(keras.callbacks.Callback):
+    """Adds `health.measure` to the logs where they are written, and warns once of a collapse.
+
+    Comes before the callbacks that write, which see what it added.
+
+    Args:
+        representations: Gives h1, h2, z1, z2 of a fixed batch, as the stage now makes them.
+        every_steps: As that of `Summaries`.
+    """
+
+    def __init__(self, representations: Callable, every_steps: int):
+        super().__init__()
+        self._representations, self._by_epochs = representations, not every_steps
+        self._steps = _EverySteps(every_steps)
+        self._warned = False
+
+    def on_train_begin(self, logs=None):
+        self._steps.begin(int(self.model.optimizer.iterations.numpy()))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._steps.passed(int(self.model.optimizer.iterations.numpy())):
+            self._measure(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._measure(logs)
+
+    def _measure(self, logs):
+        numbers = health.measure(*self._representations())
+        logs.update(numbers)
+        what = health.collapsed(numbers)
+        if what and not self._warned:
+            self._warned = True
+            step = int(self.model.optimizer.iterations.numpy())
+            logging.warning(
+                "Collapse at step %d: %s. What is learned now is of no use; a lower learning rate, "
+                "a longer warm-up or other weights of the objective may keep it from happening.",
+                step,
+                what,
+            )
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -28,6 +28,7 @@ from absl import flags
 PACKAGED_DATASET = "fashion_mnist_small"
 DEFAULT_RECIPE = "demo"
 
+OBJECTIVES = ("nt_xent", "vicreg", "tico", "vicreg_tico", "barlow_twins")
 MULTI_STAGE = ("pretrain_linear_eval", "semi_supervised")
 # Each has its sub-directory, and options of its own: --STAGE.FLAG=VALUE.
 STAGES = (
@@ -355,18 +356,72 @@ class Config:
         minimum=0,
     )
 
+    objective: str = option(
+        "nt_xent",
+        "What pretraining minimizes. nt_xent: SimCLR's contrastive loss. vicreg: variance, "
+        "invariance, covariance. tico: invariance and the running covariance of the embeddings. "
+        "vicreg_tico: vicreg with tico's covariance. barlow_twins: the views' cross-correlation.",
+        group="Objective of pretraining",
+        choices=OBJECTIVES,
+    )
     temperature: float = option(
         0.1,
-        "Softmax temperature of the contrastive loss; in distill that of teacher and student.",
-        group="Contrastive loss",
+        "Softmax temperature of nt_xent; in distill that of teacher and student.",
         positive=True,
     )
-    hidden_norm: bool = option(True, "L2-normalize the embeddings before the contrastive loss.")
+    hidden_norm: bool = option(True, "nt_xent: L2-normalize the embeddings first.")
     chunk_size: int = option(
         0,
-        "Compute the contrastive loss over blocks of this many rows, exactly and in less memory; "
-        "0: in one block.",
+        "nt_xent: compute the loss over blocks of this many rows, exactly and in less memory; 0: "
+        "in one block.",
         minimum=0,
+    )
+    vicreg_invariance: float = option(
+        25.0, "Weight of the invariance term of vicreg and vicreg_tico.", minimum=0
+    )
+    vicreg_variance: float = option(
+        25.0, "Weight of the variance term of vicreg and vicreg_tico.", minimum=0
+    )
+    vicreg_covariance: float = option(
+        1.0, "Weight of the covariance term of vicreg and vicreg_tico.", minimum=0
+    )
+    tico_beta: float = option(
+        0.9,
+        "Weight of the past in the running covariance of tico and vicreg_tico.",
+        minimum=0,
+        below=1,
+    )
+    tico_rho: float = option(8.0, "Weight of tico's covariance term.", minimum=0)
+    tico_momentum_views: bool = option(
+        False,
+        "tico: the second view's embeddings come from a momentum network (`ema_decay`), as in its "
+        "paper, and not from the network itself.",
+    )
+    hybrid_diagonal: bool = option(
+        True,
+        "vicreg_tico: keep the diagonal of the running covariance, which pulls against the "
+        "variance term.",
+    )
+    hybrid_normalize: bool = option(
+        False, "vicreg_tico: L2-normalize the embeddings in the covariance term."
+    )
+    barlow_off_diagonal: float = option(
+        5e-3, "Weight of barlow_twins's off-diagonal term.", minimum=0
+    )
+    memory_size: int = option(
+        0,
+        "nt_xent: past embeddings of a momentum network that are kept as more negatives, two of "
+        "each image; 65536 in the paper. 0: no memory.",
+        minimum=0,
+    )
+    ema_decay: float = option(
+        0.999,
+        "Weight of the past in the momentum network's weights, by step.",
+        minimum=0,
+        below=1,
+    )
+    eval_ema: bool = option(
+        False, "Evaluate and export the momentum network of a pretraining that has one."
     )
     micro_batch_size: int = option(
         0,
@@ -420,6 +475,12 @@ class Config:
     )
     num_proj_layers: int = option(3, "Layers of the nonlinear head.", minimum=1)
     proj_out_dim: int = option(128, "Width of the embedding.", minimum=1)
+    proj_hidden_dim: int = option(
+        0, "Width of the head's hidden layers; 0: the encoder's width, as in SimCLRv2.", minimum=0
+    )
+    proj_output_bn: bool = option(
+        True, "Whether the head ends in a batch norm, as in SimCLRv2, or in its dense layer."
+    )
     ft_proj_selector: int = option(
         0,
         "Layer of the projection head that feeds the classifier: 0 the encoder's output, k after "
@@ -639,6 +700,27 @@ class Config:
             ),
             "`micro_batch_size` must divide a replica's part of the batch.",
         )
+        for name in ("memory_size", "chunk_size"):
+            require(
+                (name, "objective"),
+                lambda name=name: not getattr(self, name) or self.objective == "nt_xent",
+                f"`{name}` must be 0 but with objective='nt_xent': no other has negatives.",
+            )
+        require(
+            ("tico_momentum_views", "objective"),
+            lambda: not self.tico_momentum_views or self.objective == "tico",
+            "`tico_momentum_views` needs objective='tico'.",
+        )
+        require(
+            ("eval_ema", "memory_size", "tico_momentum_views"),
+            lambda: not self.eval_ema or self.has_momentum_network,
+            "`eval_ema` needs a momentum network: `memory_size` above 0 or `tico_momentum_views`.",
+        )
+        require(
+            ("train_batch_size", "objective"),
+            lambda: self.train_batch_size > 1 or self.objective in ("nt_xent", "tico"),
+            "`train_batch_size` must be at least 2 where the objective has a variance over images.",
+        )
         for name in ("train_batch_size", "labelled_batch_size"):
             require(
                 (name, "num_replicas"),
@@ -659,6 +741,11 @@ class Config:
     def num_head_layers(self) -> int:
         """Layers of the projection head: 0, 1 or `num_proj_layers`, by `proj_head_mode`."""
         return {"none": 0, "linear": 1, "nonlinear": self.num_proj_layers}[self.proj_head_mode]
+
+    @property
+    def has_momentum_network(self) -> bool:
+        """Whether pretraining keeps a moving average of the network."""
+        return self.memory_size > 0 or self.tico_momentum_views
 
     @classmethod
     def from_argv(cls, argv: Sequence[str] | None = None) -> Self:

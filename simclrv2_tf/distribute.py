@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
@@ -314,3 +315,40 @@ def all_reduce_mean(x):
     if replica_count() == 1:
         return x
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, x)
+
+
+def assign_each(function: Callable, variables: Sequence, others: Sequence) -> None:
+    """Assigns `function(variable, other)` to each of `variables`, nothing being sent.
+
+    Unlike `variable.assign` in a replica, which would average over replicas what is equal anyway.
+
+    Args:
+        function: From a variable and its other, as this replica has them, to a tensor of its shape.
+        variables: Variables made under the strategy.
+        others: For each, a variable made under it too.
+    """
+
+    def assign(strategy):
+        for variable, other in zip(variables, others, strict=True):
+            strategy.extended.update(
+                variable, lambda v, w: v.assign(function(v, w)), args=(other,), group=False
+            )
+
+    # As Keras's optimizers do: on a TPU replicas do not leave their program for this.
+    tf.__internal__.distribute.interim.maybe_merge_call(assign, tf.distribute.get_strategy())
+
+
+def equal_on_replicas(value: tf.Tensor, name: str) -> keras.Variable:
+    """A variable of which every replica has a copy, to be assigned the same everywhere.
+
+    Nothing is sent when it is assigned; outside of a replica the first one's value is read.
+    """
+    return keras.Variable(
+        value,
+        trainable=False,
+        dtype=value.dtype.name,
+        autocast=False,
+        name=name,
+        synchronization="on_read",
+        aggregation="only_first_replica",
+    )

@@ -17,15 +17,17 @@ def projection_head(
     mode: str = "nonlinear",
     global_batch_norm: bool = True,
     batch_norm_decay: float = 0.9,
+    hidden_dim: int | None = None,
+    output_batch_norm: bool = True,
 ) -> keras.Model:
     """Builds g(.) of SimCLRv2 (arXiv 2006.10029, section 2.1): (B, f) to a list of hiddens.
 
     The list's element 0 is the input (B, f), element k what layer k gives, after its ReLU
-    (B, f), and the last one, -1, the embedding (B, out_dim) in float32: any of them can feed a
-    classifier (`ft_proj_selector`).
+    (B, hidden_dim), and the last one, -1, the embedding (B, out_dim) in float32: any of them can
+    feed a classifier (`ft_proj_selector`).
 
     Args:
-        feature_dim: f, the encoder's width; also the width of the hidden layers.
+        feature_dim: f, the encoder's width.
         num_layers: Layers of the nonlinear head, at least 1: 3 in SimCLRv2, 2 in SimCLR.
         out_dim: d, the width of the embedding.
         mode: "nonlinear": dense, batch norm, ReLU, the last layer without ReLU and its batch
@@ -33,16 +35,21 @@ def projection_head(
             input, and the list has it twice.
         global_batch_norm: Whether batch statistics are taken over all replicas.
         batch_norm_decay: Weight of the past in the moving statistics.
+        hidden_dim: Width of the hidden layers; f by default, as in SimCLRv2.
+        output_batch_norm: Whether the last layer has a batch norm, as in SimCLRv2; the projectors
+            of VICReg and Barlow Twins end in the dense layer alone.
 
     Raises:
         ValueError: on a value outside of the above.
     """
+    hidden_dim = feature_dim if hidden_dim is None else hidden_dim
     if mode not in ("nonlinear", "linear", "none"):
         raise ValueError(f"`mode` must be 'nonlinear', 'linear' or 'none'. Received: mode={mode!r}")
     for name, value in (
         ("feature_dim", feature_dim),
         ("num_layers", num_layers),
         ("out_dim", out_dim),
+        ("hidden_dim", hidden_dim),
     ):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
@@ -52,18 +59,20 @@ def projection_head(
     for k in range(1, depth + 1):
         last = k == depth
         x = layers.Dense(
-            out_dim if last else feature_dim,
+            out_dim if last else hidden_dim,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
+            dtype="float32" if last and not output_batch_norm else None,
             name=f"projection{k}_dense",
         )(hiddens[-1])
-        x = BatchNorm(
-            center=not last,
-            momentum=batch_norm_decay,
-            global_statistics=global_batch_norm,
-            dtype="float32" if last else None,
-            name=f"projection{k}_bn",
-        )(x)
+        if not last or output_batch_norm:
+            x = BatchNorm(
+                center=not last,
+                momentum=batch_norm_decay,
+                global_statistics=global_batch_norm,
+                dtype="float32" if last else None,
+                name=f"projection{k}_bn",
+            )(x)
         hiddens.append(x if last else layers.ReLU(name=f"projection{k}_relu")(x))
     if depth == 0:
         # Keras unpacks a list of one output.

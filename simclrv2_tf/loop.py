@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from simclrv2_tf import distribute
+
 Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
@@ -132,6 +134,29 @@ def evaluate(
         callbacks.on_test_batch_end(index, logs)
     callbacks.on_test_end(logs)
     return logs
+
+
+def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batches) -> Callable:
+    """Makes a function that applies `function` to one global batch, always the same.
+
+    Args:
+        function: From a replica's batch to a list of tensors, (b, ...) each.
+        batches: Makes the data set of one input pipeline; its first batch is taken.
+
+    Returns:
+        A function without arguments to a list of NumPy arrays, (N, ...), of all replicas' examples.
+    """
+    batch = next(iter(strategy.distribute_datasets_from_function(batches)))
+
+    @tf.function(autograph=False)
+    def gathered(batch):
+        return strategy.run(
+            lambda part: [distribute.all_gather(x) for x in function(part)], args=(batch,)
+        )
+
+    return lambda: [
+        strategy.experimental_local_results(values)[0].numpy() for values in gathered(batch)
+    ]
 
 
 def _results(stage) -> dict[str, float]:

@@ -67,6 +67,8 @@ def build_networks(config: Config, num_classes: int) -> Networks:
         num_layers=config.num_proj_layers,
         out_dim=config.proj_out_dim,
         mode=config.proj_head_mode,
+        hidden_dim=config.proj_hidden_dim or None,
+        output_batch_norm=config.proj_output_bn,
         **norm,
     )
     classifier = None

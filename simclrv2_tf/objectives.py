@@ -124,6 +124,7 @@ class NTXent:
     """
 
     metric_names: ClassVar[tuple[str, ...]] = ("contrast_accuracy", "contrast_entropy")
+    variables: ClassVar[dict[str, keras.Variable]] = {}
 
     temperature: float = 0.1
     normalize: bool = True
@@ -132,7 +133,7 @@ class NTXent:
     def __post_init__(self):
         _check_options(self.temperature, self.chunk_size)
 
-    def __call__(self, z1, z2, negatives=None, negatives_valid=None):
+    def __call__(self, z1, z2, training=False, negatives=None, negatives_valid=None):
         """(b, d), (b, d), (K, d), (K,) -> (loss, metrics), as `nt_xent`."""
         return nt_xent(
             z1,

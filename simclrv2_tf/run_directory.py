@@ -23,6 +23,7 @@ _INCIDENTAL = frozenset(
     + ["strategy", "num_replicas", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"]
     + ["steps_per_execution"]
 )
+_INCIDENTAL_TO_EVALUATION = frozenset(["eval_ema"])
 
 
 def check_same_run(directory: epath.Path, config: Config) -> None:
@@ -41,10 +42,11 @@ def check_same_run(directory: epath.Path, config: Config) -> None:
             f"{path} cannot be read as a run's options ({error.errors[0]}). Choose another "
             "--model_dir, or move that file away; nothing there was changed."
         ) from None
+    incidental = _INCIDENTAL | (_INCIDENTAL_TO_EVALUATION if config.mode == "eval" else set())
     differences = [
         f"{f.name}={getattr(earlier, f.name)} there, {getattr(config, f.name)} here"
         for f in dataclasses.fields(config)
-        if f.name not in _INCIDENTAL and getattr(earlier, f.name) != getattr(config, f.name)
+        if f.name not in incidental and getattr(earlier, f.name) != getattr(config, f.name)
     ]
     if differences:
         raise RunError(

@@ -22,6 +22,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import json
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -32,6 +33,7 @@ from simclrv2_tf import (
     checkpoints,
     datasets,
     distribute,
+    health,
     label_subset,
     loop,
     objectives,
@@ -41,15 +43,18 @@ from simclrv2_tf import (
     stages,
     teachers,
 )
-from simclrv2_tf.callbacks import HistoryFile, SaveCheckpoints, Summaries
+from simclrv2_tf.callbacks import Health, HistoryFile, SaveCheckpoints, Summaries
 from simclrv2_tf.config import Config
 from simclrv2_tf.export import export
+from simclrv2_tf.memory import MomentumNetwork, Queue
 from simclrv2_tf.networks import Networks, build_networks
 from simclrv2_tf.run_data import Data
 from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
 
 # More epochs than this are taken together where they would be shorter than so many steps.
 _MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
+# Two views of each: enough to tell how many dimensions they fill.
+_HEALTH_IMAGES = 256
 
 
 def make_run(
@@ -200,13 +205,14 @@ class StageRun(abc.ABC):
             stage = self._compiled_stage(networks)
         store = checkpoints.Checkpoints(
             str(self.directory / "checkpoints"),
-            checkpoints.named(networks.weights, stage.optimizer),
+            self._state(networks, stage),
             keep=config.keep_checkpoint_max,
             writes=self.is_chief,
         )
         restored = store.restore()
         step = int(stage.optimizer.iterations.numpy())
         self._check_workers_agree("are at step", step)
+        trained = self._trained(networks)
         if config.mode == "eval":
             if not restored:
                 raise RunError(
@@ -215,11 +221,11 @@ class StageRun(abc.ABC):
         else:
             begin = self._begin(networks, stage, restored)
             self._train(stage, store, begin)
-            self._export(networks, self.total_steps, anew=begin < self.total_steps)
+            self._export(trained, self.total_steps, anew=begin < self.total_steps)
         if config.mode == "train":
             return {}
         step = int(stage.optimizer.iterations.numpy())
-        result = self._evaluate(networks, stage)
+        result = self._evaluate(trained, stage)
         result |= {"global_step": step, "encoder_parameters": networks.encoder.count_params()}
         if self.is_chief:
             self._summarize(result, step)
@@ -234,6 +240,18 @@ class StageRun(abc.ABC):
                 "`model_dir` must be on a disk that all workers share. Received: "
                 f"{self.directory}, by which the workers {what}: {values}"
             )
+
+    def _state(self, networks, stage) -> dict[str, keras.Variable]:
+        """All that a checkpoint has to hold, by name."""
+        return checkpoints.named(networks.weights, stage.optimizer)
+
+    def _trained(self, networks: Networks) -> Networks:
+        """Those that are evaluated and exported."""
+        return networks
+
+    def _callbacks(self, stage) -> list[keras.callbacks.Callback]:
+        """Those of this stage, on every worker; they come before those that write."""
+        return []
 
     @property
     def num_labels(self) -> int:
@@ -353,7 +371,7 @@ class StageRun(abc.ABC):
             epochs=self.epochs,
             start_step=begin,
             steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
-            callbacks=callbacks,
+            callbacks=[*self._callbacks(stage), *callbacks],
             verbose=_verbosity(self.is_chief),
         )
         for data in filter(None, (self.data.main, self.data.unlabelled)):
@@ -523,22 +541,78 @@ class Pretraining(StageRun):
                 f"replicas. Received: micro_batch_size={micro}, train_batch_size={batch}"
             )
 
+        if self.config.memory_size > self.train_split.num_examples:
+            logging.warning(
+                "`memory_size` (%d) is larger than the data set (%d images): past embeddings of an "
+                "image will be among its own negatives.",
+                self.config.memory_size,
+                self.train_split.num_examples,
+            )
+
     def _labels_note(self):
         return super()._labels_note() + " (for the online classifier only)" * self.probes
 
     def _networks(self):
-        return build_networks(self.config, self.data.main.num_classes if self.probes else 0)
+        config = self.config
+        networks = build_networks(config, self.data.main.num_classes if self.probes else 0)
+        self.momentum = None
+        if config.has_momentum_network:
+            average = build_networks(config, 0)
+            self.momentum = MomentumNetwork(
+                (networks.encoder, networks.head), (average.encoder, average.head), config.ema_decay
+            )
+        return networks
 
     def _stage(self, networks, **options):
         config = self.config
+        width = networks.head.outputs[-1].shape[-1]
+        self.queue = Queue(config.memory_size, width) if config.memory_size else None
         return stages.Pretrainer(
             networks.encoder,
             networks.head,
-            objectives.NTXent(config.temperature, config.hidden_norm, config.chunk_size or None),
+            _objective(config, width),
             networks.classifier,
             config.ft_proj_selector,
             config.micro_batch_size or None,
+            self.momentum,
+            self.queue,
+            config.tico_momentum_views,
             **options,
+        )
+
+    def _state(self, networks, stage):
+        more = {"objective": stage.objective.variables}
+        if self.momentum is not None:
+            more["ema"] = self.momentum.variables
+        if self.queue is not None:
+            more["queue"] = self.queue.variables
+        return super()._state(networks, stage) | {
+            f"{part}/{name}": v for part, variables in more.items() for name, v in variables.items()
+        }
+
+    def _trained(self, networks):
+        if not self.config.eval_ema:
+            return networks
+        return dataclasses.replace(networks, encoder=self.momentum.encoder, head=self.momentum.head)
+
+    def _begin(self, networks, stage, restored):
+        begin = super()._begin(networks, stage, restored)
+        if self.momentum is not None and not restored:
+            self.momentum.begin()
+        return begin
+
+    def _callbacks(self, stage):
+        return [Health(self._representations(stage), self.config.train_summary_steps)]
+
+    def _representations(self, stage) -> Callable:
+        """Gives `stage.representations` of a fixed batch of training images."""
+        replicas = self.strategy.num_replicas_in_sync
+        most = min(self.config.train_batch_size, _HEALTH_IMAGES)
+        batch = max(most // replicas, 1) * replicas
+        return loop.gather(
+            stage.representations,
+            self.strategy,
+            lambda context: self._views(context, self.train_split, batch),
         )
 
     def _batches(self, context, start_step):
@@ -561,11 +635,17 @@ class Pretraining(StageRun):
             tf.summary.image("views", picture[None], step=0)
 
     def _evaluate(self, networks, stage):
+        if self.config.eval_ema:
+            with self.strategy.scope():
+                stage = stages.Pretrainer(networks.encoder, networks.head, stage.objective)
+        numbers = health.measure(*self._representations(stage)())
+        if self.is_chief and (what := health.collapsed(numbers)):
+            print(f"COLLAPSED: {what}.", flush=True)
         if networks.classifier is None or not self.eval_labelled:
-            return self._evaluate_contrast(stage)
+            return {**self._evaluate_contrast(stage), **numbers}
         classifier = networks.image_classifier()
         metrics, _ = self._evaluate_classifier(classifier, self.data.main.num_classes)
-        return metrics
+        return {**metrics, **numbers}
 
     def _evaluate_contrast(self, stage) -> dict[str, float]:
         """Without labels: the contrastive metrics on views of the evaluation split."""
@@ -697,6 +777,23 @@ class Distillation(StageRun):
             "teacher_label_top_1_accuracy": of_teacher["label_top_1_accuracy"],
             "teacher_expected_calibration_error": of_teacher["expected_calibration_error"],
         }
+
+
+def _objective(config: Config, width: int):
+    """The objective of pretraining that `config` names, for embeddings of `width`."""
+    vicreg = (config.vicreg_invariance, config.vicreg_variance, config.vicreg_covariance)
+    make = {
+        "nt_xent": lambda: objectives.NTXent(
+            config.temperature, config.hidden_norm, config.chunk_size or None
+        ),
+        "vicreg": lambda: objectives.VICReg(*vicreg),
+        "tico": lambda: objectives.TiCo(width, config.tico_beta, config.tico_rho),
+        "vicreg_tico": lambda: objectives.VICRegTiCo(
+            width, config.tico_beta, *vicreg, config.hybrid_diagonal, config.hybrid_normalize
+        ),
+        "barlow_twins": lambda: objectives.BarlowTwins(config.barlow_off_diagonal),
+    }
+    return make[config.objective]()
 
 
 def _shown(value: float) -> str:

@@ -43,14 +43,16 @@ class Stage(keras.Model):
         self.optimizer.apply(gradients, self.trainable_variables)
         return self.get_metrics_result()
 
-    def loss_and_gradients(self, data) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def loss_and_gradients(self, data, *more) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """This replica's loss with the penalty, and its share of the global batch's gradients.
+
+        What more is given is handed to `training_loss`.
 
         The gradients belong to `trainable_variables`, in order; their sum over replicas, which the
         optimizer takes, is the gradient of the mean of the losses.
         """
         with tf.GradientTape() as tape:
-            loss = self._penalized(self.training_loss(data))
+            loss = self._penalized(self.training_loss(data, *more))
             scaled = loss / distribute.replica_count()
         return loss, tape.gradient(scaled, self.trainable_variables)
 
@@ -68,8 +70,8 @@ class Pretrainer(Stage):
     Args:
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`.
-        objective: Takes two batches of embeddings (b, d) and returns a scalar loss and a dict of
-            scalars with the keys of its `metric_names`.
+        objective: `objective(z1, z2, training, **negatives)` takes two batches of embeddings (b, d)
+            and returns a scalar loss and a dict of scalars with the keys of its `metric_names`.
         classifier: Optional linear classifier, trained beside the network on its stopped
             gradient for a running accuracy: no label reaches the encoder or the head.
         classifier_layer: Which of the head's hiddens feeds the classifier.
@@ -80,9 +82,16 @@ class Pretrainer(Stage):
             exact for what the network then computes, in which batch norm takes the statistics of a
             micro-batch (both views of its images, of all replicas where it is global). The moving
             statistics are updated once a step, with the whole batch's.
+        momentum: Optional `memory.MomentumNetwork`, which follows encoder and head; for `queue` or
+            `momentum_views`.
+        queue: Optional `memory.Queue`, whose embeddings the objective gets as `negatives` with
+            `negatives_valid`, and which both views' outputs of `momentum` are then put in.
+        momentum_views: Whether the second view's embeddings are those of `momentum`, which get no
+            gradient, and the network sees the first views alone.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1, or when a batch comes in that it does not divide.
+        ValueError: `micro_batch_size` is below 1, or when a batch comes in that it does not divide;
+            `queue` or `momentum_views` without `momentum`, or both.
     """
 
     def __init__(
@@ -93,13 +102,26 @@ class Pretrainer(Stage):
         classifier=None,
         classifier_layer=0,
         micro_batch_size: int | None = None,
+        momentum: Callable | None = None,
+        queue=None,
+        momentum_views: bool = False,
         **kwargs,
     ):
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ValueError(
                 f"`micro_batch_size` must be at least 1. Received: {micro_batch_size=}"
             )
+        if momentum is None and (queue is not None or momentum_views):
+            raise ValueError("`queue` and `momentum_views` need `momentum`. Received: None")
+        if queue is not None and momentum_views:
+            raise ValueError(
+                "`queue` must be None with `momentum_views`: no objective has both. "
+                f"Received: queue={queue}"
+            )
         super().__init__(**kwargs)
+        self.momentum = momentum
+        self.queue = queue
+        self.momentum_views = momentum_views
         self.micro_batch_size = micro_batch_size
         self.encoder = encoder
         self.head = head
@@ -113,88 +135,142 @@ class Pretrainer(Stage):
             self.probe_loss = keras.metrics.Mean("probe_loss")
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy("probe_accuracy")
 
-    def training_loss(self, data):
-        return self._mean_loss(data, training=True)
+    def training_loss(self, data, keys=None):
+        views, labels = data
+        if keys is None:
+            keys = self._keys(views)
+        return self._loss(*self._network(self._network_views(views)), labels, keys)
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        if self.momentum is not None:
+            self.momentum.update()
+        return logs
 
     def test_step(self, data):
         """Losses and metrics of two views in inference mode, at the training's batch size."""
-        self.loss_tracker.update_state(self._mean_loss(data, training=False))
+        views, labels = data
+        outputs = self._network(views, training=False)
+        self.loss_tracker.update_state(self._loss(*outputs, labels, training=False))
         return self.get_metrics_result()
 
     def loss_and_gradients(self, data):
-        if self.micro_batch_size is None:
-            return super().loss_and_gradients(data)
         views, labels = data
-        count = self._num_micro_batches(views[0])
-        parts = [tf.reshape(v, (count, self.micro_batch_size, *v.shape[1:])) for v in views]
+        keys = self._keys(views)
+        if self.micro_batch_size is None:
+            result = super().loss_and_gradients(data, keys)
+        else:
+            result = self._cached_gradients(self._network_views(views), labels, keys)
+        if self.queue is not None:
+            # After the loss, so that no image of this batch was its own negative.
+            for view in keys:
+                self.queue.push(distribute.all_gather(view))
+        return result
 
-        def embed(index):
-            with batch_norm.statistics_held_back() as statistics:
-                embeddings, features = self._embed([v[index] for v in parts], training=True)
-            layers[:] = [layer for layer, _, _ in statistics]
-            moments = [moment for _, *both in statistics for moment in both]
-            # The views in a first axis: stacked, each comes out in the batch's order.
-            outputs = [tf.stack(tf.split(x, 2)) for x in (embeddings, features)]
-            return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
+    def _network(self, views, training=True):
+        """Views (b, S, S, 3) to embeddings (vb, d) and what the classifier reads (vb, w)."""
+        images = tf.concat(views, 0)
+        hiddens = self.head(self.encoder(images, training=training), training=training)
+        return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
 
-        layers = []
-        embeddings, features, *moments = distribute.in_turn(embed, count)
-        embeddings, features = (_views_first(x) for x in (embeddings, features))
-        for layer, means, variances in zip(layers, moments[::2], moments[1::2], strict=True):
-            mean = tf.reduce_mean(means, 0)
-            spread = variances + tf.square(means - mean)
-            layer.update_moving(mean, tf.reduce_mean(spread, 0))
+    def representations(self, data) -> list[tf.Tensor]:
+        """Representations and embeddings of both views, in inference mode.
 
+        Returns:
+            h1, h2 (b, f) and z1, z2 (b, d).
+        """
+        views, _ = data
+        hiddens = self.head(self.encoder(tf.concat(views, 0), training=False), training=False)
+        return [part for x in (hiddens[0], hiddens[-1]) for part in tf.split(x, 2)]
+
+    def _network_views(self, views):
+        return views[:1] if self.momentum_views else views
+
+    def _keys(self, views) -> list[tf.Tensor]:
+        """What the momentum network makes of the views it is shown, (b, d) each."""
+        if self.momentum is None:
+            return []
+        shown = views[1:] if self.momentum_views else views
+
+        def network(views):
+            return [self.momentum(tf.concat(views, 0))]
+
+        [keys] = network(shown) if self.micro_batch_size is None else self._in_parts(network, shown)
+        return tf.split(keys, len(shown))
+
+    def _cached_gradients(self, views, labels, keys):
+        """`loss_and_gradients` by gradient caching."""
+        embeddings, features = self._in_parts(self._network, views)
         # Keras's variables have no zeros for where a gradient does not reach them.
         variables = [v.value for v in self.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(embeddings)
-            loss = self._penalized(self._loss(embeddings, features, labels))
+            loss = self._penalized(self._loss(embeddings, features, labels, keys))
             scaled = loss / distribute.replica_count()
         upstream, *direct = tape.gradient(
             scaled, [embeddings, *variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        upstream = tf.reshape(upstream, (2, count, self.micro_batch_size, -1))
+        upstream = [self._parts(x) for x in tf.split(upstream, len(views))]
+        parts = [self._parts(view) for view in views]
 
         def backpropagate(index):
             with batch_norm.statistics_held_back(), tf.GradientTape() as tape:
-                embeddings, _ = self._embed([v[index] for v in parts], training=True)
-            ours = tf.cast(tf.concat([upstream[0, index], upstream[1, index]], 0), embeddings.dtype)
+                embeddings, _ = self._network([view[index] for view in parts])
+            ours = tf.cast(tf.concat([x[index] for x in upstream], 0), embeddings.dtype)
             return tape.gradient(
                 embeddings, variables, ours, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
 
-        return loss, distribute.in_turn_summed(backpropagate, count, direct)
+        return loss, distribute.in_turn_summed(backpropagate, len(parts[0]), direct)
 
-    def _num_micro_batches(self, view) -> int:
-        batch = view.shape[0]
-        if batch is None or batch % self.micro_batch_size:
+    def _in_parts(self, network, views):
+        """`network(views)` by micro-batches, moving statistics updated once, with all of them."""
+        parts = [self._parts(view) for view in views]
+
+        def forward(index):
+            with batch_norm.statistics_held_back() as statistics:
+                outputs = network([view[index] for view in parts])
+            layers[:] = [layer for layer, _, _ in statistics]
+            moments = [moment for _, *both in statistics for moment in both]
+            # The views in a first axis: stacked, each comes out in the batch's order.
+            outputs = [tf.stack(tf.split(x, len(parts))) for x in outputs]
+            numbers[:] = [len(outputs)]
+            return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
+
+        layers, numbers = [], []
+        results = distribute.in_turn(forward, len(parts[0]))
+        outputs, moments = results[: numbers[0]], results[numbers[0] :]
+        for layer, means, variances in zip(layers, moments[::2], moments[1::2], strict=True):
+            mean = tf.reduce_mean(means, 0)
+            spread = variances + tf.square(means - mean)
+            layer.update_moving(mean, tf.reduce_mean(spread, 0))
+        return [_views_first(x) for x in outputs]
+
+    def _parts(self, batch):
+        """(b, ...) to (K, m, ...), K micro-batches of m."""
+        size = batch.shape[0]
+        if size is None or size % self.micro_batch_size:
             raise ValueError(
                 "`micro_batch_size` must divide the batch of a replica, whose size must be known "
-                f"when traced. Received: micro_batch_size={self.micro_batch_size} for {batch}"
+                f"when traced. Received: micro_batch_size={self.micro_batch_size} for {size}"
             )
-        return batch // self.micro_batch_size
+        return tf.reshape(batch, (-1, self.micro_batch_size, *batch.shape[1:]))
 
-    def _mean_loss(self, data, training):
-        views, labels = data
-        return self._loss(*self._embed(views, training), labels)
-
-    def _embed(self, views, training):
-        """Two views (b, S, S, 3) to embeddings (2b, d) and what the classifier reads (2b, w)."""
-        images = tf.concat(views, 0)  # (2b, S, S, 3)
-        hiddens = self.head(self.encoder(images, training=training), training=training)
-        return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
-
-    def _loss(self, embeddings, features, labels):
-        """Embeddings (2b, d) and features (2b, w) of the two views to the loss, with metrics."""
-        loss, metrics = self.objective(*tf.split(embeddings, 2))
+    def _loss(self, embeddings, features, labels, keys=(), training=True):
+        """Embeddings (vb, d) and features (vb, w) of v views to the loss, with metrics."""
+        num_views = 1 if training and self.momentum_views else 2
+        z1, z2 = (embeddings, *keys) if num_views == 1 else tf.split(embeddings, 2)
+        negatives = {}
+        if training and self.queue is not None:
+            negatives = dict(negatives=self.queue.keys.value, negatives_valid=self.queue.valid())
+        loss, metrics = self.objective(z1, z2, training=training, **negatives)
         metrics = {"contrast_loss": loss, **metrics}
         for tracker in self.contrast_trackers:
             tracker.update_state(metrics[tracker.name])
         if self.classifier is None:
             return loss
-        logits = self.classifier(features)  # (2b, C)
-        labels = tf.concat([labels, labels], 0)
+        logits = self.classifier(features)  # (vb, C)
+        labels = tf.tile(labels, [num_views])
         labelled = tf.cast(labels >= 0, tf.float32)
         labels = tf.maximum(labels, 0)
         probe_loss = tf.reduce_mean(_cross_entropy(labels, logits) * labelled)
@@ -204,7 +280,7 @@ class Pretrainer(Stage):
 
 
 def _views_first(x):
-    """(K, 2, m, d), K micro-batches of two views, to (2 * K * m, d), one view after the other."""
+    """(K, v, m, d), K micro-batches of v views, to (v * K * m, d), one view after the other."""
     return tf.reshape(tf.transpose(x, (1, 0, 2, 3)), (-1, x.shape[-1]))
 
 

@@ -1,0 +1,99 @@
+"""Whether representations have collapsed: numbers that need no label.
+
+Computed with NumPy in float64 from representations h (n, f) and embeddings z (n, d) of two views of
+the same n images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# A network that puts out one point has a spread of 0 and a rank of 0, one that puts out a line a
+# rank of 1. Trained ones were far from either: benchmarks/objectives has what was measured.
+_LEAST_SPREAD, _LEAST_RANK = 0.01, 1.5
+
+
+def effective_rank(x: np.ndarray) -> float:
+    """In how many dimensions the rows of `x` vary: exp of the entropy of its singular values.
+
+    The RankMe of Garrido et al. (arXiv 2210.02885, equation 1), of centered rows: what all rows
+    share is no variation.
+
+    Args:
+        x: (n, d).
+
+    Returns:
+        From 1, all rows on one line, to min(n - 1, d); 0 where they are one point.
+    """
+    x = np.asarray(x, np.float64)
+    values = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    # What is left of equal rows after their mean is taken is rounding.
+    if values.max(initial=0) <= 1e-6 * np.linalg.norm(x):
+        return 0.0
+    p = values[values > 0] / values.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def spread(x: np.ndarray) -> float:
+    """Mean over dimensions of the standard deviation of unit-length rows, times sqrt(d).
+
+    As in SimSiam (arXiv 2011.10566, section 4.1), scaled: 1 where the rows point in all directions
+    alike, 0 where they point in one.
+
+    Args:
+        x: (n, d).
+    """
+    x = _unit_rows(x)
+    return float(x.std(0).mean() * np.sqrt(x.shape[1]))
+
+
+def alignment(z1: np.ndarray, z2: np.ndarray) -> float:
+    """Mean squared distance of the unit-length embeddings of an image's two views: 0 to 4.
+
+    Wang and Isola, arXiv 2005.10242, section 4, with alpha = 2. Small is good, and collapse makes
+    it 0.
+    """
+    return float(np.mean(np.sum((_unit_rows(z1) - _unit_rows(z2)) ** 2, axis=1)))
+
+
+def uniformity(z: np.ndarray) -> float:
+    """Log of the mean Gaussian potential of all pairs of unit-length rows: -4 or more, to 0.
+
+    Wang and Isola, arXiv 2005.10242, section 4, with t = 2. 0 where all rows are one point. Of one
+    row there is no pair: 0 too.
+    """
+    z = _unit_rows(z)
+    i, j = np.triu_indices(len(z), 1)
+    if not len(i):
+        return 0.0
+    squared = np.maximum(2 - 2 * (z @ z.T)[i, j], 0)
+    return float(np.log(np.mean(np.exp(-2 * squared))))
+
+
+def measure(h1, h2, z1, z2) -> dict[str, float]:
+    """All of these for two views' representations (n, f) and embeddings (n, d), by name."""
+    return {
+        "representation_rank": effective_rank(np.concatenate([h1, h2])),
+        "representation_spread": spread(np.concatenate([h1, h2])),
+        "embedding_rank": effective_rank(np.concatenate([z1, z2])),
+        "embedding_spread": spread(np.concatenate([z1, z2])),
+        "alignment": alignment(z1, z2),
+        "uniformity": uniformity(z1),
+    }
+
+
+def collapsed(numbers: dict[str, float]) -> str | None:
+    """What has collapsed by the numbers of `measure`, in words; None where nothing has."""
+    for what in ("representation", "embedding"):
+        if numbers[f"{what}_spread"] < _LEAST_SPREAD:
+            return (
+                f"the {what}s of all images are one point (spread {numbers[f'{what}_spread']:.2g})"
+            )
+        if numbers[f"{what}_rank"] < _LEAST_RANK:
+            return f"the {what}s vary along one line (effective rank {numbers[f'{what}_rank']:.2g})"
+    return None
+
+
+def _unit_rows(x):
+    x = np.asarray(x, np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

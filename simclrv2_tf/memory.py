@@ -1,0 +1,125 @@
+"""SimCLRv2's memory: a momentum network, and the queue of its outputs.
+
+The paper (arXiv 2006.10029, section 2.1): "we also incorporate the memory mechanism from MoCo,
+which designates a memory network (with a moving average of weights for stabilization) whose output
+will be buffered as negative examples". It was never released. What this package makes of it:
+
+* The momentum network starts equal to the network and follows it after every step,
+  `ema = decay * ema + (1 - decay) * weight`, for all that trains in encoder and head. It sees the
+  same two views of every image, in training mode: its batch norm takes the batch's statistics, and
+  keeps moving ones of its own.
+* Positives stay SimCLR's: an anchor has to pick the network's own embedding of the other view. The
+  momentum network's outputs are negatives only, beside the current batch's.
+* Both views' outputs of the global batch are put in the queue after the loss was taken, view 1
+  before view 2. So no image is its own negative through the queue in the step that brings it; an
+  image that comes back while its older outputs are still there has them for negatives, as in MoCo.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+from simclrv2_tf import distribute
+
+
+class Queue:
+    """The newest embeddings, the oldest making room: extra negatives for `nt_xent`.
+
+    Every replica holds the same, as each is given those of the global batch. The variables belong
+    in a checkpoint: `keys` (size, width) float32, of which row `position` is the next to be
+    written, and `filled`, how many rows were. Make it under the strategy it is used with.
+
+    Args:
+        size: Rows, at least 1. Batches need not divide it.
+        width: d, of the embeddings, at least 1.
+
+    Raises:
+        ValueError: `size` or `width` below 1.
+    """
+
+    def __init__(self, size: int, width: int):
+        for name, value in (("size", size), ("width", width)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        self.size = size
+        self.keys = distribute.equal_on_replicas(tf.zeros((size, width)), "queue_keys")
+        self.position = distribute.equal_on_replicas(tf.constant(0), "queue_position")
+        self.filled = distribute.equal_on_replicas(tf.constant(0), "queue_filled")
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        return {"keys": self.keys, "position": self.position, "filled": self.filled}
+
+    def valid(self) -> tf.Tensor:
+        """Which rows of `keys` were written: (size,) bool."""
+        return tf.range(self.size) < self.filled.value
+
+    def push(self, keys) -> None:
+        """Writes `keys` (n, width) in their order; of more than `size` only the last count."""
+        keys = tf.cast(tf.stop_gradient(keys), tf.float32)[-self.size :]
+        count = tf.shape(keys)[0]
+        rows = (self.position.value + tf.range(count)) % self.size
+        self.keys.assign(tf.tensor_scatter_nd_update(self.keys.value, rows[:, None], keys))
+        self.position.assign((self.position.value + count) % self.size)
+        self.filled.assign(tf.minimum(self.filled.value + count, self.size))
+
+
+class MomentumNetwork:
+    """A network whose weights are a moving average of another's; see the module's page.
+
+    It is no Keras object, so that a stage that holds one does not take its weights for its own.
+
+    Args:
+        network: Encoder and head, which it follows.
+        average: Encoder and head of the same architecture, which it changes. Like `network`, made
+            under the strategy that it is used with.
+        decay: Weight of the past, in [0, 1).
+
+    Raises:
+        ValueError: `decay` out of range, or the networks differ.
+    """
+
+    def __init__(self, network, average, decay: float = 0.999):
+        if not (0 <= decay < 1 and math.isfinite(decay)):
+            raise ValueError(f"`decay` must be in [0, 1). Received: decay={decay}")
+        self.encoder, self.head = average
+        self.decay = decay
+        self._pairs = [
+            (ours, theirs)
+            for mine, other in zip(average, network, strict=True)
+            for ours, theirs in zip(mine.weights, other.weights, strict=True)
+        ]
+        for ours, theirs in self._pairs:
+            if ours.path != theirs.path or ours.shape != theirs.shape:
+                raise ValueError(
+                    "`average` must have the architecture of `network`. Received: "
+                    f"{ours.path} {tuple(ours.shape)} for {theirs.path} {tuple(theirs.shape)}"
+                )
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """All weights by path, moving statistics included."""
+        return {ours.path: ours for ours, _ in self._pairs}
+
+    def __call__(self, images) -> tf.Tensor:
+        """Images (n, S, S, 3) to embeddings (n, d), in training mode and without gradient."""
+        hiddens = self.head(self.encoder(images, training=True), training=True)
+        return tf.stop_gradient(hiddens[-1])
+
+    def begin(self) -> None:
+        """Makes it equal to the network it follows."""
+        for ours, theirs in self._pairs:
+            ours.assign(theirs.value)
+
+    def update(self) -> None:
+        """A step towards the network, of all that trains; called in a replica's training step."""
+        trained = [(ours, theirs) for ours, theirs in self._pairs if theirs.trainable]
+
+        def average(ours, theirs):
+            return ours * self.decay + tf.cast(theirs, ours.dtype) * (1 - self.decay)
+
+        ours, theirs = zip(*trained, strict=True)
+        distribute.assign_each(average, [v.value for v in ours], [v.value for v in theirs])
