@@ -27,6 +27,8 @@ from absl import flags
 
 PACKAGED_DATASET = "fashion_mnist_small"
 DEFAULT_RECIPE = "demo"
+# What a folder of recipes stands for, as `demo` for `demo/default`.
+_DEFAULT_IN_FOLDER = "default"
 
 OBJECTIVES = ("nt_xent", "vicreg", "tico", "vicreg_tico", "barlow_twins")
 MULTI_STAGE = ("pretrain_linear_eval", "semi_supervised")
@@ -803,7 +805,7 @@ class Config:
         """
         if given.get("dataset") is None:
             demo_args, _, demo_names = _expand_flagfiles(
-                [f"--flagfile={recipe_folder() / DEFAULT_RECIPE}"], errors
+                [f"--flagfile={recipe_folder() / DEFAULT_RECIPE / _DEFAULT_IN_FOLDER}"], errors
             )
             demo = _parse(demo_args, errors)
             given = {
@@ -1026,10 +1028,9 @@ def recipe_names() -> list[str]:
 
 def _find_flagfile(name: str) -> pathlib.Path | None:
     path = pathlib.Path(name).expanduser()
-    if path.is_file():
-        return path
-    recipe = name.removeprefix("./").removeprefix("flags/")
-    return recipe_folder() / recipe if recipe in recipe_names() else None
+    recipe = recipe_folder() / name.removeprefix("./").removeprefix("flags/")
+    candidates = (path, path / _DEFAULT_IN_FOLDER, recipe, recipe / _DEFAULT_IN_FOLDER)
+    return next((found for found in candidates if found.is_file()), None)
 
 
 def _expand_flagfiles(
@@ -1084,7 +1085,8 @@ def _expand_flagfiles(
 
 def _recipe_name(path: pathlib.Path) -> str:
     _, found, below = path.absolute().as_posix().rpartition("/flags/")
-    return (below if found else path.name).replace("/", "-")
+    name = (below if found else path.name).removesuffix(f"/{_DEFAULT_IN_FOLDER}")
+    return name.replace("/", "-")
 
 
 def _run_folder(name: str) -> str:

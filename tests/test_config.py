@@ -179,7 +179,9 @@ def test_json_problems_are_reported_together():
 
 
 def test_the_recipes_are_all_found():
-    assert {"demo", "cifar10/pretrain", "cifar10/linear", "imagenet/pretrain"} <= set(RECIPES)
+    assert {"demo/default", "cifar10/pretrain", "cifar10/linear", "imagenet/pretrain"} <= set(
+        RECIPES
+    )
     assert config_lib.recipe_names() == RECIPES
 
 
@@ -189,7 +191,7 @@ def test_recipe_parses_and_documents_itself(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (recipe, f"flags/{recipe}", f"./flags/{recipe}"):
         assert parse(f"--flagfile={name}") == parse("--flagfile", name) == expected
-    assert expected.model_dir == "runs/" + recipe.replace("/", "-")
+    assert expected.model_dir == "runs/" + recipe.removesuffix("/default").replace("/", "-")
     text = (ROOT / "flags" / recipe).read_text()
     comments = text[: text.index("\n--")]
     assert "Command: python -m simclrv2_tf.run" in comments
@@ -198,6 +200,14 @@ def test_recipe_parses_and_documents_itself(recipe, tmp_path, monkeypatch):
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     names = [line.partition("=")[0] for line in lines]
     assert len(set(names)) == len(names) and all(name.startswith("--") for name in names)
+
+
+def test_a_folder_of_recipes_stands_for_its_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "flags/demo", "demo/default", str(ROOT / "flags" / "demo")):
+        assert parse(f"--flagfile={name}") == parse()
+    [error] = errors_of("--flagfile=cifar10")  # has none
+    assert "cifar10/pretrain" in error
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "linear"])

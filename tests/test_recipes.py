@@ -13,7 +13,8 @@ from simclrv2_tf.config import Config, recipe_names
 from test_config import REFERENCE_COMMANDS, ROOT
 
 RECIPES = recipe_names()
-RUN_HERE = {"demo"}  # to the end, with the figures in benchmarks/
+RUN_HERE = {"demo/default"}  # to the end, with the figures in benchmarks/
+DEMO = {recipe for recipe in RECIPES if recipe.startswith("demo/")}  # on packaged data
 STARTS_FROM = {
     "cifar10/linear": "cifar10/pretrain",
     "cifar10/finetune": "cifar10/pretrain",
@@ -55,6 +56,11 @@ PUBLISHED = {
     "cifar10/finetune": (),
     "cifar10/distill": (),
     "cifar10/supervised": (),
+    "cifar10/simclr_v1": (94.0,),
+    "cifar10/vicreg": (),
+    "cifar10/tico": (),
+    "cifar10/vicreg_tico": (),
+    "cifar10/barlow_twins": (),
 }
 
 # Peak learning rate, steps of warm-up, steps in all: by hand, from the paper's section 3.1 and the
@@ -73,6 +79,11 @@ SCHEDULES = {
     "cifar10/finetune": (0.08, 0, 1_954),
     "cifar10/distill": (2.0, 976, 39_063),
     "cifar10/supervised": (0.1, 97, 7_813),
+    "cifar10/simclr_v1": (2.0, 976, 97_657),
+    "cifar10/vicreg": (0.4, 976, 97_657),
+    "cifar10/tico": (0.4, 976, 97_657),
+    "cifar10/vicreg_tico": (0.4, 976, 97_657),
+    "cifar10/barlow_twins": (0.4, 976, 97_657),
 }
 
 _FINE_TUNED = dict(
@@ -111,6 +122,22 @@ SETTINGS = {
     "cifar10/distill": _DISTILLED,
     "cifar10/supervised": {**_SUPERVISED, "label_fraction": (0.1,)},
 }
+_EXPANDER = dict(num_proj_layers=3, proj_hidden_dim=8192, proj_out_dim=8192, proj_output_bn=False)
+_VICREG = dict(vicreg_invariance=25, vicreg_variance=25, vicreg_covariance=1)
+_TICO_HEAD = dict(num_proj_layers=2, proj_hidden_dim=4096, proj_out_dim=256, proj_output_bn=False)
+OBJECTIVES = {
+    "cifar10/simclr_v1": dict(
+        objective="nt_xent", num_proj_layers=2, ft_proj_selector=0, color_jitter_version="v1"
+    ),
+    "cifar10/vicreg": dict(objective="vicreg", **_VICREG, **_EXPANDER),
+    "cifar10/barlow_twins": dict(objective="barlow_twins", barlow_off_diagonal=5e-3, **_EXPANDER),
+    "cifar10/tico": dict(
+        objective="tico", tico_beta=0.9, tico_rho=8, tico_momentum_views=True, **_TICO_HEAD
+    ),
+    "cifar10/vicreg_tico": dict(
+        objective="vicreg_tico", tico_beta=0.9, hybrid_diagonal=True, **_VICREG, **_EXPANDER
+    ),
+}
 
 
 def parse(recipe: str, *args: str) -> Config:
@@ -140,8 +167,10 @@ def test_stages_are_planned(recipe):
     config = parse(recipe)
     planned = plan.stages(config)
     names = [stage.name for stage in planned]
-    if recipe == "demo":
+    if recipe == "demo/default":
         assert {"pretrain", *plan.METHODS} <= set(names)
+    elif recipe in DEMO:
+        assert names == ["pretrain", "linear_eval", "linear_eval_random_init"]
     else:
         assert names == [config.train_mode] and planned[0].config == config
 
@@ -154,7 +183,7 @@ def test_header_says_whether_it_was_run(recipe):
     assert header(recipe).endswith("Not run here.") == (recipe not in RUN_HERE)
 
 
-@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - RUN_HERE))
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - DEMO))
 def test_header_names_the_published_accuracy(recipe):
     accuracy = header(recipe).partition("Published accuracy:")[2]
     if PUBLISHED[recipe]:
@@ -168,7 +197,7 @@ def test_header_names_the_published_accuracy(recipe):
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - RUN_HERE))
 def test_header_command_is_its_own_and_what_it_names_is_there(recipe):
     command = header(recipe).partition("Command:")[2].partition("Source:")[0]
-    assert f"--flagfile=flags/{recipe} --data_dir=PATH" in command
+    assert f"--flagfile=flags/{recipe}" + " --data_dir=PATH" * (recipe not in DEMO) in command
     for name, args in told(recipe):
         parse(name, *args)
     # What must have run before, all the way back, is named.
@@ -260,7 +289,7 @@ def schedule(config: Config) -> tuple[float, int, int]:
 
 
 def test_every_recipe_has_its_schedule_and_accuracy_here():
-    assert set(SCHEDULES) == set(PUBLISHED) == set(RECIPES) - RUN_HERE
+    assert set(SCHEDULES) == set(PUBLISHED) == set(RECIPES) - DEMO
 
 
 @pytest.mark.parametrize("recipe", SCHEDULES)
@@ -284,3 +313,27 @@ def test_imagenet_recipes_are_the_references_commands(name):
     own = ["--model_dir=x", "--checkpoint=y", "--variable_schema=", "--data_dir=z"]
     own += ["--nouse_tpu", "--tpu_name=", "--train_summary_steps=1"]
     assert Config.from_argv(["run", *command, *own]) == parse(f"imagenet/{name}", *own)
+
+
+@pytest.mark.parametrize("recipe", OBJECTIVES)
+def test_objectives_have_their_published_settings(recipe):
+    config, pretrained = parse(recipe), parse("cifar10/pretrain")
+    assert {name: getattr(config, name) for name in OBJECTIVES[recipe]} == OBJECTIVES[recipe]
+    assert not differences(
+        config, pretrained, ("dataset", "eval_split", "image_size", "train_batch_size", "use_blur")
+    )
+
+
+@pytest.mark.parametrize("recipe", sorted(DEMO - RUN_HERE))
+def test_the_demos_of_objectives_differ_from_the_demo_in_it_alone(recipe):
+    config, demo = parse(recipe), parse("demo/default")
+    name = recipe.removeprefix("demo/")
+    assert config.objective == name
+    published = {
+        k: v for k, v in OBJECTIVES[f"cifar10/{name}"].items() if k[:4] in ("vicr", "tico")
+    }
+    assert {k: getattr(config, k) for k in published} == published
+    may_differ = {"mode", "train_mode", "model_dir", "objective", "ema_decay", *published}
+    may_differ |= {"num_proj_layers", "proj_hidden_dim", "proj_out_dim", "proj_output_bn"}
+    assert set(differences(config, demo, vars(config))) <= may_differ
+    assert config.proj_out_dim < OBJECTIVES[f"cifar10/{name}"]["proj_out_dim"]
