@@ -9,6 +9,7 @@ gradient is that of the global batch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 from typing import ClassVar
@@ -24,6 +25,8 @@ _MASKED = -1e30
 _NO_IMAGE, _NO_KEY = -1, -2
 _NORM_EPSILON = 1e-12  # on the squared norm, as in the reference
 _ENTROPY_EPSILON = 1e-8
+# On variances, as in the released code of VICReg, and of Barlow Twins by way of its batch norm.
+_DEVIATION_EPSILON, _STANDARDIZE_EPSILON = 1e-4, 1e-5
 
 
 def nt_xent(
@@ -146,6 +149,282 @@ class NTXent:
         )
 
 
+def vicreg(z1, z2, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0):
+    """VICReg: variance, invariance and covariance regularization.
+
+    Equations 1 to 6 of arXiv 2105.04906 in the form of the released code, over the N images of the
+    global batch; C(z) is the covariance of the columns of z, with N - 1 in the denominator:
+
+        invariance * mean((z1 - z2)^2)
+        + variance * 1/2 sum_{z in z1, z2} mean_i max(0, 1 - sqrt(C(z)_ii + 1e-4))
+        + covariance * sum_{z in z1, z2} 1/d sum_{i != j} C(z)_ij^2.
+
+    The paper writes the first term d times as large, its mean being over images only, and the
+    second without the half; the published weights belong to the form used here.
+
+    A global batch of one image has variance and covariance 0 (the denominator is at least 1): the
+    variance term then is 0.99 for each unit of its weight, without gradient.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        invariance, variance, covariance: The weights of the terms, finite, at least 0.
+
+    Returns:
+        () float32, at least 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or a weight out of range.
+    """
+    _check_weights(invariance=invariance, variance=variance, covariance=covariance)
+    z1, z2 = _gather_views(*_check_views(z1, z2))
+    centered1, centered2 = _center(z1), _center(z2)
+    return (
+        _float32(invariance) * ops.mean(ops.square(z1 - z2))
+        + _float32(variance) * _variance_hinge(centered1, centered2)
+        + _float32(covariance) * (_covariance_energy(centered1) + _covariance_energy(centered2))
+    )
+
+
+def barlow_twins(z1, z2, off_diagonal: float = 5e-3):
+    """Barlow Twins: the cross-correlation of the two views is to be the identity.
+
+    Equations 1 and 2 of arXiv 2103.03230, over the N images of the global batch:
+
+        L = sum_i (1 - c_ii)^2 + off_diagonal * sum_{i != j} c_ij^2,   c = s1^T s2 / N,
+
+    where s1 and s2 are the columns of z1 and z2 standardized over the batch. As in the released
+    code, whose batch norm does that, the variance is biased and 1e-5 is added to it: a column that
+    does not vary has correlation 0 with all others, and so has a global batch of one image, whose
+    loss is d, without gradient.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        off_diagonal: Weight of the off-diagonal entries, finite, at least 0. The paper's is 5e-3
+            (0.0051 in the released code).
+
+    Returns:
+        () float32, at least 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or `off_diagonal` out of range.
+    """
+    _check_weights(off_diagonal=off_diagonal)
+    z1, z2 = _gather_views(*_check_views(z1, z2))
+    correlation = _mean_outer_product(_standardize(z1), _standardize(z2))  # (d, d)
+    identity = ops.sum(ops.square(1.0 - ops.diagonal(correlation)))
+    redundancy = ops.sum(ops.square(_without_diagonal(correlation)))
+    return identity + _float32(off_diagonal) * redundancy
+
+
+def tico(z1, z2, covariance, beta: float = 0.9, rho: float = 8.0):
+    """TiCo: transformation invariance and covariance contrast.
+
+    arXiv 2206.10698, over the N images of the global batch, z1 and z2 scaled to unit length:
+
+        C = beta * C_before + (1 - beta) * z1^T z1 / N
+        L = -mean(z1 . z2) + rho * mean((z1 C) . z1).
+
+    The gradient flows into z1 and z2, and by both places of z1 in the second term: C has this
+    batch's z1 in it. It does not flow into `covariance`, nor into an earlier batch by way of it. In
+    the paper z2 comes from a moving average of the network: stop its gradient outside.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        covariance: (d, d), C_before: what the previous step has returned, the same on every
+            replica; zeros before the first.
+        beta: How much of it is kept, from 0 to 1.
+        rho: Weight of the covariance term, finite, at least 0.
+
+    Returns:
+        loss: () float32, at least -1.
+        new_covariance: (d, d) float32, C: without gradient, the same on every replica.
+
+    Raises:
+        ValueError: shapes that do not fit, `beta` or `rho` out of range.
+    """
+    _check_weights(rho=rho)
+    _check_beta(beta)
+    z1, z2 = _check_views(z1, z2)
+    covariance = _check_covariance(covariance, z1)
+    z1, z2 = _gather_views(_unit_rows(z1), _unit_rows(z2))
+    contrast, new_covariance = _covariance_contrast(z1, covariance, beta)
+    loss = _float32(rho) * contrast - ops.mean(ops.sum(z1 * z2, axis=-1))
+    return loss, new_covariance
+
+
+def vicreg_tico(
+    z1,
+    z2,
+    covariance,
+    beta: float = 0.9,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    rho: float = 1.0,
+    diagonal: bool = True,
+    normalize: bool = False,
+):
+    """VICReg with TiCo's covariance term: that of `tico` in place of that of `vicreg`.
+
+    From neither paper. The invariance and variance terms are those of `vicreg`, followed by
+
+        rho * mean((z1 C) . z1),   C = beta * C_before + (1 - beta) * z1^T z1 / N,
+
+    where z1 is not centered. The gradient flows by both places of z1, not into `covariance`.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        covariance: (d, d), C_before: what the previous step has returned, the same on every
+            replica; zeros before the first.
+        beta: How much of it is kept, from 0 to 1.
+        invariance, variance, rho: The weights of the terms, finite, at least 0.
+        diagonal: Whether the diagonal of C counts. It holds the mean squares of z1, which the
+            variance term wants to be large. Without it the covariance term may be negative. The
+            returned C is whole either way.
+        normalize: Whether z1 is scaled to unit length in the covariance term, and so in C. The
+            other terms keep raw z: in d dimensions the deviations of unit vectors are 1 / sqrt(d)
+            on average at most, and could never reach the variance term's 1.
+
+    Returns:
+        loss: () float32; at least 0 with `diagonal`.
+        new_covariance: (d, d) float32, C: without gradient, the same on every replica.
+
+    Raises:
+        ValueError: shapes that do not fit, `beta` or a weight out of range.
+    """
+    _check_weights(invariance=invariance, variance=variance, rho=rho)
+    _check_beta(beta)
+    z1, z2 = _check_views(z1, z2)
+    covariance = _check_covariance(covariance, z1)
+    z1, z2 = _gather_views(z1, z2)
+    contrast, new_covariance = _covariance_contrast(
+        _unit_rows(z1) if normalize else z1, covariance, beta, diagonal
+    )
+    loss = (
+        _float32(invariance) * ops.mean(ops.square(z1 - z2))
+        + _float32(variance) * _variance_hinge(_center(z1), _center(z2))
+        + _float32(rho) * contrast
+    )
+    return loss, new_covariance
+
+
+@dataclasses.dataclass(frozen=True)
+class VICReg:
+    """`vicreg` with its weights set, as an objective of pretraining.
+
+    Raises:
+        ValueError: a weight out of range.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    variables: ClassVar[dict[str, keras.Variable]] = {}
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+
+    def __post_init__(self):
+        _check_weights(**dataclasses.asdict(self))
+
+    def __call__(self, z1, z2, training=False):
+        """(b, d), (b, d) -> (loss, {})."""
+        return vicreg(z1, z2, **dataclasses.asdict(self)), {}
+
+
+@dataclasses.dataclass(frozen=True)
+class BarlowTwins:
+    """`barlow_twins` with its weight set, as an objective of pretraining.
+
+    Raises:
+        ValueError: `off_diagonal` out of range.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    variables: ClassVar[dict[str, keras.Variable]] = {}
+
+    off_diagonal: float = 5e-3
+
+    def __post_init__(self):
+        _check_weights(**dataclasses.asdict(self))
+
+    def __call__(self, z1, z2, training=False):
+        """(b, d), (b, d) -> (loss, {})."""
+        return barlow_twins(z1, z2, self.off_diagonal), {}
+
+
+class _WithCovariance:
+    """An objective with a running covariance: (d, d) float32 zeros, then what each step returns.
+
+    The covariance belongs in a checkpoint. Made under the strategy it is used with.
+    """
+
+    metric_names = ()
+
+    def __init__(self, width: int, function, **options):
+        if width < 1:
+            raise ValueError(f"`width` must be at least 1. Received: width={width}")
+        self.covariance = distribute.equal_on_replicas(ops.zeros((width, width)), "covariance")
+        self._function = functools.partial(function, **options)
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        return {"covariance": self.covariance}
+
+    def __call__(self, z1, z2, training=False):
+        """(b, d), (b, d) -> (loss, {}); in training the covariance moves on."""
+        loss, covariance = self._function(z1, z2, self.covariance.value)
+        if training:
+            self.covariance.assign(covariance)
+        return loss, {}
+
+
+class TiCo(_WithCovariance):
+    """`tico` with its options set and its covariance kept, as an objective of pretraining.
+
+    Args:
+        width: d, of the embeddings, at least 1.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(self, width: int, beta: float = 0.9, rho: float = 8.0):
+        _check_beta(beta)
+        _check_weights(rho=rho)
+        super().__init__(width, tico, beta=beta, rho=rho)
+
+
+class VICRegTiCo(_WithCovariance):
+    """`vicreg_tico` with its options set and its covariance kept, as an objective of pretraining.
+
+    Args:
+        width: d, of the embeddings, at least 1.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        beta: float = 0.9,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        rho: float = 1.0,
+        diagonal: bool = True,
+        normalize: bool = False,
+    ):
+        _check_beta(beta)
+        weights = {"invariance": invariance, "variance": variance, "rho": rho}
+        _check_weights(**weights)
+        super().__init__(
+            width, vicreg_tico, beta=beta, **weights, diagonal=diagonal, normalize=normalize
+        )
+
+
 def distillation(student_logits, teacher_logits, temperature: float = 1.0):
     """Distillation loss of SimCLRv2: the cross entropy of the student to the teacher's labels.
 
@@ -191,6 +470,78 @@ def distillation_per_example(student_logits, teacher_logits, temperature: float 
     return ops.categorical_crossentropy(teacher, student_logits / temperature, from_logits=True)
 
 
+# --- Embeddings and the statistics of a batch of them ---------------------------------------------
+
+
+def _unit_rows(x):
+    squared = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(squared, _NORM_EPSILON))
+
+
+def _gather_views(z1, z2):
+    """Two (b, d) of this replica -> two (N, d), the same on every replica.
+
+    The statistics of a batch are not the mean of its parts', so every replica computes the whole
+    objective. Gathering then sums R equal gradients where they reach this replica's rows, which
+    makes the mean over replicas the global batch's.
+    """
+    return distribute.all_gather(z1), distribute.all_gather(z2)
+
+
+def _center(z):
+    """(N, d) -> (N, d), the mean of each column subtracted."""
+    # The mean of equal numbers may be off in its last digit, which is no small variance where they
+    # are large: without what they share, they are 0. That shift changes nothing else.
+    z = z - ops.stop_gradient(z[:1])
+    return z - ops.mean(z, axis=0)
+
+
+def _standardize(z):
+    """(N, d) -> (N, d), each column of mean 0 and (biased) variance 1."""
+    z = _center(z)
+    return z * ops.rsqrt(ops.mean(ops.square(z), axis=0) + _STANDARDIZE_EPSILON)
+
+
+def _variance_hinge(*centered):
+    """(N, d) of each view -> () mean of how much the columns' deviations fall short of 1."""
+    short = []
+    for z in centered:
+        variance = ops.sum(ops.square(z), axis=0) / _one_less(z)  # (d,)
+        short.append(ops.mean(ops.relu(1.0 - ops.sqrt(variance + _DEVIATION_EPSILON))))
+    return sum(short) / len(short)
+
+
+def _covariance_energy(centered):
+    """(N, d) -> () sum of the squared off-diagonal entries of the covariance, divided by d."""
+    covariance = ops.matmul(ops.transpose(centered), centered) / _one_less(centered)
+    return ops.sum(ops.square(_without_diagonal(covariance))) / _float32(ops.shape(centered)[1])
+
+
+def _covariance_contrast(z, covariance, beta, diagonal=True):
+    """(N, d), (d, d) -> mean((z C) . z) (), and C (d, d), the running mean of z^T z / N."""
+    now = _mean_outer_product(z, z)
+    beta = _float32(beta)
+    covariance = beta * ops.stop_gradient(covariance) + (1.0 - beta) * now
+    counted = covariance if diagonal else _without_diagonal(covariance)
+    # The mean over rows of sum_ij z_i C_ij z_j, without the (N, d) product z C.
+    return ops.sum(counted * now), ops.stop_gradient(covariance)
+
+
+def _mean_outer_product(x, y):
+    """(N, d), (N, d) -> x^T y / N (d, d)."""
+    return ops.matmul(ops.transpose(x), y) / _float32(ops.shape(x)[0])
+
+
+def _without_diagonal(matrix):
+    index = ops.arange(ops.shape(matrix)[0])
+    return ops.where(index[:, None] == index[None, :], 0.0, matrix)
+
+
+def _one_less(z):
+    """The denominator N - 1 of unbiased statistics of (N, d), of one row 1."""
+    return ops.maximum(_float32(ops.shape(z)[0]) - 1.0, 1.0)
+
+
 # --- NT-Xent: shared by the plain and the streamed form -------------------------------------------
 
 
@@ -213,11 +564,6 @@ def _metrics(predicted, label, entropy):
         "contrast_accuracy": ops.mean(ops.cast(hit, "float32")),
         "contrast_entropy": ops.mean(entropy),
     }
-
-
-def _unit_rows(x):
-    squared = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(squared, _NORM_EPSILON))
 
 
 # --- NT-Xent: the streamed form -------------------------------------------------------------------
@@ -369,12 +715,7 @@ def _check_options(temperature, chunk_size):
 
 def _check_embeddings(z1, z2, negatives, negatives_valid):
     """Returns them as float32 (bool) tensors, with `negatives_valid` filled in."""
-    z1, z2 = _float32(z1), _float32(z2)
-    if len(z1.shape) != 2 or not _same_shape(z1.shape, z2.shape):
-        raise ValueError(
-            "`z1` and `z2` must have one shape, (examples, embedding width). Received: "
-            f"z1.shape={tuple(z1.shape)}, z2.shape={tuple(z2.shape)}"
-        )
+    z1, z2 = _check_views(z1, z2)
     if negatives is None:
         if negatives_valid is not None:
             raise ValueError(
@@ -398,6 +739,40 @@ def _check_embeddings(z1, z2, negatives, negatives_valid):
             f"negatives.shape={tuple(negatives.shape)}"
         )
     return z1, z2, negatives, negatives_valid
+
+
+def _check_views(z1, z2):
+    """Returns them as float32 tensors."""
+    z1, z2 = _float32(z1), _float32(z2)
+    if len(z1.shape) != 2 or not _same_shape(z1.shape, z2.shape):
+        raise ValueError(
+            "`z1` and `z2` must have one shape, (examples, embedding width). Received: "
+            f"z1.shape={tuple(z1.shape)}, z2.shape={tuple(z2.shape)}"
+        )
+    return z1, z2
+
+
+def _check_covariance(covariance, z1):
+    """Returns it as a float32 tensor."""
+    covariance = _float32(covariance)
+    if not _same_shape(covariance.shape, (z1.shape[1], z1.shape[1])):
+        raise ValueError(
+            "`covariance` must have the shape (embedding width, embedding width). Received: "
+            f"covariance.shape={tuple(covariance.shape)}, z1.shape={tuple(z1.shape)}"
+        )
+    return covariance
+
+
+def _check_weights(**weights):
+    """Raises ValueError unless every one, tensors aside, is finite and not negative."""
+    for name, weight in weights.items():
+        if isinstance(weight, numbers.Real) and not 0 <= weight < math.inf:
+            raise ValueError(f"`{name}` must be finite and at least 0. Received: {name}={weight}")
+
+
+def _check_beta(beta):
+    if isinstance(beta, numbers.Real) and not 0 <= beta <= 1:
+        raise ValueError(f"`beta` must be from 0 to 1. Received: beta={beta}")
 
 
 def _float32(x):

@@ -186,22 +186,55 @@ MEMORY = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_st
 MEMORY += ["--checkpoint_steps=2", "--memory_size=44", "--ema_decay=0.9", "--eval_ema"]
 
 
+class Stopped(Exception):
+    pass
+
+
+def stop_after_step_4(monkeypatch):
+    """Runs raise `Stopped` once they have kept step 4; gives the list of stages that did."""
+    save, stages_stopped = stage_runs.SaveCheckpoints._save, []
+
+    def save_and_stop(self):
+        save(self)
+        if self._saved == 4:
+            stages_stopped.append(self.model)
+            raise Stopped
+
+    monkeypatch.setattr(stage_runs.SaveCheckpoints, "_save", save_and_stop)
+    return stages_stopped
+
+
+def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
+    command = ["run", *SMALL, "--train_mode=pretrain", f"--dataset=folder:{images}"]
+    command += ["--objective=tico", "--tico_momentum_views", "--train_steps=6"]
+    command += ["--checkpoint_steps=2", f"--model_dir={tmp_path / 'run'}"]
+    stopped = stop_after_step_4(monkeypatch)
+    with pytest.raises(Stopped):
+        run.main(command)
+
+    def resumed(stage, *args, start_step, **kwargs):
+        assert start_step == 4
+        stopped.append(stage)
+        raise Stopped
+
+    monkeypatch.setattr(stage_runs.loop, "train", resumed)
+    with pytest.raises(Stopped):
+        run.main(command)
+    before, after = (stage.objective.covariance.numpy() for stage in stopped)
+    assert stopped[0] is not stopped[1] and np.trace(before) > 0.1
+    np.testing.assert_array_equal(after, before)
+    for part in ("encoder", "head"):
+        before, after = (getattr(stage.momentum, part).get_weights() for stage in stopped)
+        for v, w in zip(before, after, strict=True):
+            np.testing.assert_array_equal(w, v)
+
+
 def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch):
     """Queue, its position, and the momentum network; which is also what is exported."""
     command = ["run", *MEMORY, f"--dataset=folder:{images}"]
     assert run.main([*command, f"--model_dir={tmp_path / 'straight'}"]) == 0
 
-    class Stopped(Exception):
-        pass
-
-    save = stage_runs.SaveCheckpoints._save
-
-    def save_and_stop(self):
-        save(self)
-        if self._saved == 4:
-            raise Stopped
-
-    monkeypatch.setattr(stage_runs.SaveCheckpoints, "_save", save_and_stop)
+    stop_after_step_4(monkeypatch)
     with pytest.raises(Stopped):
         run.main([*command, f"--model_dir={tmp_path / 'resumed'}"])
     monkeypatch.undo()
