@@ -84,3 +84,16 @@ def test_what_fewer_replicas_began_goes_on_as_if_never_stopped(results, count):
         for c, part in ((count, "resumed"), (1, "weight"))
     )
     compare(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["memory", "tico", "vicreg_tico"])
+@pytest.mark.parametrize("part", ["loss", "gradient", "weight", "state", "metric"])
+def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part):
+    """Queue, momentum network and covariance too: all of the global batch."""
+    ours, theirs = (
+        {name: v for name, v in results[kind, c].items() if name.startswith(part)} for c in (2, 1)
+    )
+    assert ours.keys() == theirs.keys() and theirs
+    if part == "state":
+        assert any(v.any() for name, v in theirs.items() if name[6:] in ("keys", "covariance"))
+    compare(list(ours.values()), list(theirs.values()), 1e-5)

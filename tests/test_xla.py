@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import test_memory
+import test_micro_batch
 import test_stages
 from simclrv2_tf import heads, objectives, optimizers, resnet, stages
 
@@ -34,6 +36,18 @@ def selective():
     return stages.Pretrainer(encoder, head, objectives.NTXent(0.5)), test_stages.views(4)
 
 
+def other(objective, **options):
+    """An objective with its state, on the smallest network: what is new is after it."""
+    stage = test_memory.make(
+        test_micro_batch.without_batch_norm, 0, objective=objective(5), **options
+    )
+    return stage, test_stages.views(8)
+
+
+def remembering():
+    return test_memory.make(test_micro_batch.without_batch_norm, 20), test_stages.views(8)
+
+
 def classification(linear=False):
     encoder, head, classifier = test_stages.tiny(classifier_layer=1)
     if linear:
@@ -60,6 +74,11 @@ STAGES = {
     "pretrain in micro-batches": lambda: pretraining(micro_batch_size=2),
     "pretrain in blocks": streamed,
     "pretrain with SK and SE": selective,
+    "pretrain with memory": remembering,
+    "vicreg": lambda: other(lambda width: objectives.VICReg()),
+    "barlow_twins": lambda: other(lambda width: objectives.BarlowTwins()),
+    "tico": lambda: other(objectives.TiCo, momentum_views=True),
+    "vicreg_tico": lambda: other(objectives.VICRegTiCo),
     "linear_eval": lambda: classification(linear=True),
     "finetune": classification,
     "distill": distillation,

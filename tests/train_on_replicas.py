@@ -12,11 +12,31 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import test_memory
 import test_micro_batch
 import test_stages
-from simclrv2_tf import checkpoints, distribute, resnet
+from simclrv2_tf import checkpoints, distribute, objectives, resnet
 
 BATCH = 8
+
+
+def make_stage(kind):
+    """The stage, and by name what it remembers beside its weights."""
+    if kind not in ("memory", "tico", "vicreg_tico"):
+        return test_micro_batch.make(networks(kind)), {}
+    objective = {
+        "memory": lambda: objectives.NTXent(0.5),
+        "tico": lambda: objectives.TiCo(5),
+        "vicreg_tico": lambda: objectives.VICRegTiCo(5, invariance=1.0, variance=1.0),
+    }[kind]()
+    stage = test_memory.make(
+        test_micro_batch.without_batch_norm,
+        20 if kind == "memory" else 0,  # which 16 embeddings a step do not divide
+        momentum_views=kind == "tico",
+        objective=objective,
+    )
+    queue = stage.queue.variables if stage.queue else {}
+    return stage, {**stage.momentum.variables, **queue, **objective.variables}
 
 
 def networks(kind):
@@ -43,7 +63,7 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     steps after the checkpoint there.
     """
     with strategy.scope():
-        stage = test_micro_batch.make(networks(kind))
+        stage, state = make_stage(kind)
         stage.optimizer.build(stage.trainable_variables)
     weights = [v for m in (stage.encoder, stage.head, stage.classifier) for v in m.weights]
     loss_and_gradients, made = stage.loss_and_gradients, {}
@@ -97,6 +117,7 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
         checkpoints.Checkpoints(own, variables, keep=1).save(3)
     run(3, 5)
     found |= named()
+    found |= {f"state {name}": v.numpy() for name, v in state.items()}
     found |= {f"metric {name}": value for name, value in stage.get_metrics_result().items()}
     if other:
         assert checkpoints.Checkpoints(other, variables, keep=1).restore()
@@ -110,7 +131,9 @@ def main(file, count, other=None):
     resnet._BLOCKS[10] = (1, 1, 0, 0)  # two blocks say as much as four
     # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
     keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
-    kinds = ["no_bn", "global_bn"] + (["local_bn"] if count < 4 else [])
+    kinds = ["no_bn", "global_bn"]
+    if count < 4:
+        kinds += ["local_bn", "memory", "tico", "vicreg_tico"]
     folders = {"no_bn": {"own": f"{file}.checkpoint", "other": other}}
     results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
     if count == 1:
