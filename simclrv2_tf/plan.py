@@ -82,8 +82,9 @@ def stages(config: Config) -> list[PlannedStage]:
     errors: list[str] = []
     pretrain = _stage(config, "pretrain", errors, checkpoint=config.checkpoint)
     planned = [pretrain]
+    weights = _pretrained(config, pretrain)
     if config.train_mode == "pretrain_linear_eval" or config.linear_evaluation:
-        linear = _stage(config, "linear_eval", errors, checkpoint=f"{config.model_dir}/pretrain")
+        linear = _stage(config, "linear_eval", errors, checkpoint=weights)
         random_init = dataclasses.replace(
             linear.config,
             model_dir=f"{config.model_dir}/linear_eval_random_init",
@@ -93,13 +94,21 @@ def stages(config: Config) -> list[PlannedStage]:
     if config.train_mode == "semi_supervised":
         fractions = (0.0,) if config.labels_per_class else config.label_fraction
         for fraction in fractions or DEFAULT_FRACTIONS:
-            planned += _few_label_stages(config, fraction, errors)
+            planned += _few_label_stages(config, fraction, weights, errors)
     if errors:
         raise ConfigError(dict.fromkeys(errors))
     return planned
 
 
-def _few_label_stages(config: Config, fraction: float, errors: list[str]) -> list[PlannedStage]:
+def _pretrained(config: Config, pretrain: PlannedStage) -> str:
+    """What later stages start from: the checkpoint, or the momentum network that was exported."""
+    folder = f"{config.model_dir}/pretrain"
+    return f"{folder}/encoder.keras" if pretrain.config.eval_ema else folder
+
+
+def _few_label_stages(
+    config: Config, fraction: float, weights: str, errors: list[str]
+) -> list[PlannedStage]:
     folder = (
         f"label_fraction_{fraction:g}"
         if fraction
@@ -116,7 +125,7 @@ def _few_label_stages(config: Config, fraction: float, errors: list[str]) -> lis
     root = f"{config.model_dir}/{folder}"
     return [
         stage("supervised"),
-        stage("fine_tuned", checkpoint=f"{config.model_dir}/pretrain"),
+        stage("fine_tuned", checkpoint=weights),
         stage("self_distilled", teacher=f"{root}/fine_tuned"),
         # The teacher of the small student is the self-distilled network (section 2.2).
         stage("small_student", teacher=f"{root}/self_distilled"),

@@ -163,3 +163,19 @@ def test_micro_batches_are_of_pretraining_alone():
     assert planned(**options, stage_options={"supervised": {"train_batch_size": 8}})
     with pytest.raises(ConfigError, match="pretrain: `micro_batch_size` must divide"):
         planned(**{**options, "micro_batch_size": 24})
+
+
+@pytest.mark.parametrize("options", [{}, {"stage_options": {"pretrain": {"eval_ema": True}}}])
+def test_what_is_exported_of_a_momentum_network_is_what_later_stages_start_from(options):
+    stages = by_folder(
+        planned(
+            train_mode="semi_supervised",
+            label_fraction=(0.1,),
+            linear_evaluation=True,
+            memory_size=8,
+            **options,
+        )
+    )
+    expected = "root/pretrain/encoder.keras" if options else "root/pretrain"
+    for name in ("linear_eval", "label_fraction_0.1/fine_tuned"):
+        assert stages[f"root/{name}"].config.checkpoint == expected
