@@ -13,6 +13,8 @@ LONG = [
     "test_xla",
     "test_multi_worker",
     "test_replicas",
+    "test_memory",
+    "test_statistics_objectives",
     "test_stages",
 ]
 

@@ -1,6 +1,7 @@
 """The memory: a queue against a deque, a momentum network against its formula, and whole steps."""
 
 import collections
+import json
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 import test_micro_batch
 import test_stages
-from command_line import SMALL, result
+from command_line import SMALL, fails, result
 from simclrv2_tf import checkpoints, memory, objectives, optimizers, run, stage_runs, stages
 
 
@@ -229,10 +230,13 @@ def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
             np.testing.assert_array_equal(w, v)
 
 
-def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch):
+def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch, capsys):
     """Queue, its position, and the momentum network; which is also what is exported."""
     command = ["run", *MEMORY, f"--dataset=folder:{images}"]
+    warned = []
+    monkeypatch.setattr(stage_runs.logging, "warning", lambda text, *_: warned.append(text))
     assert run.main([*command, f"--model_dir={tmp_path / 'straight'}"]) == 0
+    assert any("larger than the data set" in text for text in warned)  # of 24 images
 
     stop_after_step_4(monkeypatch)
     with pytest.raises(Stopped):
@@ -258,3 +262,10 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch
         exported.get_layer("stem_conv").kernel, readers[0].get_tensor(kernel)
     )
     assert {"embedding_rank", "uniformity"} <= result(tmp_path / "straight").keys()
+
+    # The network itself can be evaluated in the same folder.
+    online = [*command, f"--model_dir={tmp_path / 'straight'}", "--mode=eval", "--noeval_ema"]
+    assert run.main([*online, "--eval_name=online"]) == 0
+    of_the_network = json.loads((tmp_path / "straight" / "result_online.json").read_text())
+    assert of_the_network["uniformity"] != result(tmp_path / "straight")["uniformity"]
+    assert "eval_ema" in fails([*online[1:], "--mode=train_then_eval"], capsys)
