@@ -102,18 +102,18 @@ class Summaries(keras.callbacks.Callback):
 
 
 class Health(keras.callbacks.Callback):
-    """Adds `health.measure` to the logs where they are written, and warns once of a collapse.
+    """Adds health numbers to the logs where they are written, and warns once of a collapse.
 
     Comes before the callbacks that write, which see what it added.
 
     Args:
-        representations: Gives h1, h2, z1, z2 of a fixed batch, as the stage now makes them.
+        measure: Gives what `health.measure` gives, of the stage as it now is.
         every_steps: As that of `Summaries`.
     """
 
-    def __init__(self, representations: Callable, every_steps: int):
+    def __init__(self, measure: Callable[[], dict[str, float]], every_steps: int):
         super().__init__()
-        self._representations, self._by_epochs = representations, not every_steps
+        self._measure_now = measure
         self._steps = _EverySteps(every_steps)
         self._warned = False
 
@@ -128,7 +128,7 @@ class Health(keras.callbacks.Callback):
         self._measure(logs)
 
     def _measure(self, logs):
-        numbers = health.measure(*self._representations())
+        numbers = self._measure_now()
         logs.update(numbers)
         what = health.collapsed(numbers)
         if what and not self._warned:

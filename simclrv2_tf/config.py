@@ -720,7 +720,11 @@ class Config:
         )
         require(
             ("train_batch_size", "objective"),
-            lambda: self.train_batch_size > 1 or self.objective in ("nt_xent", "tico"),
+            lambda: (
+                self.train_batch_size > 1
+                or self.train_mode != "pretrain"
+                or self.objective in ("nt_xent", "tico")
+            ),
             "`train_batch_size` must be at least 2 where the objective has a variance over images.",
         )
         for name in ("train_batch_size", "labelled_batch_size"):

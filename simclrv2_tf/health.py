@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 # A network that puts out one point has a spread of 0 and a rank of 0, one that puts out a line a
-# rank of 1. Trained ones were far from either: benchmarks/objectives has what was measured.
+# rank of 1; a little above both, as rounding and noise are.
 _LEAST_SPREAD, _LEAST_RANK = 0.01, 1.5
 
 
@@ -71,7 +71,13 @@ def uniformity(z: np.ndarray) -> float:
 
 
 def measure(h1, h2, z1, z2) -> dict[str, float]:
-    """All of these for two views' representations (n, f) and embeddings (n, d), by name."""
+    """All of these for two views' representations (n, f) and embeddings (n, d), by name.
+
+    Raises:
+        FloatingPointError: one of them is NaN or infinite.
+    """
+    if not all(np.isfinite(x).all() for x in (h1, h2, z1, z2)):
+        raise FloatingPointError("The network's representations became NaN or infinite.")
     return {
         "representation_rank": effective_rank(np.concatenate([h1, h2])),
         "representation_spread": spread(np.concatenate([h1, h2])),

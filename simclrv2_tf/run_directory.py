@@ -48,6 +48,11 @@ def check_same_run(directory: epath.Path, config: Config) -> None:
         for f in dataclasses.fields(config)
         if f.name not in incidental and getattr(earlier, f.name) != getattr(config, f.name)
     ]
+    if config.eval_ema != earlier.eval_ema and not config.eval_name and not differences:
+        raise RunError(
+            "`eval_name` must be given to evaluate another network than the run did, whose "
+            f"result.json is kept; --eval_name=ema would do. Received: eval_ema={config.eval_ema}"
+        )
     if differences:
         raise RunError(
             f"`model_dir` must be new or hold the same run. Received: model_dir={directory}, which "

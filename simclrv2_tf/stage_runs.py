@@ -602,18 +602,29 @@ class Pretraining(StageRun):
         return begin
 
     def _callbacks(self, stage):
-        return [Health(self._representations(stage), self.config.train_summary_steps)]
+        return [Health(self._health(stage), self.config.train_summary_steps)]
 
-    def _representations(self, stage) -> Callable:
-        """Gives `stage.representations` of a fixed batch of training images."""
+    def _health(self, stage) -> Callable[[], dict[str, float]]:
+        """Gives `health.measure` of a fixed batch of training images, as `stage` now sees them."""
         replicas = self.strategy.num_replicas_in_sync
         most = min(self.config.train_batch_size, _HEALTH_IMAGES)
         batch = max(most // replicas, 1) * replicas
-        return loop.gather(
+        representations = loop.gather(
             stage.representations,
             self.strategy,
             lambda context: self._views(context, self.train_split, batch),
         )
+
+        def measure():
+            try:
+                return health.measure(*representations())
+            except FloatingPointError as error:
+                raise loop.NonFiniteError(
+                    f"{error} No checkpoint of it was made. Lower the learning rate, lengthen the "
+                    "warm-up or use float32."
+                ) from None
+
+        return measure
 
     def _batches(self, context, start_step):
         return self._views(context, self.train_split, self.config.train_batch_size, start_step)
@@ -638,7 +649,7 @@ class Pretraining(StageRun):
         if self.config.eval_ema:
             with self.strategy.scope():
                 stage = stages.Pretrainer(networks.encoder, networks.head, stage.objective)
-        numbers = health.measure(*self._representations(stage)())
+        numbers = self._health(stage)()
         if self.is_chief and (what := health.collapsed(numbers)):
             print(f"COLLAPSED: {what}.", flush=True)
         if networks.classifier is None or not self.eval_labelled:
@@ -652,7 +663,8 @@ class Pretraining(StageRun):
         config = self.config
         replicas = self.strategy.num_replicas_in_sync
         batch = min(config.train_batch_size, self.eval_split.num_examples)
-        batch -= batch % replicas
+        parts = replicas * (config.micro_batch_size or 1)
+        batch -= batch % (parts if batch >= parts else replicas)
         if not batch:
             raise RunError(
                 f"An evaluation on {replicas} replicas needs as many images. Received: "

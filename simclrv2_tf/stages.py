@@ -150,7 +150,7 @@ class Pretrainer(Stage):
     def test_step(self, data):
         """Losses and metrics of two views in inference mode, at the training's batch size."""
         views, labels = data
-        outputs = self._network(views, training=False)
+        outputs = self._in_inference(views, (-1, self.classifier_layer))
         self.loss_tracker.update_state(self._loss(*outputs, labels, training=False))
         return self.get_metrics_result()
 
@@ -167,10 +167,10 @@ class Pretrainer(Stage):
                 self.queue.push(distribute.all_gather(view))
         return result
 
-    def _network(self, views, training=True):
+    def _network(self, views):
         """Views (b, S, S, 3) to embeddings (vb, d) and what the classifier reads (vb, w)."""
         images = tf.concat(views, 0)
-        hiddens = self.head(self.encoder(images, training=training), training=training)
+        hiddens = self.head(self.encoder(images, training=True), training=True)
         return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
 
     def representations(self, data) -> list[tf.Tensor]:
@@ -180,8 +180,17 @@ class Pretrainer(Stage):
             h1, h2 (b, f) and z1, z2 (b, d).
         """
         views, _ = data
-        hiddens = self.head(self.encoder(tf.concat(views, 0), training=False), training=False)
-        return [part for x in (hiddens[0], hiddens[-1]) for part in tf.split(x, 2)]
+        return [part for x in self._in_inference(views, (0, -1)) for part in tf.split(x, 2)]
+
+    def _in_inference(self, views, layers) -> list[tf.Tensor]:
+        """Hiddens of the head in inference mode, by micro-batches where these divide the views."""
+
+        def network(views):
+            hiddens = self.head(self.encoder(tf.concat(views, 0), training=False), training=False)
+            return [hiddens[layer] for layer in layers]
+
+        whole = self.micro_batch_size is None or views[0].shape[0] % self.micro_batch_size
+        return network(views) if whole else self._in_parts(network, views)
 
     def _network_views(self, views):
         return views[:1] if self.momentum_views else views

@@ -57,6 +57,14 @@ def test_collapse_of_either_is_named(broken, where):
     assert where in health.collapsed(health.measure(h, h, z, z))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_no_number(value):
+    broken = vectors()
+    broken[3, 2] = value
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
+        health.measure(vectors(), vectors(), vectors(), broken)
+
+
 def train(stage, every_steps, total_steps=4):
     """Trains with the alarm on; what every batch's and epoch's logs held."""
     strategy = tf.distribute.get_strategy()
@@ -70,6 +78,10 @@ def train(stage, every_steps, total_steps=4):
             seen["epoch"].append(dict(logs))
 
     representations = loop.gather(stage.representations, strategy, test_stages.batches_from(6))
+
+    def measure():
+        return health.measure(*representations())
+
     loop.train(
         stage,
         strategy,
@@ -77,7 +89,7 @@ def train(stage, every_steps, total_steps=4):
         schedule=lambda step: 0.1,
         total_steps=total_steps,
         epochs=2,
-        callbacks=[callbacks.Health(representations, every_steps), Seen()],
+        callbacks=[callbacks.Health(measure, every_steps), Seen()],
         verbose=0,
     )
     return seen
