@@ -230,7 +230,7 @@ class Pretrainer(Stage):
                 embeddings, variables, ours, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
 
-        return loss, distribute.in_turn_summed(backpropagate, len(parts[0]), direct)
+        return loss, distribute.in_turn_summed(backpropagate, parts[0].shape[0], direct)
 
     def _in_parts(self, network, views):
         """`network(views)` by micro-batches, moving statistics updated once, with all of them."""
@@ -247,7 +247,7 @@ class Pretrainer(Stage):
             return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
 
         layers, numbers = [], []
-        results = distribute.in_turn(forward, len(parts[0]))
+        results = distribute.in_turn(forward, parts[0].shape[0])
         outputs, moments = results[: numbers[0]], results[numbers[0] :]
         for layer, means, variances in zip(layers, moments[::2], moments[1::2], strict=True):
             mean = tf.reduce_mean(means, 0)
