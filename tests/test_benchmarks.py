@@ -7,6 +7,7 @@ import math
 import os
 import statistics
 import struct
+import sys
 import threading
 import time
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_seeds_at_once_share_the_cores(study):
         if seed < 2:
             both.wait()
 
-    assert sorted(study._in_parallel(function, [0, 1, 2], cores, 2)) == [0, 1, 2]
+    assert sorted(study.parallel_runs.in_parallel(function, [0, 1, 2], 2)) == [0, 1, 2]
     assert shares[0] | shares[1] == set(cores) and not shares[0] & shares[1]
     assert shares[2] in (shares[0], shares[1])
     assert os.sched_getaffinity(0) == set(cores)
@@ -216,22 +217,23 @@ def test_one_seed_that_fails_stops_the_others(study, tmp_path, monkeypatch):
     endless = tmp_path / "endless"
     endless.write_text("#!/bin/sh\nexec sleep 1000\n")
     endless.chmod(0o755)
-    monkeypatch.setattr(study.sys, "executable", str(endless))
+    monkeypatch.setattr(sys, "executable", str(endless))
     cores = sorted(os.sched_getaffinity(0)) * 2
+    monkeypatch.setattr(study.parallel_runs, "_cores", lambda: cores)
     begun = []
 
     def function(seed):
         begun.append(seed)
         if seed == 1:
-            while not study._RUNNING:
+            while not study.parallel_runs._running:
                 time.sleep(0.01)
             raise study.RunError("seed 1 failed")
         with (tmp_path / "lock").open("w") as lock:
-            study.execute([], lock)
+            study.parallel_runs.execute([], lock)
 
     with pytest.raises(study.RunError, match="seed 1 failed"):
-        list(study._in_parallel(function, [0, 1, 2], cores, 2))
-    assert sorted(begun) == [0, 1] and not study._RUNNING
+        list(study.parallel_runs.in_parallel(function, [0, 1, 2], 2))
+    assert sorted(begun) == [0, 1] and not study.parallel_runs._running
 
 
 def test_the_recipe_is_accepted(study, tmp_path):

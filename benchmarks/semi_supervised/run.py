@@ -17,23 +17,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import gzip
-import importlib.metadata
 import json
-import os
 import pathlib
-import platform
 import shlex
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,12 +34,10 @@ from simclrv2_tf.config import Config, ConfigError
 from simclrv2_tf.run_directory import RunError, check_same_run, to_json, write
 
 HERE = pathlib.Path(__file__).resolve().parent
-JOBS_HELP = """seeds at once, each on its share of the cores and with its progress in
-    WORK/seed_S.log; on few cores and with a small network it takes less time in all
-    (default: %(default)s)"""
+sys.path.insert(0, str(HERE.parent))
+import parallel_runs  # noqa: E402
+
 MEASURES = ("top1", "expected_calibration_error", "seconds")
-# A study that stops takes its runs along.
-_RUNNING: set[subprocess.Popen] = set()
 # The teacher of the small student is the self-distilled network.
 PAIRS = (
     ("fine_tuned", "supervised"),
@@ -65,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = {"type": pathlib.Path, "metavar": "FOLDER"}
     source = HERE.parents[2] / "shared" / "data" / "fashion_mnist"
     work = pathlib.Path("runs/semi_supervised_study")
+    jobs_help = parallel_runs.JOBS_HELP.format(what="seeds", log="WORK/seed_S.log")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=JOBS_HELP)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=jobs_help)
     parser.add_argument("--source", default=source, help="the four published IDX files", **path)
     parser.add_argument("--work", default=work, help="data and runs (default: %(default)s)", **path)
     parser.add_argument("--out", default=HERE, help="results", **path)
@@ -88,24 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def study(args: argparse.Namespace) -> None:
     """Everything, in order; what was done before is not done again."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    if not 1 <= args.jobs <= len(cores):
-        raise ConfigError(
-            [
-                f"`jobs` must be from 1 to the {len(cores)} cores that can be shared out here. "
-                f"Received: jobs={args.jobs}"
-            ]
-        )
+    parallel_runs.check_jobs(args.jobs)
     commands = {seed: run_flags(seed, args.work, args.flags) for seed in args.seeds}
     configs = {seed: read_config(flags) for seed, flags in commands.items()}
-    args.work.mkdir(parents=True, exist_ok=True)
-    with (args.work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # The run of a study that was killed by itself lives on, and has the lock.
-            print(f"Waiting for the run that is at work in {args.work}.", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with parallel_runs.lock(args.work) as lock:
         prepare(args.source, args.work / "data")
 
         def run_seed(seed: int) -> None:
@@ -114,12 +91,14 @@ def study(args: argparse.Namespace) -> None:
                 log = None
                 if args.jobs > 1:
                     log = stack.enter_context((args.work / f"seed_{seed}.log").open("a"))
-                execute(commands[seed], lock, log)
+                parallel_runs.execute(commands[seed], lock, log)
                 for stage in fine_tunings(configs[seed]):
-                    execute(head_layer_flags(stage.model_dir), lock, log)
+                    parallel_runs.execute(head_layer_flags(stage.model_dir), lock, log)
 
         # Closed at once where the writing of results fails, too.
-        with contextlib.closing(_in_parallel(run_seed, args.seeds, cores, args.jobs)) as ended:
+        with contextlib.closing(
+            parallel_runs.in_parallel(run_seed, args.seeds, args.jobs)
+        ) as ended:
             for _ in ended:
                 finished = {s: gather(c) for s, c in configs.items() if is_finished(c)}
                 rows = [{"seed": s, **row} for s, (rows, _) in finished.items() for row in rows]
@@ -130,44 +109,6 @@ def study(args: argparse.Namespace) -> None:
                 }
                 figures = args.work / f"seed_{min(finished)}" / "figures"
                 write_results(results, args.out, figures)
-
-
-def _in_parallel(function, seeds: Sequence[int], cores: Sequence[int], jobs: int) -> Iterator[int]:
-    """Calls `function` for each seed, `jobs` at once; yields those done, as they are done."""
-    if jobs == 1:
-        for seed in seeds:
-            function(seed)
-            yield seed
-        return
-    shares = iter([cores[i::jobs] for i in range(jobs)])
-    failed = threading.Event()
-
-    def take_share():
-        # That of a thread, which the processes that it starts inherit.
-        os.sched_setaffinity(0, next(shares))
-
-    def attempt(seed: int) -> bool:
-        if failed.is_set():  # no further seed begins, even before the failure is seen below
-            return False
-        try:
-            function(seed)
-        except BaseException:
-            failed.set()
-            raise
-        return True
-
-    with futures.ThreadPoolExecutor(jobs, initializer=take_share) as pool:
-        started = {pool.submit(attempt, seed): seed for seed in seeds}
-        try:
-            for done in futures.as_completed(started):
-                if done.result():
-                    yield started[done]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(seed.done() for seed in started):
-                for process in list(_RUNNING):
-                    process.terminate()
-                time.sleep(0.1)
 
 
 # --- Running ---------------------------------------------------------------------------------
@@ -205,23 +146,6 @@ def read_config(flags: Sequence[str]) -> Config:
     plan.stages(config)
     check_same_run(pathlib.Path(config.model_dir), config)
     return config
-
-
-def execute(flags: Sequence[str], lock, log=None) -> None:
-    """Runs `simclrv2_tf.run` in a process of its own, which has the lock as long as it lives."""
-    command = [sys.executable, "-m", "simclrv2_tf.run", *flags]
-    streams = {} if log is None else {"stdout": log, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, pass_fds=[lock.fileno()], **streams) as process:
-        _RUNNING.add(process)
-        try:
-            status = process.wait()
-        except BaseException:
-            process.terminate()
-            raise
-        finally:
-            _RUNNING.discard(process)
-    if status:
-        raise subprocess.CalledProcessError(status, command)
 
 
 def fine_tunings(config: Config) -> list[Config]:
@@ -408,7 +332,7 @@ def mean_over_seeds(rows: Sequence[Mapping]) -> list[dict]:
         mean = {**common[0], "num_seeds": len(group)}
         for measure in MEASURES:
             if measure in group[0]:
-                mean |= _mean_and_std(measure, [row[measure] for row in group])
+                mean |= parallel_runs.mean_and_std(measure, [row[measure] for row in group])
         means.append(mean)
     return sorted(means, key=lambda row: row["label_fraction"])
 
@@ -434,14 +358,9 @@ def differences(rows: Sequence[Mapping], pairs: Sequence[tuple[str, str]]) -> li
             by_seed = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
             if by_seed:
                 names = {"label_fraction": fraction, "method": method, "against": against}
-                statistic = _mean_and_std("top1", list(by_seed.values()))
+                statistic = parallel_runs.mean_and_std("top1", list(by_seed.values()))
                 found.append({**names, **statistic, "by_seed": by_seed})
     return found
-
-
-def _mean_and_std(name: str, values: Sequence[float]) -> dict:
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return {name: statistics.fmean(values), f"{name}_std": std}
 
 
 # --- Writing ---------------------------------------------------------------------------------
@@ -451,13 +370,9 @@ def provenance(seeds: Sequence[int], jobs: int, changes: Sequence[str]) -> dict:
     """What the results were made with."""
     command = ["python", "benchmarks/semi_supervised/run.py", "--seeds", *map(str, seeds)]
     command += ["--jobs", str(jobs)] if jobs > 1 else []
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
         "command": shlex.join([*command, *["--"][: len(changes)], *changes]),
-        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
-        "cpu": {"model": models[0] if models else platform.processor(), "cores": os.cpu_count()},
+        **parallel_runs.machine(),
         "seeds": list(seeds),
         "jobs": jobs,
     }
@@ -482,7 +397,7 @@ def markdown(results: Mapping) -> str:
                 (
                     report.percent(row["label_fraction"]),
                     f"{_name(row['method'])} - {_name(row['against'])}",
-                    _percent(row, "top1", "+"),
+                    parallel_runs.percent(row, "top1", "+"),
                     ", ".join(f"{100 * value:+.2f}" for value in row["by_seed"].values()),
                 )
                 for row in results["differences"]
@@ -501,8 +416,8 @@ def _table(rows: Sequence[Mapping]) -> str:
         "label fraction": [report.percent(row["label_fraction"]) for row in rows],
         "labels": [row.get("num_labels") for row in rows],
         "method": [_name(row["method"]) for row in rows],
-        "top-1 (%)": [_percent(row, "top1") for row in rows],
-        "ECE (%)": [_percent(row, "expected_calibration_error") for row in rows],
+        "top-1 (%)": [parallel_runs.percent(row, "top1") for row in rows],
+        "ECE (%)": [parallel_runs.percent(row, "expected_calibration_error") for row in rows],
         "parameters": [row.get("parameters") for row in rows],
         "seconds": [round(row["seconds"]) if "seconds" in row else None for row in rows],
     }
@@ -515,13 +430,6 @@ def _name(method: str) -> str:
     if method in report.METHODS:
         return report.METHODS[method].name
     return method.replace("fine_tuned_", "fine-tuned, ").replace("_", " ")
-
-
-def _percent(row: Mapping, measure: str, sign: str = "") -> str | None:
-    if measure not in row:
-        return None
-    std = row[f"{measure}_std"]
-    return f"{100 * row[measure]:{sign}.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
 
 
 def write_results(results: Mapping, out: pathlib.Path, figures: pathlib.Path) -> None:
