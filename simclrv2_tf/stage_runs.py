@@ -528,6 +528,7 @@ class Pretraining(StageRun):
     """SimCLRv2's first stage; its online classifier, if any, is evaluated."""
 
     def _open_training_data(self):
+        self._health_of: dict[stages.Stage, Callable[[], dict[str, float]]] = {}
         self.train_split = self.data.unlabelled_images(self.config)
         if self.config.hold_labels_back:
             self.train_split = self.train_split.unlabelled()
@@ -606,6 +607,8 @@ class Pretraining(StageRun):
 
     def _health(self, stage) -> Callable[[], dict[str, float]]:
         """Gives `health.measure` of a fixed batch of training images, as `stage` now sees them."""
+        if stage in self._health_of:  # traced for training, called once more after it
+            return self._health_of[stage]
         replicas = self.strategy.num_replicas_in_sync
         most = min(self.config.train_batch_size, _HEALTH_IMAGES)
         batch = max(most // replicas, 1) * replicas
@@ -624,6 +627,7 @@ class Pretraining(StageRun):
                     "warm-up or use float32."
                 ) from None
 
+        self._health_of[stage] = measure
         return measure
 
     def _batches(self, context, start_step):

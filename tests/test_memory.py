@@ -230,6 +230,7 @@ def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
             np.testing.assert_array_equal(w, v)
 
 
+@pytest.mark.usefixtures("no_saved_model")
 def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch, capsys):
     """Queue, its position, and the momentum network; which is also what is exported."""
     command = ["run", *MEMORY, f"--dataset=folder:{images}"]
@@ -238,10 +239,9 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch
     assert run.main([*command, f"--model_dir={tmp_path / 'straight'}"]) == 0
     assert any("larger than the data set" in text for text in warned)  # of 24 images
 
-    stop_after_step_4(monkeypatch)
-    with pytest.raises(Stopped):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after_step_4(patch)
         run.main([*command, f"--model_dir={tmp_path / 'resumed'}"])
-    monkeypatch.undo()
     assert run.main([*command, f"--model_dir={tmp_path / 'resumed'}"]) == 0
 
     readers = [
