@@ -32,6 +32,8 @@ class _EverySteps:
 class SaveCheckpoints(keras.callbacks.Callback):
     """Saves every so many steps or, with `every_steps` 0, epochs; and at the end.
 
+    Comes after the callbacks that write at an epoch's end.
+
     Raises:
         NonFiniteError: a weight is NaN or infinite; nothing is saved then.
     """
@@ -40,17 +42,20 @@ class SaveCheckpoints(keras.callbacks.Callback):
         super().__init__()
         self._store, self._by_epochs, self._every_epochs = store, not every_steps, every_epochs
         self._steps = _EverySteps(every_steps)
-        self._saved = None
+        self._due, self._saved = False, None
 
     def on_train_begin(self, logs=None):
         self._steps.begin(self._step())
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._steps.passed(self._step()):
+        self._due |= self._steps.passed(self._step())
+        # An epoch's last checkpoint waits for its row of the history, which a run that is killed
+        # between the two would never have.
+        if self._due and batch + 1 < self.params["steps"]:
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._by_epochs and (epoch + 1) % self._every_epochs == 0:
+        if self._due or (self._by_epochs and (epoch + 1) % self._every_epochs == 0):
             self._save()
 
     def on_train_end(self, logs=None):
@@ -61,7 +66,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         return int(self.model.optimizer.iterations.numpy())
 
     def _save(self):
-        self._saved = self._step()
+        self._due, self._saved = False, self._step()
         try:
             self._store.save(self._saved)
         except FloatingPointError as error:
@@ -109,11 +114,15 @@ class Health(keras.callbacks.Callback):
     Args:
         measure: Gives what `health.measure` gives, of the stage as it now is.
         every_steps: As that of `Summaries`.
+        settled_after: Steps after which embeddings are judged too, see `health.collapsed`.
     """
 
-    def __init__(self, measure: Callable[[], dict[str, float]], every_steps: int):
+    def __init__(
+        self, measure: Callable[[], dict[str, float]], every_steps: int, settled_after: int
+    ):
         super().__init__()
         self._measure_now = measure
+        self._settled_after = settled_after
         self._steps = _EverySteps(every_steps)
         self._warned = False
 
@@ -130,10 +139,10 @@ class Health(keras.callbacks.Callback):
     def _measure(self, logs):
         numbers = self._measure_now()
         logs.update(numbers)
-        what = health.collapsed(numbers)
+        step = int(self.model.optimizer.iterations.numpy())
+        what = health.collapsed(numbers, settled=step >= self._settled_after)
         if what and not self._warned:
             self._warned = True
-            step = int(self.model.optimizer.iterations.numpy())
             logging.warning(
                 "Collapse at step %d: %s. What is learned now is of no use; a lower learning rate, "
                 "a longer warm-up or other weights of the objective may keep it from happening.",

@@ -66,6 +66,9 @@ _as_is = tf.autograph.experimental.do_not_convert
 # What a seed is used for: each use has draws of its own.
 _ORDER, _CROP, _VIEW = range(3)
 
+_CORES = os.cpu_count() or 1
+_MOST_BATCHES_AT_ONCE = 16  # of views, each of a whole batch's size in memory
+
 _Range = tuple[str, int, int]  # split name, first example, end
 
 
@@ -343,10 +346,11 @@ class Split(abc.ABC):
             self.ordered_records((0, 1))
             .map(
                 _as_is(lambda record: self.load(record, replace_unreadable=False)),
-                num_parallel_calls=tf.data.AUTOTUNE,
+                num_parallel_calls=_CORES,
             )
             .filter(lambda example: example["readable"])
             .map(lambda example: {key: example[key] for key in ("image", "label", "id")})
+            .with_options(_fixed_parallelism())
         )
 
     @abc.abstractmethod
@@ -829,11 +833,12 @@ def evaluation_batches(
     missing = num_batches * batch_size - split.shard_size(shard)
     return (
         split.ordered_records(shard)
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(prepare, num_parallel_calls=_CORES, deterministic=True)
         .concatenate(tf.data.Dataset.from_tensors(padding).repeat(missing))
         .batch(batch_size, drop_remainder=True)
         .apply(tf.data.experimental.assert_cardinality(num_batches))
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(_fixed_parallelism())
     )
 
 
@@ -879,7 +884,7 @@ def _cropped_batches(
     return (
         split.shuffled_records(seed, shard, start, buffer_size)
         .enumerate(start)
-        .map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(crop, num_parallel_calls=_CORES, deterministic=True)
         .batch(batch_size, drop_remainder=True)
     )
 
@@ -909,12 +914,24 @@ def _finish(batches, function, seed, start_step) -> tf.data.Dataset:
         batches.enumerate(start_step)
         .map(
             _as_is(lambda step, batch: function(_draw(seed, _VIEW, step), *batch)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=min(_CORES, _MOST_BATCHES_AT_ONCE),
             deterministic=True,
         )
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(_fixed_parallelism())
     )
+
+
+def _fixed_parallelism() -> tf.data.Options:
+    """Without tf.data's autotuning, whose thread can sleep through the end of its pipeline.
+
+    It wakes for the cancellation before that is marked and then sleeps on, for up to as long as the
+    pipeline has run and a minute at most, while whoever ends the pipeline waits for it.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _draw(seed: int, use: int, position) -> tf.Tensor:

@@ -6,6 +6,8 @@ the same n images.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 # A network that puts out one point has a spread of 0 and a rank of 0, one that puts out a line a
@@ -88,9 +90,21 @@ def measure(h1, h2, z1, z2) -> dict[str, float]:
     }
 
 
-def collapsed(numbers: dict[str, float]) -> str | None:
-    """What has collapsed by the numbers of `measure`, in words; None where nothing has."""
-    for what in ("representation", "embedding"):
+def settled_after(batch_norm_decay: float) -> int:
+    """After how many steps 1% is left of what batch norm's moving statistics began with."""
+    return math.ceil(math.log(0.01) / math.log(batch_norm_decay)) if batch_norm_decay else 1
+
+
+def collapsed(numbers: dict[str, float], settled: bool = True) -> str | None:
+    """What has collapsed by the numbers of `measure`, in words; None where nothing has.
+
+    Args:
+        numbers: Measured in inference mode.
+        settled: Whether batch norm's moving statistics have left their start. Until then the last
+            batch norm does not take the embeddings' mean away, and they look alike whatever they
+            are: representations alone are judged.
+    """
+    for what in ("representation", "embedding")[: 1 + settled]:
         if numbers[f"{what}_spread"] < _LEAST_SPREAD:
             return (
                 f"the {what}s of all images are one point (spread {numbers[f'{what}_spread']:.2g})"

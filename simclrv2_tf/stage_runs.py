@@ -603,7 +603,8 @@ class Pretraining(StageRun):
         return begin
 
     def _callbacks(self, stage):
-        return [Health(self._health(stage), self.config.train_summary_steps)]
+        settled_after = health.settled_after(self.config.batch_norm_decay)
+        return [Health(self._health(stage), self.config.train_summary_steps, settled_after)]
 
     def _health(self, stage) -> Callable[[], dict[str, float]]:
         """Gives `health.measure` of a fixed batch of training images, as `stage` now sees them."""
@@ -650,11 +651,13 @@ class Pretraining(StageRun):
             tf.summary.image("views", picture[None], step=0)
 
     def _evaluate(self, networks, stage):
+        step = int(stage.optimizer.iterations.numpy())
         if self.config.eval_ema:
             with self.strategy.scope():
                 stage = stages.Pretrainer(networks.encoder, networks.head, stage.objective)
         numbers = self._health(stage)()
-        if self.is_chief and (what := health.collapsed(numbers)):
+        settled = step >= health.settled_after(self.config.batch_norm_decay)
+        if self.is_chief and (what := health.collapsed(numbers, settled)):
             print(f"COLLAPSED: {what}.", flush=True)
         if networks.classifier is None or not self.eval_labelled:
             return {**self._evaluate_contrast(stage), **numbers}

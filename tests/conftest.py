@@ -1,6 +1,5 @@
 """Fixtures that several test files use."""
 
-import os
 import pathlib
 
 import numpy as np
@@ -17,11 +16,6 @@ LONG = [
     "test_statistics_objectives",
     "test_stages",
 ]
-
-
-def pytest_xdist_auto_num_workers(config):
-    """One worker more than there are cores: many tests wait for processes that they have begun."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items):

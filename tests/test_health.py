@@ -1,12 +1,15 @@
 """The health numbers against their definitions, and the alarm."""
 
+import csv
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import test_stages
-from simclrv2_tf import callbacks, health, loop
+from command_line import SMALL
+from simclrv2_tf import callbacks, health, loop, run
 
 
 def vectors(n=40, d=6, seed=0):
@@ -57,6 +60,26 @@ def test_collapse_of_either_is_named(broken, where):
     assert where in health.collapsed(health.measure(h, h, z, z))
 
 
+def test_embeddings_say_nothing_before_the_moving_statistics_do():
+    h, point = vectors(d=8), np.ones((40, 4))
+    assert health.collapsed(health.measure(h, h, point, point), settled=False) is None
+    assert health.collapsed(health.measure(point, point, h, h), settled=False)
+    for decay in (0.9, 0.99, 0.5):
+        steps = health.settled_after(decay)
+        assert decay**steps <= 0.01 < decay ** (steps - 1)
+    assert health.settled_after(0.0) == 1
+
+
+@pytest.mark.usefixtures("no_saved_model")
+def test_a_healthy_networks_first_steps_raise_no_alarm(images, tmp_path, caplog):
+    """Its embeddings have one direction while batch norm does not know their mean."""
+    command = ["run", "--mode=train", f"--dataset=folder:{images}", *SMALL, "--train_steps=4"]
+    assert run.main([*command, "--train_summary_steps=1", f"--model_dir={tmp_path}"]) == 0
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert min(float(row["embedding_spread"]) for row in rows) < 0.01
+    assert "Collapse" not in caplog.text
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_no_number(value):
     broken = vectors()
@@ -89,7 +112,7 @@ def train(stage, every_steps, total_steps=4):
         schedule=lambda step: 0.1,
         total_steps=total_steps,
         epochs=2,
-        callbacks=[callbacks.Health(measure, every_steps), Seen()],
+        callbacks=[callbacks.Health(measure, every_steps, settled_after=3), Seen()],
         verbose=0,
     )
     return seen

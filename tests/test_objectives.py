@@ -316,7 +316,7 @@ def test_object_is_the_function_with_its_options():
     z1, z2, negatives = embeddings(6, k=5)
     valid = np.arange(5) > 1
     options = dict(temperature=0.3, normalize=False, chunk_size=4)
-    got, metrics = NTXent(**options)(z1, z2, negatives, valid)
+    got, metrics = NTXent(**options)(z1, z2, negatives=negatives, negatives_valid=valid)
     expected, expected_metrics = nt_xent(
         z1, z2, negatives=negatives, negatives_valid=valid, **options
     )
