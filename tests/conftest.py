@@ -52,3 +52,12 @@ def no_saved_model(monkeypatch):
         pathlib.Path(path).mkdir(parents=True)
 
     monkeypatch.setattr(stage_runs, "export", leave_out)
+
+
+@pytest.fixture
+def short_networks(monkeypatch):
+    """ResNet-10 and -50 of two blocks, where more say no more: tracing them takes the time."""
+    from simclrv2_tf import resnet
+
+    for depth in (10, 50):
+        monkeypatch.setitem(resnet._BLOCKS, depth, (1, 1, 0, 0))

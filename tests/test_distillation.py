@@ -15,6 +15,8 @@ from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet
 from simclrv2_tf.batch_norm import BatchNorm
 from simclrv2_tf.export import export
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 # --- The loss -------------------------------------------------------------------------------------
 
 
@@ -349,7 +351,7 @@ def test_labels_cannot_reach_a_student_that_only_distills():
 
 def test_a_loaded_saved_model_is_a_teacher(tmp_path):
     keras.utils.set_random_seed(4)
-    encoder = resnet.resnet(10, 1 / 16, image_size=8)
+    encoder = resnet.resnet(18, 1 / 16, image_size=8)
     classifier = heads.classifier(encoder.output_shape[-1], 3)
     export(str(tmp_path / "teacher"), encoder, None, classifier)
     module = tf.saved_model.load(str(tmp_path / "teacher"))

@@ -13,6 +13,8 @@ import test_stages
 from command_line import SMALL, fails, result
 from simclrv2_tf import checkpoints, memory, objectives, optimizers, run, stage_runs, stages
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 @pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])
 @pytest.mark.parametrize("traced", [False, True])

@@ -14,6 +14,8 @@ import tensorflow as tf
 import test_stages
 from simclrv2_tf import batch_norm, objectives, optimizers, stages
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 def without_batch_norm(seed=0):
     keras.utils.set_random_seed(seed)

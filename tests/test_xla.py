@@ -10,12 +10,7 @@ import test_micro_batch
 import test_stages
 from simclrv2_tf import heads, objectives, optimizers, resnet, stages
 
-
-@pytest.fixture(autouse=True)
-def short_networks(monkeypatch):
-    """Of two blocks: XLA takes its time over each."""
-    for depth in (10, 50):
-        monkeypatch.setitem(resnet._BLOCKS, depth, (1, 1, 0, 0))
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 
 def pretraining(**kwargs):
