@@ -727,11 +727,7 @@ def pretraining_batches(
     )
 
     make_view = _view_maker(
-        image_size,
-        strength=color_jitter_strength,
-        version=color_jitter_version,
-        blur=use_blur,
-        shard=shard,
+        image_size, color_jitter_strength, color_jitter_version, use_blur, shard
     )
 
     def make_views(draw, crops, label):
@@ -772,11 +768,7 @@ def training_batches(
     make_view = functools.partial(augment.random_flip, shard=shard)
     if color_jitter_strength > 0 or use_blur:
         make_view = _view_maker(
-            image_size,
-            strength=color_jitter_strength,
-            version=color_jitter_version,
-            blur=use_blur,
-            shard=shard,
+            image_size, color_jitter_strength, color_jitter_version, use_blur, shard
         )
 
     def make_views(draw, crops, label):
@@ -890,16 +882,18 @@ def _cropped_batches(
 
 
 @functools.lru_cache(maxsize=16)
-def _view_maker(image_size: int, **options):
-    """`augment.pretraining_view` with `options`, of a batch of crops and a (2,) seed.
+def _view_maker(image_size: int, strength: float, version: str, blur: bool, shard):
+    """`augment.pretraining_view` with these options, of a batch of crops and a (2,) seed.
 
     Traced once for the views of all pipelines of a process: tracing takes a second or more, and a
     run has several pipelines.
     """
     shape = (None, image_size, image_size, 3)
-    function = functools.partial(augment.pretraining_view, **options)
+    view = functools.partial(
+        augment.pretraining_view, strength=strength, version=version, blur=blur, shard=shard
+    )
     specs = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((2,), tf.int64)]
-    traced = tf.function(function, specs, autograph=False)
+    traced = tf.function(view, specs, autograph=False)
 
     def make_view(crops, seed):
         crops = tf.ensure_shape(crops, shape)
