@@ -48,7 +48,7 @@ def make(networks, micro_batch_size=None, **kwargs):
 
 def compare(actual, expected, tolerance):
     """All together to `tolerance`; each, as sums that cancel keep fewer digits, to ten times it."""
-    assert len(actual) == len(expected)
+    assert len(actual) == len(expected) > 0
     actual, expected = ([np.asarray(x) for x in values] for values in (actual, expected))
     pairs = list(zip(actual, expected, strict=True))
     error = np.sqrt(sum(np.sum((ours - theirs) ** 2) for ours, theirs in pairs))
