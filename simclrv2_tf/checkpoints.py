@@ -7,7 +7,9 @@ Weights to start from are read by `shapes`, `fits`, `load` and `fingerprint`, wh
 2. a SavedModel of `export.export`: its folder;
 3. `.keras` files of a run: a folder that has no checkpoints but `encoder.keras`, or that file;
    `head.keras` and `classifier.keras` beside it belong to it. Any other `.keras` file is read
-   alone.
+   alone;
+4. weights that the reference released, see `official`: a TF1 checkpoint's folder or prefix, or a
+   SavedModel's folder.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from etils import epath
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if their classes are known)
+from simclrv2_tf import official
 
 _ROOT = "variables"
 _OPTIMIZER = "optimizer/"
@@ -194,7 +197,7 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
         variable.assign(value)
 
 
-def _existing(path: str) -> _TensorFlowCheckpoint | _KerasFiles:
+def _existing(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _KerasFiles:
     source = _source(path)
     if source is None:
         raise CheckpointError(
@@ -204,13 +207,16 @@ def _existing(path: str) -> _TensorFlowCheckpoint | _KerasFiles:
     return source
 
 
-def _source(path: str) -> _TensorFlowCheckpoint | _KerasFiles | None:
+def _source(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _KerasFiles | None:
     prefix = latest(path)
-    if prefix is not None:
-        return _TensorFlowCheckpoint(prefix, _ROOT)
     given = epath.Path(path)
-    if (given / "saved_model.pb").exists():
-        return _TensorFlowCheckpoint(str(given / "variables" / "variables"), "weights")
+    if prefix is None and (given / "saved_model.pb").exists():
+        prefix, attribute = str(given / "variables" / "variables"), "weights"
+    else:
+        attribute = _ROOT
+    if prefix is not None:
+        ours = _TensorFlowCheckpoint(prefix, attribute)
+        return ours if ours.keys else _OfficialCheckpoint(prefix)
     first = _KERAS_FILES[0]
     for file in (given / first, given / "pretrain" / first, given):
         if file.suffix == ".keras" and file.is_file():
@@ -245,11 +251,11 @@ class _TensorFlowCheckpoint:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         with self.reading():
             by_key = self._reader.get_variable_to_shape_map()
-        return {name: tuple(by_key[key]) for name, key in self._keys.items()}
+        return {name: tuple(by_key[key]) for name, key in self.keys.items()}
 
     def read(self, names: Iterable[str]) -> list[np.ndarray]:
         with self.reading():
-            return [self._reader.get_tensor(self._keys[name]) for name in names]
+            return [self._reader.get_tensor(self.keys[name]) for name in names]
 
     def reading(self):
         if self.attribute == _ROOT:
@@ -262,8 +268,8 @@ class _TensorFlowCheckpoint:
         return tf.train.load_checkpoint(self.prefix)
 
     @functools.cached_property
-    def _keys(self) -> dict[str, str]:
-        """The checkpoint's keys by variable path.
+    def keys(self) -> dict[str, str]:
+        """The checkpoint's keys by variable path; none where it is not one of ours.
 
         A key is any one path to the variable in the graph of objects, so only that graph, which
         the checkpoint holds too, says which variable it is.
@@ -272,7 +278,7 @@ class _TensorFlowCheckpoint:
             graph = trackable_object_graph_pb2.TrackableObjectGraph()
             if self._reader.has_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"):  # not in TF1's
                 graph.ParseFromString(self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
-        keys = {
+        return {
             variable.local_name: value.checkpoint_key
             for attribute in (graph.nodes[0].children if graph.nodes else ())
             if attribute.local_name == self.attribute
@@ -280,12 +286,47 @@ class _TensorFlowCheckpoint:
             for value in graph.nodes[variable.node_id].attributes
             if value.name == "VARIABLE_VALUE"
         }
-        if not keys:
-            raise CheckpointError(
-                f"{self} holds no weights by variable path: it is no checkpoint of a run and no "
-                f"SavedModel of `export` with `{self.attribute}`. Give those, or a `.keras` file."
-            )
-        return keys
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfficialCheckpoint:
+    """A checkpoint of the reference's, whose variables have the paths of ours by `official`.
+
+    Args:
+        prefix: The checkpoint's path without `.index`.
+    """
+
+    prefix: str
+
+    def __str__(self) -> str:
+        return self.prefix
+
+    def fingerprint(self) -> str:
+        return _TensorFlowCheckpoint(self.prefix, _ROOT).fingerprint()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {path: self._variables.shapes[name] for path, name in self._names.items()}
+
+    def read(self, names: Iterable[str]) -> list[np.ndarray]:
+        with self._reading():
+            return [self._variables[self._names[path]] for path in names]
+
+    def _reading(self):
+        return _reading(
+            self,
+            "`checkpoint` must be a run's folder, one of its checkpoints, a `.keras` file, a "
+            "SavedModel of `export`, or the released weights of the reference.",
+        )
+
+    @functools.cached_property
+    def _variables(self) -> official.Variables:
+        with self._reading():
+            return official.Variables(self.prefix)
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        with self._reading():
+            return official.names_by_path(self._variables.shapes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from simclrv2_tf.batch_norm import BatchNorm
 
-_BLOCKS = {
+BLOCKS = {
     10: (1, 1, 1, 1),
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -23,8 +23,8 @@ _BLOCKS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
 }
-DEPTHS = tuple(_BLOCKS)
-_MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
+DEPTHS = tuple(BLOCKS)
+MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
 ENDPOINTS = (
     "stem",
     "block_group1",
@@ -67,7 +67,7 @@ def resnet(
     Raises:
         ValueError: on a value outside of the above.
     """
-    if depth not in _BLOCKS:
+    if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {DEPTHS}. Received: depth={depth}")
     if not width_multiplier > 0 or int(64 * width_multiplier) < 2:
         raise ValueError(
@@ -86,7 +86,7 @@ def resnet(
 
     images = keras.Input((None, None, 3), name="images")
     x = build.stem(images, int(64 * width_multiplier), cifar=stem == "cifar")
-    for group, num_blocks in enumerate(_BLOCKS[depth], start=1):
+    for group, num_blocks in enumerate(BLOCKS[depth], start=1):
         for block in range(num_blocks):
             x = build.residual_block(
                 x,
@@ -216,7 +216,7 @@ class _Builder:
             keepdims=True, name=f"{prefix}_sk_average", dtype="float32"
         )(streams)
         first, second = ops.split(averages, 2, axis=-1)
-        hidden = max(int(filters * self.sk_ratio), _MIN_MIXING_DIM)
+        hidden = max(int(filters * self.sk_ratio), MIN_MIXING_DIM)
         mixing = self.conv(first + second, hidden, 1, 1, name=f"{prefix}_sk_squeeze")
         mixing = self.bn(mixing, name=f"{prefix}_sk_squeeze_bn", relu=f"{prefix}_sk_squeeze_relu")
         mixing = self.conv(mixing, 2 * filters, 1, 1, name=f"{prefix}_sk_mix")

@@ -60,4 +60,4 @@ def short_networks(monkeypatch):
     from simclrv2_tf import resnet
 
     for depth in (10, 50):
-        monkeypatch.setitem(resnet._BLOCKS, depth, (1, 1, 0, 0))
+        monkeypatch.setitem(resnet.BLOCKS, depth, (1, 1, 0, 0))

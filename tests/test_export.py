@@ -62,7 +62,7 @@ LOAD = textwrap.dedent(
 
 def test_loads_and_fine_tunes_in_a_new_process_without_this_package(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_hub")
-    monkeypatch.setitem(resnet._BLOCKS, 50, (2, 1, 1, 1))  # each kind of block, with SK
+    monkeypatch.setitem(resnet.BLOCKS, 50, (2, 1, 1, 1))  # each kind of block, with SK
     encoder, head, classifier = networks(50, 0.0625)
     export(str(tmp_path / "module"), encoder, head, classifier, classifier_layer=1)
     np.save(tmp_path / "images.npy", IMAGES)

@@ -13,7 +13,7 @@ def test_a_small_network_counted_by_hand(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER.parent)
     from scaling import run as scaling
 
-    monkeypatch.setitem(resnet._BLOCKS, 18, (1, 0, 0, 0))
+    monkeypatch.setitem(resnet.BLOCKS, 18, (1, 0, 0, 0))
     encoder = resnet.resnet(18, 1 / 16, image_size=8)  # 4 channels, 8 x 8, stride 1 throughout
     cost = scaling.measure(encoder, heads.projection_head(4, 2, 6), 8)
     stem = 2 * 64 * 3 * 3 * 3 * 4

@@ -293,7 +293,7 @@ def test_loop_calls_callbacks_as_fit_does():
 def one_by_one():
     """Weights after ten steps in calls of one, and the loss of the last epoch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet._BLOCKS, 10, (1, 1, 0, 0))
+        patch.setitem(resnet.BLOCKS, 10, (1, 1, 0, 0))
         alone = pretrainer()
         run_loop(alone, 0, 10)
     return [v.numpy() for v in alone.weights], float(alone.get_metrics_result()["loss"])

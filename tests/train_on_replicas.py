@@ -128,7 +128,7 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
 
 def main(file, count, other=None):
     strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
-    resnet._BLOCKS[10] = (1, 1, 0, 0)  # two blocks say as much as four
+    resnet.BLOCKS[10] = (1, 1, 0, 0)  # two blocks say as much as four
     # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
     keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
     kinds = ["no_bn", "global_bn"]

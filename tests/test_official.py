@@ -1,0 +1,212 @@
+"""The reference's files: read, told apart, and filled into our networks."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import oracle
+from simclrv2_tf import checkpoints, official, resnet
+
+TF1 = oracle.ORACLE / "tf1_checkpoint"
+
+
+def as_reference(**networks):
+    """Weights of our models under the reference's TF1 names, counted as its code creates them."""
+    scopes = {
+        "encoder": ("base_model", official._encoder_places),
+        "head": ("head_contrastive", official._head_places),
+        "classifier": ("head_supervised/linear_layer", official._classifier_places),
+    }
+    found = {}
+    for part, model in networks.items():
+        scope, places = scopes[part]
+        for key, variable in places(model).items():
+            if part == "classifier":
+                name = f"dense/{key}"
+            else:
+                kind, count, slot = key
+                layer = f"nl_{count}/{kind}" if part == "head" else kind
+                numbered = f"_{count}" if part == "encoder" and count else ""
+                name = f"{layer}{numbered}/{slot}"
+            found[f"{scope}/{name}"] = variable.numpy()
+    return found
+
+
+def write_tf1(folder, values):
+    """A TF1-format checkpoint: names and tensors, with no graph of objects."""
+    folder.mkdir(parents=True)
+    prefix = str(folder / "model.ckpt-7")
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=list(values.values()),
+    )
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
+    return prefix
+
+
+@pytest.mark.parametrize("name", ["r18_cifar", "r50_sk"])
+def test_recorded_checkpoints_give_their_recorded_outputs(name):
+    """From the names and shapes alone: no option says what network it is."""
+    expected = oracle.load(f"tf1_checkpoint/{name}/expected.npz")
+    variables = official.Variables(str(TF1 / name))
+    models = official.architecture(variables.shapes).build()
+    report = official.load_checkpoint(str(TF1 / name), **models)
+    assert report.used.keys() | report.skipped.keys() == set(variables)
+    assert not report.used.keys() & report.skipped.keys()
+    ours = sorted(v.path for model in models.values() for v in model.weights)
+    assert sorted(report.used.values()) == ours
+    assert all("Momentum" in n or n == "global_step" for n in report.skipped)
+    representation = models["encoder"](expected["images"])
+    selected = models["head"](representation)[int(expected["ft_proj_selector"])]
+    for got, key in (
+        (representation, "representation"),
+        (selected, "finetune_head_input"),
+        (models["classifier"](selected), "logits"),
+    ):
+        scale = np.abs(expected[key]).max()
+        np.testing.assert_allclose(got, expected[key], atol=1e-4 * scale, err_msg=key)
+
+
+STRUCTURES = [
+    (10, "imagenet", 0, 0),
+    (18, "cifar", 0.0625, 0),
+    (18, "imagenet", 0.0625, 0),
+    (34, "imagenet", 0, 0.25),
+    (50, "cifar", 0, 0),
+    (50, "cifar", 0.5, 0),
+    (50, "imagenet", 0.0625, 0.25),
+    (101, "imagenet", 0, 0.125),
+    (152, "imagenet", 0.0625, 0),
+    (200, "imagenet", 0, 0),
+]
+
+
+@pytest.mark.parametrize(("depth", "stem", "sk_ratio", "se_ratio"), STRUCTURES)
+def test_every_structure_is_told_from_its_convolutions(depth, stem, sk_ratio, se_ratio):
+    encoder = resnet.resnet(depth, 1 / 8, sk_ratio, se_ratio, stem=stem)
+    shapes = {name: value.shape for name, value in as_reference(encoder=encoder).items()}
+    found = official.architecture(shapes)
+    if depth < 50 and stem == "cifar":
+        sk_ratio = 0  # no weight tells
+    assert (found.resnet_depth, found.width_multiplier, found.stem) == (depth, 1 / 8, stem)
+    assert (found.sk_ratio > 0, found.se_ratio > 0) == (sk_ratio > 0, se_ratio > 0)
+    assert (found.num_proj_layers, found.num_classes) == (0, 0)
+    rebuilt = found.build()["encoder"]
+    assert [tuple(v.shape) for v in rebuilt.weights] == [tuple(v.shape) for v in encoder.weights]
+
+
+@pytest.mark.parametrize(("width", "ratio"), [(1, 0.0625), (3, 0.0625), (2, 0.25), (1, 0.5)])
+def test_ratios_are_told_from_widths(width, ratio):
+    filters = [64 * width * 2**group for group in range(4)]
+    widths = [(f, max(int(f * ratio), 32)) for f in filters]
+    assert official._ratio(widths, 32) == ratio
+    with pytest.raises(official.OfficialError, match="No ratio"):
+        official._ratio([(64, 32), (512, 300), (512, 400)], 32)
+
+
+def saved_model(folder, values):
+    """A SavedModel as the exporter of the reference writes one: variables in lists, with names."""
+    variables = {n: tf.Variable(v, name=n) for n, v in values.items()}
+    module = tf.Module()
+    module.model = tf.Module()
+    module.trainable_variables_list = [v for n, v in variables.items() if "moving" not in n]
+    for attribute, scope in (("resnet_model", "resnet/"), ("_projection_head", "projection_head/")):
+        part = tf.Module()
+        part.held = [v for n, v in variables.items() if n.startswith(scope)]
+        setattr(module.model, attribute, part)
+    module.held = list(variables.values())
+    tf.saved_model.save(module, str(folder))
+
+
+def recorded_names():
+    path = oracle.ORACLE / "tf2_saved_model_variables.json"
+    if not path.exists():
+        pytest.skip("the reference's recordings are not beside the project")
+    return json.loads(path.read_text())
+
+
+def test_a_saved_model_is_read_by_name_and_not_run(tmp_path):
+    recorded = oracle.load("network_r50_sk.npz")
+    values = oracle.numbered(recorded, "weights")
+    trainable = {
+        name.removesuffix(":0"): tuple(shape)
+        for name, shape in recorded_names()["trainable_variables_list"]
+    }
+    saved_model(tmp_path / "model", values)
+    variables = official.Variables(str(tmp_path / "model"))
+    assert variables.shapes.keys() == values.keys()
+    shared = trainable.keys() & variables.shapes.keys()
+    assert len(shared) > 200 and all(variables.shapes[n] == trainable[n] for n in shared)
+    models = official.architecture(variables.shapes).build()
+    official.load_checkpoint(str(tmp_path / "model"), **models)
+    images = recorded["images_two_views"][..., :3]
+    representation = models["encoder"](images)
+    scale = np.abs(recorded["representation"]).max()
+    np.testing.assert_allclose(representation, recorded["representation"], atol=1e-4 * scale)
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    values = oracle.load("tf1_checkpoint/r18_cifar/expected.npz") and {
+        name: value for name, value in official.Variables(str(TF1 / "r18_cifar")).items()
+    }
+    missing, extra, misshapen = (
+        "base_model/conv2d_4/kernel",
+        "base_model/conv2d_77/kernel",
+        "head_contrastive/nl_0/dense/kernel",
+    )
+    broken = {name: value for name, value in values.items() if name != missing}
+    broken[extra] = np.zeros((1, 1, 2, 2), np.float32)
+    broken[misshapen] = values[misshapen][:, 1:]
+    write_tf1(tmp_path / "broken", broken)
+    models = official.architecture(official.Variables(str(TF1 / "r18_cifar")).shapes).build()
+    before = [v.numpy() for model in models.values() for v in model.weights]
+    with pytest.raises(official.OfficialError) as error:
+        official.load_checkpoint(str(tmp_path / "broken"), **models)
+    text = str(error.value)
+    assert "nothing fills it" in text and extra in text and misshapen in text
+    after = [v.numpy() for model in models.values() for v in model.weights]
+    assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_the_momentum_network_is_chosen_or_passed_over(tmp_path):
+    values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
+    values = {name: v for name, v in values.items() if "Momentum" not in name}
+    copies = {f"ema_model/{name}": v + 1 for name, v in values.items() if name != "global_step"}
+    prefix = write_tf1(tmp_path / "both", {**values, **copies})
+    variables = official.Variables(prefix)
+    models = official.architecture(variables.shapes).build()
+    name = "base_model/conv2d/kernel"
+    for momentum in (False, True):
+        report = official.load_checkpoint(prefix, **models, momentum=momentum)
+        kernel = models["encoder"].get_layer("stem_conv").kernel
+        np.testing.assert_array_equal(kernel, values[name] + momentum)
+        assert report.used.keys() | report.skipped.keys() == set(variables)
+        assert (name in report.skipped) == momentum
+
+
+def test_a_run_starts_from_them_as_from_its_own(tmp_path):
+    """By variable path, as `--checkpoint` reads weights."""
+    path = str(TF1 / "r50_sk")
+    models = official.architecture(official.Variables(path).shapes).build()
+    shapes = checkpoints.shapes(path)
+    assert shapes == {v.path: tuple(v.shape) for m in models.values() for v in m.weights}
+    assert checkpoints.fits(path, models.values())
+    checkpoints.load(path, models.values())
+    got = [v.numpy() for m in models.values() for v in m.weights]
+    official.load_checkpoint(path, **models)
+    expected = [v.numpy() for m in models.values() for v in m.weights]
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert checkpoints.fingerprint(path)
+
+
+def test_what_is_no_checkpoint_is_said(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(official.OfficialError, match="must be the prefix"):
+            official.Variables(str(path))
+    prefix = write_tf1(tmp_path / "other", {"dense/kernel": np.zeros((2, 3), np.float32)})
+    with pytest.raises(checkpoints.CheckpointError, match="released weights"):
+        checkpoints.shapes(prefix)
