@@ -249,12 +249,12 @@ def _convolutions(depth: int, selective: bool, excited: bool, stem: str) -> list
 
 def _ratio(widths: list[tuple[int, int]], floor: int) -> float:
     """The ratio of hidden to given width, which is rounded down and no less than `floor`."""
-    for ratio in (0.0625, *((hidden + 0.5) / width for width, hidden in widths)):
+    # Where several will do: the recommended one, else the one that a person would have chosen.
+    exact = [hidden / width for width, hidden in reversed(widths)]
+    within = [(hidden + 0.5) / width for width, hidden in widths]
+    for ratio in (0.0625, *exact, *within):
         if all(hidden == max(int(width * ratio), floor) for width, hidden in widths):
-            # Where several will do, the one that a person would have chosen.
-            exact = widths[-1][1] / widths[-1][0]
-            fits = all(hidden == max(int(width * exact), floor) for width, hidden in widths)
-            return exact if ratio != 0.0625 and fits else ratio
+            return ratio
     raise OfficialError(f"No ratio makes the hidden widths {sorted(set(widths))}.")
 
 
