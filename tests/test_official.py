@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import oracle
 from simclrv2_tf import checkpoints, official, resnet
+from simclrv2_tf.official import architecture, naming
 
 TF1 = oracle.ORACLE / "tf1_checkpoint"
 
@@ -16,9 +17,9 @@ TF1 = oracle.ORACLE / "tf1_checkpoint"
 def as_reference(**networks):
     """Weights of our models under the reference's TF1 names, counted as its code creates them."""
     scopes = {
-        "encoder": ("base_model", official._encoder_places),
-        "head": ("head_contrastive", official._head_places),
-        "classifier": ("head_supervised/linear_layer", official._classifier_places),
+        "encoder": ("base_model", naming._encoder_places),
+        "head": ("head_contrastive", naming._head_places),
+        "classifier": ("head_supervised/linear_layer", naming._classifier_places),
     }
     found = {}
     for part, model in networks.items():
@@ -54,7 +55,7 @@ def test_recorded_checkpoints_give_their_recorded_outputs(name):
     """From the names and shapes alone: no option says what network it is."""
     expected = oracle.load(f"tf1_checkpoint/{name}/expected.npz")
     variables = official.Variables(str(TF1 / name))
-    models = official.architecture(variables.shapes).build()
+    models = official.infer(variables.shapes).build()
     report = official.load_checkpoint(str(TF1 / name), **models)
     assert report.used.keys() | report.skipped.keys() == set(variables)
     assert not report.used.keys() & report.skipped.keys()
@@ -88,7 +89,7 @@ STRUCTURES = [
 def test_every_structure_is_told_from_its_convolutions(depth, stem, sk_ratio, se_ratio):
     encoder = resnet.resnet(depth, 1 / 8, sk_ratio, se_ratio, stem=stem)
     shapes = {name: value.shape for name, value in as_reference(encoder=encoder).items()}
-    found = official.architecture(shapes)
+    found = official.infer(shapes)
     if depth < 50 and stem == "cifar":
         sk_ratio = 0  # no weight tells
     assert (found.resnet_depth, found.width_multiplier, found.stem) == (depth, 1 / 8, stem)
@@ -99,25 +100,28 @@ def test_every_structure_is_told_from_its_convolutions(depth, stem, sk_ratio, se
 
 
 def test_no_two_structures_have_the_same_convolutions():
-    """But for the CIFAR stem's basic blocks, where selective kernels change nothing."""
-    seen = {}
-    for depth, *rest in itertools.product(
-        resnet.DEPTHS, (False, True), (False, True), ("imagenet", "cifar")
-    ):
-        if depth < 50 and rest[0] and rest[2] == "cifar":
-            continue
-        patterns = tuple(pattern for _, pattern in official._convolutions(depth, *rest))
-        assert seen.setdefault(patterns, (depth, *rest)) == (depth, *rest)
-        assert official._structure(list(patterns)) == (depth, *rest)
+    structures = list(architecture._structures())
+    kernels = [[c.kernel for c in architecture._convolutions(*s)] for s in structures]
+    assert len(structures) == 3 * 6 + 4 * 8
+    assert all(a != b for a, b in itertools.combinations(kernels, 2))
 
 
 @pytest.mark.parametrize(("width", "ratio"), [(1, 0.0625), (3, 0.0625), (2, 0.25), (1, 0.5)])
 def test_ratios_are_told_from_widths(width, ratio):
     filters = [64 * width * 2**group for group in range(4)]
     widths = [(f, max(int(f * ratio), 32)) for f in filters]
-    assert official._ratio(widths, 32) == ratio
-    with pytest.raises(official.OfficialError, match="No ratio"):
-        official._ratio([(64, 32), (512, 300), (512, 400)], 32)
+    assert architecture._ratio(widths, 32) == ratio
+    assert architecture._ratio([*widths, (64, 33)], 32) == ratio  # one of another shape
+
+
+@pytest.mark.parametrize("multiplier", [0.3, 1 / 16, 1, 3])
+@pytest.mark.parametrize("structure", [(18, False, False, "cifar"), (50, True, True, "imagenet")])
+def test_widths_are_told_from_filters(multiplier, structure):
+    convolutions = [c for c in architecture._convolutions(*structure) if c.base]
+    filters = [(c, c.filters(multiplier)) for c in convolutions]
+    found = architecture._width_multiplier(filters)
+    assert [c.filters(found) for c in convolutions] == [number for _, number in filters]
+    assert found == multiplier or multiplier == 0.3
 
 
 def saved_model(folder, values):
@@ -153,7 +157,7 @@ def test_a_saved_model_is_read_by_name_and_not_run(tmp_path):
     assert variables.shapes.keys() == values.keys()
     shared = trainable.keys() & variables.shapes.keys()
     assert len(shared) > 200 and all(variables.shapes[n] == trainable[n] for n in shared)
-    models = official.architecture(variables.shapes).build()
+    models = official.infer(variables.shapes).build()
     official.load_checkpoint(str(tmp_path / "model"), **models)
     images = recorded["images_two_views"][..., :3]
     representation = models["encoder"](images)
@@ -174,7 +178,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     broken[extra] = np.zeros((1, 1, 2, 2), np.float32)
     broken[misshapen] = values[misshapen][:, 1:]
     write_tf1(tmp_path / "broken", broken)
-    models = official.architecture(official.Variables(str(TF1 / "r18_cifar")).shapes).build()
+    models = official.infer(official.Variables(str(TF1 / "r18_cifar")).shapes).build()
     before = [v.numpy() for model in models.values() for v in model.weights]
     with pytest.raises(official.OfficialError) as error:
         official.load_checkpoint(str(tmp_path / "broken"), **models)
@@ -190,7 +194,7 @@ def test_the_momentum_network_is_chosen_or_passed_over(tmp_path):
     copies = {f"ema_model/{name}": v + 1 for name, v in values.items() if name != "global_step"}
     prefix = write_tf1(tmp_path / "both", {**values, **copies})
     variables = official.Variables(prefix)
-    models = official.architecture(variables.shapes).build()
+    models = official.infer(variables.shapes).build()
     name = "base_model/conv2d/kernel"
     for momentum in (False, True):
         report = official.load_checkpoint(prefix, **models, momentum=momentum)
@@ -203,7 +207,7 @@ def test_the_momentum_network_is_chosen_or_passed_over(tmp_path):
 def test_a_run_starts_from_them_as_from_its_own(tmp_path):
     """By variable path, as `--checkpoint` reads weights."""
     path = str(TF1 / "r50_sk")
-    models = official.architecture(official.Variables(path).shapes).build()
+    models = official.infer(official.Variables(path).shapes).build()
     shapes = checkpoints.shapes(path)
     assert shapes == {v.path: tuple(v.shape) for m in models.values() for v in m.weights}
     assert checkpoints.fits(path, models.values())

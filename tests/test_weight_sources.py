@@ -292,7 +292,7 @@ def test_sources_that_are_not_this_packages_say_so(tmp_path):
             lambda path=path: checkpoints.shapes(path),
         ):
             message = fails(read)
-            assert "no weights by variable path" in message and path in message
+            assert "called as the reference calls" in message and path in message
     assert "`weights`" in fails(lambda: checkpoints.shapes(str(tmp_path / "module")))
 
 

@@ -1,0 +1,27 @@
+"""The reference's released weights, in our networks.
+
+* `Variables` reads its files, TF1 checkpoints and TF2 SavedModels, by variable name;
+* `infer` tells from names and shapes what networks they are;
+* `load_checkpoint` and `load_weights` fill networks, every variable used once or named;
+* `released` lists the published models by short name, with their accuracy.
+
+`python -m simclrv2_tf.official` imports from the command line.
+"""
+
+from simclrv2_tf.official.architecture import Architecture, infer
+from simclrv2_tf.official.files import OfficialError, Variables
+from simclrv2_tf.official.released import ReleasedModel, released
+from simclrv2_tf.official.weights import Report, load_checkpoint, load_weights, names_by_path
+
+__all__ = [
+    "Architecture",
+    "OfficialError",
+    "ReleasedModel",
+    "Report",
+    "Variables",
+    "infer",
+    "load_checkpoint",
+    "load_weights",
+    "names_by_path",
+    "released",
+]

@@ -1,0 +1,233 @@
+"""What networks the reference's variables are of, told from their names and shapes alone."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Mapping
+
+import keras
+
+from simclrv2_tf import heads, resnet
+from simclrv2_tf.official import naming
+from simclrv2_tf.official.files import OfficialError
+
+_RECOMMENDED_SK_RATIO = 0.0625
+# Of an encoder's convolutions so many may be wrong: it is still clear what it should be.
+_MOST_WRONG = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The networks of some variables; attributes are called as the options of `run`.
+
+    What no shape tells is as the reference has it by default: the `sk_ratio` of 0.0625 where all
+    widths are at their floor, and no selective kernels for basic blocks with the CIFAR stem.
+
+    Attributes:
+        num_proj_layers: 0 without a head.
+        num_classes: 0 without a classifier.
+        classifier_inputs: The width of what feeds the classifier; 0 without one.
+    """
+
+    resnet_depth: int
+    width_multiplier: float
+    sk_ratio: float
+    se_ratio: float
+    stem: str
+    num_proj_layers: int
+    proj_head_mode: str
+    proj_out_dim: int
+    num_classes: int
+    classifier_inputs: int
+
+    def build(self) -> dict[str, keras.Model]:
+        """The networks, at random weights: "encoder", and "head" and "classifier" if there."""
+        encoder = resnet.resnet(
+            self.resnet_depth, self.width_multiplier, self.sk_ratio, self.se_ratio, stem=self.stem
+        )
+        models = {"encoder": encoder}
+        if self.num_proj_layers:
+            models["head"] = heads.projection_head(
+                encoder.output_shape[-1],
+                self.num_proj_layers,
+                self.proj_out_dim,
+                self.proj_head_mode,
+            )
+        if self.num_classes:
+            models["classifier"] = heads.classifier(self.classifier_inputs, self.num_classes)
+        return models
+
+
+def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Architecture:
+    """Infers the networks from the reference's variable names and their shapes.
+
+    A few variables that are missing, superfluous or of another shape do not hide what the rest
+    are of: `load_weights` names them.
+
+    Args:
+        shapes: By name, as `Variables.shapes`.
+        momentum: Of the momentum network, `ema_model/...`, in place of the network itself.
+
+    Raises:
+        OfficialError: no network of `resnet.resnet` is like it.
+    """
+    names = naming.sort(shapes, momentum)
+    if not names.part("encoder"):
+        raise OfficialError(
+            f"none of the {len(shapes)} variables is called as the reference calls an encoder's"
+        )
+    encoder = _encoder(names, shapes)
+    head = {key: shapes[name] for key, name in names.part("head").items()}
+    dense = {layer: shape for (kind, layer, _), shape in head.items() if kind == "dense"}
+    layers = {layer for _, layer, _ in head}
+    last = max(layers, default=0)
+    # The width of the last layer, of its kernel or of its batch norm.
+    out_dims = [shape[-1] for (_, layer, _), shape in head.items() if layer == last]
+    classifier = {key: shapes[name] for key, name in names.part("classifier").items()}
+    outputs = [shape[-1] for shape in classifier.values()]
+    width = int(64 * encoder["width_multiplier"]) * (32 if encoder["resnet_depth"] >= 50 else 8)
+    fed_by = classifier.get("kernel", (width,))[0]
+    return Architecture(
+        **encoder,
+        num_proj_layers=last + 1 if layers else 0,
+        proj_head_mode="linear" if names.is_linear_head else "nonlinear" if dense else "none",
+        proj_out_dim=_most_common(out_dims) if layers else 0,
+        num_classes=_most_common(outputs) if outputs else 0,
+        classifier_inputs=(fed_by if fed_by in out_dims else width) if outputs else 0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Convolution:
+    """One convolution of an encoder.
+
+    Attributes:
+        role: What part it has in its block.
+        kernel: Height, width, and whether it has a bias.
+        base, factor: It has factor * int(base * width_multiplier) filters; a base of 0: a ratio
+            decides.
+    """
+
+    role: str
+    kernel: tuple[int, int, bool]
+    base: int = 0
+    factor: float = 1
+
+    def filters(self, width_multiplier: float) -> int:
+        return int(self.factor * int(self.base * width_multiplier))
+
+
+def _encoder(names: naming.Sorted, shapes) -> dict:
+    """The arguments of `resnet.resnet` for the encoder's convolutions."""
+
+    def wrong(kernels, expected):
+        kinds = {number: (*shape[:2], bias) for number, (shape, bias) in kernels.items()}
+        return sum(
+            kinds.get(number) != convolution.kernel for number, convolution in enumerate(expected)
+        ) + sum(number >= len(expected) for number in kinds)
+
+    counted = (_kernels(names, shapes), _kernels(names.shifted("conv2d"), shapes))
+    kernels, structure = min(
+        itertools.product(counted, _structures()),
+        key=lambda pair: wrong(pair[0], _convolutions(*pair[1])),
+    )
+    expected = _convolutions(*structure)
+    if wrong(kernels, expected) > _MOST_WRONG * len(expected):
+        raise OfficialError(
+            f"An encoder of {len(kernels)} convolutions, {sum(bias for _, bias in kernels.values())}"
+            f" of them with a bias, is of none of the depths {resnet.DEPTHS}, with or without "
+            "selective kernels and squeeze-excitation: variables are missing, superfluous or of "
+            "other shapes."
+        )
+    depth, selective, excited, stem = structure
+    present = [(c, kernels[number][0]) for number, c in enumerate(expected) if number in kernels]
+
+    def widths(role):
+        return [shape[2:] for convolution, shape in present if convolution.role == role]
+
+    expansion = 4 if depth >= 50 else 1
+    reduces = [(inputs // expansion, outputs) for inputs, outputs in widths("se_reduce")]
+    return {
+        "resnet_depth": depth,
+        "width_multiplier": _width_multiplier([(c, s[3]) for c, s in present if c.base]),
+        "sk_ratio": _ratio(widths("sk_squeeze"), resnet.MIN_MIXING_DIM) if selective else 0.0,
+        "se_ratio": _ratio(reduces, 1) if excited else 0.0,
+        "stem": stem,
+    }
+
+
+def _kernels(names: naming.Sorted, shapes) -> dict[int, tuple[tuple[int, ...], bool]]:
+    """The shape of the encoder's kernels, and whether there is a bias, by their number."""
+    encoder = names.part("encoder")
+    return {
+        number: (shapes[name], (kind, number, "bias") in encoder)
+        for (kind, number, slot), name in encoder.items()
+        if (kind, slot) == ("conv2d", "kernel") and len(shapes[name]) == 4
+    }
+
+
+def _structures() -> Iterable[tuple[int, bool, bool, str]]:
+    """Depth, selective kernels, squeeze-excitation and stem of every kind of encoder."""
+    for depth in resnet.DEPTHS:
+        for selective, excited, stem in itertools.product(
+            (False, True), (False, True), ("imagenet", "cifar")
+        ):
+            # Basic blocks have no selective kernels, and the CIFAR stem is no ResNet-D's.
+            if not (depth < 50 and selective and stem == "cifar"):
+                yield depth, selective, excited, stem
+
+
+@functools.cache
+def _convolutions(depth: int, selective: bool, excited: bool, stem: str) -> list[_Convolution]:
+    """An encoder's convolutions in the order in which the reference creates them."""
+    small, large, biased = (1, 1, False), (3, 3, False), (1, 1, True)
+    found = [_Convolution("stem", large, 64)]
+    if stem == "imagenet":
+        found = [_Convolution("stem", (7, 7, False), 64)]
+        if selective:
+            found = [_Convolution("stem", large, 64, factor) for factor in (0.5, 0.5, 1)]
+    for group, blocks in enumerate(resnet.BLOCKS[depth]):
+        base = 64 * 2**group
+        expansion = 4 if depth >= 50 else 1
+        block = [_Convolution("main", large, base)] * 2
+        if depth >= 50:
+            block = [_Convolution("main", small, base), _Convolution("main", large, base)]
+            if selective:
+                block[1:] = [
+                    _Convolution("main", large, base, 2),
+                    _Convolution("sk_squeeze", small),
+                    _Convolution("sk_mix", small, base, 2),
+                ]
+            block += [_Convolution("main", small, base, expansion)]
+        if excited:
+            block += [_Convolution("se_reduce", biased)]
+            block += [_Convolution("se_expand", biased, base, expansion)]
+        found += [_Convolution("shortcut", small, base, expansion), *block * blocks]
+    return found
+
+
+def _width_multiplier(filters: list[tuple[_Convolution, int]]) -> float:
+    """The one that gives the most convolutions their filters; of several, the roundest."""
+    exact = {number / convolution.factor / convolution.base for convolution, number in filters}
+    within = {(n / c.factor + 0.5) / c.base for c, n in filters}
+    candidates = sorted(exact, key=lambda ratio: len(str(ratio))) + sorted(within)
+    return max(candidates, key=lambda ratio: sum(c.filters(ratio) == n for c, n in filters))
+
+
+def _ratio(widths: list[tuple[int, int]], floor: int) -> float:
+    """The ratio of hidden to given width, which is rounded down and no less than `floor`."""
+    # Where several will do: the recommended one, else the one that a person would have chosen.
+    exact = [hidden / width for width, hidden in reversed(widths)]
+    within = [(hidden + 0.5) / width for width, hidden in widths]
+
+    def fitting(ratio):
+        return sum(hidden == max(int(width * ratio), floor) for width, hidden in widths)
+
+    return max((_RECOMMENDED_SK_RATIO, *exact, *within), key=fitting)
+
+
+def _most_common(values):
+    return collections.Counter(values).most_common(1)[0][0]

@@ -1,0 +1,71 @@
+"""The published models: 13 architectures by 5 ways of training, and the distilled ones.
+
+The list is data, `released.json`: accuracies from Table 1 and Table 2 of the paper (arXiv
+2006.10029), addresses from the README of the released code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+_FILE = pathlib.Path(__file__).with_name("released.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReleasedModel:
+    """One published model, trained on ImageNet at 224 pixels, with a classifier of 1,000 classes.
+
+    Attributes:
+        name: Such as "pretrained/r50_1x_sk0".
+        training: How it was trained: "pretrained", "finetuned_1pct", "finetuned_10pct",
+            "finetuned_100pct", "supervised", "distill_1pct" or "distill_10pct".
+        resnet_depth, width_multiplier, sk_ratio: Of its encoder.
+        parameters_in_millions: Of its encoder with moving statistics, as the paper counts them.
+        top_1_accuracy: On ImageNet's validation images, in percent; of a pretrained model its
+            linear evaluation.
+        ft_proj_selector: Which layer of the head feeds its classifier, by the paper; None where
+            the paper does not say.
+        saved_model: Address of its TF2 SavedModel.
+        tf1_checkpoint: Address of the folder of its TF1 checkpoint.
+    """
+
+    name: str
+    training: str
+    resnet_depth: int
+    width_multiplier: float
+    sk_ratio: float
+    parameters_in_millions: int
+    top_1_accuracy: float
+    ft_proj_selector: int | None
+    saved_model: str
+    tf1_checkpoint: str
+
+
+@functools.cache
+def released() -> dict[str, ReleasedModel]:
+    """All published models by name: "pretrained/r50_1x_sk0", or "r50_1x_sk0" for short, and so on.
+
+    A name of the architecture alone is that of the pretrained model.
+    """
+    data = json.loads(_FILE.read_text())
+    found = {}
+    for training, kind in data["trainings"].items():
+        for architecture, accuracy in kind["top_1_accuracy"].items():
+            spec = data["architectures"][architecture]
+            path = f"{training}/{architecture}"
+            model = ReleasedModel(
+                name=path,
+                training=training,
+                **spec,
+                top_1_accuracy=accuracy,
+                ft_proj_selector=kind["ft_proj_selector"],
+                saved_model=f"{data['saved_models']}/{path}/saved_model",
+                tf1_checkpoint=f"{data['tf1_checkpoints']}/{path}",
+            )
+            found[path] = model
+            if training == "pretrained":
+                found[architecture] = model
+    return found
