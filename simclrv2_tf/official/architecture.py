@@ -136,11 +136,11 @@ def _encoder(names: naming.Sorted, shapes) -> dict:
     )
     expected = _convolutions(*structure)
     if wrong(kernels, expected) > _MOST_WRONG * len(expected):
+        biases = sum(bias for _, bias in kernels.values())
         raise OfficialError(
-            f"An encoder of {len(kernels)} convolutions, {sum(bias for _, bias in kernels.values())}"
-            f" of them with a bias, is of none of the depths {resnet.DEPTHS}, with or without "
-            "selective kernels and squeeze-excitation: variables are missing, superfluous or of "
-            "other shapes."
+            f"An encoder of {len(kernels)} convolutions, {biases} of them with a bias, is of none "
+            f"of the depths {resnet.DEPTHS}, with or without selective kernels and "
+            "squeeze-excitation: variables are missing, superfluous or of other shapes."
         )
     depth, selective, excited, stem = structure
     present = [(c, kernels[number][0]) for number, c in enumerate(expected) if number in kernels]
