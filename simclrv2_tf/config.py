@@ -32,6 +32,7 @@ _DEFAULT_IN_FOLDER = "default"
 
 OBJECTIVES = ("nt_xent", "vicreg", "tico", "vicreg_tico", "barlow_twins")
 MULTI_STAGE = ("pretrain_linear_eval", "semi_supervised")
+EXPORT_FORMATS = ("tar.gz", "onnx", "litert")
 # Each has its sub-directory, and options of its own: --STAGE.FLAG=VALUE.
 STAGES = (
     "pretrain",
@@ -574,6 +575,13 @@ class Config:
     keep_checkpoint_max: int = option(5, "Newest checkpoints to keep.", minimum=1)
     keep_hub_module_max: int = option(
         1, "Newest exported SavedModels to keep; 0: all, as in the reference.", minimum=0
+    )
+    export_formats: tuple[str, ...] | None = option(
+        None,
+        "What to write beside the SavedModel, with commas between. tar.gz: the SavedModel as one "
+        "file, as TF Hub loads it from an address. onnx (needs the packages onnx and tf2onnx), "
+        "litert: the encoder, or the whole image classifier, in these formats.",
+        choices=EXPORT_FORMATS,
     )
     train_summary_steps: int = option(
         100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0

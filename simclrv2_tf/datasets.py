@@ -174,6 +174,20 @@ def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> Image
     return _open_tfds(name, data_dir)
 
 
+def open_images(path: str) -> Split:
+    """The images below a folder, at any depth, or of one file, without labels; sorted by path.
+
+    Their ids, which `labels` gives, are the paths below the folder.
+
+    Raises:
+      DatasetError: When there are none.
+    """
+    root, paths = image_folder.find_images(path)
+    files = [image_folder.ImageFile(below, -1) for below in paths]
+    folder = image_folder.ImageFolder(root, (), {"images": files}, {})
+    return _IndexedSplit(path, len(files), False, image_folder.ImageReader(folder, files))
+
+
 def _open_packaged() -> ImageDataset:
     resource = importlib.resources.files("simclrv2_tf") / "data" / "fashion_mnist_small.xz"
     arrays = {}

@@ -1,12 +1,19 @@
-"""Reusable SavedModels: named endpoints for inference, and a callable that can be fine-tuned."""
+"""Reusable SavedModels for TF Hub: named endpoints, and a callable that can be fine-tuned."""
 
 from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from simclrv2_tf import heads, resnet
 
+LABELS_FILE = "labels.txt"
+INPUTS_FILE = "inputs.json"
 _IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, "images")
 
 
@@ -17,6 +24,8 @@ def export(
     classifier: keras.Model | None = None,
     classifier_layer: int = 0,
     output: str | None = None,
+    image_size: int | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Writes a SavedModel that `hub.load` and `tf.saved_model.load` read without this package.
 
@@ -25,12 +34,18 @@ def export(
 
     * `__call__(images, training=False)`: the endpoint named by `output`, differentiable; with
       training=True batch norm uses and updates its statistics;
+    * `infer(images)` and `train(images)`, the same as two functions, as
+      `keras.layers.TFSMLayer` wants them;
     * `variables`, all of them; `trainable_variables`, those that `output` depends on;
       `regularization_losses`, empty; `weights`, the same variables as a dict by variable path,
       such as "classifier/kernel", from which `checkpoints.load` fills a network;
-    * `signatures`: "serving_default" gives a dict of all endpoints, "representation",
-      "projection" and "logits" each their own (where the model is there), "features" those of the
-      encoder, from "stem" (B, h, w, c) to "representation" (B, f).
+    * `signatures`: "serving_default" gives a dict of all endpoints, each of these its own (where
+      the model is there): "representation"; "projection1", "projection2", ..., what the hidden
+      layers of the head give; "projection", the embedding; "logits". "features" gives those of
+      the encoder, from "stem" (B, h, w, c) to "representation" (B, f).
+
+    Files that say how to use it are among its assets: `labels.txt`, a class name in each line, and
+    `inputs.json` with the side of its images in pixels, each where it is known.
 
     `keras.Model.export` is not used: what it writes has frozen batch norm and cannot be called.
 
@@ -42,14 +57,22 @@ def export(
         classifier_layer: Which hidden of the head feeds the classifier; 0 is the representation.
         output: What calling the object returns: an endpoint's name. By default "logits" with a
             classifier, else "representation".
+        image_size: Side of the images it was trained with, in pixels.
+        class_names: (C,) what its logits stand for.
 
     Raises:
-        ValueError: `classifier_layer` is not 0 without a head, or `output` is not an endpoint.
+        ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
+            there are not as many names as classes.
     """
     if classifier is not None and head is None and classifier_layer != 0:
         raise ValueError(
             "`classifier_layer` must be 0 without a head. "
             f"Received: classifier_layer={classifier_layer}"
+        )
+    num_classes = 0 if classifier is None else classifier.output_shape[-1]
+    if class_names and len(class_names) != num_classes:
+        raise ValueError(
+            f"`class_names` must name the {num_classes} classes. Received: {len(class_names)} names"
         )
     output = output or ("representation" if classifier is None else "logits")
     features = resnet.features(encoder)
@@ -59,13 +82,16 @@ def export(
         hiddens = [outputs["representation"]]
         if head is not None:
             hiddens = head(outputs["representation"], training=training)
+            outputs |= {f"projection{k}": hidden for k, hidden in enumerate(hiddens[1:-1], start=1)}
             outputs["projection"] = hiddens[-1]
         if classifier is not None:
             outputs["logits"] = classifier(hiddens[classifier_layer], training=training)
         return outputs
 
     names = list(resnet.ENDPOINTS)
-    names += ["projection"] * (head is not None) + ["logits"] * (classifier is not None)
+    if head is not None:
+        names += [f"projection{k}" for k in range(1, len(head.outputs) - 1)] + ["projection"]
+    names += ["logits"] * (classifier is not None)
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
     # Concrete functions: what calls them while the module is saved does not trace them again.
@@ -84,8 +110,8 @@ def export(
         called = [encoder, heads.up_to(head, classifier_layer), classifier]
     elif output == "logits":
         called = [encoder, classifier]
-    elif output == "projection":
-        called = [encoder, heads.up_to(head, -1)]
+    elif output.startswith("projection"):
+        called = [encoder, heads.up_to(head, int(output.removeprefix("projection") or -1))]
     else:
         called = [keras.Model(encoder.input, encoder.get_layer(output).output)]
 
@@ -111,18 +137,36 @@ def export(
         trainable_variables=[v.value for m in called for v in m.weights if v.trainable],
         regularization_losses=[],
         weights={v.path: v.value for v in weights},
+        infer=tf.function(lambda images: infer(images)[output], [_IMAGES], autograph=False),
+        train=tf.function(lambda images: train(images), [_IMAGES], autograph=False),
     )
     module.__call__ = call
-    tf.saved_model.save(
-        module,
-        path,
-        signatures={
-            "serving_default": signature(*names),
-            "features": signature(*resnet.ENDPOINTS),
-            "representation": signature("representation"),
-            **{name: signature(name) for name in names if name not in resnet.ENDPOINTS},
-        },
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = {
+            LABELS_FILE: "".join(f"{name}\n" for name in class_names),
+            INPUTS_FILE: image_size and inputs_json(image_size),
+        }
+        for name, text in files.items():
+            if text:
+                file = os.path.join(folder, name)
+                with open(file, "w", encoding="utf-8") as opened:
+                    opened.write(text)
+                setattr(module, name.split(".")[0], tf.saved_model.Asset(file))
+        tf.saved_model.save(
+            module,
+            path,
+            signatures={
+                "serving_default": signature(*names),
+                "features": signature(*resnet.ENDPOINTS),
+                "representation": signature("representation"),
+                **{name: signature(name) for name in names if name not in resnet.ENDPOINTS},
+            },
+        )
+
+
+def inputs_json(image_size: int) -> str:
+    """What `inputs.json` says of the images: how to crop and scale them as in evaluation."""
+    return json.dumps({"image_size": image_size, "range": [0, 1], "channels": "RGB"}) + "\n"
 
 
 def _traced(function):

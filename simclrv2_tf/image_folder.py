@@ -194,6 +194,36 @@ def _rank(file: ImageFile, seed: int) -> str:
     return hashlib.sha256(f"{seed}/{file.id}".encode()).hexdigest()
 
 
+def find_images(path: str | os.PathLike) -> tuple[str, list[str]]:
+    """Lists the images below a folder, at any depth; or that one file.
+
+    Args:
+      path: A folder, or a file of any name; also a remote one that `tf.io.gfile` reads.
+
+    Returns:
+      The folder, and sorted paths below it.
+
+    Raises:
+      DatasetError: When there is nothing, or no image in it.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not tf.io.gfile.exists(path):
+        raise DatasetError(f"Images must be in an existing folder or file. Received: {path}")
+    if not tf.io.gfile.isdir(path):
+        return os.path.dirname(path) or ".", [os.path.basename(path)]
+    pending, found = [""], []
+    while pending:
+        current = pending.pop()
+        images, folders, _ = _list(os.path.join(path, current))
+        found += [_join(current, image) for image in images]
+        pending += [_join(current, folder) for folder in folders]
+    if not found:
+        raise DatasetError(
+            f"A folder of images must hold some ({', '.join(EXTENSIONS)}). Received: {path}"
+        )
+    return path, sorted(found)
+
+
 def _list(directory: str) -> tuple[list[str], list[str], int]:
     """Sorted names of the images and of the subfolders of a folder, and how many files are left."""
     images, folders, others = [], [], 0

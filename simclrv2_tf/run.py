@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Only now: `--help` and bad flags are answered without waiting for TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from simclrv2_tf import experiment
+    from simclrv2_tf.artifacts import ExportError
     from simclrv2_tf.checkpoints import CheckpointError
     from simclrv2_tf.datasets import DatasetError
     from simclrv2_tf.distribute import DeviceError
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         experiment.run(config)
-    except (DatasetError, RunError, CheckpointError, DeviceError) as error:
+    except (DatasetError, RunError, CheckpointError, DeviceError, ExportError) as error:
         return _fail(error, 2, config)
     except (NonFiniteError, OSError) as error:
         return _fail(error, 1, config)

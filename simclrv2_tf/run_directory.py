@@ -21,7 +21,7 @@ _INCIDENTAL = frozenset(
     + ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoint_max", "keep_hub_module_max"]
     + ["train_summary_steps", "data_dir", "cache_dataset", "chunk_size", "variable_schema"]
     + ["strategy", "num_replicas", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master"]
-    + ["steps_per_execution"]
+    + ["steps_per_execution", "export_formats"]
 )
 _INCIDENTAL_TO_EVALUATION = frozenset(["eval_ema"])
 

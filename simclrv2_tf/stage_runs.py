@@ -10,7 +10,8 @@
       views.png                augmented views, as pretraining sees them
       encoder.keras            (and head, classifier) the final networks, as Keras loads them
       image_classifier.keras   a labelled stage's whole way from images to logits
-      hub/STEP/                the SavedModel
+      labels.txt, inputs.json  class names, and the side of the images
+      hub/STEP/                the SavedModel, with its model card; other formats: `artifacts`
       result.json              the evaluation
       calibration.json         how far the classifier's confidence can be trusted, with a figure
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import tensorflow as tf
@@ -43,10 +44,11 @@ from simclrv2_tf import (
     stages,
     teachers,
 )
+from simclrv2_tf.artifacts import Artifacts, check_formats
 from simclrv2_tf.callbacks import Health, HistoryFile, SaveCheckpoints, Summaries
 from simclrv2_tf.config import Config
-from simclrv2_tf.export import export
 from simclrv2_tf.memory import MomentumNetwork, Queue
+from simclrv2_tf.model_card import model_card
 from simclrv2_tf.networks import Networks, build_networks
 from simclrv2_tf.run_data import Data
 from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
@@ -143,6 +145,7 @@ class StageRun(abc.ABC):
             optimizers.warmup_steps(examples, config.warmup_epochs, batch),
             self.total_steps,
         )
+        check_formats(config.export_formats or ())
         check_same_run(self.directory, config)
 
     # --- What a stage is ----------------------------------------------------------------------
@@ -221,14 +224,18 @@ class StageRun(abc.ABC):
         else:
             begin = self._begin(networks, stage, restored)
             self._train(stage, store, begin)
-            self._export(trained, self.total_steps, anew=begin < self.total_steps)
+            self._export(trained, anew=begin < self.total_steps)
         if config.mode == "train":
+            if self.is_chief:
+                self._finish_export({})
             return {}
         step = int(stage.optimizer.iterations.numpy())
         result = self._evaluate(trained, stage)
         result |= {"global_step": step, "encoder_parameters": networks.encoder.count_params()}
         if self.is_chief:
             self._summarize(result, step)
+            if config.mode != "eval":
+                self._finish_export(result)
             write(self.directory / self._result_name, to_json(result))
         print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
         return result
@@ -272,7 +279,7 @@ class StageRun(abc.ABC):
             return None
         if options.read_text() != self.config.to_json() or self._began_otherwise():
             return None
-        if not (self.directory / "hub" / str(self.total_steps)).exists():
+        if not self._artifacts.module.exists():
             return None
         values = json.loads(result.read_text())
         return values if values.get("global_step") == self.total_steps else None
@@ -477,15 +484,20 @@ class StageRun(abc.ABC):
             for name, value in metrics.items():
                 tf.summary.scalar(name, value, step=step)
 
-    def _export(self, networks: Networks, step: int, anew: bool) -> None:
-        """Writes the networks as `.keras` files and as a SavedModel; not again unless `anew`."""
+    @property
+    def _artifacts(self) -> Artifacts:
         config = self.config
-        hub = self.directory / "hub"
-        module = hub / str(step)
-        labelled = config.train_mode != "pretrain"
-        names = [*networks.models] + ["image_classifier"] * labelled
-        files = {name: self.directory / f"{name}.keras" for name in names}
-        if not anew and module.exists() and all(path.exists() for path in files.values()):
+        return Artifacts(
+            self.directory,
+            str(self.total_steps),
+            labelled=config.train_mode != "pretrain",
+            formats=config.export_formats or (),
+        )
+
+    def _export(self, networks: Networks, anew: bool) -> None:
+        """Writes the networks' files; not again unless `anew`, or one of them is missing."""
+        config = self.config
+        if not anew and self._artifacts.complete(networks):
             return
         # Copies of their own: float32, and without the strategy's distributed variables.
         keras.config.set_dtype_policy("float32")
@@ -499,29 +511,39 @@ class StageRun(abc.ABC):
             copy.set_weights([v.numpy() for v in networks.models[name].weights])
         if not self.is_chief:
             return
-        for name, copy in copies.models.items():
-            copy.save(files[name])
-        if labelled:
-            copies.image_classifier().save(files["image_classifier"])
-        unfinished = hub / f"unfinished-{step}"
-        for folder in (unfinished, module):
-            if folder.exists():
-                folder.rmtree()
-        export(
-            str(unfinished),
-            copies.encoder,
-            copies.head,
-            copies.classifier,
-            config.ft_proj_selector,
-            output="logits" if labelled else "representation",
+        names = self.data.main.class_names if copies.classifier else ()
+        self._artifacts.write(copies, config.image_size, names)
+        self._artifacts.remove_older(config.keep_hub_module_max)
+        print(f"SavedModel in {self._artifacts.module}", flush=True)
+
+    def _finish_export(self, result: Mapping[str, float]) -> None:
+        """Writes what goes with the SavedModel once the networks are evaluated, or are not."""
+        config, splits = self.config, self.eval_split
+        main, labels = self.data.main, self.num_labels
+        about = {
+            "Network": f"{self.encoder_description}, projection head of {config.num_head_layers} layers",
+            "Method": f"SimCLRv2 (arXiv 2006.10029), train_mode={config.train_mode}",
+            "Images": f"{config.unlabelled_dataset or config.dataset}, "
+            f"{self.train_split.num_examples:,} to train with",
+            "Labels": f"{labels:,}" if labels else "none",
+            "Recipe": f"{self.total_steps:,} steps of {config.train_batch_size} images, "
+            f"{config.optimizer}, learning rate {self.schedule.peak:.4g} at its peak, "
+            f"weight decay {config.weight_decay:g}, seed {config.seed}; all options are in the "
+            "run's config.json",
+        }
+        self._artifacts.finish(
+            model_card(
+                title=f"{self.encoder_description}: {config.train_mode} on {main.name}",
+                about=about,
+                measured=result,
+                measured_on=f"`{splits.name}` of {main.name} ({splits.num_examples:,} images)",
+                licence="That of the weights is for whoever trained them to choose, within what "
+                "the images' own licence allows. The code, simclrv2_tf, is under Apache-2.0.",
+                image_size=config.image_size,
+                class_names=main.class_names if self._artifacts.labelled else (),
+                output="logits" if self._artifacts.labelled else "representation",
+            )
         )
-        unfinished.rename(module)
-        others = [p for p in hub.iterdir() if p.name.isdigit() and p.name != module.name]
-        others.sort(key=lambda p: int(p.name), reverse=True)
-        if config.keep_hub_module_max:
-            for old in others[config.keep_hub_module_max - 1 :]:
-                old.rmtree()
-        print(f"SavedModel in {module}", flush=True)
 
 
 class Pretraining(StageRun):

@@ -1,0 +1,172 @@
+"""The files of trained networks: Keras's, the SavedModel with its card, and other formats.
+
+Below the directory of a run, and of what `python -m simclrv2_tf.official` imports:
+
+    encoder.keras, head.keras, classifier.keras   the networks that there are
+    image_classifier.keras                        with a classifier: images to logits
+    labels.txt, inputs.json                       class names; the images' side
+    hub/NAME/                                     the SavedModel of `export.export`, README.md in it
+    hub/NAME.tar.gz                               and, where they are asked for: all of that folder,
+    encoder.onnx or image_classifier.onnx         ONNX,
+    encoder.tflite or image_classifier.tflite     and LiteRT
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import tarfile
+from collections.abc import Mapping, Sequence
+
+import keras
+from etils import epath
+
+from simclrv2_tf.config import EXPORT_FORMATS
+from simclrv2_tf.export import INPUTS_FILE, LABELS_FILE, export, inputs_json
+from simclrv2_tf.networks import Networks
+
+_ARCHIVE, _ONNX, _LITERT = EXPORT_FORMATS
+_SUFFIXES = {_ONNX: ".onnx", _LITERT: ".tflite"}
+_PACKAGES = {_ONNX: ("onnx", "tf2onnx")}
+
+
+class ExportError(ValueError):
+    """An export that cannot be written as asked; the message is meant for the user."""
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Checks that what writes `formats` is installed.
+
+    Raises:
+        ExportError: it is not.
+    """
+    for name in formats:
+        missing = [p for p in _PACKAGES.get(name, ()) if importlib.util.find_spec(p) is None]
+        if missing:
+            raise ExportError(
+                f"`export_formats` with {name} needs the package(s) {', '.join(missing)}, which "
+                f"are not installed: pip install {' '.join(missing)}. "
+                f"Received: export_formats={','.join(formats)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifacts:
+    """The files below one directory.
+
+    Args:
+        directory: Where they are.
+        name: Of the SavedModel, such as the number of its last step.
+        labelled: Whether the networks are a way from images to logits.
+        formats: Of `config.EXPORT_FORMATS`, what is written beside the SavedModel.
+    """
+
+    directory: epath.Path
+    name: str
+    labelled: bool
+    formats: Sequence[str] = ()
+
+    @property
+    def module(self) -> epath.Path:
+        """The folder of the SavedModel."""
+        return self.directory / "hub" / self.name
+
+    @property
+    def archive(self) -> epath.Path:
+        """The archive of it."""
+        return self.directory / "hub" / f"{self.name}.tar.gz"
+
+    def complete(self, networks: Networks) -> bool:
+        """Whether all that `write` makes of `networks` is there."""
+        files = [*self._keras_files(networks).values(), *self._other_files().values(), self.module]
+        return all(path.exists() for path in files)
+
+    def write(self, networks: Networks, image_size: int, class_names: Sequence[str]) -> None:
+        """Writes the files, the SavedModel whole or not at all; an older one of its name goes.
+
+        Args:
+            networks: In float32, and not a strategy's.
+            image_size: Side of the images they were trained with.
+            class_names: What the logits stand for; empty where nobody knows.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for name, path in self._keras_files(networks).items():
+            self._model(networks, name).save(path)
+        (self.directory / INPUTS_FILE).write_text(inputs_json(image_size))
+        if class_names:
+            (self.directory / LABELS_FILE).write_text("".join(f"{n}\n" for n in class_names))
+        unfinished = self.module.parent / f"unfinished-{self.name}"
+        for folder in (unfinished, self.module):
+            if folder.exists():
+                folder.rmtree()
+        export(
+            str(unfinished),
+            networks.encoder,
+            networks.head,
+            networks.classifier,
+            networks.classifier_layer,
+            output="logits" if self.labelled else "representation",
+            image_size=image_size,
+            class_names=class_names,
+        )
+        unfinished.rename(self.module)
+        for kind, path in self._other_files().items():
+            _export_file(self._model(networks, path.stem), path, kind, image_size)
+
+    def finish(self, card: str) -> None:
+        """Puts the model card into the SavedModel's folder, and makes the archive if asked for."""
+        (self.module / "README.md").write_text(card)
+        if _ARCHIVE in self.formats:
+            _archive(self.module, self.archive)
+
+    def remove_older(self, keep: int) -> None:
+        """Removes SavedModels of other steps but the newest, `keep` in all; 0 keeps all."""
+        others = [p for p in self.module.parent.iterdir() if p.name.isdigit()]
+        others = sorted((p for p in others if p != self.module), key=lambda p: -int(p.name))
+        for old in others[keep - 1 :] if keep else ():
+            old.rmtree()
+            dataclasses.replace(self, name=old.name).archive.unlink(missing_ok=True)
+
+    def _keras_files(self, networks: Networks) -> Mapping[str, epath.Path]:
+        names = [*networks.models] + ["image_classifier"] * self.labelled
+        return {name: self.directory / f"{name}.keras" for name in names}
+
+    def _other_files(self) -> Mapping[str, epath.Path]:
+        stem = "image_classifier" if self.labelled else "encoder"
+        return {
+            kind: self.directory / f"{stem}{suffix}"
+            for kind, suffix in _SUFFIXES.items()
+            if kind in self.formats
+        }
+
+    @staticmethod
+    def _model(networks: Networks, name: str) -> keras.Model:
+        return networks.image_classifier() if name == "image_classifier" else networks.models[name]
+
+
+def _export_file(model: keras.Model, path: epath.Path, kind: str, image_size: int) -> None:
+    unfinished = path.parent / f"unfinished-{path.name}"
+    signature = None
+    if kind == _LITERT:
+        # Its runtimes are made for one shape; with others they leave their fast kernels.
+        shape = (1, image_size, image_size, 3)
+        signature = [keras.InputSpec(shape=shape, dtype="float32", name="images")]
+    model.export(str(unfinished), format=kind, input_signature=signature, verbose=False)
+    unfinished.replace(path)
+
+
+def _archive(folder: epath.Path, path: epath.Path) -> None:
+    """Packs what is in `folder`, without the folder itself: so TF Hub wants it."""
+    unfinished = path.parent / f"unfinished-{path.name}"
+    with unfinished.open("wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
+        for member in sorted(folder.rglob("*")):
+            name = str(member.relative_to(folder))
+            info = tarfile.TarInfo(name)
+            if member.is_dir():
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                packed.addfile(info)
+                continue
+            info.size = member.stat().length
+            with member.open("rb") as content:
+                packed.addfile(info, content)
+    unfinished.replace(path)

@@ -1,0 +1,85 @@
+"""The model card of an exported network: what it is, from what, how good, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_MOST_CLASSES = 20
+
+_METRICS = {
+    "label_top_1_accuracy": "top-1 accuracy",
+    "label_top_5_accuracy": "top-5 accuracy",
+    "loss": "cross-entropy",
+    "expected_calibration_error": "expected calibration error",
+    "contrast_accuracy": "contrastive accuracy",
+    "contrast_loss": "contrastive loss",
+}
+
+
+def model_card(
+    title: str,
+    about: Mapping[str, str],
+    measured: Mapping[str, float],
+    measured_on: str,
+    licence: str,
+    image_size: int,
+    class_names: Sequence[str],
+    output: str,
+) -> str:
+    """The card's text, in Markdown.
+
+    Args:
+        title: What the network is, in a line.
+        about: Rows of the first table: data, recipe, and so on.
+        measured: Metrics by the names of `result.json`; those that a card shows are taken.
+        measured_on: What they were measured on.
+        licence: A sentence on it.
+        image_size: Side of the images it was trained with, in pixels.
+        class_names: What its logits stand for; empty where it has none or nobody knows.
+        output: What calling it gives: "logits" or "representation".
+    """
+    shown = {text: measured[name] for name, text in _METRICS.items() if name in measured}
+    result = "Not evaluated."
+    if shown:
+        result = f"Measured on {measured_on}:\n\n" + _table(
+            {text: f"{value:.4f}" for text, value in shown.items()}
+        )
+    classes = ""
+    if class_names:
+        names = ", ".join(class_names[:_MOST_CLASSES])
+        more = len(class_names) - _MOST_CLASSES
+        classes = f"\n\nClasses ({len(class_names)}): {names}" + f" and {more} more" * (more > 0)
+        classes += ". All of them are in `assets/labels.txt`, in the order of the logits."
+    return f"""# {title}
+
+{_table(about)}{classes}
+
+## How good
+
+{result}
+
+## How to use
+
+Images are float32 in [0, 1], RGB, (batch, height, width, 3); it was trained with {image_size} x \
+{image_size} pixels.
+
+```python
+import tensorflow_hub as hub  # or tf.saved_model.load
+
+module = hub.load(path)
+{output} = module(images)
+endpoints = module.signatures["serving_default"](images)  # a dict of every layer's output
+```
+
+It can be fine-tuned: gradients reach `module.trainable_variables`, and
+`module(images, training=True)` updates batch norm. In Keras 3:
+`keras.layers.TFSMLayer(path, call_endpoint="infer", call_training_endpoint="train")`.
+
+## Licence
+
+{licence}
+"""
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {text} |" for key, text in rows.items())

@@ -1,0 +1,368 @@
+"""Classes and embeddings of images: `python -m simclrv2_tf.predict --model=... --images=...`.
+
+Reads whatever a run or an import leaves behind; nothing of the training is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_EMBEDDING_FILES = (".npy", ".csv")
+
+
+class PredictError(ValueError):
+    """Predictions that cannot be made as asked; the message is meant for the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An exported network.
+
+    Attributes:
+        endpoints: Images (B, S, S, 3) float32 in [0, 1] to (B, ...) arrays by name: "logits",
+            "representation" and so on, as far as the file has them.
+        image_size: S; None where the file does not tell.
+        class_names: (C,); empty where nobody knows.
+    """
+
+    endpoints: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+    image_size: int | None
+    class_names: tuple[str, ...]
+
+
+def load(path: str) -> Model:
+    """Loads a network from any file that `artifacts` lists.
+
+    Args:
+        path: The folder of a run or of an import, which stands for the newest SavedModel in it;
+            the folder of a SavedModel or its tar.gz; a .keras, .onnx or .tflite file.
+
+    Raises:
+        PredictError: there is no such file, it cannot be read, or its runtime is not installed.
+    """
+    from etils import epath
+
+    found = _find(epath.Path(path))
+    read = {
+        ".keras": _keras,
+        ".onnx": _onnx,
+        ".tflite": _litert,
+        ".gz": _archive,
+        "": _saved_model,
+    }
+    try:
+        endpoints, notes = read[found.suffix if found.is_file() else ""](found)
+    except PredictError:
+        raise
+    except Exception as error:  # whatever the runtimes raise on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PredictError(
+            f"`model` must be readable ({reason}). Received: model={path}"
+        ) from error
+    labels, inputs = notes / "labels.txt", notes / "inputs.json"
+    return Model(
+        endpoints,
+        json.loads(inputs.read_text())["image_size"] if inputs.exists() else None,
+        tuple(labels.read_text().splitlines()) if labels.exists() else (),
+    )
+
+
+def _find(path):
+    """The file or SavedModel folder that `path` leads to."""
+    if path.is_file() and (path.suffix in (".keras", ".onnx", ".tflite") or path.suffix == ".gz"):
+        return path
+    if (path / "saved_model.pb").exists():
+        return path
+    modules = [module.parent for module in path.glob("hub/*/saved_model.pb")]
+    if modules:
+        return max(modules, key=lambda module: (len(module.name), module.name))
+    runs = sorted(str(file.parent) for file in path.glob("**/encoder.keras"))
+    advice = f" In it there are {', '.join(runs[:3])}." if runs else ""
+    raise PredictError(
+        "`model` must be a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or "
+        f".tflite file. Received: model={path}{advice}"
+    )
+
+
+def _keras(path):
+    import keras
+
+    import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if they are known)
+
+    model = keras.saving.load_model(str(path), compile=False)
+    if len(getattr(model, "input_shape", None) or ()) != 4:
+        raise PredictError(
+            "`model` must take images (B, H, W, 3), as encoder.keras and image_classifier.keras "
+            f"do. Received: model={path}, which takes {model.input_shape}"
+        )
+    name = _name_by_file(path)
+    return lambda images: {name: model(images, training=False).numpy()}, path.parent
+
+
+def _saved_model(path):
+    import tensorflow as tf
+
+    module = tf.saved_model.load(str(path))
+    signature = module.signatures["serving_default"]
+
+    def endpoints(images):
+        return {name: v.numpy() for name, v in signature(images=tf.constant(images)).items()}
+
+    endpoints.module = module  # which holds the variables
+    return endpoints, path / "assets"
+
+
+def _archive(path):
+    from etils import epath
+
+    folder = tempfile.TemporaryDirectory()
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as packed:
+        packed.extractall(folder.name, filter="data")
+    endpoints, notes = _saved_model(epath.Path(folder.name))
+    endpoints.folder = folder  # which is removed with it
+    return endpoints, notes
+
+
+def _onnx(path):
+    try:
+        import onnxruntime
+    except ImportError:
+        raise PredictError(
+            "`model` needs the package onnxruntime, which is not installed: pip install "
+            f"onnxruntime. Received: model={path}"
+        ) from None
+    session = onnxruntime.InferenceSession(str(path))
+    (given,), name = session.get_inputs(), _name_by_file(path)
+    return lambda images: {name: session.run(None, {given.name: images})[0]}, path.parent
+
+
+def _litert(path):
+    import numpy as np
+
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    name = _name_by_file(path)
+
+    def endpoints(images):
+        outputs = []
+        for image in images:  # its shape is that of one
+            interpreter.set_tensor(given["index"], image[None])
+            interpreter.invoke()
+            outputs.append(interpreter.get_tensor(made["index"])[0])
+        return {name: np.stack(outputs)}
+
+    return endpoints, path.parent
+
+
+def _name_by_file(path):
+    """What a file of one output gives; files of other names are taken for classifiers."""
+    return "representation" if path.stem == "encoder" else "logits"
+
+
+def batches(model: Model, images: str, image_size: int, batch_size: int):
+    """Yields what the network makes of images, batch by batch.
+
+    Args:
+        images: A folder, searched at any depth, or a file.
+        image_size: Side that they are cropped and scaled to, as in evaluation.
+        batch_size: Images at once.
+
+    Yields:
+        Paths below the folder (n,), and the endpoints' arrays (n, ...) by name, of those images
+        that can be read; of the others a warning is logged.
+
+    Raises:
+        DatasetError: there are no images.
+    """
+    from simclrv2_tf import datasets
+
+    split = datasets.open_images(images)
+    paths, _ = split.labels()
+    given = datasets.evaluation_batches(split, batch_size=batch_size, image_size=image_size)
+    for number, (pixels, _, weight) in enumerate(given):
+        readable = weight.numpy() > 0
+        if not readable.any():
+            continue
+        outputs = model.endpoints(pixels.numpy())
+        here = paths[number * batch_size : (number + 1) * batch_size]
+        yield (
+            here[readable[: len(here)]],
+            {name: value[readable] for name, value in outputs.items()},
+        )
+
+
+def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
+    """The most probable classes (name, probability) of each image, the first one first.
+
+    Args:
+        logits: (n, C).
+        class_names: (C,); empty: classes are called by their number.
+        top_k: How many, at most C.
+    """
+    import numpy as np
+
+    logits = np.asarray(logits, np.float64)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
+    names = class_names or [str(number) for number in range(logits.shape[-1])]
+    return [
+        [(names[k], float(row[k])) for k in best]
+        for row, best in zip(probabilities, order, strict=True)
+    ]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carries out the command line.
+
+    Raises:
+        PredictError, DatasetError: it cannot be carried out; nothing is written.
+    """
+    targets = [target for target in (args.output, args.embeddings) if target]
+    for target in targets:
+        if os.path.exists(target) and not args.overwrite:
+            raise PredictError(
+                f"{target} is there already. Give another name, or --overwrite to replace it."
+            )
+    if args.embeddings and not args.embeddings.endswith(_EMBEDDING_FILES):
+        raise PredictError(
+            "`embeddings` must end in .npy or .csv. Received: embeddings=" + args.embeddings
+        )
+    model = load(args.model)
+    image_size = args.image_size or model.image_size
+    if image_size is None:
+        raise PredictError(
+            "`image_size` must be given: nothing beside the model says what images it was trained "
+            f"with. Received: model={args.model}"
+        )
+
+    import keras
+    import numpy as np
+
+    paths, embeddings, rows = [], [], []
+    progress = keras.utils.Progbar(None, unit_name="batch") if targets else None
+    for number, (names, outputs) in enumerate(
+        batches(model, args.images, image_size, args.batch_size), start=1
+    ):
+        if args.embeddings and args.endpoint not in outputs:
+            raise PredictError(
+                f"`endpoint` must be one of {', '.join(sorted(outputs))}, what the model gives. "
+                f"Received: endpoint={args.endpoint}"
+            )
+        if not args.embeddings and "logits" not in outputs:
+            raise PredictError(
+                "`embeddings` must be given for a model without classes. Received: "
+                f"model={args.model}, which gives {', '.join(sorted(outputs))}"
+            )
+        paths += names.tolist()
+        if args.embeddings:
+            embeddings.append(outputs[args.endpoint].reshape(len(names), -1))
+        if "logits" in outputs:
+            best = top_classes(outputs["logits"], model.class_names, args.top_k)
+            for name, classes in zip(names, best, strict=True):
+                rows += [(name, rank, *found) for rank, found in enumerate(classes, start=1)]
+                if not targets:
+                    print(name, *(f"{label} {p:.3f}" for label, p in classes), sep="  ", flush=True)
+        if progress:
+            progress.update(number, finalize=False)
+    if not paths:
+        raise PredictError(f"No image of {args.images} can be read.")
+    if progress:
+        progress.update(number, finalize=True)
+    if args.output:
+        with open(args.output, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "rank", "class", "probability"])
+            writer.writerows((*row[:3], f"{row[3]:.6f}") for row in rows)
+        print(f"{len(paths):,} images' classes in {args.output}", flush=True)
+    if args.embeddings:
+        _write_embeddings(args.embeddings, paths, np.concatenate(embeddings))
+        print(f"{len(paths):,} embeddings in {args.embeddings}", flush=True)
+
+
+def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> None:
+    import numpy as np
+
+    if path.endswith(".npy"):
+        np.save(path, values)
+        with open(path.removesuffix(".npy") + ".txt", "w", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in names)
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", *range(values.shape[1])])
+        writer.writerows([name, *map(str, row)] for name, row in zip(names, values, strict=True))
+
+
+def _at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simclrv2_tf.predict",
+        description="Classes and embeddings of images by an exported network. Without --output "
+        "or --embeddings the classes are printed.",
+        allow_abbrev=False,
+    )
+    model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite file"
+    size = "side in pixels that images are cropped and scaled to (default: as in training)"
+    embeddings = (
+        "file for the embeddings: .csv, a row for each image; or .npy, with the images' paths in "
+        "a .txt beside it"
+    )
+    endpoint = "what counts as the embedding, such as projection (default: %(default)s)"
+    parser.add_argument("--model", required=True, metavar="PATH", help=model)
+    parser.add_argument("--images", required=True, metavar="PATH", help="a folder, or one image")
+    parser.add_argument("--output", metavar="CSV", help="file for the classes")
+    parser.add_argument("--embeddings", metavar="FILE", help=embeddings)
+    parser.add_argument("--endpoint", default="representation", metavar="NAME", help=endpoint)
+    parser.add_argument(
+        "--top_k", type=_at_least_1, default=5, metavar="K", help="classes (default: %(default)s)"
+    )
+    parser.add_argument("--image_size", type=_at_least_1, metavar="S", help=size)
+    parser.add_argument(
+        "--batch_size", type=_at_least_1, default=64, metavar="B", help="(default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit status: 0, or 2 for bad input."""
+    args = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from simclrv2_tf.image_folder import DatasetError
+
+    try:
+        run(args)
+    except (PredictError, DatasetError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
