@@ -19,10 +19,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=["simclrv2_tf", "simclrv2_tf.flags"],
+    packages=["simclrv2_tf", "simclrv2_tf.flags", "simclrv2_tf.official"],
     # The recipes live at the top level, and inside the package once installed.
     package_dir={"simclrv2_tf.flags": "flags"},
-    package_data={"simclrv2_tf": ["data/*"], "simclrv2_tf.flags": ["**/*"]},
+    package_data={
+        "simclrv2_tf": ["data/*"],
+        "simclrv2_tf.official": ["released.json"],
+        "simclrv2_tf.flags": ["**/*"],
+    },
     install_requires=[
         "absl-py>=2.0",
         "etils[epath]",

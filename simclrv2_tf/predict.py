@@ -13,7 +13,7 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,13 +31,16 @@ class Model:
     """An exported network.
 
     Attributes:
-        endpoints: Images (B, S, S, 3) float32 in [0, 1] to (B, ...) arrays by name: "logits",
-            "representation" and so on, as far as the file has them.
+        endpoints: What it can give: "logits", "representation" and so on, as far as the file has
+            them.
+        outputs: Images (B, S, S, 3) float32 in [0, 1], and some of `endpoints`, to (B, ...) arrays
+            by name.
         image_size: S; None where the file does not tell.
         class_names: (C,); empty where nobody knows.
     """
 
-    endpoints: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+    endpoints: tuple[str, ...]
+    outputs: Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]]
     image_size: int | None
     class_names: tuple[str, ...]
 
@@ -63,7 +66,7 @@ def load(path: str) -> Model:
         "": _saved_model,
     }
     try:
-        endpoints, notes = read[found.suffix if found.is_file() else ""](found)
+        endpoints, outputs, notes = read[found.suffix if found.is_file() else ""](found)
     except PredictError:
         raise
     except Exception as error:  # whatever the runtimes raise on a damaged file
@@ -73,7 +76,8 @@ def load(path: str) -> Model:
         ) from error
     labels, inputs = notes / "labels.txt", notes / "inputs.json"
     return Model(
-        endpoints,
+        tuple(endpoints),
+        outputs,
         json.loads(inputs.read_text())["image_size"] if inputs.exists() else None,
         tuple(labels.read_text().splitlines()) if labels.exists() else (),
     )
@@ -108,20 +112,24 @@ def _keras(path):
             f"do. Received: model={path}, which takes {model.input_shape}"
         )
     name = _name_by_file(path)
-    return lambda images: {name: model(images, training=False).numpy()}, path.parent
+    return [name], lambda images, _: {name: model(images, training=False).numpy()}, path.parent
 
 
 def _saved_model(path):
     import tensorflow as tf
 
     module = tf.saved_model.load(str(path))
-    signature = module.signatures["serving_default"]
+    together = module.signatures["serving_default"]
 
-    def endpoints(images):
-        return {name: v.numpy() for name, v in signature(images=tf.constant(images)).items()}
+    def outputs(images, names):
+        found = {}
+        for name in names:
+            # Its own signature computes, and hands over, no more than that.
+            signature = module.signatures[name] if name in module.signatures else together
+            found[name] = signature(images=tf.constant(images))[name].numpy()
+        return found
 
-    endpoints.module = module  # which holds the variables
-    return endpoints, path / "assets"
+    return together.structured_outputs, outputs, path / "assets"
 
 
 def _archive(path):
@@ -130,9 +138,9 @@ def _archive(path):
     folder = tempfile.TemporaryDirectory()
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as packed:
         packed.extractall(folder.name, filter="data")
-    endpoints, notes = _saved_model(epath.Path(folder.name))
-    endpoints.folder = folder  # which is removed with it
-    return endpoints, notes
+    endpoints, outputs, notes = _saved_model(epath.Path(folder.name))
+    outputs.folder = folder  # which is removed with it
+    return endpoints, outputs, notes
 
 
 def _onnx(path):
@@ -145,7 +153,7 @@ def _onnx(path):
         ) from None
     session = onnxruntime.InferenceSession(str(path))
     (given,), name = session.get_inputs(), _name_by_file(path)
-    return lambda images: {name: session.run(None, {given.name: images})[0]}, path.parent
+    return [name], lambda images, _: {name: session.run(None, {given.name: images})[0]}, path.parent
 
 
 def _litert(path):
@@ -162,15 +170,15 @@ def _litert(path):
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
     name = _name_by_file(path)
 
-    def endpoints(images):
-        outputs = []
+    def outputs(images, _):
+        found = []
         for image in images:  # its shape is that of one
             interpreter.set_tensor(given["index"], image[None])
             interpreter.invoke()
-            outputs.append(interpreter.get_tensor(made["index"])[0])
-        return {name: np.stack(outputs)}
+            found.append(interpreter.get_tensor(made["index"])[0])
+        return {name: np.stack(found)}
 
-    return endpoints, path.parent
+    return [name], outputs, path.parent
 
 
 def _name_by_file(path):
@@ -178,11 +186,14 @@ def _name_by_file(path):
     return "representation" if path.stem == "encoder" else "logits"
 
 
-def batches(model: Model, images: str, image_size: int, batch_size: int):
+def batches(
+    model: Model, images: str, endpoints: Sequence[str], image_size: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yields what the network makes of images, batch by batch.
 
     Args:
         images: A folder, searched at any depth, or a file.
+        endpoints: Which of the model's.
         image_size: Side that they are cropped and scaled to, as in evaluation.
         batch_size: Images at once.
 
@@ -202,7 +213,7 @@ def batches(model: Model, images: str, image_size: int, batch_size: int):
         readable = weight.numpy() > 0
         if not readable.any():
             continue
-        outputs = model.endpoints(pixels.numpy())
+        outputs = model.outputs(pixels.numpy(), endpoints)
         here = paths[number * batch_size : (number + 1) * batch_size]
         yield (
             here[readable[: len(here)]],
@@ -255,24 +266,30 @@ def run(args: argparse.Namespace) -> None:
             f"with. Received: model={args.model}"
         )
 
+    wanted = []
+    if args.output or not args.embeddings:
+        if "logits" not in model.endpoints:
+            raise PredictError(
+                "`embeddings`, and no `output`, must be given for a model without classes. "
+                f"Received: model={args.model}, which gives {', '.join(sorted(model.endpoints))}"
+            )
+        wanted.append("logits")
+    if args.embeddings:
+        if args.endpoint not in model.endpoints:
+            raise PredictError(
+                f"`endpoint` must be one of {', '.join(sorted(model.endpoints))}, what the model "
+                f"gives. Received: endpoint={args.endpoint}"
+            )
+        wanted.append(args.endpoint)
+
     import keras
     import numpy as np
 
     paths, embeddings, rows = [], [], []
     progress = keras.utils.Progbar(None, unit_name="batch") if targets else None
     for number, (names, outputs) in enumerate(
-        batches(model, args.images, image_size, args.batch_size), start=1
+        batches(model, args.images, wanted, image_size, args.batch_size), start=1
     ):
-        if args.embeddings and args.endpoint not in outputs:
-            raise PredictError(
-                f"`endpoint` must be one of {', '.join(sorted(outputs))}, what the model gives. "
-                f"Received: endpoint={args.endpoint}"
-            )
-        if not args.embeddings and "logits" not in outputs:
-            raise PredictError(
-                "`embeddings` must be given for a model without classes. Received: "
-                f"model={args.model}, which gives {', '.join(sorted(outputs))}"
-            )
         paths += names.tolist()
         if args.embeddings:
             embeddings.append(outputs[args.endpoint].reshape(len(names), -1))

@@ -521,7 +521,7 @@ class StageRun(abc.ABC):
         config, splits = self.config, self.eval_split
         main, labels = self.data.main, self.num_labels
         about = {
-            "Network": f"{self.encoder_description}, projection head of {config.num_head_layers} layers",
+            "Network": f"{self.encoder_description}, head of {config.num_head_layers} layers",
             "Method": f"SimCLRv2 (arXiv 2006.10029), train_mode={config.train_mode}",
             "Images": f"{config.unlabelled_dataset or config.dataset}, "
             f"{self.train_split.num_examples:,} to train with",
