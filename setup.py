@@ -10,6 +10,9 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "simclrv2_tf" / "__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
+# Where tensorflow-addons has a wheel; elsewhere the extra is empty, and its tests skip.
+ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_machine == "x86_64")'
+
 setup(
     name="simclrv2-tf",
     version=VERSION,
@@ -39,6 +42,13 @@ setup(
         "tensorflow-datasets>=4.9.7",
     ],
     extras_require={
+        # For tests alone, which compare with it in a process of its own: archived in 2024, it needs
+        # Keras 2. A tf_keras asks for the TensorFlow of its own minor version, so that pip finds a
+        # pair; no range here could fit both 2.20 and 2.21. (tensorflow-hub brings it too.)
+        "addons": [
+            f"tensorflow-addons==0.23.0; {ADDONS}",
+            f"tf_keras>=2.20; {ADDONS}",
+        ],
         "test": [
             "pillow",
             "pytest",
