@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 from etils import epath
@@ -159,9 +159,8 @@ def _archive(folder: epath.Path, path: epath.Path) -> None:
     """Packs what is in `folder`, without the folder itself: so TF Hub wants it."""
     unfinished = path.parent / f"unfinished-{path.name}"
     with unfinished.open("wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
-        for member in sorted(folder.rglob("*")):
-            name = str(member.relative_to(folder))
-            info = tarfile.TarInfo(name)
+        for member in _below(folder):
+            info = tarfile.TarInfo(str(member.relative_to(folder)))
             if member.is_dir():
                 info.type, info.mode = tarfile.DIRTYPE, 0o755
                 packed.addfile(info)
@@ -170,3 +169,10 @@ def _archive(folder: epath.Path, path: epath.Path) -> None:
             with member.open("rb") as content:
                 packed.addfile(info, content)
     unfinished.replace(path)
+
+
+def _below(folder: epath.Path) -> Iterator[epath.Path]:
+    for member in sorted(folder.iterdir()):
+        yield member
+        if member.is_dir():
+            yield from _below(member)

@@ -8,8 +8,8 @@ Weights to start from are read by `shapes`, `fits`, `load` and `fingerprint`, wh
 3. `.keras` files of a run: a folder that has no checkpoints but `encoder.keras`, or that file;
    `head.keras` and `classifier.keras` beside it belong to it. Any other `.keras` file is read
    alone;
-4. weights that the reference released, see `official`: a TF1 checkpoint's folder or prefix, or a
-   SavedModel's folder.
+4. weights that the reference released, see `official`: a TF1 checkpoint's folder or prefix, a
+   SavedModel's folder, or a released model's name.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
             raise CheckpointError(
                 f"`checkpoint` {source} is of another network: {variable.path} has shape "
                 f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
-                "Give the network flags it was trained with (its run's config.json has them)."
+                f"Give the network flags it was trained with ({source.flags})."
             )
     values = source.read([variable.path for variable in weights])
     for variable, value in zip(weights, values, strict=True):
@@ -201,15 +201,20 @@ def _existing(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _Keras
     source = _source(path)
     if source is None:
         raise CheckpointError(
-            "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras or a "
-            f"SavedModel of it. Received: checkpoint={path}, where there is none."
+            "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras, a "
+            "SavedModel of it, or weights that the reference released. "
+            f"Received: checkpoint={path}, where there is none."
         )
     return source
 
 
 def _source(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _KerasFiles | None:
-    prefix = latest(path)
     given = epath.Path(path)
+    if path in official.released() and not given.exists():
+        path = official.released()[path].saved_model
+        given = epath.Path(path)
+    with _reading(path, "Copy it to this machine, and give the copy's path."):
+        prefix = latest(path)
     if prefix is None and (given / "saved_model.pb").exists():
         prefix, attribute = str(given / "variables" / "variables"), "weights"
     else:
@@ -238,6 +243,7 @@ class _TensorFlowCheckpoint:
 
     prefix: str
     attribute: str
+    flags = "its run's config.json has them"
 
     def __str__(self) -> str:
         return self.prefix
@@ -304,6 +310,14 @@ class _OfficialCheckpoint:
     def fingerprint(self) -> str:
         return _TensorFlowCheckpoint(self.prefix, _ROOT).fingerprint()
 
+    @property
+    def flags(self) -> str:
+        """The options of `run` that make its networks."""
+        found = dataclasses.asdict(official.infer(self._variables.shapes))
+        names = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "num_proj_layers")
+        names += ("proj_head_mode", "proj_out_dim", "stem")
+        return " ".join(f"--{name}={found[name]}" for name in names)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {path: self._variables.shapes[name] for path, name in self._names.items()}
 
@@ -334,6 +348,7 @@ class _KerasFiles:
     """Models as `keras.Model.save` writes them, which together are one network."""
 
     files: tuple[epath.Path, ...]
+    flags = "its run's config.json has them"
 
     def __str__(self) -> str:
         return str(self.files[0])

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from simclrv2_tf.datasets import Split
+
 _EMBEDDING_FILES = (".npy", ".csv")
 
 
@@ -92,8 +94,10 @@ def _find(path):
     modules = [module.parent for module in path.glob("hub/*/saved_model.pb")]
     if modules:
         return max(modules, key=lambda module: (len(module.name), module.name))
-    runs = sorted(str(file.parent) for file in path.glob("**/encoder.keras"))
-    advice = f" In it there are {', '.join(runs[:3])}." if runs else ""
+    runs = [
+        str(file.parent) for deep in ("*", "*/*") for file in path.glob(f"{deep}/encoder.keras")
+    ]
+    advice = f" In it there are {', '.join(sorted(runs)[:3])}." if runs else ""
     raise PredictError(
         "`model` must be a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or "
         f".tflite file. Received: model={path}{advice}"
@@ -187,32 +191,26 @@ def _name_by_file(path):
 
 
 def batches(
-    model: Model, images: str, endpoints: Sequence[str], image_size: int, batch_size: int
+    model: Model, images: Split, endpoints: Sequence[str], image_size: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yields what the network makes of images, batch by batch.
 
     Args:
-        images: A folder, searched at any depth, or a file.
+        images: Made by `datasets.open_images`.
         endpoints: Which of the model's.
         image_size: Side that they are cropped and scaled to, as in evaluation.
         batch_size: Images at once.
 
     Yields:
-        Paths below the folder (n,), and the endpoints' arrays (n, ...) by name, of those images
-        that can be read; of the others a warning is logged.
-
-    Raises:
-        DatasetError: there are no images.
+        Paths below the folder (n,), and the endpoints' arrays (n, ...) by name, of those images of
+        each batch that can be read; of the others a warning is logged.
     """
     from simclrv2_tf import datasets
 
-    split = datasets.open_images(images)
-    paths, _ = split.labels()
-    given = datasets.evaluation_batches(split, batch_size=batch_size, image_size=image_size)
+    paths, _ = images.labels()
+    given = datasets.evaluation_batches(images, batch_size=batch_size, image_size=image_size)
     for number, (pixels, _, weight) in enumerate(given):
         readable = weight.numpy() > 0
-        if not readable.any():
-            continue
         outputs = model.outputs(pixels.numpy(), endpoints)
         here = paths[number * batch_size : (number + 1) * batch_size]
         yield (
@@ -285,11 +283,16 @@ def run(args: argparse.Namespace) -> None:
     import keras
     import numpy as np
 
+    from simclrv2_tf import datasets
+
+    images = datasets.open_images(args.images)
+    # A progress bar redraws its line, which makes a file or a pipe unreadable.
+    progress = keras.utils.Progbar(
+        -(-images.num_examples // args.batch_size),
+        verbose=int(bool(targets) and sys.stdout.isatty()),
+    )
     paths, embeddings, rows = [], [], []
-    progress = keras.utils.Progbar(None, unit_name="batch") if targets else None
-    for number, (names, outputs) in enumerate(
-        batches(model, args.images, wanted, image_size, args.batch_size), start=1
-    ):
+    for names, outputs in batches(model, images, wanted, image_size, args.batch_size):
         paths += names.tolist()
         if args.embeddings:
             embeddings.append(outputs[args.endpoint].reshape(len(names), -1))
@@ -299,12 +302,9 @@ def run(args: argparse.Namespace) -> None:
                 rows += [(name, rank, *found) for rank, found in enumerate(classes, start=1)]
                 if not targets:
                     print(name, *(f"{label} {p:.3f}" for label, p in classes), sep="  ", flush=True)
-        if progress:
-            progress.update(number, finalize=False)
+        progress.add(1)
     if not paths:
         raise PredictError(f"No image of {args.images} can be read.")
-    if progress:
-        progress.update(number, finalize=True)
     if args.output:
         with open(args.output, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

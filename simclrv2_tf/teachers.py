@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from etils import epath
 
-from simclrv2_tf import checkpoints
+from simclrv2_tf import checkpoints, official
 from simclrv2_tf.checkpoints import CheckpointError
 from simclrv2_tf.config import MULTI_STAGE, Config, ConfigError
 from simclrv2_tf.networks import build_networks
@@ -34,9 +34,10 @@ def load(path: str) -> Teacher:
     """Loads the teacher at `path`, its networks in the current Keras dtype policy.
 
     Args:
-        path: The folder of a run with a classifier; a `.keras` file of a model from images to
-            logits (a run's `image_classifier.keras` is one); or a SavedModel: one that
-            `export.export` wrote, or one with a callable from images to logits.
+        path: The folder of a run with a classifier, or of imported weights of the reference's; a
+            `.keras` file of a model from images to logits (`image_classifier.keras` of a run is
+            one); or a SavedModel: one that `export.export` wrote, or one with a callable from
+            images to logits.
 
     Raises:
         CheckpointError: nothing there, or it does not map images to logits.
@@ -48,9 +49,23 @@ def load(path: str) -> Teacher:
         return _from_saved_model(path)
     if (folder / "config.json").exists():
         return _from_run(folder)
+    if (folder / "image_classifier.keras").exists():
+        return _from_keras(str(folder / "image_classifier.keras"))
     raise CheckpointError(
         "`teacher` must be the folder of a labelled run, a .keras file or a SavedModel's folder. "
-        f"Received: teacher={path}, which is none of these."
+        f"Received: teacher={path}, which is none of these.{_import_advice(path)}"
+    )
+
+
+def _import_advice(path: str) -> str:
+    """What to do with weights of the reference, whose files do not tell how they make a teacher."""
+    try:
+        official.infer(official.Variables(path).shapes)
+    except official.OfficialError:
+        return ""
+    return (
+        " It holds weights of the reference, which do not tell which layer feeds the classifier: "
+        f"python -m simclrv2_tf.official --source={path} --output=FOLDER makes a teacher of them."
     )
 
 
@@ -124,7 +139,10 @@ def _from_saved_model(path: str) -> Teacher:
         predict.module = module
     elif callable(module):
         predict = module
-        probe = module(tf.zeros((1, 32, 32, 3)), training=False)
+        try:
+            probe = module(tf.zeros((1, 32, 32, 3)), training=False)
+        except (TypeError, ValueError):  # it is called otherwise
+            probe = None
         num_classes = probe.shape[-1] if getattr(probe, "ndim", 0) == 2 else None
     else:
         num_classes = None
@@ -132,6 +150,6 @@ def _from_saved_model(path: str) -> Teacher:
         raise CheckpointError(
             "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
             f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
-            f"{sorted(signatures)}"
+            f"{sorted(signatures)}.{_import_advice(path)}"
         )
     return Teacher(predict, num_classes)

@@ -101,10 +101,7 @@ def _import(args: argparse.Namespace) -> None:
     labelled = networks.classifier is not None
     artifacts = Artifacts(directory, "0", labelled, args.export_formats)
     artifacts.write(networks, args.image_size, class_names)
-    published = f"{known.top_1_accuracy} on ImageNet (published, not measured here)"
-    artifacts.finish(
-        _card(args, architecture, networks, class_names, published if known else "not known")
-    )
+    artifacts.finish(_card(args, architecture, networks, class_names, known))
     written = {
         "source": source,
         "released_as": dataclasses.asdict(known) if known else None,
@@ -123,18 +120,23 @@ def _import(args: argparse.Namespace) -> None:
     )
 
 
-def _card(args, architecture, networks, class_names, published: str) -> str:
+def _card(args, architecture, networks, class_names, known) -> str:
     from simclrv2_tf.model_card import model_card
 
+    # A card is for others, to whom the folders of this machine say nothing.
+    source = args.source if "://" in args.source else os.path.basename(args.source.rstrip("/"))
+    source = known.name if known else source
     selective = f" SK {architecture.sk_ratio:g}" if architecture.sk_ratio else ""
     network = f"ResNet-{architecture.resnet_depth} {architecture.width_multiplier:g}x{selective}"
     return model_card(
-        title=f"{network}: {args.source}",
+        title=f"{network}: {source}",
         about={
             "Network": f"{network}, head of {architecture.num_proj_layers} layers",
-            "Origin": f"weights released with SimCLRv2 (arXiv 2006.10029), from {args.source}; "
+            "Origin": f"weights released with SimCLRv2 (arXiv 2006.10029), from {source}; "
             "imported by simclrv2_tf",
-            "Top-1 (%)": published,
+            "Top-1": f"{known.top_1_accuracy}% on ImageNet (published, not measured here)"
+            if known
+            else "not known",
         },
         measured={},
         measured_on="",
