@@ -58,6 +58,7 @@ setup(
             # dropped.
             "setuptools>=70.1,<81",
             "tensorflow-hub",
+            "tf2onnx",
         ],
     },
 )

@@ -19,6 +19,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
+import numpy as np
 from etils import epath
 
 from simclrv2_tf.config import EXPORT_FORMATS
@@ -45,7 +46,7 @@ def check_formats(formats: Sequence[str]) -> None:
         if missing:
             raise ExportError(
                 f"`export_formats` with {name} needs the package(s) {', '.join(missing)}, which "
-                f"are not installed: pip install {' '.join(missing)}. "
+                f"are not installed: pip install 'simclrv2-tf[onnx]'. "
                 f"Received: export_formats={','.join(formats)}"
             )
 
@@ -146,6 +147,7 @@ class Artifacts:
 
 def _export_file(model: keras.Model, path: epath.Path, kind: str, image_size: int) -> None:
     unfinished = path.parent / f"unfinished-{path.name}"
+    model(np.zeros((1, image_size, image_size, 3), np.float32))  # ONNX's wants it called once
     signature = None
     if kind == _LITERT:
         # Its runtimes are made for one shape; with others they leave their fast kernels.

@@ -579,7 +579,7 @@ class Config:
     export_formats: tuple[str, ...] | None = option(
         None,
         "What to write beside the SavedModel, with commas between. tar.gz: the SavedModel as one "
-        "file, as TF Hub loads it from an address. onnx (needs the packages onnx and tf2onnx), "
+        "file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
         "litert: the encoder, or the whole image classifier, in these formats.",
         choices=EXPORT_FORMATS,
     )

@@ -305,6 +305,8 @@ def run(args: argparse.Namespace) -> None:
         progress.add(1)
     if not paths:
         raise PredictError(f"No image of {args.images} can be read.")
+    if targets and len(paths) < images.num_examples:
+        print(f"{images.num_examples - len(paths):,} unreadable image(s) were skipped.", flush=True)
     if args.output:
         with open(args.output, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

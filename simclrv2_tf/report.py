@@ -19,8 +19,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     numeric = [
-        all(isinstance(value, int | float | None) for value in column)
-        for column in zip(*rows, strict=True)
+        bool(rows) and all(isinstance(row[place], int | float | None) for row in rows)
+        for place in range(len(header))
     ]
 
     def line(values):

@@ -1,22 +1,33 @@
 """Exports loaded where this package is not: same outputs, and fine-tuning that trains them."""
 
+import functools
+import http.server
 import json
 import subprocess
 import sys
+import tarfile
 import textwrap
+import threading
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from etils import epath
 
-from simclrv2_tf import heads, resnet
+from simclrv2_tf import artifacts, heads, resnet
+from simclrv2_tf.artifacts import Artifacts
+from simclrv2_tf.config import EXPORT_FORMATS
 from simclrv2_tf.export import export
+from simclrv2_tf.networks import Networks
+
+CLASSES = ("ant", "bee", "cat", "dog")
+IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), dtype=np.float32)
 
 
-def networks(depth=10, sk_ratio=0.0):
+def networks(depth=10, **options):
     keras.utils.set_random_seed(1)
-    encoder = resnet.resnet(depth, 1 / 16, sk_ratio, image_size=16)
+    encoder = resnet.resnet(depth, 1 / 16, image_size=16, **options)
     head = heads.projection_head(encoder.output_shape[-1], 3, 8)
     classifier = heads.classifier(encoder.output_shape[-1], 4)
     for model in (encoder, head):  # as after some training: no branch is switched off
@@ -26,67 +37,163 @@ def networks(depth=10, sk_ratio=0.0):
     return encoder, head, classifier
 
 
-IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), dtype=np.float32)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Every format of a network with each kind of block; its models, and what they give."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.BLOCKS, 50, (2, 1, 1, 1))
+        models = networks(50, sk_ratio=0.0625, se_ratio=0.25)
+    root = tmp_path_factory.mktemp("exported")
+    files = Artifacts(epath.Path(root), "7", labelled=True, formats=EXPORT_FORMATS)
+    files.write(Networks(*models, classifier_layer=1), 16, CLASSES)
+    files.finish("# A card")
+    encoder, head, classifier = models
+    expected = {k: v.numpy() for k, v in resnet.features(encoder)(IMAGES).items()}
+    hiddens = [hidden.numpy() for hidden in head(expected["representation"])]
+    expected |= {"projection1": hiddens[1], "projection2": hiddens[2], "projection": hiddens[3]}
+    expected["logits"] = classifier(hiddens[1]).numpy()
+    return files, models, expected
+
+
+def assert_same(got, expected, name=""):
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+
 
 LOAD = textwrap.dedent(
     """
     import json, sys
-    import numpy as np, tensorflow as tf, tensorflow_hub as hub
+    import keras, numpy as np, tensorflow as tf, tensorflow_hub as hub
     sys.modules["simclrv2_tf"] = None  # importing it fails
-    images = np.load(sys.argv[2])
+    images, labels = np.load(sys.argv[2]), np.array([0, 1, 2])
     module = hub.load(sys.argv[1])
     outputs = module.signatures["serving_default"](tf.constant(images))
     np.savez(sys.argv[3], call=module(images), **{k: v.numpy() for k, v in outputs.items()})
     module(np.zeros((2, 24, 40, 3), np.float32))  # another size
 
-    before = {v.name + str(i): v.numpy() for i, v in enumerate(module.variables)}
-    labels = tf.constant([0, 1, 2])
-    losses = []
-    for _ in range(20):
-        with tf.GradientTape() as tape:
-            logits = module(images, training=True)
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        gradients = tape.gradient(loss, module.trainable_variables)
-        used = [(g, v) for g, v in zip(gradients, module.trainable_variables) if g is not None]
-        for g, v in used:
-            v.assign_sub(0.05 * g)
-        losses.append(float(loss))
-    moved = [v.name for i, v in enumerate(module.variables)
-             if np.any(v.numpy() != before[v.name + str(i)])]
-    print(json.dumps({"losses": losses, "moved": moved, "trained": len(used),
-                      "total": len(module.variables)}))
+    def tune(weights, step):
+        before = [v.numpy() for v in weights]
+        losses = step()
+        moved = [v.name for v, old in zip(weights, before) if np.any(v.numpy() != old)]
+        return {"losses": losses, "moved": moved, "total": len(weights)}
+
+    def by_hand():
+        losses = []
+        for _ in range(20):
+            with tf.GradientTape() as tape:
+                logits = module(images, training=True)
+                loss = tf.reduce_mean(
+                    tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            gradients = tape.gradient(loss, module.trainable_variables)
+            for gradient, variable in zip(gradients, module.trainable_variables, strict=True):
+                variable.assign_sub(0.05 * gradient)  # every one has a gradient
+            losses.append(float(loss))
+        return losses
+
+    found = {"hub.load": tune(module.variables, by_hand)}
+    layer = keras.layers.TFSMLayer(
+        sys.argv[1], call_endpoint="infer", call_training_endpoint="train")
+    np.testing.assert_allclose(layer(images), np.load(sys.argv[3])["call"], rtol=1e-4, atol=1e-6)
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, layer(inputs))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.05), loss, jit_compile=False)
+    found["TFSMLayer"] = tune(
+        layer.weights,
+        lambda: model.fit(images, labels, epochs=20, verbose=0).history["loss"])
+    found["labels"] = open(module.labels.asset_path.numpy()).read().split()
+    found["inputs"] = json.load(open(module.inputs.asset_path.numpy()))
+    print(json.dumps(found))
     """
 )
 
 
-def test_loads_and_fine_tunes_in_a_new_process_without_this_package(tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow_hub")
-    monkeypatch.setitem(resnet.BLOCKS, 50, (2, 1, 1, 1))  # each kind of block, with SK
-    encoder, head, classifier = networks(50, 0.0625)
-    export(str(tmp_path / "module"), encoder, head, classifier, classifier_layer=1)
+def test_loads_and_fine_tunes_in_a_new_process_without_this_package(exported, tmp_path):
+    """By `hub.load`, and as a Keras 3 layer."""
+    files, models, expected = exported
     np.save(tmp_path / "images.npy", IMAGES)
-    arguments = [str(tmp_path / name) for name in ("module", "images.npy", "outputs.npz")]
+    arguments = [str(files.module), str(tmp_path / "images.npy"), str(tmp_path / "outputs.npz")]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, *arguments], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
     outputs = dict(np.load(tmp_path / "outputs.npz"))
-    expected = {k: v.numpy() for k, v in resnet.features(encoder)(IMAGES).items()}
-    hiddens = head(expected["representation"])
-    expected["projection"] = hiddens[-1].numpy()
-    expected["logits"] = expected["call"] = classifier(hiddens[1]).numpy()
+    assert_same(outputs.pop("call"), expected["logits"], "call")
     assert outputs.keys() == expected.keys()
     for name, value in expected.items():
-        scale = np.abs(value).max()
-        np.testing.assert_allclose(outputs[name], value, atol=1e-5 * scale, err_msg=name)
+        assert_same(outputs[name], value, name)
 
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["losses"][-1] < 0.5 * report["losses"][0], report["losses"]
-    assert any("kernel" in name for name in report["moved"])
-    assert any("moving_mean" in name for name in report["moved"])
-    assert report["trained"] > 80
-    assert report["total"] == sum(len(m.weights) for m in (encoder, head, classifier))
+    for way in ("hub.load", "TFSMLayer"):
+        losses, moved = report[way]["losses"], report[way]["moved"]
+        assert losses[-1] < 0.5 * losses[0], losses
+        assert any("kernel" in name for name in moved)
+        assert any("moving_mean" in name for name in moved)
+        assert report[way]["total"] == sum(len(m.weights) for m in models)
+    assert report["labels"] == list(CLASSES)
+    assert report["inputs"]["image_size"] == 16
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_the_archive_is_what_tf_hub_loads_from_an_address(exported, tmp_path, monkeypatch):
+    import tensorflow_hub as hub
+
+    files, _, expected = exported
+    with tarfile.open(files.archive) as packed:
+        assert {"saved_model.pb", "assets/labels.txt", "README.md"} < set(packed.getnames())
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    handler = functools.partial(_Files, directory=str(files.archive.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        module = hub.load(f"http://127.0.0.1:{server.server_port}/7.tar.gz")
+        server.shutdown()
+    assert_same(module(IMAGES), expected["logits"])
+
+
+def test_onnx_gives_the_same(exported):
+    from onnx.reference import ReferenceEvaluator
+
+    files, _, expected = exported
+    model = ReferenceEvaluator(str(files.directory / "image_classifier.onnx"))
+    (logits,) = model.run(None, {model.input_names[0]: IMAGES})
+    assert_same(logits, expected["logits"])
+
+
+def test_litert_gives_the_same(exported):
+    files, _, expected = exported
+    interpreter = tf.lite.Interpreter(str(files.directory / "image_classifier.tflite"))
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert tuple(given["shape"]) == (1, 16, 16, 3)
+    logits = []
+    for image in IMAGES:
+        interpreter.set_tensor(given["index"], image[None])
+        interpreter.invoke()
+        logits.append(interpreter.get_tensor(made["index"])[0])
+    assert_same(np.stack(logits), expected["logits"])
+
+
+def test_what_a_format_needs_is_asked_for_before_anything_is_written(monkeypatch):
+    monkeypatch.setattr(artifacts.importlib.util, "find_spec", lambda name: None)
+    artifacts.check_formats(["tar.gz", "litert"])
+    with pytest.raises(artifacts.ExportError, match="tf2onnx, .*simclrv2-tf.onnx"):
+        artifacts.check_formats(["tar.gz", "onnx"])
+
+
+def test_older_ones_go_with_their_archives(tmp_path):
+    hub = tmp_path / "hub"
+    for name in ("9", "10", "11", "notes"):
+        (hub / name).mkdir(parents=True)
+        (hub / f"{name}.tar.gz").write_text("packed")
+    files = Artifacts(epath.Path(tmp_path), "11", labelled=False)
+    files.remove_older(keep=0)
+    assert len(list(hub.iterdir())) == 8
+    files.remove_older(keep=2)
+    expected = {f"{name}{suffix}" for name in ("10", "11", "notes") for suffix in ("", ".tar.gz")}
+    assert {path.name for path in hub.iterdir()} == expected
 
 
 def test_endpoints_follow_what_is_given(tmp_path):
@@ -99,7 +206,9 @@ def test_endpoints_follow_what_is_given(tmp_path):
     module = tf.saved_model.load(str(tmp_path / "b"))
     expected = head(encoder(IMAGES))[-1]
     np.testing.assert_allclose(module(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(module.infer(IMAGES), expected, rtol=1e-4, atol=1e-5)
     assert list(module.regularization_losses) == []
+    assert not hasattr(module, "labels")
 
 
 def test_bad_arguments(tmp_path):
@@ -108,4 +217,6 @@ def test_bad_arguments(tmp_path):
         export(str(tmp_path / "a"), encoder, None, classifier, classifier_layer=1)
     with pytest.raises(ValueError, match="output='logits'"):
         export(str(tmp_path / "a"), encoder, output="logits")
+    with pytest.raises(ValueError, match="Received: 3 names"):
+        export(str(tmp_path / "a"), encoder, None, classifier, class_names=CLASSES[:3])
     assert not (tmp_path / "a").exists()

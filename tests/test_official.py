@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import oracle
-from simclrv2_tf import checkpoints, official, resnet
+from simclrv2_tf import checkpoints, official, resnet, teachers
+from simclrv2_tf.official import __main__ as command
 from simclrv2_tf.official import architecture, naming
 
 TF1 = oracle.ORACLE / "tf1_checkpoint"
@@ -226,3 +227,112 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
     prefix = write_tf1(tmp_path / "other", {"dense/kernel": np.zeros((2, 3), np.float32)})
     with pytest.raises(checkpoints.CheckpointError, match="released weights"):
         checkpoints.shapes(prefix)
+
+
+def test_two_variables_of_one_name_are_not_mixed_up(tmp_path):
+    module = tf.Module()
+    module.held = [tf.Variable(1.0, name="resnet/conv2d/kernel") for _ in range(2)]
+    tf.saved_model.save(module, str(tmp_path / "twice"))
+    with pytest.raises(official.OfficialError, match="Two variables have the name"):
+        official.Variables(str(tmp_path / "twice"))
+
+
+def test_released_models_are_the_papers():
+    """Parameters of Table 1 against those counted from the reference's networks."""
+    path = oracle.ORACLE / "parameter_counts.json"
+    if not path.exists():
+        pytest.skip("the reference's recordings are not beside the project")
+    counted = {
+        (row["depth"], row["width"], row["sk"]): row["base_all"]
+        for row in json.loads(path.read_text())
+    }
+    models = official.released()
+    assert len({model.name for model in models.values()}) == 13 * 5 + 3 * 2
+    assert models["r50_1x_sk0"] == models["pretrained/r50_1x_sk0"]
+    for model in models.values():
+        key = (model.resnet_depth, model.width_multiplier, model.sk_ratio)
+        assert abs(counted[key] / 1e6 - model.parameters_in_millions) <= 1.0, model.name
+        assert model.saved_model.endswith(f"{model.name}/saved_model")
+    names = ("finetuned_1pct/r50_1x_sk0", "supervised/r152_3x_sk1", "distill_10pct/r50_2x_sk1")
+    assert [models[name].top_1_accuracy for name in names] == [57.9, 80.5, 80.2]
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return command.main([str(argument) for argument in arguments])
+
+
+def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, no_saved_model, capsys):
+    expected = oracle.load("tf1_checkpoint/r18_cifar/expected.npz")
+    output, labels = tmp_path / "r18", tmp_path / "labels.txt"
+    layer = int(expected["ft_proj_selector"])
+    num_classes = expected["logits"].shape[-1]
+    labels.write_text("".join(f"class {k}\n" for k in range(num_classes)))
+    source = f"--source={TF1 / 'r18_cifar'}"
+    arguments = [f"--output={output}", f"--ft_proj_selector={layer}", f"--labels={labels}"]
+    assert run(source, *arguments, "--image_size=32", "--resnet_depth=18") == 0
+    report = json.loads((output / "import.json").read_text())
+    variables = official.Variables(str(TF1 / "r18_cifar"))
+    assert report["used"].keys() | report["skipped"].keys() == set(variables)
+    assert f"{len(report['used'])} variables of {len(variables)} used" in capsys.readouterr().out
+    assert (output / "labels.txt").read_text() == labels.read_text()
+    assert "r18_cifar" in (output / "hub" / "0" / "README.md").read_text()
+    teacher = teachers.load(str(output))
+    assert teacher.num_classes == num_classes
+    logits = teacher.predict(expected["images"], training=False)
+    scale = np.abs(expected["logits"]).max()
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4 * scale)
+    assert checkpoints.shapes(str(output)).keys() == set(report["used"].values())
+
+
+def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
+    values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
+    name = "base_model/conv2d_4/kernel"
+    broken = {
+        "missing": {key: value for key, value in values.items() if key != name},
+        "extra": values | {"base_model/conv2d_77/kernel": np.zeros((1, 1, 2, 2), np.float32)},
+        "misshapen": values | {name: np.zeros((3, 3, 2, 5), np.float32)},
+    }
+    for kind, held in broken.items():
+        write_tf1(tmp_path / kind, held)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("kept")
+    recorded = TF1 / "r18_cifar"
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\n")
+    for given, message in (
+        ({"source": tmp_path / "missing"}, "number 4, kernel"),
+        ({"source": tmp_path / "extra"}, "conv2d_77/kernel: the encoder has no such variable"),
+        ({"source": tmp_path / "misshapen"}, f"{name}: shape (3, 3, 2, 5) does not fit"),
+        ({"source": tmp_path}, "must be the prefix"),
+        ({"source": recorded, "output": full}, "must be new or empty"),
+        ({"source": recorded, "resnet_depth": 50}, "resnet_depth is 18 there and 50 by the flags"),
+        ({"source": recorded, "ft_proj_selector": 9}, "`ft_proj_selector` must be a layer"),
+        ({"source": recorded, "ft_proj_selector": -1}, "must be a layer of width"),
+        ({"source": recorded, "labels": labels}, "Received: 1 names"),
+        ({"source": recorded, "labels": tmp_path / "no"}, "`labels` must be a file"),
+        ({"source": "distill_1pct/r50_1x_sk0"}, "neither the paper nor the file tells"),
+        ({}, "must be given"),
+    ):
+        arguments = {"output": tmp_path / "new"} | given
+        assert run(*(f"--{key}={value}" for key, value in arguments.items())) == 2, given
+        assert message in capsys.readouterr().err, given
+        assert not (tmp_path / "new").exists(), given
+    assert [path.name for path in full.iterdir()] == ["mine.txt"]
+    assert "python -m simclrv2_tf.official --source" in teacher_error(str(recorded))
+
+
+def teacher_error(path):
+    with pytest.raises(checkpoints.CheckpointError) as error:
+        teachers.load(path)
+    return str(error.value)
+
+
+def test_the_list_is_printed(capsys):
+    assert run("--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 71
+    assert any("finetuned_1pct/r152_3x_sk1" in line and "74.9" in line for line in lines)

@@ -77,6 +77,10 @@ def test_percent(fraction, text):
     assert report.percent(fraction) == text
 
 
+def test_a_table_without_rows_is_its_header():
+    assert report.table(["a", "bc"], []) == "| a | bc |\n| - | -- |"
+
+
 def test_markdown_is_exact():
     given = [
         row(0.1, "fine_tuned", 0.9, seconds=1234.4, expected_calibration_error=0.01234),
