@@ -28,7 +28,14 @@ def model(tmp_path_factory):
         encoder = resnet.resnet(10, 1 / 16, image_size=SIZE)
     head = heads.projection_head(encoder.output_shape[-1], 2, 4)
     classifier = heads.classifier(encoder.output_shape[-1], 3)
-    classifier.set_weights([100 * v.numpy() for v in classifier.weights])  # classes that differ
+    # Dark and light images have logits of differing signs, so that their classes differ.
+    rng = np.random.default_rng(0)
+    shades = np.array([0.25, 0.75], np.float32)[:, None, None, None] + rng.normal(
+        0, 0.1, (2, SIZE, SIZE, 3)
+    ).astype(np.float32)
+    hidden = head(encoder(shades))[1].numpy()
+    kernel = np.outer(hidden[1] - hidden[0], [1, -1, 0]) / np.sum((hidden[1] - hidden[0]) ** 2)
+    classifier.set_weights([kernel, -hidden.mean(0) @ kernel])
     root = tmp_path_factory.mktemp("model")
     networks = Networks(encoder, head, classifier, classifier_layer=1)
     files = Artifacts(epath.Path(root), "3", True, ("tar.gz", "onnx", "litert"))
