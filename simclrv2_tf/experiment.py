@@ -62,6 +62,8 @@ def run(config: Config) -> dict:
 
 def _run(config: Config, planned: list[PlannedStage], strategy) -> dict:
     keras.config.set_dtype_policy(config.precision)
+    if config.train_mode in MULTI_STAGE:
+        check_same_run(epath.Path(config.model_dir), config)
     data = open_data(config)
     # All are made, and so checked, before the first begins.
     runs = [
@@ -104,7 +106,6 @@ class StageOutcome:
 
 def _run_stages(config: Config, stages: list[StageOutcome]) -> dict:
     root = epath.Path(config.model_dir)
-    check_same_run(root, config)
     for index, stage in enumerate(stages):
         print(f"\n[{index + 1}/{len(stages)}] {stage.directory.relative_to(root)}", flush=True)
         stage.result = stage.run.execute()

@@ -7,7 +7,7 @@ import json
 
 from etils import epath
 
-from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.config import MULTI_STAGE, Config, ConfigError
 
 
 class RunError(ValueError):
@@ -42,7 +42,10 @@ def check_same_run(directory: epath.Path, config: Config) -> None:
             f"{path} cannot be read as a run's options ({error.errors[0]}). Choose another "
             "--model_dir, or move that file away; nothing there was changed."
         ) from None
-    incidental = _INCIDENTAL | (_INCIDENTAL_TO_EVALUATION if config.mode == "eval" else set())
+    incidental = _INCIDENTAL
+    # Of several stages, the later ones were trained on the network that was chosen then.
+    if config.mode == "eval" and config.train_mode not in MULTI_STAGE:
+        incidental |= _INCIDENTAL_TO_EVALUATION
     differences = [
         f"{f.name}={getattr(earlier, f.name)} there, {getattr(config, f.name)} here"
         for f in dataclasses.fields(config)

@@ -1,17 +1,29 @@
 """The memory: a queue against a deque, a momentum network against its formula, and whole steps."""
 
 import collections
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from etils import epath
 
 import test_micro_batch
 import test_stages
 from command_line import SMALL, fails, result
-from simclrv2_tf import checkpoints, memory, objectives, optimizers, run, stage_runs, stages
+from simclrv2_tf import (
+    checkpoints,
+    memory,
+    objectives,
+    optimizers,
+    run,
+    run_directory,
+    stage_runs,
+    stages,
+)
+from simclrv2_tf.config import Config
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -271,3 +283,18 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch
     of_the_network = json.loads((tmp_path / "straight" / "result_online.json").read_text())
     assert of_the_network["uniformity"] != result(tmp_path / "straight")["uniformity"]
     assert "eval_ema" in fails([*online[1:], "--mode=train_then_eval"], capsys)
+
+
+def test_the_other_network_of_a_run_of_several_stages_is_refused_by_name(tmp_path):
+    """Its later stages were trained on the one that was chosen then."""
+    folder = epath.Path(tmp_path)
+    config = Config(train_mode="pretrain_linear_eval", memory_size=64, model_dir=str(tmp_path))
+    run_directory.claim(folder, config)
+    other = dataclasses.replace(config, mode="eval", eval_ema=True, eval_name="ema")
+    with pytest.raises(run_directory.RunError, match="eval_ema=False there, True here"):
+        run_directory.check_same_run(folder, other)
+    one_stage = dataclasses.replace(config, train_mode="pretrain")
+    run_directory.claim(folder / "pretrain", one_stage)
+    run_directory.check_same_run(
+        folder / "pretrain", dataclasses.replace(other, train_mode="pretrain")
+    )

@@ -5,11 +5,11 @@ memory and 30 GiB of disk below `--work`)
 
 Nothing released can be downloaded where this was run: a process of its own writes each network,
 encoder, head and classifier of 1,000 classes at random weights, as a TF1-format checkpoint under
-the reference's names. Then, each in a process of its own, `--runs` times: the networks are told from
-the checkpoint and filled from it ("load"), and `python -m simclrv2_tf.official` makes .keras files
-and a SavedModel of it ("import"). Memory is the largest that the process held; as a multiple of the
-checkpoint's size without what it holds once the package is imported ("base"). Every imported weight is compared with the
-checkpoint's. Writes results.json.
+the reference's names. Then, each in a process of its own, `--runs` times: the networks are told
+from the checkpoint and filled from it ("load"), and `python -m simclrv2_tf.official` makes .keras
+files and a SavedModel of it ("import"). Memory is the largest that the process held; as a multiple
+of the checkpoint's size without what it holds once the package is imported ("base"). Every
+imported weight is compared with the checkpoint's. Writes results.json.
 """
 
 from __future__ import annotations
