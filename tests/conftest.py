@@ -1,9 +1,15 @@
 """Fixtures that several test files use."""
 
+import os
 import pathlib
 
 import numpy as np
 import pytest
+
+# Workers share the cores among themselves: threads of each for the same operation only get into the
+# other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # A minute or more each, the longest first.
 LONG = [
@@ -15,6 +21,9 @@ LONG = [
     "test_memory",
     "test_statistics_objectives",
     "test_stages",
+    "test_notebooks",
+    "test_export",
+    "test_predict",
 ]
 
 

@@ -47,7 +47,6 @@ STRUCTURES = [
     (50, "cifar", 0, 0),
     (50, "cifar", 0.5, 0),
     (50, "imagenet", 0.0625, 0.25),
-    (152, "imagenet", 0.0625, 0),
 ]
 
 

@@ -134,12 +134,12 @@ def test_the_same_command_again_does_nothing(study, images, capsys):
             assert path.stat().st_mtime_ns == time_ns, path
 
 
-def test_killed_in_each_stage_it_ends_as_if_never_stopped(study, images, tmp_path):
+def test_killed_in_each_kind_of_stage_it_ends_as_if_never_stopped(study, images, tmp_path):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     root = tmp_path / "killed"
     command = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval", *STUDY]
     command += [f"--dataset=folder:{images}", f"--model_dir={root}"]
-    for stage in ["pretrain", *(f"{FOLDER}/{method}" for method in METHODS)]:
+    for stage in ["pretrain", f"{FOLDER}/fine_tuned", f"{FOLDER}/small_student"]:
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
