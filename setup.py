@@ -13,6 +13,8 @@ VERSION = re.search(
 # Where tensorflow-addons has a wheel; elsewhere the extra is empty, and its tests skip.
 ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_machine == "x86_64")'
 
+ONNX = ["onnx", "onnxruntime", "tf2onnx"]
+
 setup(
     name="simclrv2-tf",
     version=VERSION,
@@ -21,7 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.11.4",
     packages=["simclrv2_tf", "simclrv2_tf.flags", "simclrv2_tf.official"],
     # The recipes live at the top level, and inside the package once installed.
     package_dir={"simclrv2_tf.flags": "flags"},
@@ -49,7 +51,10 @@ setup(
             f"tensorflow-addons==0.23.0; {ADDONS}",
             f"tf_keras>=2.20; {ADDONS}",
         ],
+        # For --export_formats=onnx, and for predictions of such a file.
+        "onnx": ONNX,
         "test": [
+            *ONNX,
             "pillow",
             "pytest",
             "pytest-xdist",
@@ -58,7 +63,6 @@ setup(
             # dropped.
             "setuptools>=70.1,<81",
             "tensorflow-hub",
-            "tf2onnx",
         ],
     },
 )

@@ -209,12 +209,10 @@ def _existing(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _Keras
 
 
 def _source(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _KerasFiles | None:
-    given = epath.Path(path)
-    if path in official.released() and not given.exists():
-        path = official.released()[path].saved_model
-        given = epath.Path(path)
     with _reading(path, "Copy it to this machine, and give the copy's path."):
+        path, _ = official.resolve(path)
         prefix = latest(path)
+    given = epath.Path(path)
     if prefix is None and (given / "saved_model.pb").exists():
         prefix, attribute = str(given / "variables" / "variables"), "weights"
     else:
@@ -227,7 +225,10 @@ def _source(path: str) -> _TensorFlowCheckpoint | _OfficialCheckpoint | _KerasFi
         if file.suffix == ".keras" and file.is_file():
             names = _KERAS_FILES if file.name == first else (file.name,)
             return _KerasFiles(tuple(f for f in map(file.with_name, names) if f.exists()))
-    return None
+    try:
+        return _OfficialCheckpoint(official.find_prefix(path))
+    except official.OfficialError:
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,8 +315,9 @@ class _OfficialCheckpoint:
     def flags(self) -> str:
         """The options of `run` that make its networks."""
         found = dataclasses.asdict(official.infer(self._variables.shapes))
-        names = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "num_proj_layers")
-        names += ("proj_head_mode", "proj_out_dim", "stem")
+        names = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem")
+        if found["num_proj_layers"]:
+            names += ("num_proj_layers", "proj_head_mode", "proj_out_dim")
         return " ".join(f"--{name}={found[name]}" for name in names)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

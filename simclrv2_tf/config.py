@@ -258,7 +258,8 @@ class Config:
     checkpoint: str | None = option(
         None,
         "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, one of "
-        "its checkpoints, its encoder.keras, or its SavedModel.",
+        "its checkpoints, its encoder.keras, or its SavedModel; or weights that the reference "
+        "released: a TF1 checkpoint, a TF2 SavedModel, or a name such as r50_1x_sk0.",
     )
     variable_schema: str | None = option(
         None,

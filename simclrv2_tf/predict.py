@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simclrv2_tf.datasets import Split
 
 _EMBEDDING_FILES = (".npy", ".csv")
+_OUTPUTS = {"encoder": "representation", "image_classifier": "logits"}
 
 
 class PredictError(ValueError):
@@ -92,8 +93,9 @@ def _find(path):
     if (path / "saved_model.pb").exists():
         return path
     modules = [module.parent for module in path.glob("hub/*/saved_model.pb")]
+    modules = [module for module in modules if module.name.isdigit()]  # the others are unfinished
     if modules:
-        return max(modules, key=lambda module: (len(module.name), module.name))
+        return max(modules, key=lambda module: int(module.name))
     runs = [
         str(file.parent) for deep in ("*", "*/*") for file in path.glob(f"{deep}/encoder.keras")
     ]
@@ -115,7 +117,7 @@ def _keras(path):
             "`model` must take images (B, H, W, 3), as encoder.keras and image_classifier.keras "
             f"do. Received: model={path}, which takes {model.input_shape}"
         )
-    name = _name_by_file(path)
+    name = _name_by_file(path, model.name)
     return [name], lambda images, _: {name: model(images, training=False).numpy()}, path.parent
 
 
@@ -174,7 +176,14 @@ def _litert(path):
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
     name = _name_by_file(path)
 
+    height, width = given["shape"][1:3]
+
     def outputs(images, _):
+        if images.shape[1:3] != (height, width):
+            raise PredictError(
+                f"`image_size` must be {height}, the only one that {path} takes. "
+                f"Received: image_size={images.shape[1]}"
+            )
         found = []
         for image in images:  # its shape is that of one
             interpreter.set_tensor(given["index"], image[None])
@@ -185,9 +194,15 @@ def _litert(path):
     return [name], outputs, path.parent
 
 
-def _name_by_file(path):
-    """What a file of one output gives; files of other names are taken for classifiers."""
-    return "representation" if path.stem == "encoder" else "logits"
+def _name_by_file(path, model_name=""):
+    """What a file of one output gives, which its name tells, or that of the model in it."""
+    for stem in (path.stem, model_name):
+        if stem in _OUTPUTS:
+            return _OUTPUTS[stem]
+    raise PredictError(
+        f"`model` must be called {' or '.join(_OUTPUTS)}, as it was exported: its name tells what "
+        f"it gives. Received: model={path}"
+    )
 
 
 def batches(
@@ -246,17 +261,24 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         PredictError, DatasetError: it cannot be carried out; nothing is written.
     """
-    targets = [target for target in (args.output, args.embeddings) if target]
+    output, embeddings_file = map(_expanded, (args.output, args.embeddings))
+    if embeddings_file and not embeddings_file.endswith(_EMBEDDING_FILES):
+        raise PredictError(
+            "`embeddings` must end in .npy or .csv. Received: embeddings=" + embeddings_file
+        )
+    targets = [target for target in (output, embeddings_file) if target]
+    if embeddings_file and embeddings_file.endswith(".npy"):
+        targets.append(_names_file(embeddings_file))
+    if len({*map(os.path.abspath, targets)}) < len(targets):
+        raise PredictError(f"Each file must have a name of its own. Received: {', '.join(targets)}")
     for target in targets:
         if os.path.exists(target) and not args.overwrite:
             raise PredictError(
                 f"{target} is there already. Give another name, or --overwrite to replace it."
             )
-    if args.embeddings and not args.embeddings.endswith(_EMBEDDING_FILES):
-        raise PredictError(
-            "`embeddings` must end in .npy or .csv. Received: embeddings=" + args.embeddings
-        )
-    model = load(args.model)
+        if not os.path.isdir(os.path.dirname(target) or "."):
+            raise PredictError(f"There is no folder for {target}. Make it, or give another name.")
+    model = load(_expanded(args.model))
     image_size = args.image_size or model.image_size
     if image_size is None:
         raise PredictError(
@@ -293,29 +315,50 @@ def run(args: argparse.Namespace) -> None:
     )
     paths, embeddings, rows = [], [], []
     for names, outputs in batches(model, images, wanted, image_size, args.batch_size):
+        for endpoint, values in outputs.items():
+            if not np.all(np.isfinite(values)):
+                raise PredictError(
+                    f"The model's {endpoint} is NaN or infinite for {names[0]} or an image soon "
+                    f"after it. Received: model={args.model}"
+                )
         paths += names.tolist()
         if args.embeddings:
             embeddings.append(outputs[args.endpoint].reshape(len(names), -1))
         if "logits" in outputs:
+            classes = outputs["logits"].shape[-1]
+            if model.class_names and len(model.class_names) != classes:
+                raise PredictError(
+                    f"labels.txt beside the model must name its {classes} classes. Received: "
+                    f"{len(model.class_names)} names"
+                )
             best = top_classes(outputs["logits"], model.class_names, args.top_k)
-            for name, classes in zip(names, best, strict=True):
-                rows += [(name, rank, *found) for rank, found in enumerate(classes, start=1)]
+            for name, found in zip(names, best, strict=True):
+                rows += [(name, rank, *one) for rank, one in enumerate(found, start=1)]
                 if not targets:
-                    print(name, *(f"{label} {p:.3f}" for label, p in classes), sep="  ", flush=True)
+                    print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
         progress.add(1)
     if not paths:
         raise PredictError(f"No image of {args.images} can be read.")
     if targets and len(paths) < images.num_examples:
         print(f"{images.num_examples - len(paths):,} unreadable image(s) were skipped.", flush=True)
-    if args.output:
-        with open(args.output, "w", newline="", encoding="utf-8") as file:
+    if output:
+        with open(output, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "rank", "class", "probability"])
             writer.writerows((*row[:3], f"{row[3]:.6f}") for row in rows)
-        print(f"{len(paths):,} images' classes in {args.output}", flush=True)
-    if args.embeddings:
-        _write_embeddings(args.embeddings, paths, np.concatenate(embeddings))
-        print(f"{len(paths):,} embeddings in {args.embeddings}", flush=True)
+        print(f"{len(paths):,} images' classes in {output}", flush=True)
+    if embeddings_file:
+        _write_embeddings(embeddings_file, paths, np.concatenate(embeddings))
+        print(f"{len(paths):,} embeddings in {embeddings_file}", flush=True)
+
+
+def _expanded(path: str | None) -> str | None:
+    return path and os.path.expanduser(path)
+
+
+def _names_file(path: str) -> str:
+    """Where the paths of the images go whose embeddings are in `path`."""
+    return path.removesuffix(".npy") + ".txt"
 
 
 def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> None:
@@ -323,7 +366,7 @@ def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> No
 
     if path.endswith(".npy"):
         np.save(path, values)
-        with open(path.removesuffix(".npy") + ".txt", "w", encoding="utf-8") as file:
+        with open(_names_file(path), "w", encoding="utf-8") as file:
             file.writelines(f"{name}\n" for name in names)
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -377,7 +420,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         run(args)
-    except (PredictError, DatasetError) as error:
+    except (PredictError, DatasetError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -234,9 +234,9 @@ class StageRun(abc.ABC):
         result |= {"global_step": step, "encoder_parameters": networks.encoder.count_params()}
         if self.is_chief:
             self._summarize(result, step)
-            if config.mode != "eval":
-                self._finish_export(result)
             write(self.directory / self._result_name, to_json(result))
+            if self._artifacts.module.exists():
+                self._finish_export(result)
         print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
         return result
 
@@ -279,7 +279,7 @@ class StageRun(abc.ABC):
             return None
         if options.read_text() != self.config.to_json() or self._began_otherwise():
             return None
-        if not self._artifacts.module.exists():
+        if not self._artifacts.finished():
             return None
         values = json.loads(result.read_text())
         return values if values.get("global_step") == self.total_steps else None
@@ -344,8 +344,10 @@ class StageRun(abc.ABC):
         """Takes the directory, and writes there what the run begins with."""
         config = self.config
         options, result = self.directory / "config.json", self.directory / self._result_name
-        if options.exists() and options.read_text() != config.to_json() and result.exists():
-            result.unlink()  # of another evaluation, until this one has ended
+        if options.exists() and result.exists():
+            earlier = Config.from_json(options.read_text())
+            if dataclasses.replace(earlier, export_formats=config.export_formats) != config:
+                result.unlink()  # of another evaluation, until this one has ended
         claim(self.directory, config)
         write(self.directory / "start.json", to_json(self._start()))
         if subset:
@@ -497,7 +499,7 @@ class StageRun(abc.ABC):
     def _export(self, networks: Networks, anew: bool) -> None:
         """Writes the networks' files; not again unless `anew`, or one of them is missing."""
         config = self.config
-        if not anew and self._artifacts.complete(networks):
+        if not anew and self._artifacts.written(networks):
             return
         # Copies of their own: float32, and without the strategy's distributed variables.
         keras.config.set_dtype_policy("float32")
@@ -512,37 +514,51 @@ class StageRun(abc.ABC):
         if not self.is_chief:
             return
         names = self.data.main.class_names if copies.classifier else ()
-        self._artifacts.write(copies, config.image_size, names)
-        self._artifacts.remove_older(config.keep_hub_module_max)
+        self._artifacts.write(copies, config.image_size, names, anew)
         print(f"SavedModel in {self._artifacts.module}", flush=True)
 
     def _finish_export(self, result: Mapping[str, float]) -> None:
         """Writes what goes with the SavedModel once the networks are evaluated, or are not."""
-        config, splits = self.config, self.eval_split
-        main, labels = self.data.main, self.num_labels
-        about = {
-            "Network": f"{self.encoder_description}, head of {config.num_head_layers} layers",
-            "Method": f"SimCLRv2 (arXiv 2006.10029), train_mode={config.train_mode}",
-            "Images": f"{config.unlabelled_dataset or config.dataset}, "
-            f"{self.train_split.num_examples:,} to train with",
-            "Labels": f"{labels:,}" if labels else "none",
-            "Recipe": f"{self.total_steps:,} steps of {config.train_batch_size} images, "
-            f"{config.optimizer}, learning rate {self.schedule.peak:.4g} at its peak, "
-            f"weight decay {config.weight_decay:g}, seed {config.seed}; all options are in the "
-            "run's config.json",
-        }
-        self._artifacts.finish(
-            model_card(
-                title=f"{self.encoder_description}: {config.train_mode} on {main.name}",
-                about=about,
-                measured=result,
-                measured_on=f"`{splits.name}` of {main.name} ({splits.num_examples:,} images)",
-                licence="That of the weights is for whoever trained them to choose, within what "
-                "the images' own licence allows. The code, simclrv2_tf, is under Apache-2.0.",
-                image_size=config.image_size,
-                class_names=main.class_names if self._artifacts.labelled else (),
-                output="logits" if self._artifacts.labelled else "representation",
-            )
+        config, artifacts = self.config, self._artifacts
+        # An evaluation of another name is of something else than what was exported.
+        card = None if config.eval_name else self._card(result)
+        artifacts.finish(card, config.image_size)
+        artifacts.remove_older(config.keep_hub_module_max)
+
+    def _card(self, result: Mapping[str, float]) -> str:
+        config, main, labelled = self.config, self.data.main, self._artifacts.labelled
+        method = {
+            "pretrain": f"pretraining without labels, objective {config.objective}",
+            "finetune": f"fine-tuning from layer {config.ft_proj_selector} of the head",
+            "linear_eval": "a linear classifier on the frozen encoder",
+            "supervised": "supervised training from random weights",
+            "distill": f"distillation of {config.teacher} at temperature {config.temperature:g}",
+        }[config.train_mode]
+        unlabelled = config.train_mode in ("pretrain", "distill") and config.unlabelled_dataset
+        images = self.eval_split.num_examples
+        if config.eval_steps:
+            images = min(images, config.eval_steps * config.eval_batch_size)
+        return model_card(
+            title=f"{self.encoder_description}: {config.train_mode} on {main.name}",
+            about={
+                "Method": f"SimCLRv2 (arXiv 2006.10029): {method}",
+                "Network": f"{self.encoder_description}, images of {config.image_size} pixels",
+                "Began with": config.checkpoint or "random weights",
+                "Images": f"{unlabelled or config.dataset}, "
+                f"{self.train_split.num_examples:,} to train with",
+                "Labels": f"{self.num_labels:,}" if self.num_labels else "none",
+                "Recipe": f"{self.total_steps:,} steps of {config.train_batch_size} images, "
+                f"{config.optimizer}, learning rate {self.schedule.peak:.4g} at its peak, weight "
+                f"decay {config.weight_decay:g}, seed {config.seed}; all options are in the run's "
+                "config.json",
+            },
+            measured=result,
+            measured_on=f"`{self.eval_split.name}` of {main.name} ({images:,} images)",
+            licence="That of the weights is for whoever trained them to choose, within what the "
+            "images' own licence allows. The code, simclrv2_tf, is under Apache-2.0.",
+            image_size=config.image_size,
+            class_names=main.class_names if labelled else (),
+            output="logits" if labelled else "representation",
         )
 
 

@@ -59,8 +59,10 @@ def load(path: str) -> Teacher:
 
 def _import_advice(path: str) -> str:
     """What to do with weights of the reference, whose files do not tell how they make a teacher."""
+    found, model = official.resolve(path)
     try:
-        official.infer(official.Variables(path).shapes)
+        if model is None:
+            official.infer(official.Variables(found).shapes)
     except official.OfficialError:
         return ""
     return (

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,8 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
-from simclrv2_tf import artifacts, heads, resnet
+from command_line import SMALL, files, result
+from simclrv2_tf import artifacts, heads, resnet, run
 from simclrv2_tf.artifacts import Artifacts
 from simclrv2_tf.config import EXPORT_FORMATS
 from simclrv2_tf.export import export
@@ -46,7 +48,7 @@ def exported(tmp_path_factory):
     root = tmp_path_factory.mktemp("exported")
     files = Artifacts(epath.Path(root), "7", labelled=True, formats=EXPORT_FORMATS)
     files.write(Networks(*models, classifier_layer=1), 16, CLASSES)
-    files.finish("# A card")
+    files.finish("# A card", 16)
     encoder, head, classifier = models
     expected = {k: v.numpy() for k, v in resnet.features(encoder)(IMAGES).items()}
     hiddens = [hidden.numpy() for hidden in head(expected["representation"])]
@@ -129,6 +131,12 @@ def test_loads_and_fine_tunes_in_a_new_process_without_this_package(exported, tm
         assert any("kernel" in name for name in moved)
         assert any("moving_mean" in name for name in moved)
         assert report[way]["total"] == sum(len(m.weights) for m in models)
+        # All kernels of the way to the logits, and nothing that is beyond the layer that is used.
+        kernels = {name for name in moved if "kernel" in name}
+        encoder, _, classifier = models
+        ways = [v for m in (encoder, classifier) for v in m.weights if v.name == "kernel"]
+        assert len(kernels) == len(ways) + 1
+        assert not [name for name in moved if "projection2" in name or "projection3" in name]
     assert report["labels"] == list(CLASSES)
     assert report["inputs"]["image_size"] == 16
 
@@ -188,11 +196,13 @@ def test_older_ones_go_with_their_archives(tmp_path):
     for name in ("9", "10", "11", "notes"):
         (hub / name).mkdir(parents=True)
         (hub / f"{name}.tar.gz").write_text("packed")
+    (hub / "unfinished-12").mkdir()
     files = Artifacts(epath.Path(tmp_path), "11", labelled=False)
     files.remove_older(keep=0)
-    assert len(list(hub.iterdir())) == 8
+    assert len(list(hub.iterdir())) == 9
     files.remove_older(keep=2)
     expected = {f"{name}{suffix}" for name in ("10", "11", "notes") for suffix in ("", ".tar.gz")}
+    expected.add("unfinished-12")
     assert {path.name for path in hub.iterdir()} == expected
 
 
@@ -220,3 +230,52 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="Received: 3 names"):
         export(str(tmp_path / "a"), encoder, None, classifier, class_names=CLASSES[:3])
     assert not (tmp_path / "a").exists()
+
+
+def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
+    encoder, _, _ = networks()
+    files = Artifacts(epath.Path(tmp_path), "1", labelled=False, formats=("litert",))
+    monkeypatch.setattr(artifacts, "export", lambda path, *_, **__: os.makedirs(path))
+    files.write(Networks(encoder, None, None), 16, ())
+
+    def fail(*_, **__):
+        raise RuntimeError("no such operation\nand so on")
+
+    monkeypatch.setattr(keras.Model, "export", fail)
+    with pytest.raises(artifacts.ExportError, match="encoder.tflite .no such operation."):
+        files.finish("card", 16)
+    assert not files.finished() and files.written(Networks(encoder, None, None))
+    names = {"encoder.keras", "inputs.json", "hub"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_another_format_of_a_finished_run_changes_nothing_else(images, tmp_path, monkeypatch):
+    """Nor does a kill while it is written."""
+    monkeypatch.setitem(resnet.BLOCKS, 10, (1, 1, 1, 1))
+    command = ["run", "--mode=train_then_eval", "--train_mode=supervised", *SMALL]
+    command += [f"--dataset=folder:{images}", "--train_steps=2", f"--model_dir={tmp_path}"]
+    assert run.main(command) == 0
+    card = (tmp_path / "hub" / "2" / "README.md").read_text()
+    value = result(tmp_path)["label_top_1_accuracy"]
+    for text in (f"| top-1 accuracy | {value:.4f} |", "(10 images)", "dark, light", "random"):
+        assert text in card
+    before = files_of(tmp_path)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "_archive", killed)
+        assert run.main([*command, "--export_formats=tar.gz"]) == 130
+    assert run.main([*command, "--export_formats=tar.gz"]) == 0
+    with tarfile.open(tmp_path / "hub" / "2.tar.gz") as packed:
+        assert packed.extractfile("README.md").read().decode() == card
+    after = files_of(tmp_path)
+    changed = {path for path in after if after[path] != before.get(path)}
+    assert before.keys() < after.keys()
+    assert {path.name for path in changed} == {"config.json", "2.tar.gz"}
+
+
+def files_of(folder):
+    """Without logs, to which an evaluation adds."""
+    return {path: data for path, data in files(folder).items() if "logs" not in path.parts}

@@ -2,14 +2,18 @@
 
 import itertools
 import json
+import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import oracle
+from command_line import SMALL
 from reference_checkpoint import as_reference, write_tf1
 from simclrv2_tf import checkpoints, official, resnet, teachers
+from simclrv2_tf import run as main_command
 from simclrv2_tf.official import __main__ as command
 from simclrv2_tf.official import architecture
 
@@ -254,6 +258,7 @@ def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, no_saved_
 def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
     values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
     name = "base_model/conv2d_4/kernel"
+    recorded = TF1 / "r18_cifar"
     broken = {
         "missing": {key: value for key, value in values.items() if key != name},
         "extra": values | {"base_model/conv2d_77/kernel": np.zeros((1, 1, 2, 2), np.float32)},
@@ -261,10 +266,13 @@ def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
     }
     for kind, held in broken.items():
         write_tf1(tmp_path / kind, held)
+    shutil.copytree(recorded, tmp_path / "cut")
+    (data,) = (tmp_path / "cut").glob("*.data*")
+    data.chmod(0o644)
+    data.write_bytes(data.read_bytes()[:-2000])
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("kept")
-    recorded = TF1 / "r18_cifar"
     labels = tmp_path / "labels.txt"
     labels.write_text("one\n")
     for given, message in (
@@ -274,19 +282,52 @@ def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
         ({"source": tmp_path}, "must be the prefix"),
         ({"source": recorded, "output": full}, "must be new or empty"),
         ({"source": recorded, "resnet_depth": 50}, "resnet_depth is 18 there and 50 by the flags"),
-        ({"source": recorded, "ft_proj_selector": 9}, "`ft_proj_selector` must be a layer"),
-        ({"source": recorded, "ft_proj_selector": -1}, "must be a layer of width"),
+        ({"source": recorded, "ft_proj_selector": 9}, "whose width is the classifier's"),
+        ({"source": recorded, "ft_proj_selector": -1}, "whose width is the classifier's"),
+        ({"source": recorded}, "which no file tells: 0, 1"),
         ({"source": recorded, "labels": labels}, "Received: 1 names"),
-        ({"source": recorded, "labels": tmp_path / "no"}, "`labels` must be a file"),
-        ({"source": "distill_1pct/r50_1x_sk0"}, "neither the paper nor the file tells"),
+        ({"source": recorded, "labels": tmp_path / "no"}, "`labels` must be a text file"),
+        ({"source": tmp_path / "cut"}, "Is the copy complete?"),
         ({}, "must be given"),
     ):
         arguments = {"output": tmp_path / "new"} | given
+        if given.get("source", recorded) != recorded:
+            arguments.setdefault("ft_proj_selector", 0)
         assert run(*(f"--{key}={value}" for key, value in arguments.items())) == 2, given
         assert message in capsys.readouterr().err, given
         assert not (tmp_path / "new").exists(), given
     assert [path.name for path in full.iterdir()] == ["mine.txt"]
+    assert run("--source=distill_1pct/r50_1x_sk0", f"--output={tmp_path / 'new'}") == 2
+    assert "neither the paper nor the file tells" in capsys.readouterr().err
     assert "python -m simclrv2_tf.official --source" in teacher_error(str(recorded))
+
+
+def test_the_momentum_network_is_imported_on_demand(tmp_path, no_saved_model):
+    values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
+    values = {n: v for n, v in values.items() if n.startswith("base_model/") and "Mom" not in n}
+    prefix = write_tf1(tmp_path / "c", {f"ema_model/{n}": v + 1 for n, v in values.items()})
+    assert run(f"--source={prefix}", f"--output={tmp_path / 'out'}", "--momentum") == 0
+    encoder = keras.saving.load_model(tmp_path / "out" / "encoder.keras")
+    kernel = values["base_model/conv2d/kernel"] + 1
+    np.testing.assert_array_equal(encoder.get_layer("stem_conv").kernel, kernel)
+
+
+def test_a_stage_starts_from_a_recorded_checkpoint(images, tmp_path, no_saved_model):
+    """Copied without the file that names it, as single files are downloaded."""
+    shutil.copytree(TF1 / "r18_cifar", tmp_path / "copy")
+    (tmp_path / "copy").chmod(0o755)
+    (tmp_path / "copy" / "checkpoint").unlink()
+    found = official.infer(official.Variables(str(tmp_path / "copy")).shapes)
+    flags = ["resnet_depth", "width_multiplier", "num_proj_layers", "proj_out_dim", "stem"]
+    command = ["run", "--mode=train", "--train_mode=linear_eval", *SMALL, "--train_steps=1"]
+    command += [f"--{name}={getattr(found, name)}" for name in flags]
+    command += [f"--dataset=folder:{images}", f"--checkpoint={tmp_path / 'copy'}"]
+    assert main_command.main([*command, f"--model_dir={tmp_path / 'run'}"]) == 0
+    trained = keras.saving.load_model(tmp_path / "run" / "encoder.keras")
+    models = found.build()
+    official.load_checkpoint(str(TF1 / "r18_cifar"), **models)
+    for ours, theirs in zip(trained.weights, models["encoder"].weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # frozen
 
 
 def teacher_error(path):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
+from command_line import files
 from simclrv2_tf import augment, heads, image_folder, predict, resnet
 from simclrv2_tf.artifacts import Artifacts
 from simclrv2_tf.networks import Networks
@@ -38,9 +39,11 @@ def model(tmp_path_factory):
     classifier.set_weights([kernel, -hidden.mean(0) @ kernel])
     root = tmp_path_factory.mktemp("model")
     networks = Networks(encoder, head, classifier, classifier_layer=1)
-    files = Artifacts(epath.Path(root), "3", True, ("tar.gz", "onnx", "litert"))
-    files.write(networks, SIZE, CLASSES)
-    files.finish("")
+    made = Artifacts(epath.Path(root), "3", True, ("tar.gz", "onnx", "litert"))
+    made.write(networks, SIZE, CLASSES)
+    made.finish("", SIZE)
+    (root / "hub" / "unfinished-4").mkdir()
+    (root / "hub" / "unfinished-4" / "saved_model.pb").write_text("half of one")
     return root, networks
 
 
@@ -138,6 +141,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     root = model[0]
     kept = tmp_path / "kept.csv"
     kept.write_text("mine")
+    (tmp_path / "kept_too.txt").write_text("mine")
     empty = tmp_path / "empty"
     (empty / "sub").mkdir(parents=True)
     broken = tmp_path / "image_classifier.keras"
@@ -145,10 +149,25 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     lone = tmp_path / "lone"
     lone.mkdir()
     shutil.copy(root / "image_classifier.tflite", lone)
+    renamed = tmp_path / "my_model.onnx"
+    shutil.copy(root / "image_classifier.onnx", renamed)
+    misnamed = tmp_path / "misnamed"
+    misnamed.mkdir()
+    shutil.copy(root / "image_classifier.tflite", misnamed)
+    shutil.copy(root / "inputs.json", misnamed)
+    (misnamed / "labels.txt").write_text("one\n")
+    tflite = root / "image_classifier.tflite"
+    before = files(tmp_path)
     common = {"model": root, "images": photos}
     for given, message in (
         ({"output": kept}, "is there already"),
         ({"embeddings": tmp_path / "e.txt"}, "must end in .npy or .csv"),
+        ({"embeddings": tmp_path / "kept_too.npy"}, "kept_too.txt is there already"),
+        ({"output": tmp_path / "a.csv", "embeddings": tmp_path / "a.csv"}, "a name of its own"),
+        ({"output": tmp_path / "no" / "a.csv"}, "There is no folder for"),
+        ({"model": tflite, "image_size": 8}, "`image_size` must be 16"),
+        ({"model": renamed, "image_size": 16}, "must be called encoder or image_classifier"),
+        ({"model": misnamed / "image_classifier.tflite"}, "must name its 3 classes"),
         ({"embeddings": tmp_path / "e.npy", "endpoint": "tail"}, "`endpoint` must be one of"),
         ({"model": root / "encoder.keras"}, "`embeddings`, and no `output`, must be given"),
         ({"model": root / "head.keras"}, "must take images"),
@@ -163,7 +182,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
         arguments = [f"--{name}={value}" for name, value in (common | given).items()]
         assert run(*arguments) == 2, given
         assert message in capsys.readouterr().err.splitlines()[-1], given
-    assert kept.read_text() == "mine"
-    assert {path.name for path in tmp_path.iterdir()} == {"kept.csv", "empty", broken.name, "lone"}
+    assert files(tmp_path) == before
     assert run(*(f"--{k}={v}" for k, v in common.items()), f"--output={kept}", "--overwrite") == 0
     assert kept.read_text() != "mine"

@@ -9,8 +9,8 @@
 """
 
 from simclrv2_tf.official.architecture import Architecture, infer
-from simclrv2_tf.official.files import OfficialError, Variables
-from simclrv2_tf.official.released import ReleasedModel, released
+from simclrv2_tf.official.files import OfficialError, Variables, find_prefix
+from simclrv2_tf.official.released import ReleasedModel, released, resolve
 from simclrv2_tf.official.weights import Report, load_checkpoint, load_weights, names_by_path
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "ReleasedModel",
     "Report",
     "Variables",
+    "find_prefix",
     "infer",
     "load_checkpoint",
     "load_weights",
     "names_by_path",
     "released",
+    "resolve",
 ]

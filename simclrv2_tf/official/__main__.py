@@ -12,6 +12,8 @@ _LICENCE = (
     "The released weights are under Apache-2.0, as their authors publish them; ImageNet's images "
     "have terms of their own."
 )
+_UNKNOWN_LICENCE = "Not known: that of the weights is for whoever trained them to say."
+
 # Options that check what was inferred.
 _CHECKED = {
     "resnet_depth": int,
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         _import(args)
-    except (OfficialError, ExportError) as error:
+    except (OfficialError, ExportError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -51,17 +53,18 @@ def _import(args: argparse.Namespace) -> None:
     if not args.source or not args.output:
         raise official.OfficialError("`source` and `output` must be given, or --list.")
     check_formats(args.export_formats)
-    directory = epath.Path(args.output)
-    if directory.exists() and any(directory.iterdir()):
+    directory = epath.Path(args.output).expanduser()
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        unfinished = (directory / "encoder.keras").exists() and not (
+            directory / "import.json"
+        ).exists()
+        advice = " It holds an import that did not end: remove it." if unfinished else ""
         raise official.OfficialError(
-            f"`output` must be new or empty; nothing is overwritten. Received: output={args.output}"
+            "`output` must be new or empty; nothing is overwritten. "
+            f"Received: output={args.output}{advice}"
         )
-    known = official.released().get(args.source.strip("/"))
-    source = known.saved_model if known else args.source
-    layer = args.ft_proj_selector
-    if layer is None:
-        layer = known.ft_proj_selector if known else 0
-    if layer is None:
+    source, known = official.resolve(args.source)
+    if known and known.ft_proj_selector is None and args.ft_proj_selector is None:
         raise official.OfficialError(
             "`ft_proj_selector` must say which layer of the head feeds the classifier: neither the "
             f"paper nor the file tells of {args.source}. Received: none"
@@ -72,25 +75,13 @@ def _import(args: argparse.Namespace) -> None:
     variables = official.Variables(source)
     architecture = official.infer(variables.shapes, args.momentum)
     _check_expected(args, architecture, known)
-    if layer and not (architecture.num_classes and -1 <= layer <= architecture.num_proj_layers):
-        raise official.OfficialError(
-            "`ft_proj_selector` must be a layer of the head that feeds a classifier: there are "
-            f"{architecture.num_proj_layers} layers and {architecture.num_classes} classes. "
-            f"Received: ft_proj_selector={layer}"
-        )
     if class_names and len(class_names) != architecture.num_classes:
         raise official.OfficialError(
             f"`labels` must name the {architecture.num_classes} classes. Received: "
             f"{len(class_names)} names in {args.labels}"
         )
     models = architecture.build()
-    if architecture.num_classes and layer:
-        width = models["head"].outputs[layer].shape[-1]
-        if width != architecture.classifier_inputs:
-            raise official.OfficialError(
-                f"`ft_proj_selector` must be a layer of width {architecture.classifier_inputs}, "
-                f"which the classifier takes. Received: ft_proj_selector={layer}, of width {width}"
-            )
+    layer = _classifier_layer(args, models, known)
     report = official.load_weights(variables, **models, momentum=args.momentum)
     print(
         f"{len(report.used):,} variables of {len(variables):,} used, "
@@ -101,7 +92,7 @@ def _import(args: argparse.Namespace) -> None:
     labelled = networks.classifier is not None
     artifacts = Artifacts(directory, "0", labelled, args.export_formats)
     artifacts.write(networks, args.image_size, class_names)
-    artifacts.finish(_card(args, architecture, networks, class_names, known))
+    artifacts.finish(_card(args, architecture, networks, class_names, known), args.image_size)
     written = {
         "source": source,
         "released_as": dataclasses.asdict(known) if known else None,
@@ -120,6 +111,42 @@ def _import(args: argparse.Namespace) -> None:
     )
 
 
+def _classifier_layer(args, models, known) -> int:
+    """Which layer of the head feeds the classifier: as given, as the paper says, or the only one.
+
+    0 without a classifier.
+    """
+    from simclrv2_tf.official import OfficialError
+
+    given = args.ft_proj_selector
+    if "classifier" not in models:
+        if given:
+            raise OfficialError(
+                "`ft_proj_selector` must be 0 without a classifier, and there is none. "
+                f"Received: ft_proj_selector={given}"
+            )
+        return 0
+    width = models["classifier"].input_shape[-1]
+    outputs = models["head"].outputs if "head" in models else [models["encoder"].output]
+    fitting = [k for k, hidden in enumerate(outputs) if hidden.shape[-1] == width]
+    if given is None and known is None:
+        if len(fitting) > 1:
+            raise OfficialError(
+                "`ft_proj_selector` must say which layer of the head feeds the classifier, which "
+                f"no file tells: {', '.join(map(str, fitting))} have its width. By the paper it is "
+                "0 for linear evaluation, all labels and supervised training, 1 for fine-tuning "
+                "with 1% and 10% of the labels. Received: none"
+            )
+        given = fitting[0]
+    layer = known.ft_proj_selector if given is None else given
+    if not -1 <= layer < len(outputs) or layer % len(outputs) not in fitting:
+        raise OfficialError(
+            "`ft_proj_selector` must be a layer of the head whose width is the classifier's, "
+            f"{width}: {', '.join(map(str, fitting))}. Received: ft_proj_selector={layer}"
+        )
+    return layer
+
+
 def _card(args, architecture, networks, class_names, known) -> str:
     from simclrv2_tf.model_card import model_card
 
@@ -132,15 +159,15 @@ def _card(args, architecture, networks, class_names, known) -> str:
         title=f"{network}: {source}",
         about={
             "Network": f"{network}, head of {architecture.num_proj_layers} layers",
-            "Origin": f"weights released with SimCLRv2 (arXiv 2006.10029), from {source}; "
-            "imported by simclrv2_tf",
+            "Origin": f"{'released with SimCLRv2' if known else 'weights of its code'} (arXiv "
+            f"2006.10029), from {source}; imported by simclrv2_tf",
             "Top-1": f"{known.top_1_accuracy}% on ImageNet (published, not measured here)"
             if known
             else "not known",
         },
         measured={},
         measured_on="",
-        licence=_LICENCE,
+        licence=_LICENCE if known else _UNKNOWN_LICENCE,
         image_size=args.image_size,
         class_names=class_names,
         output="logits" if networks.classifier is not None else "representation",
@@ -171,11 +198,13 @@ def _class_names(path: str | None) -> tuple[str, ...]:
 
     if path is None:
         return ()
-    if not epath.Path(path).is_file():
+    try:
+        return tuple(epath.Path(path).expanduser().read_text().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
         raise OfficialError(
-            f"`labels` must be a file with a class name in each line. Received: labels={path}"
-        )
-    return tuple(epath.Path(path).read_text().splitlines())
+            f"`labels` must be a text file with a class name in each line ({error}). "
+            f"Received: labels={path}"
+        ) from None
 
 
 def _counted(reasons) -> str:
@@ -202,6 +231,13 @@ def _listed() -> str:
     )
 
 
+def _at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     from simclrv2_tf.config import EXPORT_FORMATS
 
@@ -224,8 +260,8 @@ def _parser() -> argparse.ArgumentParser:
         "of --list such as r50_1x_sk0 or finetuned_1pct/r152_3x_sk1"
     )
     layer = (
-        "layer of the projection head that feeds the classifier, which no file tells (default: as "
-        "--list says; 0, the encoder's output, for other sources)"
+        "layer of the projection head that feeds the classifier, 0 being the encoder's output, "
+        "which no file tells (default: as --list says, or the only one that fits)"
     )
     parser.add_argument("--list", action="store_true", help="print the released models, and end")
     parser.add_argument("--source", metavar="PATH", help=source)
@@ -236,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--image_size",
-        type=int,
+        type=_at_least_1,
         default=224,
         metavar="S",
         help="side of the images it was trained with (default: %(default)s)",

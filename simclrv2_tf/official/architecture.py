@@ -88,7 +88,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Arch
     out_dims = [shape[-1] for (_, layer, _), shape in head.items() if layer == last]
     classifier = {key: shapes[name] for key, name in names.part("classifier").items()}
     outputs = [shape[-1] for shape in classifier.values()]
-    width = int(64 * encoder["width_multiplier"]) * (32 if encoder["resnet_depth"] >= 50 else 8)
+    width = int(512 * encoder["width_multiplier"]) * (4 if encoder["resnet_depth"] >= 50 else 1)
     fed_by = classifier.get("kernel", (width,))[0]
     return Architecture(
         **encoder,

@@ -26,6 +26,7 @@ class Variables(Mapping):
     Attributes:
         prefix: Of the files that hold them.
         shapes: By name.
+        nameless: Keys of the file that no name is given to.
 
     Raises:
         OfficialError: there is neither, it cannot be reached or read, or its variables have no
@@ -34,7 +35,7 @@ class Variables(Mapping):
 
     def __init__(self, path: str):
         try:
-            self.prefix = _prefix(path)
+            self.prefix = find_prefix(path)
             self._reader = tf.train.load_checkpoint(self.prefix)
             by_key = self._reader.get_variable_to_shape_map()
             self._keys = {name: name for name in by_key}
@@ -48,9 +49,17 @@ class Variables(Mapping):
         if not self._keys:
             raise OfficialError(f"{path} holds no variables with names.")
         self.shapes = {name: tuple(by_key[key]) for name, key in self._keys.items()}
+        self.nameless = sorted(by_key.keys() - set(self._keys.values()) - {_GRAPH})
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._reader.get_tensor(self._keys[name])
+        """Raises `OfficialError` where the file is damaged."""
+        try:
+            return self._reader.get_tensor(self._keys[name])
+        except Exception as error:  # TensorFlow raises many kinds, IndexError among them
+            reason = str(error).splitlines()[0]
+            raise OfficialError(
+                f"{name} of {self.prefix} cannot be read ({reason}). Is the copy complete?"
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -75,7 +84,12 @@ def _keys_by_name(graph: bytes, keys) -> dict[str, str]:
     return found
 
 
-def _prefix(path: str) -> str:
+def find_prefix(path: str) -> str:
+    """The prefix of the checkpoint's files that `path` leads to.
+
+    Raises:
+        OfficialError: there are none.
+    """
     if tf.io.gfile.exists(path + ".index"):
         return path
     if tf.io.gfile.isdir(path):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import pathlib
+
+import tensorflow as tf
 
 _FILE = pathlib.Path(__file__).with_name("released.json")
 
@@ -69,3 +72,16 @@ def released() -> dict[str, ReleasedModel]:
             if training == "pretrained":
                 found[architecture] = model
     return found
+
+
+def resolve(source: str) -> tuple[str, ReleasedModel | None]:
+    """Where weights are: `source` itself where it is there, else a released model of this name.
+
+    Returns:
+        The path, and the released model whose name it was.
+    """
+    path = os.path.expanduser(source)
+    model = released().get(source)
+    if model is None or tf.io.gfile.exists(path):
+        return path, None
+    return model.saved_model, model

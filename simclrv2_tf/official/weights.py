@@ -62,7 +62,8 @@ def load_weights(
 
     Raises:
         OfficialError: naming every variable of `mapping` that is not known, has no place or another
-            shape, and every variable of ours that nothing fills. Nothing is assigned then.
+            shape, and every variable of ours that nothing fills; or one that the file cannot give,
+            as it is damaged. Nothing is assigned then.
     """
     places = naming.places(encoder, head, classifier)
     if isinstance(mapping, Variables):
@@ -97,6 +98,10 @@ def load_weights(
             f"`mapping` does not fit the models, {len(problems)} problem(s):\n  "
             + "\n  ".join(problems)
         )
+    if isinstance(mapping, Variables):
+        for _, name in assignments:
+            mapping[name]  # a damaged one is found before the first is assigned
+        skipped |= dict.fromkeys(mapping.nameless, "has no name")
     for variable, name in assignments:
         variable.assign(mapping[name])
     return Report({name: variable.path for variable, name in assignments}, skipped)
