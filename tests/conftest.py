@@ -21,10 +21,14 @@ LONG = [
     "test_memory",
     "test_statistics_objectives",
     "test_stages",
-    "test_notebooks",
     "test_export",
     "test_predict",
 ]
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One more than cores: while one waits for a process that its test began, another works."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items):

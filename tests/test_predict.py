@@ -37,7 +37,7 @@ def model(tmp_path_factory):
     hidden = head(encoder(shades))[1].numpy()
     kernel = np.outer(hidden[1] - hidden[0], [1, -1, 0]) / np.sum((hidden[1] - hidden[0]) ** 2)
     classifier.set_weights([kernel, -hidden.mean(0) @ kernel])
-    root = tmp_path_factory.mktemp("model")
+    root = tmp_path_factory.mktemp("models") / "model"
     networks = Networks(encoder, head, classifier, classifier_layer=1)
     made = Artifacts(epath.Path(root), "3", True, ("tar.gz", "onnx", "litert"))
     made.write(networks, SIZE, CLASSES)

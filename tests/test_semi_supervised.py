@@ -311,7 +311,7 @@ def test_a_student_may_start_from_weights(study, images, tmp_path):
     assert same(*kernels), "at no learning rate only the batch statistics move"
 
 
-# --- Labels held back, weights from other files ---------------------------------------------------
+# --- Labels held back -----------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_saved_model")
@@ -324,22 +324,6 @@ def test_labels_held_back_leave_no_online_classifier_and_the_same_encoder(study,
     encoders = (weights(folder, "encoder") for folder in (tmp_path, study / "pretrain"))
     for ours, expected in zip(*encoders, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.usefixtures("no_saved_model")
-def test_fine_tuning_from_a_run_and_from_its_saved_model_is_the_same(study, images, tmp_path):
-    source = study / "pretrain"
-    # What else weights are read from: `test_weight_sources`.
-    kinds = {"run": source, "saved_model": next((source / "hub").iterdir())}
-    tuned = []
-    for kind, checkpoint in kinds.items():
-        command = ["run", "--mode=train", "--train_mode=finetune", f"--dataset=folder:{images}"]
-        command += [*SMALL, "--ft_proj_selector=1", "--labels_per_class=4", "--train_steps=2"]
-        command += [f"--checkpoint={checkpoint}", f"--model_dir={tmp_path / kind}"]
-        assert run.main(command) == 0
-        tuned.append([*weights(tmp_path / kind, "encoder"), *weights(tmp_path / kind, "head")])
-    assert not same(tuned[0], [*weights(source, "encoder"), *weights(source, "head")])
-    assert same(tuned[1], tuned[0])
 
 
 # --- Bad input: one line, before any training, and nothing left on disk ---------------------------
