@@ -8,6 +8,7 @@ TF1 README's `variable_schema` and `train_summary_steps`), except `use_tpu=False
 `weight_decay=1e-4`, `eval_split` chosen by the data set, and `model_dir` under `./runs/`.
 """
 
+import argparse
 import dataclasses
 import difflib
 import functools
@@ -46,6 +47,19 @@ STAGES = (
 _INT_MAX = 2**31 - 1
 _FLOAT32_TINY, _FLOAT32_MAX = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 _HELP_FLAGS = ("help", "helpshort", "helpfull", "h", "?")
+
+
+def at_least_1(text: str) -> int:
+    """Reads a flag of the other commands, which use argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: it is below 1.
+        ValueError: it is no whole number.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return number
 
 
 class ConfigError(ValueError):

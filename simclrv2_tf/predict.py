@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from simclrv2_tf.config import at_least_1
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -375,13 +377,6 @@ def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> No
         writer.writerows([name, *map(str, row)] for name, row in zip(names, values, strict=True))
 
 
-def _at_least_1(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m simclrv2_tf.predict",
@@ -402,11 +397,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--embeddings", metavar="FILE", help=embeddings)
     parser.add_argument("--endpoint", default="representation", metavar="NAME", help=endpoint)
     parser.add_argument(
-        "--top_k", type=_at_least_1, default=5, metavar="K", help="classes (default: %(default)s)"
+        "--top_k", type=at_least_1, default=5, metavar="K", help="classes (default: %(default)s)"
     )
-    parser.add_argument("--image_size", type=_at_least_1, metavar="S", help=size)
+    parser.add_argument("--image_size", type=at_least_1, metavar="S", help=size)
     parser.add_argument(
-        "--batch_size", type=_at_least_1, default=64, metavar="B", help="(default: %(default)s)"
+        "--batch_size", type=at_least_1, default=64, metavar="B", help="(default: %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     return parser

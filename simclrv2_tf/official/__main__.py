@@ -231,15 +231,8 @@ def _listed() -> str:
     )
 
 
-def _at_least_1(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
-    from simclrv2_tf.config import EXPORT_FORMATS
+    from simclrv2_tf.config import EXPORT_FORMATS, at_least_1
 
     def formats(text):
         found = tuple(text.split(","))
@@ -272,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--image_size",
-        type=_at_least_1,
+        type=at_least_1,
         default=224,
         metavar="S",
         help="side of the images it was trained with (default: %(default)s)",
