@@ -546,7 +546,7 @@ class StageRun(abc.ABC):
                 "Began with": config.checkpoint or "random weights",
                 "Images": f"{unlabelled or config.dataset}, "
                 f"{self.train_split.num_examples:,} to train with",
-                "Labels": f"{self.num_labels:,}" if self.num_labels else "none",
+                "Labels": self._labels_note().removeprefix(", "),
                 "Recipe": f"{self.total_steps:,} steps of {config.train_batch_size} images, "
                 f"{config.optimizer}, learning rate {self.schedule.peak:.4g} at its peak, weight "
                 f"decay {config.weight_decay:g}, seed {config.seed}; all options are in the run's "
