@@ -62,16 +62,12 @@ def load(path: str) -> Model:
     """
     from etils import epath
 
+    from simclrv2_tf.export import INPUTS_FILE, LABELS_FILE
+
     found = _find(epath.Path(path))
-    read = {
-        ".keras": _keras,
-        ".onnx": _onnx,
-        ".tflite": _litert,
-        ".gz": _archive,
-        "": _saved_model,
-    }
+    read = _READERS[found.suffix] if found.is_file() else _saved_model
     try:
-        endpoints, outputs, notes = read[found.suffix if found.is_file() else ""](found)
+        endpoints, outputs, notes = read(found)
     except PredictError:
         raise
     except Exception as error:  # whatever the runtimes raise on a damaged file
@@ -79,7 +75,7 @@ def load(path: str) -> Model:
         raise PredictError(
             f"`model` must be readable ({reason}). Received: model={path}"
         ) from error
-    labels, inputs = notes / "labels.txt", notes / "inputs.json"
+    labels, inputs = notes / LABELS_FILE, notes / INPUTS_FILE
     return Model(
         tuple(endpoints),
         outputs,
@@ -90,7 +86,7 @@ def load(path: str) -> Model:
 
 def _find(path):
     """The file or SavedModel folder that `path` leads to."""
-    if path.is_file() and (path.suffix in (".keras", ".onnx", ".tflite") or path.suffix == ".gz"):
+    if path.is_file() and path.suffix in _READERS:
         return path
     if (path / "saved_model.pb").exists():
         return path
@@ -157,7 +153,7 @@ def _onnx(path):
     except ImportError:
         raise PredictError(
             "`model` needs the package onnxruntime, which is not installed: pip install "
-            f"onnxruntime. Received: model={path}"
+            f"'simclrv2-tf[onnx]'. Received: model={path}"
         ) from None
     session = onnxruntime.InferenceSession(str(path))
     (given,), name = session.get_inputs(), _name_by_file(path)
@@ -177,7 +173,6 @@ def _litert(path):
     interpreter.allocate_tensors()
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
     name = _name_by_file(path)
-
     height, width = given["shape"][1:3]
 
     def outputs(images, _):
@@ -194,6 +189,10 @@ def _litert(path):
         return {name: np.stack(found)}
 
     return [name], outputs, path.parent
+
+
+# Each gives the endpoints there are, `Model.outputs`, and the folder of what is known of them.
+_READERS = {".keras": _keras, ".onnx": _onnx, ".tflite": _litert, ".gz": _archive}
 
 
 def _name_by_file(path, model_name=""):

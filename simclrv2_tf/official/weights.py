@@ -33,7 +33,20 @@ def load_checkpoint(
     classifier: keras.Model | keras.layers.Layer | None = None,
     momentum: bool = False,
 ) -> Report:
-    """Fills our models from a file of the reference's; see `Variables` and `load_weights`."""
+    """Fills our models from a file of the reference's, all of them or none.
+
+    Args:
+        path: As for `Variables`: a TF1 checkpoint or a TF2 SavedModel of the released code
+            (github.com/google-research/simclr).
+        encoder, head, classifier, momentum: As for `load_weights`.
+
+    Returns:
+        What was used for what, and what was not.
+
+    Raises:
+        OfficialError: the file cannot be read, or its variables do not fit the models, each of
+            those that do not named. Nothing is assigned then.
+    """
     return load_weights(Variables(path), encoder, head, classifier, momentum)
 
 
