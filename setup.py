@@ -55,6 +55,9 @@ setup(
         "onnx": ONNX,
         "test": [
             *ONNX,
+            "ipykernel",
+            "nbclient",
+            "nbformat",
             "pillow",
             "pytest",
             "pytest-xdist",

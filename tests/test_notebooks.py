@@ -1,0 +1,203 @@
+"""The notebooks of `colab/`: what is saved in them is whole, and they run.
+
+They run in folders of their own, with a network and as many steps as take a moment.
+"""
+
+import ast
+import json
+import math
+import re
+
+import nbclient
+import nbformat
+import pytest
+
+from test_config import ROOT
+
+NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
+NAMES = {"pretrain_tpu", "finetune_and_distill", "use_a_pretrained_model"}
+SMALL = {"DEPTH": 10, "WIDTH": 0.0625, "STEPS": 2}
+# The runs that a notebook makes, below its MODEL_DIR.
+RUNS = {
+    "pretrain_tpu": ["small", "small-linear"],
+    "finetune_and_distill": [
+        f"small/{name}" for name in ("supervised", "fine_tuned", "self_distilled", "small_student")
+    ],
+    "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/clothes"],
+}
+# As the fixture `no_saved_model`, for the notebooks that do not look at it.
+NO_SAVED_MODEL = """
+import pathlib
+from simclrv2_tf import stage_runs
+stage_runs.export = lambda path, *networks, output: pathlib.Path(path).mkdir(parents=True)
+"""
+FAILING = """
+try:
+    train("--train_epochs=-1", "--model_dir=failing")
+except RuntimeError as error:
+    print("stopped:", error)
+"""
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters_cell(notebook):
+    """The one cell tagged `parameters`, as papermill knows it, and its place."""
+    (found,) = [
+        (index, cell)
+        for index, cell in enumerate(notebook.cells)
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
+    return found
+
+
+def assigned(source):
+    return {name.id for node in ast.parse(source).body for name in node.targets}
+
+
+def inject(notebook, code="", **parameters):
+    """Overrides values of the `parameters` cell by a cell after it, as papermill does.
+
+    Args:
+        code: More for that cell.
+    """
+    index, cell = parameters_cell(notebook)
+    unknown = parameters.keys() - assigned(cell.source)
+    if unknown:
+        raise ValueError(f"The notebook has no parameters {sorted(unknown)}")
+    lines = [f"{name} = {value!r}" for name, value in parameters.items()]
+    notebook.cells.insert(index + 1, nbformat.v4.new_code_cell("\n".join([*lines, code])))
+
+
+def execute(path, folder, *cells, **parameters):
+    """Runs a notebook, and more cells at its end, in `folder`; returns it with its outputs."""
+    notebook = read(path)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    code = "" if path.stem == "use_a_pretrained_model" else NO_SAVED_MODEL
+    inject(notebook, code, **SMALL, MODEL_DIR="small", **parameters)
+    notebook.cells += map(nbformat.v4.new_code_cell, cells)
+    nbclient.NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
+    return notebook
+
+
+def pictures(notebook):
+    return [
+        output.data["image/png"]
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+
+
+def texts(notebook):
+    """What the cells say, and what is saved of their outputs."""
+    for cell in notebook.cells:
+        yield cell.source
+        for output in cell.get("outputs", []):
+            yield output.get("text", "")
+            yield from (v for k, v in output.get("data", {}).items() if not k.startswith("image/"))
+
+
+def test_all_are_there():
+    assert {path.stem for path in NOTEBOOKS} == NAMES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestSaved:
+    def test_is_a_notebook_for_colab(self, path):
+        notebook = read(path)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "python3"
+        assert notebook.metadata.accelerator == ("TPU" if "tpu" in path.stem else "GPU")
+        assert notebook.metadata.colab.name == path.name
+        place = rf"https://colab\.research\.google\.com/github/[\w-]+/simclrv2_tf/blob/main/colab/{path.name}"
+        assert re.search(rf"\[!\[Open In Colab\]\(\S+\)\]\({place}\)", notebook.cells[0].source)
+
+    def test_owner_of_the_repository_is_the_same_everywhere(self, path):
+        text = "\n".join(cell.source for cell in read(path).cells)
+        owners = re.findall(r"github(?:\.com)?/([\w-]+)/simclrv2_tf", text)
+        assert len(owners) == 2 and len({*owners}) == 1
+
+    def test_was_run_from_top_to_bottom(self, path):
+        cells = code_cells(read(path))
+        assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+        outputs = [output for cell in cells for output in cell.outputs]
+        assert not [output for output in outputs if output.output_type == "error"]
+        assert not [output for output in outputs if output.get("name") == "stderr"]
+        assert len(pictures(read(path))) >= 4
+
+    def test_was_run_with_the_values_it_shows(self, path):
+        index, _ = parameters_cell(read(path))
+        assert index <= 2
+        assert not [cell for cell in read(path).cells if "injected-parameters" in cell.metadata]
+
+    def test_tells_nothing_of_the_machine(self, path):
+        assert not re.search(
+            r"/(tmp|home|root|work|usr)/|site-packages", "\n".join(texts(read(path)))
+        )
+        assert path.stat().st_size < 2**20
+
+    def test_says_where_it_was_run(self, path):
+        assert "not yet been" in read(path).cells[0].source
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Runs each notebook once; the second one begins with the run of the first."""
+    done = {}
+
+    def of(name):
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name)
+            cells, parameters = [], {}
+            if name == "pretrain_tpu":
+                cells, parameters = [FAILING], {"BATCH_SIZE": 32}
+            elif name == "finetune_and_distill":
+                parameters["PRETRAINED"] = str(of("pretrain_tpu")[1] / "small")
+            path = ROOT / "colab" / f"{name}.ipynb"
+            done[name] = execute(path, folder, *cells, **parameters), folder
+        return done[name]
+
+    return of
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_runs(name, executed):
+    notebook, folder = executed(name)
+    for run in RUNS[name]:
+        result = json.loads((folder / run / "result.json").read_text())
+        assert result["global_step"] == SMALL["STEPS"]
+        assert 0 < result["label_top_1_accuracy"] < 1 and math.isfinite(result["loss"])
+        config = json.loads((folder / run / "config.json").read_text())
+        assert config["resnet_depth"] == SMALL["DEPTH"]
+    saved = read(ROOT / "colab" / f"{name}.ipynb")
+    assert len(pictures(notebook)) == len(pictures(saved))
+
+
+def test_the_device_is_found_and_named(executed):
+    notebook, _ = executed("pretrain_tpu")
+    assert "Found: CPU, 1 replica(s), 32 images a step." in "".join(texts(notebook))
+
+
+def test_a_run_that_fails_stops_the_notebook(executed):
+    notebook, _ = executed("pretrain_tpu")
+    said = {output.name: output.text for output in notebook.cells[-1].outputs}
+    assert "stopped: The run failed with status 2" in said["stdout"]
+    assert "`train_epochs` must be" in said["stderr"]
+
+
+def test_unknown_parameters_are_an_error():
+    with pytest.raises(ValueError, match="EPOCH_COUNT"):
+        inject(read(ROOT / "colab" / "pretrain_tpu.ipynb"), EPOCH_COUNT=1)
