@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # A minute or more each, the longest first.
 LONG = [
+    "test_notebooks",
     "test_run",
     "test_semi_supervised",
     "test_xla",

@@ -25,12 +25,6 @@ RUNS = {
     ],
     "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/clothes"],
 }
-# As the fixture `no_saved_model`, for the notebooks that do not look at it.
-NO_SAVED_MODEL = """
-import pathlib
-from simclrv2_tf import stage_runs
-stage_runs.export = lambda path, *networks, output: pathlib.Path(path).mkdir(parents=True)
-"""
 FAILING = """
 try:
     train("--train_epochs=-1", "--model_dir=failing")
@@ -61,18 +55,14 @@ def assigned(source):
     return {name.id for node in ast.parse(source).body for name in node.targets}
 
 
-def inject(notebook, code="", **parameters):
-    """Overrides values of the `parameters` cell by a cell after it, as papermill does.
-
-    Args:
-        code: More for that cell.
-    """
+def inject(notebook, **parameters):
+    """Overrides values of the `parameters` cell by a cell after it, as papermill does."""
     index, cell = parameters_cell(notebook)
     unknown = parameters.keys() - assigned(cell.source)
     if unknown:
         raise ValueError(f"The notebook has no parameters {sorted(unknown)}")
     lines = [f"{name} = {value!r}" for name, value in parameters.items()]
-    notebook.cells.insert(index + 1, nbformat.v4.new_code_cell("\n".join([*lines, code])))
+    notebook.cells.insert(index + 1, nbformat.v4.new_code_cell("\n".join(lines)))
 
 
 def execute(path, folder, *cells, **parameters):
@@ -80,8 +70,7 @@ def execute(path, folder, *cells, **parameters):
     notebook = read(path)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-    code = "" if path.stem == "use_a_pretrained_model" else NO_SAVED_MODEL
-    inject(notebook, code, **SMALL, MODEL_DIR="small", **parameters)
+    inject(notebook, **SMALL, MODEL_DIR="small", **parameters)
     notebook.cells += map(nbformat.v4.new_code_cell, cells)
     nbclient.NotebookClient(
         notebook,
