@@ -5,6 +5,9 @@ from pathlib import Path
 
 from simclrv2_tf import run
 
+# The program `small_run`.
+SMALL_RUN = str(Path(__file__).with_name("small_run.py"))
+
 # A network and data that take a moment.
 SMALL = [
     "--resnet_depth=10",

@@ -56,22 +56,31 @@ def images(tmp_path_factory):
     return root
 
 
+def empty_saved_model(path, *networks, **options):
+    """Stands for `export.export`."""
+    pathlib.Path(path).mkdir(parents=True)
+    pathlib.Path(path, "saved_model.pb").touch()
+
+
 @pytest.fixture
 def no_saved_model(monkeypatch):
-    """Leaves an empty folder for the SavedModel, a quarter of a small run's time; for those tests
-    that look at other files alone."""
+    """Leaves an empty SavedModel, which saves a quarter of a small run's time; for those tests that
+    look at other files alone."""
     from simclrv2_tf import artifacts
 
-    def leave_out(path, *networks, **options):
-        pathlib.Path(path).mkdir(parents=True)
-
-    monkeypatch.setattr(artifacts, "export", leave_out)
+    monkeypatch.setattr(artifacts, "export", empty_saved_model)
 
 
-@pytest.fixture
-def short_networks(monkeypatch):
-    """ResNet-10 and -50 of two blocks, where more say no more: tracing them takes the time."""
+# ResNet-10 and -50 of two blocks.
+SHORT = {10: (1, 1, 0, 0), 50: (1, 1, 0, 0)}
+
+
+@pytest.fixture(scope="module")
+def short_networks():
+    """Networks of two blocks, where more say no more: tracing them takes the time."""
     from simclrv2_tf import resnet
 
-    for depth in (10, 50):
-        monkeypatch.setitem(resnet.BLOCKS, depth, (1, 1, 0, 0))
+    with pytest.MonkeyPatch.context() as patch:
+        for depth, blocks in SHORT.items():
+            patch.setitem(resnet.BLOCKS, depth, blocks)
+        yield

@@ -249,9 +249,10 @@ def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
-def test_another_format_of_a_finished_run_changes_nothing_else(images, tmp_path, monkeypatch):
+def test_another_format_of_a_finished_run_changes_nothing_else(
+    images, tmp_path, monkeypatch, short_networks
+):
     """Nor does a kill while it is written."""
-    monkeypatch.setitem(resnet.BLOCKS, 10, (1, 1, 1, 1))
     command = ["run", "--mode=train_then_eval", "--train_mode=supervised", *SMALL]
     command += [f"--dataset=folder:{images}", "--train_steps=2", f"--model_dir={tmp_path}"]
     assert run.main(command) == 0

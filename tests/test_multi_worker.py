@@ -12,10 +12,12 @@ import keras
 import numpy as np
 import pytest
 
-from command_line import SMALL, files
+from command_line import SMALL, SMALL_RUN, files
 from simclrv2_tf import distribute
 from simclrv2_tf.config import Config
 from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
+
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 PRETRAIN = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
 PRETRAIN += ["--checkpoint_steps=2", "--optimizer=momentum", "--learning_rate=0.02"]
@@ -43,7 +45,7 @@ def start(command, logs, workers=1, own=((), ())):
         with (logs / f"worker_{index}.log").open("w") as log:
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "simclrv2_tf.run", *command, *own[index]],
+                    [sys.executable, SMALL_RUN, *command, *own[index]],
                     env=environment,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -74,7 +76,7 @@ def command(images):
 def alone(command, tmp_path_factory):
     """The run of one process with one replica, never stopped."""
     root = tmp_path_factory.mktemp("alone")
-    end(start([*command, f"--model_dir={root / 'run'}"], root), root)
+    end(start(["--no_saved_model", *command, f"--model_dir={root / 'run'}"], root), root)
     return root / "run"
 
 
@@ -137,9 +139,9 @@ def test_a_run_of_two_replicas_goes_on_with_one(command, alone, tmp_path):
     folder = tmp_path / "run"
     command = [*command, f"--model_dir={folder}"]
     kill_after_the_first_checkpoint(
-        start([*command, "--num_replicas=2"], tmp_path), folder, tmp_path
+        start(["--no_saved_model", *command, "--num_replicas=2"], tmp_path), folder, tmp_path
     )
-    end(start(command, tmp_path), tmp_path)
+    end(start(["--no_saved_model", *command], tmp_path), tmp_path)
     assert "Resuming at step" in (tmp_path / "worker_0.log").read_text()
     assert_same_training(folder, alone)
 

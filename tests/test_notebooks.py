@@ -4,6 +4,7 @@ They run in folders of their own, with a network and as many steps as take a mom
 """
 
 import ast
+import csv
 import json
 import math
 import re
@@ -12,6 +13,8 @@ import nbclient
 import nbformat
 import pytest
 
+from conftest import SHORT
+from oracle import ORACLE
 from test_config import ROOT
 
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
@@ -25,6 +28,19 @@ RUNS = {
     ],
     "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/clothes"],
 }
+# As the fixture `short_networks`.
+SHORT_NETWORKS = f"from simclrv2_tf import resnet; resnet.BLOCKS.update({SHORT})"
+# A recorded checkpoint takes the place of a released model, which would be downloaded.
+RELEASED = """
+import dataclasses
+official.released()["tiny"] = dataclasses.replace(
+    official.released()["r50_1x_sk0"],
+    resnet_depth=18,
+    saved_model={path!r},
+)
+print(*network_flags(released_model("tiny")), sep="\\n")
+print(saved_model(released_model("tiny")))
+"""
 FAILING = """
 try:
     train("--train_epochs=-1", "--model_dir=failing")
@@ -71,6 +87,7 @@ def execute(path, folder, *cells, **parameters):
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     inject(notebook, **SMALL, MODEL_DIR="small", **parameters)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHORT_NETWORKS))
     notebook.cells += map(nbformat.v4.new_code_cell, cells)
     nbclient.NotebookClient(
         notebook,
@@ -155,6 +172,8 @@ def executed(tmp_path_factory):
                 cells, parameters = [FAILING], {"BATCH_SIZE": 32}
             elif name == "finetune_and_distill":
                 parameters["PRETRAINED"] = str(of("pretrain_tpu")[1] / "small")
+            else:
+                cells = [RELEASED.format(path=str(ORACLE / "tf1_checkpoint" / "r18_cifar"))]
             path = ROOT / "colab" / f"{name}.ipynb"
             done[name] = execute(path, folder, *cells, **parameters), folder
         return done[name]
@@ -185,6 +204,28 @@ def test_a_run_that_fails_stops_the_notebook(executed):
     said = {output.name: output.text for output in notebook.cells[-1].outputs}
     assert "stopped: The run failed with status 2" in said["stdout"]
     assert "`train_epochs` must be" in said["stderr"]
+
+
+def test_a_released_model_is_imported_once_and_its_network_told(executed):
+    notebook, _ = executed("use_a_pretrained_model")
+    (output,) = notebook.cells[-1].outputs
+    assert output.text.count("Networks in small/tiny") == 1
+    *_, depth, width, sk, se, stem, path = output.text.splitlines()
+    assert depth == "--resnet_depth=18" and width == "--width_multiplier=1.0"
+    assert (sk, se, stem) == ("--sk_ratio=0.0", "--se_ratio=0.0", "--stem=cifar")
+    assert path == "small/tiny/hub/0"
+
+
+def test_the_command_answers_for_every_image(executed):
+    _, folder = executed("use_a_pretrained_model")
+    images = folder / "clothes" / "test"
+    expected = sorted(str(path.relative_to(images)) for path in images.rglob("*.png"))
+    with open(folder / "answers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["file"] for row in rows if row["rank"] == "1") == expected
+    assert {row["class"] for row in rows} <= {path.name for path in images.iterdir()}
+    with open(folder / "test_embeddings.csv", newline="") as file:
+        assert sorted(row["file"] for row in csv.DictReader(file)) == expected
 
 
 def test_unknown_parameters_are_an_error():

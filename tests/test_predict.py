@@ -21,12 +21,10 @@ KINDS += ("image_classifier.tflite",)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory, short_networks):
     """The folder of all files of a network, and the network."""
     keras.utils.set_random_seed(3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.BLOCKS, 10, (1, 1, 1, 1))
-        encoder = resnet.resnet(10, 1 / 16, image_size=SIZE)
+    encoder = resnet.resnet(10, 1 / 16, image_size=SIZE)
     head = heads.projection_head(encoder.output_shape[-1], 2, 4)
     classifier = heads.classifier(encoder.output_shape[-1], 3)
     # Dark and light images have logits of differing signs, so that their classes differ.

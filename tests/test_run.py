@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from command_line import SMALL, fails, files, result
+from command_line import SMALL, SMALL_RUN, fails, files, result
 from simclrv2_tf import run
+
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 HEALTH = {"representation_rank", "representation_spread", "embedding_rank", "embedding_spread"}
 HEALTH |= {"alignment", "uniformity"}
 
 
 @pytest.fixture(scope="module")
-def pretrained(images, tmp_path_factory):
+def pretrained(images, tmp_path_factory, short_networks):
     model_dir = tmp_path_factory.mktemp("runs") / "pretrain"
     status = run.main(
         ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
@@ -123,7 +125,7 @@ def test_linear_evaluation_without_a_head_to_pass_on_exports_none(images, tmp_pa
 
 def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     """In a process of its own: logical CPUs must be made first."""
-    command = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval", *SMALL]
+    command = [sys.executable, SMALL_RUN, "--no_saved_model", "--mode=train_then_eval", *SMALL]
     command += [f"--dataset=folder:{images}", "--train_steps=2", f"--model_dir={tmp_path}"]
     command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
     done = subprocess.run(command, capture_output=True, text=True)

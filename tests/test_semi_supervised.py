@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from command_line import SMALL, fails, files, result
+from command_line import SMALL, SMALL_RUN, fails, files, result
 from simclrv2_tf import label_subset, run, teachers
+
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 METHODS = ["supervised", "fine_tuned", "self_distilled", "small_student"]
 # Half of the 24 labels; the small student is half as wide.
@@ -26,7 +28,7 @@ FOLDER = "label_fraction_0.5"
 
 
 @pytest.fixture(scope="module")
-def study(images, tmp_path_factory):
+def study(images, tmp_path_factory, short_networks):
     root = tmp_path_factory.mktemp("runs") / "study"
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *STUDY]
     assert run.main([*command, f"--model_dir={root}"]) == 0
@@ -137,7 +139,7 @@ def test_the_same_command_again_does_nothing(study, images, capsys):
 def test_killed_in_each_kind_of_stage_it_ends_as_if_never_stopped(study, images, tmp_path):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     root = tmp_path / "killed"
-    command = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval", *STUDY]
+    command = [sys.executable, SMALL_RUN, "--no_saved_model", "--mode=train_then_eval", *STUDY]
     command += [f"--dataset=folder:{images}", f"--model_dir={root}"]
     for stage in ["pretrain", f"{FOLDER}/fine_tuned", f"{FOLDER}/small_student"]:
         process = subprocess.Popen(

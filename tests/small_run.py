@@ -1,0 +1,17 @@
+"""A program: `python -m simclrv2_tf.run` as the fixtures of `conftest` make it, smaller.
+
+`small_run.py [--no_saved_model] FLAGS`. Networks have two blocks.
+"""
+
+import sys
+
+import conftest
+from simclrv2_tf import artifacts, resnet, run
+
+if __name__ == "__main__":
+    flags = sys.argv[1:]
+    resnet.BLOCKS.update(conftest.SHORT)
+    if flags[:1] == ["--no_saved_model"]:
+        artifacts.export = conftest.empty_saved_model
+        flags = flags[1:]
+    sys.exit(run.main(["run", *flags]))
