@@ -71,16 +71,18 @@ def no_saved_model(monkeypatch):
     monkeypatch.setattr(artifacts, "export", empty_saved_model)
 
 
-# ResNet-10 and -50 of two blocks.
-SHORT = {10: (1, 1, 0, 0), 50: (1, 1, 0, 0)}
+def shorten(patch):
+    """Makes ResNet-10 and -50 of two blocks, where more say no more: tracing takes the time."""
+    from simclrv2_tf import resnet
+
+    patch.setattr(resnet, "BLOCKS", {**resnet.BLOCKS, 10: (1, 1, 0, 0), 50: (1, 1, 0, 0)})
+    endpoints = ("stem", "block_group1", "block_group2", "representation")
+    patch.setattr(resnet, "ENDPOINTS", endpoints)
 
 
 @pytest.fixture(scope="module")
 def short_networks():
-    """Networks of two blocks, where more say no more: tracing them takes the time."""
-    from simclrv2_tf import resnet
-
+    """As `shorten` makes them."""
     with pytest.MonkeyPatch.context() as patch:
-        for depth, blocks in SHORT.items():
-            patch.setitem(resnet.BLOCKS, depth, blocks)
+        shorten(patch)
         yield

@@ -5,12 +5,14 @@
 
 import sys
 
+import pytest
+
 import conftest
-from simclrv2_tf import artifacts, resnet, run
+from simclrv2_tf import artifacts, run
 
 if __name__ == "__main__":
     flags = sys.argv[1:]
-    resnet.BLOCKS.update(conftest.SHORT)
+    conftest.shorten(pytest.MonkeyPatch())
     if flags[:1] == ["--no_saved_model"]:
         artifacts.export = conftest.empty_saved_model
         flags = flags[1:]

@@ -7,13 +7,13 @@ import ast
 import csv
 import json
 import math
+import os
 import re
 
 import nbclient
 import nbformat
 import pytest
 
-from conftest import SHORT
 from oracle import ORACLE
 from test_config import ROOT
 
@@ -28,8 +28,13 @@ RUNS = {
     ],
     "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/clothes"],
 }
-# As the fixture `short_networks`.
-SHORT_NETWORKS = f"from simclrv2_tf import resnet; resnet.BLOCKS.update({SHORT})"
+# As the fixture of this name.
+SHORT_NETWORKS = f"""
+import sys
+sys.path.append({os.path.dirname(__file__)!r})
+import pytest, conftest
+conftest.shorten(pytest.MonkeyPatch())
+"""
 # A recorded checkpoint takes the place of a released model, which would be downloaded.
 RELEASED = """
 import dataclasses

@@ -17,13 +17,6 @@ def pretraining(**kwargs):
     return test_stages.pretrainer(**kwargs), test_stages.views(8)
 
 
-def streamed():
-    encoder, head, classifier = test_stages.tiny()
-    return stages.Pretrainer(
-        encoder, head, objectives.NTXent(0.5, chunk_size=3), classifier
-    ), test_stages.views(8)
-
-
 def selective():
     keras.utils.set_random_seed(0)
     encoder = resnet.resnet(50, 1 / 16, image_size=8, sk_ratio=0.0625, se_ratio=0.25)
@@ -53,21 +46,21 @@ def classification(linear=False):
 
 
 def distillation(alpha=1.0):
-    encoder, _, classifier = test_stages.tiny()
-    teacher_encoder, _, teacher_classifier = test_stages.tiny(seed=1)
+    encoder, head, classifier = test_micro_batch.without_batch_norm()
+    others = test_micro_batch.without_batch_norm(seed=1)
 
     def teacher(images, training):
-        return teacher_classifier(teacher_encoder(images, training=training))
+        return others[2](others[1](others[0](images))[1])
 
     (images, labelled), labels = test_stages.views(8)
-    stage = stages.Distiller(encoder, classifier, teacher, alpha=alpha)
+    stage = stages.Distiller(encoder, classifier, teacher, heads.up_to(head, 1), alpha=alpha)
     return stage, images if alpha == 1 else (images, (labelled, labels))
 
 
 STAGES = {
     "pretrain": pretraining,
     "pretrain in micro-batches": lambda: pretraining(micro_batch_size=2),
-    "pretrain in blocks": streamed,
+    "pretrain in blocks": lambda: other(lambda width: objectives.NTXent(0.5, chunk_size=3)),
     "pretrain with SK and SE": selective,
     "pretrain with memory": remembering,
     "vicreg": lambda: other(lambda width: objectives.VICReg()),
