@@ -170,8 +170,10 @@ def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        # Its first line may be no more than "Graph execution error:".
+        reason = " ".join(str(error).split())[:400]
         raise DeviceError(
-            f"No TPU answers ({str(error).splitlines()[0]}). In Colab choose a TPU runtime; on a "
+            f"No TPU answers ({reason}). In Colab choose a TPU runtime; on a "
             "TPU VM leave `tpu_name` out, or choose another strategy. "
             f"Received: strategy='tpu', tpu_name={name!r}"
         ) from error

@@ -40,10 +40,10 @@ def networks(depth=10, **options):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(tmp_path_factory, short_networks):
     """Every format of a network with each kind of block; its models, and what they give."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.BLOCKS, 50, (2, 1, 1, 1))
+        patch.setitem(resnet.BLOCKS, 50, (2, 1, 0, 0))
         models = networks(50, sk_ratio=0.0625, se_ratio=0.25)
     root = tmp_path_factory.mktemp("exported")
     files = Artifacts(epath.Path(root), "7", labelled=True, formats=EXPORT_FORMATS)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from command_line import SMALL, SMALL_RUN, files
-from simclrv2_tf import distribute
+from simclrv2_tf import distribute, run
 from simclrv2_tf.config import Config
 from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
 
@@ -134,15 +134,16 @@ def test_workers_that_share_no_disk_are_told(command, alone, tmp_path):
     assert files(alone) == before and not (tmp_path / "new").exists()
 
 
-def test_a_run_of_two_replicas_goes_on_with_one(command, alone, tmp_path):
+@pytest.mark.usefixtures("no_saved_model")
+def test_a_run_of_two_replicas_goes_on_with_one(command, alone, tmp_path, capsys):
     """The other way round is in test_replicas.py."""
     folder = tmp_path / "run"
     command = [*command, f"--model_dir={folder}"]
     kill_after_the_first_checkpoint(
         start(["--no_saved_model", *command, "--num_replicas=2"], tmp_path), folder, tmp_path
     )
-    end(start(["--no_saved_model", *command], tmp_path), tmp_path)
-    assert "Resuming at step" in (tmp_path / "worker_0.log").read_text()
+    assert run.main(["run", *command]) == 0
+    assert "Resuming at step" in capsys.readouterr().out
     assert_same_training(folder, alone)
 
 
@@ -198,4 +199,14 @@ def test_without_tpu_kernels_no_server_is_asked(monkeypatch):
 
     monkeypatch.setattr(distribute.tf.distribute.cluster_resolver, "TPUClusterResolver", ask)
     with pytest.raises(distribute.DeviceError, match="tensorflow-tpu==.* libtpu=="):
+        distribute.make_strategy("tpu")
+
+
+def test_why_no_tpu_answers_is_said(monkeypatch):
+    def ask(*args, **kwargs):
+        raise RuntimeError("Graph execution error:\n\nNo OpKernel was registered")
+
+    monkeypatch.setattr(distribute.importlib.metadata, "version", lambda name: "2.20.0")
+    monkeypatch.setattr(distribute.tf.distribute.cluster_resolver, "TPUClusterResolver", ask)
+    with pytest.raises(distribute.DeviceError, match="error: No OpKernel was registered.*Colab"):
         distribute.make_strategy("tpu")

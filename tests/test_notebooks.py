@@ -41,6 +41,7 @@ import dataclasses
 official.released()["tiny"] = dataclasses.replace(
     official.released()["r50_1x_sk0"],
     resnet_depth=18,
+    width_multiplier=0.125,
     saved_model={path!r},
 )
 print(*network_flags(released_model("tiny")), sep="\\n")
@@ -216,7 +217,7 @@ def test_a_released_model_is_imported_once_and_its_network_told(executed):
     (output,) = notebook.cells[-1].outputs
     assert output.text.count("Networks in small/tiny") == 1
     *_, depth, width, sk, se, stem, path = output.text.splitlines()
-    assert depth == "--resnet_depth=18" and width == "--width_multiplier=1.0"
+    assert depth == "--resnet_depth=18" and width == "--width_multiplier=0.125"
     assert (sk, se, stem) == ("--sk_ratio=0.0", "--se_ratio=0.0", "--stem=cifar")
     assert path == "small/tiny/hub/0"
 

@@ -92,7 +92,7 @@ def test_what_fewer_replicas_began_goes_on_as_if_never_stopped(results, count):
     compare(list(ours.values()), list(theirs.values()), 1e-5)
 
 
-@pytest.mark.parametrize("kind", ["memory", "tico", "vicreg_tico"])
+@pytest.mark.parametrize("kind", ["memory", "tico"])
 @pytest.mark.parametrize("part", ["loss", "gradient", "weight", "state", "metric"])
 def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part):
     """Queue, momentum network and covariance too: all of the global batch."""

@@ -24,13 +24,9 @@ BATCH = 8
 
 def make_stage(kind):
     """The stage, and by name what it remembers beside its weights."""
-    if kind not in ("memory", "tico", "vicreg_tico"):
+    if kind not in ("memory", "tico"):
         return test_micro_batch.make(networks(kind)), {}
-    objective = {
-        "memory": lambda: objectives.NTXent(0.5),
-        "tico": lambda: objectives.TiCo(5),
-        "vicreg_tico": lambda: objectives.VICRegTiCo(5, invariance=1.0, variance=1.0),
-    }[kind]()
+    objective = objectives.NTXent(0.5) if kind == "memory" else objectives.TiCo(5)
     stage = test_memory.make(
         test_micro_batch.without_batch_norm,
         20 if kind == "memory" else 0,  # which 16 embeddings a step do not divide
@@ -135,7 +131,7 @@ def main(file, count, other=None):
     keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
     kinds = ["no_bn", "global_bn"]
     if count < 4:
-        kinds += ["local_bn", "memory", "tico", "vicreg_tico"]
+        kinds += ["local_bn", "memory", "tico"]
     folders = {"no_bn": {"own": f"{file}.checkpoint", "other": other}}
     results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
     if count == 1:
