@@ -2,6 +2,8 @@
 
     python colab/execute.py [NAME ...]
 
+(with the extra `test` installed).
+
 `jupyter nbconvert --execute` would run them in this folder, where a run of before is found and not
 made again, and would save a progress line by line, each as an output of its own.
 """

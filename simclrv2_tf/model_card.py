@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 _MOST_CLASSES = 20
@@ -14,6 +15,19 @@ _METRICS = {
     "contrast_accuracy": "contrastive accuracy",
     "contrast_loss": "contrastive loss",
 }
+
+
+def public(path: str) -> str:
+    """How a card names a path, `folder:PATH` too: others have no use for this machine's folders.
+
+    Addresses and relative paths stay; of an absolute path the last part does.
+    """
+    if "://" in path:
+        return path
+    kind, colon, place = path.rpartition(":")
+    if os.path.isabs(os.path.expanduser(place)):
+        place = os.path.basename(place.rstrip("/"))
+    return kind + colon + place
 
 
 def model_card(

@@ -48,7 +48,7 @@ from simclrv2_tf.artifacts import Artifacts, check_formats
 from simclrv2_tf.callbacks import Health, HistoryFile, SaveCheckpoints, Summaries
 from simclrv2_tf.config import Config
 from simclrv2_tf.memory import MomentumNetwork, Queue
-from simclrv2_tf.model_card import model_card
+from simclrv2_tf.model_card import model_card, public
 from simclrv2_tf.networks import Networks, build_networks
 from simclrv2_tf.run_data import Data
 from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
@@ -527,24 +527,25 @@ class StageRun(abc.ABC):
 
     def _card(self, result: Mapping[str, float]) -> str:
         config, main, labelled = self.config, self.data.main, self._artifacts.labelled
+        name, teacher = public(main.name), public(config.teacher or "")
         method = {
             "pretrain": f"pretraining without labels, objective {config.objective}",
             "finetune": f"fine-tuning from layer {config.ft_proj_selector} of the head",
             "linear_eval": "a linear classifier on the frozen encoder",
             "supervised": "supervised training from random weights",
-            "distill": f"distillation of {config.teacher} at temperature {config.temperature:g}",
+            "distill": f"distillation of {teacher} at temperature {config.temperature:g}",
         }[config.train_mode]
         unlabelled = config.train_mode in ("pretrain", "distill") and config.unlabelled_dataset
         images = self.eval_split.num_examples
         if config.eval_steps:
             images = min(images, config.eval_steps * config.eval_batch_size)
         return model_card(
-            title=f"{self.encoder_description}: {config.train_mode} on {main.name}",
+            title=f"{self.encoder_description}: {config.train_mode} on {name}",
             about={
                 "Method": f"SimCLRv2 (arXiv 2006.10029): {method}",
                 "Network": f"{self.encoder_description}, images of {config.image_size} pixels",
-                "Began with": config.checkpoint or "random weights",
-                "Images": f"{unlabelled or config.dataset}, "
+                "Began with": public(config.checkpoint or "random weights"),
+                "Images": f"{public(unlabelled or config.dataset)}, "
                 f"{self.train_split.num_examples:,} to train with",
                 "Labels": self._labels_note().removeprefix(", "),
                 "Recipe": f"{self.total_steps:,} steps of {config.train_batch_size} images, "
@@ -553,7 +554,7 @@ class StageRun(abc.ABC):
                 "config.json",
             },
             measured=result,
-            measured_on=f"`{self.eval_split.name}` of {main.name} ({images:,} images)",
+            measured_on=f"`{self.eval_split.name}` of {name} ({images:,} images)",
             licence="That of the weights is for whoever trained them to choose, within what the "
             "images' own licence allows. The code, simclrv2_tf, is under Apache-2.0.",
             image_size=config.image_size,
@@ -861,7 +862,9 @@ def _has_labels(split: datasets.Split) -> bool:
     """Whether the first example has one: some data sets have both labelled and other splits."""
     if not split.labelled:
         return False
-    return any(int(example["label"]) >= 0 for example in split.examples().take(1))
+    # One record is loaded as it is, since a pipeline of `examples` takes half a second to build.
+    first = split.ordered_records((0, 1)).take(1)
+    return any(int(split.load(record, replace_unreadable=False)["label"]) >= 0 for record in first)
 
 
 def _per_replica(batches, context, global_batch) -> tf.data.Dataset:

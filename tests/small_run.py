@@ -1,6 +1,6 @@
 """A program: `python -m simclrv2_tf.run` as the fixtures of `conftest` make it, smaller.
 
-`small_run.py [--no_saved_model] FLAGS`. Networks have two blocks.
+`small_run.py [--less_output] FLAGS`. Networks have two blocks.
 """
 
 import sys
@@ -8,12 +8,13 @@ import sys
 import pytest
 
 import conftest
-from simclrv2_tf import artifacts, run
+from simclrv2_tf import run
 
 if __name__ == "__main__":
     flags = sys.argv[1:]
-    conftest.shorten(pytest.MonkeyPatch())
-    if flags[:1] == ["--no_saved_model"]:
-        artifacts.export = conftest.empty_saved_model
+    patch = pytest.MonkeyPatch()
+    conftest.shorten(patch)
+    if flags[:1] == ["--less_output"]:
+        conftest.lessen(patch)
         flags = flags[1:]
     sys.exit(run.main(["run", *flags]))

@@ -17,7 +17,7 @@ import tensorflow as tf
 from etils import epath
 
 from command_line import SMALL, files, result
-from simclrv2_tf import artifacts, heads, resnet, run
+from simclrv2_tf import artifacts, heads, model_card, resnet, run
 from simclrv2_tf.artifacts import Artifacts
 from simclrv2_tf.config import EXPORT_FORMATS
 from simclrv2_tf.export import export
@@ -260,6 +260,7 @@ def test_another_format_of_a_finished_run_changes_nothing_else(
     value = result(tmp_path)["label_top_1_accuracy"]
     for text in (f"| top-1 accuracy | {value:.4f} |", "(10 images)", "dark, light", "random"):
         assert text in card
+    assert f"folder:{images.name}, " in card and str(images.parent) not in card
     before = files_of(tmp_path)
 
     def killed(*_):
@@ -275,6 +276,22 @@ def test_another_format_of_a_finished_run_changes_nothing_else(
     changed = {path for path in after if after[path] != before.get(path)}
     assert before.keys() < after.keys()
     assert {path.name for path in changed} == {"config.json", "2.tar.gz"}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/home/me/photos/", "photos"),
+        ("~/runs/a", "a"),
+        ("folder:/data/photos", "folder:photos"),
+        ("folder:photos/all", "folder:photos/all"),
+        ("runs/demo/pretrain", "runs/demo/pretrain"),
+        ("gs://bucket/model", "gs://bucket/model"),
+        ("cifar10", "cifar10"),
+    ],
+)
+def test_a_card_tells_no_folders_of_the_machine(path, said):
+    assert model_card.public(path) == said
 
 
 def files_of(folder):

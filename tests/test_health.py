@@ -70,7 +70,7 @@ def test_embeddings_say_nothing_before_the_moving_statistics_do():
     assert health.settled_after(0.0) == 1
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_a_healthy_networks_first_steps_raise_no_alarm(images, tmp_path, caplog):
     """Its embeddings have one direction while batch norm does not know their mean."""
     command = ["run", "--mode=train", f"--dataset=folder:{images}", *SMALL, "--train_steps=4"]

@@ -244,7 +244,7 @@ def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
             np.testing.assert_array_equal(w, v)
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch, capsys):
     """Queue, its position, and the momentum network; which is also what is exported."""
     command = ["run", *MEMORY, f"--dataset=folder:{images}"]

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+import conftest
 from command_line import SMALL, SMALL_RUN, files
 from simclrv2_tf import distribute, run
 from simclrv2_tf.config import Config
@@ -73,11 +74,13 @@ def command(images):
 
 
 @pytest.fixture(scope="module")
-def alone(command, tmp_path_factory):
+def alone(command, tmp_path_factory, short_networks):
     """The run of one process with one replica, never stopped."""
-    root = tmp_path_factory.mktemp("alone")
-    end(start(["--no_saved_model", *command, f"--model_dir={root / 'run'}"], root), root)
-    return root / "run"
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        conftest.lessen(patch)
+        assert run.main(["run", *command, f"--model_dir={folder}"]) == 0
+    return folder
 
 
 def kill_after_the_first_checkpoint(processes, folder, logs):
@@ -134,13 +137,13 @@ def test_workers_that_share_no_disk_are_told(command, alone, tmp_path):
     assert files(alone) == before and not (tmp_path / "new").exists()
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_a_run_of_two_replicas_goes_on_with_one(command, alone, tmp_path, capsys):
     """The other way round is in test_replicas.py."""
     folder = tmp_path / "run"
     command = [*command, f"--model_dir={folder}"]
     kill_after_the_first_checkpoint(
-        start(["--no_saved_model", *command, "--num_replicas=2"], tmp_path), folder, tmp_path
+        start(["--less_output", *command, "--num_replicas=2"], tmp_path), folder, tmp_path
     )
     assert run.main(["run", *command]) == 0
     assert "Resuming at step" in capsys.readouterr().out

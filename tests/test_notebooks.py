@@ -26,26 +26,35 @@ RUNS = {
     "finetune_and_distill": [
         f"small/{name}" for name in ("supervised", "fine_tuned", "self_distilled", "small_student")
     ],
-    "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/clothes"],
+    "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/photos"],
 }
-# As the fixture of this name.
+# As the fixtures of these names, and on the CPU.
 SHORT_NETWORKS = f"""
-import sys
+import os, sys
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 sys.path.append({os.path.dirname(__file__)!r})
 import pytest, conftest
 conftest.shorten(pytest.MonkeyPatch())
 """
-# A recorded checkpoint takes the place of a released model, which would be downloaded.
-RELEASED = """
+LESS_OUTPUT = "conftest.lessen(pytest.MonkeyPatch())"
+# A recorded checkpoint takes the place of a released model, which would be downloaded. Its classes
+# are others than the images', and have no names; of these there are few, and none set aside.
+RELEASED = f"""
 import dataclasses
 official.released()["tiny"] = dataclasses.replace(
     official.released()["r50_1x_sk0"],
     resnet_depth=18,
     width_multiplier=0.125,
-    saved_model={path!r},
+    saved_model={str(ORACLE / "tf1_checkpoint" / "r18_cifar")!r},
 )
-print(*network_flags(released_model("tiny")), sep="\\n")
-print(saved_model(released_model("tiny")))
+for label, name in enumerate(("dark", "light")):
+    pathlib.Path("my photos", name).mkdir(parents=True)
+    for i in range(9):
+        image = np.full((20, 24 + i, 3), 180 * label + 5 * i, np.uint8)
+        plt.imsave(pathlib.Path("my photos", name, f"{{i}}.png"), image)
+MODEL_DIR, SOURCE, IMPORT_FLAGS = "other", "tiny", ["--image_size=16"]
+PHOTOS = os.path.abspath("my photos")
+DATASET = f"folder:{{PHOTOS}}"
 """
 FAILING = """
 try:
@@ -93,7 +102,9 @@ def execute(path, folder, *cells, **parameters):
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     inject(notebook, **SMALL, MODEL_DIR="small", **parameters)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHORT_NETWORKS))
+    # Only the third one looks at SavedModels.
+    less = "" if path.stem == "use_a_pretrained_model" else LESS_OUTPUT
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHORT_NETWORKS + less))
     notebook.cells += map(nbformat.v4.new_code_cell, cells)
     nbclient.NotebookClient(
         notebook,
@@ -113,6 +124,16 @@ def pictures(notebook):
     ]
 
 
+def printed(notebook, start=0):
+    """What its cells from `start` on print."""
+    return "\n".join(
+        output["text"]
+        for cell in notebook.cells[start:]
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout"
+    )
+
+
 def texts(notebook):
     """What the cells say, and what is saved of their outputs."""
     for cell in notebook.cells:
@@ -126,6 +147,13 @@ def test_all_are_there():
     assert {path.stem for path in NOTEBOOKS} == NAMES
 
 
+def test_owner_of_the_repository_is_the_same_everywhere():
+    """In the badge and in the install cell of each."""
+    text = "\n".join(cell.source for path in NOTEBOOKS for cell in read(path).cells)
+    owners = re.findall(r"github(?:\.com)?/([\w-]+)/simclrv2_tf", text)
+    assert len(owners) == 2 * len(NOTEBOOKS) and len({*owners}) == 1
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 class TestSaved:
     def test_is_a_notebook_for_colab(self, path):
@@ -137,11 +165,6 @@ class TestSaved:
         place = rf"https://colab\.research\.google\.com/github/[\w-]+/simclrv2_tf/blob/main/colab/{path.name}"
         assert re.search(rf"\[!\[Open In Colab\]\(\S+\)\]\({place}\)", notebook.cells[0].source)
 
-    def test_owner_of_the_repository_is_the_same_everywhere(self, path):
-        text = "\n".join(cell.source for cell in read(path).cells)
-        owners = re.findall(r"github(?:\.com)?/([\w-]+)/simclrv2_tf", text)
-        assert len(owners) == 2 and len({*owners}) == 1
-
     def test_was_run_from_top_to_bottom(self, path):
         cells = code_cells(read(path))
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -151,9 +174,18 @@ class TestSaved:
         assert len(pictures(read(path))) >= 4
 
     def test_was_run_with_the_values_it_shows(self, path):
-        index, _ = parameters_cell(read(path))
+        notebook = read(path)
+        index, cell = parameters_cell(notebook)
         assert index <= 2
-        assert not [cell for cell in read(path).cells if "injected-parameters" in cell.metadata]
+        values = {
+            node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body
+        }
+        words = printed(notebook).split()
+        flags = {"IMAGE_SIZE": "image_size", "DEPTH": "resnet_depth", "WIDTH": "width_multiplier"}
+        flags |= {name: "train_epochs" for name in values if name.endswith("EPOCHS")}
+        flags |= {name: "train_batch_size" for name in values if name.endswith("BATCH_SIZE")}
+        for name, flag in flags.items():
+            assert f"--{flag}={values[name]}" in words, name
 
     def test_tells_nothing_of_the_machine(self, path):
         assert not re.search(
@@ -173,14 +205,15 @@ def executed(tmp_path_factory):
     def of(name):
         if name not in done:
             folder = tmp_path_factory.mktemp(name)
-            cells, parameters = [], {}
+            path, cells, parameters = ROOT / "colab" / f"{name}.ipynb", [], {}
             if name == "pretrain_tpu":
                 cells, parameters = [FAILING], {"BATCH_SIZE": 32}
             elif name == "finetune_and_distill":
                 parameters["PRETRAINED"] = str(of("pretrain_tpu")[1] / "small")
             else:
-                cells = [RELEASED.format(path=str(ORACLE / "tf1_checkpoint" / "r18_cifar"))]
-            path = ROOT / "colab" / f"{name}.ipynb"
+                # Once more, from what follows the parameters, the installation and the imports.
+                again = [cell.source for cell in code_cells(read(path))[3:]]
+                cells = [RELEASED, *again]
             done[name] = execute(path, folder, *cells, **parameters), folder
         return done[name]
 
@@ -197,12 +230,13 @@ def test_runs(name, executed):
         config = json.loads((folder / run / "config.json").read_text())
         assert config["resnet_depth"] == SMALL["DEPTH"]
     saved = read(ROOT / "colab" / f"{name}.ipynb")
-    assert len(pictures(notebook)) == len(pictures(saved))
+    times = 2 if name == "use_a_pretrained_model" else 1
+    assert len(pictures(notebook)) == times * len(pictures(saved))
 
 
 def test_the_device_is_found_and_named(executed):
     notebook, _ = executed("pretrain_tpu")
-    assert "Found: CPU, 1 replica(s), 32 images a step." in "".join(texts(notebook))
+    assert "Found: CPU, 1 replica(s), 32 images a step." in printed(notebook)
 
 
 def test_a_run_that_fails_stops_the_notebook(executed):
@@ -212,25 +246,26 @@ def test_a_run_that_fails_stops_the_notebook(executed):
     assert "`train_epochs` must be" in said["stderr"]
 
 
-def test_a_released_model_is_imported_once_and_its_network_told(executed):
-    notebook, _ = executed("use_a_pretrained_model")
-    text = "".join(o.text for o in notebook.cells[-1].outputs if o.get("name") == "stdout")
-    assert text.count("Networks in small/tiny") == 1
-    *_, depth, width, sk, se, stem, path = text.splitlines()
-    assert depth == "--resnet_depth=18" and width == "--width_multiplier=0.125"
-    assert (sk, se, stem) == ("--sk_ratio=0.0", "--se_ratio=0.0", "--stem=cifar")
-    assert path == "small/tiny/hub/0"
+def test_a_released_model_and_photos_of_ones_own(executed):
+    notebook, folder = executed("use_a_pretrained_model")
+    (start,) = [i for i, cell in enumerate(notebook.cells) if cell.source == RELEASED]
+    text = printed(notebook, start)
+    assert "--resnet_depth=18 --width_multiplier=0.125 --sk_ratio=0.0 --se_ratio=0.0" in text
+    assert "The model: other/tiny/hub/0" in text and "classes: no names" in text
+    assert "images are right" not in text
+    config = json.loads((folder / "other" / "photos" / "config.json").read_text())
+    assert (config["resnet_depth"], config["stem"], config["image_size"]) == (18, "cifar", 16)
 
 
 def test_the_command_answers_for_every_image(executed):
     _, folder = executed("use_a_pretrained_model")
-    images = folder / "clothes" / "test"
+    images = folder / "my photos"  # the last ones
     expected = sorted(str(path.relative_to(images)) for path in images.rglob("*.png"))
     with open(folder / "answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["file"] for row in rows if row["rank"] == "1") == expected
-    assert {row["class"] for row in rows} <= {path.name for path in images.iterdir()}
-    with open(folder / "test_embeddings.csv", newline="") as file:
+    assert {row["class"] for row in rows} == {"dark", "light"}
+    with open(folder / "photo_embeddings.csv", newline="") as file:
         assert sorted(row["file"] for row in csv.DictReader(file)) == expected
 
 

@@ -240,7 +240,7 @@ def run(*arguments):
     return command.main([str(argument) for argument in arguments])
 
 
-def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, no_saved_model, capsys):
+def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, less_output, capsys):
     expected = oracle.load("tf1_checkpoint/r18_cifar/expected.npz")
     output, labels = tmp_path / "r18", tmp_path / "labels.txt"
     layer = int(expected["ft_proj_selector"])
@@ -310,7 +310,7 @@ def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
     assert "python -m simclrv2_tf.official --source" in teacher_error(str(recorded))
 
 
-def test_the_momentum_network_is_imported_on_demand(tmp_path, no_saved_model):
+def test_the_momentum_network_is_imported_on_demand(tmp_path, less_output):
     values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
     values = {n: v for n, v in values.items() if n.startswith("base_model/") and "Mom" not in n}
     prefix = write_tf1(tmp_path / "c", {f"ema_model/{n}": v + 1 for n, v in values.items()})
@@ -320,7 +320,7 @@ def test_the_momentum_network_is_imported_on_demand(tmp_path, no_saved_model):
     np.testing.assert_array_equal(encoder.get_layer("stem_conv").kernel, kernel)
 
 
-def test_a_stage_starts_from_a_recorded_checkpoint(images, tmp_path, no_saved_model):
+def test_a_stage_starts_from_a_recorded_checkpoint(images, tmp_path, less_output):
     """Copied without the file that names it, as single files are downloaded."""
     shutil.copytree(TF1 / "r18_cifar", tmp_path / "copy")
     (tmp_path / "copy").chmod(0o755)

@@ -96,7 +96,7 @@ def test_the_same_command_again_does_nothing_twice(pretrained, images, capsys):
     assert again == pytest.approx(result(pretrained))
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_linear_evaluation_leaves_the_encoder_as_it_was(pretrained, images, tmp_path):
     """The reference's own way, with the options of its README."""
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
@@ -125,7 +125,7 @@ def test_linear_evaluation_without_a_head_to_pass_on_exports_none(images, tmp_pa
 
 def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     """In a process of its own: logical CPUs must be made first."""
-    command = [sys.executable, SMALL_RUN, "--no_saved_model", "--mode=train_then_eval", *SMALL]
+    command = [sys.executable, SMALL_RUN, "--less_output", "--mode=train_then_eval", *SMALL]
     command += [f"--dataset=folder:{images}", "--train_steps=2", f"--model_dir={tmp_path}"]
     command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -144,7 +144,7 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     assert abs(result(tmp_path)["label_top_1_accuracy"] * 10 - right) <= 1
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_pretraining_with_linear_evaluation_beside_random_initialization(images, tmp_path, capsys):
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
     command += ["--train_mode=pretrain_linear_eval", "--train_steps=2", f"--model_dir={tmp_path}"]
@@ -271,7 +271,7 @@ def change_a_weight(prefix):
     )
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_weights_that_have_changed_since_are_noticed(pretrained, images, capsys, tmp_path):
     source, model_dir = tmp_path / "source", tmp_path / "linear"
     shutil.copytree(pretrained, source)

@@ -16,8 +16,8 @@ import pytest
 import tensorflow as tf
 
 from command_line import SMALL, SMALL_RUN, fails, files, result
-from conftest import empty_saved_model
-from simclrv2_tf import artifacts, label_subset, run, teachers
+from conftest import lessen
+from simclrv2_tf import label_subset, run, teachers
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -137,15 +137,17 @@ def test_the_same_command_again_does_nothing(study, images, capsys):
             assert path.stat().st_mtime_ns == time_ns, path
 
 
-@pytest.mark.usefixtures("no_saved_model")
-def test_killed_in_each_kind_of_stage_it_ends_as_if_never_stopped(study, images, tmp_path, capsys):
+@pytest.mark.usefixtures("less_output")
+def test_killed_in_the_first_and_the_last_stage_it_ends_as_if_never_stopped(
+    study, images, tmp_path, capsys
+):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     root = tmp_path / "killed"
     command = ["--mode=train_then_eval", *STUDY]
     command += [f"--dataset=folder:{images}", f"--model_dir={root}"]
-    for stage in ["pretrain", f"{FOLDER}/fine_tuned", f"{FOLDER}/small_student"]:
+    for stage in ["pretrain", f"{FOLDER}/small_student"]:
         process = subprocess.Popen(
-            [sys.executable, SMALL_RUN, "--no_saved_model", *command],
+            [sys.executable, SMALL_RUN, "--less_output", *command],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -238,7 +240,7 @@ def tfds_copy(images, root, relabel):
     return root
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_alpha_1_never_touches_a_label(study, images, tmp_path):
     """Labels replaced by garbage give the same student, bit for bit."""
     students = []
@@ -263,12 +265,12 @@ def student(study, images, tmp_path_factory):
     flags = [f"--dataset=folder:{images}"]
     command = distill(study, root / "student", *flags, teacher=root / "teacher")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts, "export", empty_saved_model)
+        lessen(patch)
         assert run.main(["run", *command]) == 0
     return root / "student", root / "teacher", command
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_below_alpha_1_the_labels_count(student, study, images, tmp_path):
     flags = [f"--dataset=folder:{images}", "--distill_alpha=0.5", "--label_fraction=0.25"]
     command = distill(study, tmp_path, *flags, "--labelled_batch_size=4")
@@ -279,7 +281,7 @@ def test_below_alpha_1_the_labels_count(student, study, images, tmp_path):
     assert {"distill_loss", "teacher_agreement", "label_loss", "top_1_accuracy"} <= set(header)
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_every_kind_of_teacher_is_the_same_teacher_and_stays_as_it_was(study, images, tmp_path):
     source = study / FOLDER / "fine_tuned"
     before = files(source)
@@ -299,7 +301,7 @@ def test_every_kind_of_teacher_is_the_same_teacher_and_stays_as_it_was(study, im
     assert files(source) == before
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_unlabelled_images_of_another_data_set(study, images, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -316,7 +318,7 @@ def test_unlabelled_images_of_another_data_set(study, images, tmp_path):
     assert 0 <= values["teacher_agreement"] <= 1 and "label_top_1_accuracy" not in values
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_a_student_may_start_from_weights(study, images, tmp_path):
     flags = [f"--dataset=folder:{images}", f"--checkpoint={study / 'pretrain'}"]
     command = distill(study, tmp_path, *flags, "--learning_rate=1e-20")
@@ -331,7 +333,7 @@ def test_a_student_may_start_from_weights(study, images, tmp_path):
 # --- Labels held back -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_labels_held_back_leave_no_online_classifier_and_the_same_encoder(study, images, tmp_path):
     command = ["run", "--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
     command += ["--hold_labels_back", "--train_steps=6", f"--model_dir={tmp_path}"]
@@ -415,7 +417,7 @@ def test_another_teacher_in_the_same_folder_changes_nothing(student, study, caps
     assert files(folder) == before
 
 
-@pytest.mark.usefixtures("no_saved_model")
+@pytest.mark.usefixtures("less_output")
 def test_a_label_subset_that_has_changed_is_noticed(images, tmp_path, capsys):
     data = tmp_path / "images"
     shutil.copytree(images, data)

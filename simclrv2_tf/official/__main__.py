@@ -148,11 +148,9 @@ def _classifier_layer(args, models, known) -> int:
 
 
 def _card(args, architecture, networks, class_names, known) -> str:
-    from simclrv2_tf.model_card import model_card
+    from simclrv2_tf.model_card import model_card, public
 
-    # A card is for others, to whom the folders of this machine say nothing.
-    source = args.source if "://" in args.source else os.path.basename(args.source.rstrip("/"))
-    source = known.name if known else source
+    source = known.name if known else public(args.source)
     selective = f" SK {architecture.sk_ratio:g}" if architecture.sk_ratio else ""
     network = f"ResNet-{architecture.resnet_depth} {architecture.width_multiplier:g}x{selective}"
     return model_card(
