@@ -1,4 +1,4 @@
-"""Runs on two processes or two replicas: the same weights as on one, also after a kill."""
+"""Runs on two processes: the same weights as on one, also after a kill."""
 
 import json
 import os
@@ -135,19 +135,6 @@ def test_workers_that_share_no_disk_are_told(command, alone, tmp_path):
         log = (tmp_path / f"worker_{index}.log").read_text()
         assert "`model_dir` must be on a disk that all workers share" in log and "[1, 0]" in log
     assert files(alone) == before and not (tmp_path / "new").exists()
-
-
-@pytest.mark.usefixtures("less_output")
-def test_a_run_of_two_replicas_goes_on_with_one(command, alone, tmp_path, capsys):
-    """The other way round is in test_replicas.py."""
-    folder = tmp_path / "run"
-    command = [*command, f"--model_dir={folder}"]
-    kill_after_the_first_checkpoint(
-        start(["--less_output", *command, "--num_replicas=2"], tmp_path), folder, tmp_path
-    )
-    assert run.main(["run", *command]) == 0
-    assert "Resuming at step" in capsys.readouterr().out
-    assert_same_training(folder, alone)
 
 
 def _initial_values(folder):

@@ -56,10 +56,9 @@ def test_without_batch_norm_replicas_are_one(results, count, part):
     compare(list(ours.values()), list(theirs.values()), 1e-5)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_with_global_batch_norm_replicas_are_one(results, count):
+def test_with_global_batch_norm_replicas_are_one(results):
     """To 1e-4, or ten times what a change of the images in their last digit makes."""
-    found = distances(results["global_bn", count], results["global_bn", 1])
+    found = distances(results["global_bn", 2], results["global_bn", 1])
     rounding = distances(results["perturbed", 1], results["global_bn", 1])
     assert any(name.endswith("moving_variance") for name in found)
     for name, distance in found.items():
