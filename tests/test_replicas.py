@@ -1,5 +1,6 @@
 """The same training on 1, 2 and 4 replicas: loss, gradients, statistics, and steps of LARS."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 
+from simclrv2_tf import run_directory
+from simclrv2_tf.config import Config
 from test_micro_batch import compare
 
 PROGRAM = Path(__file__).with_name("train_on_replicas.py")
@@ -18,7 +22,7 @@ def results(tmp_path_factory):
     """Values by kind and number of replicas, then by name."""
     folder = tmp_path_factory.mktemp("replicas")
     found, others = {}, []
-    for count in (1, 2, 4):
+    for count in (2, 1, 4):  # each goes on from what the one before it left
         file = folder / f"{count}.npz"
         done = subprocess.run(
             [sys.executable, str(PROGRAM), str(file), str(count), *others],
@@ -76,9 +80,9 @@ def test_with_local_batch_norm_they_differ(results):
     assert max(distances(results["local_bn", 1], results["global_bn", 1]).values()) < 1e-6
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_what_fewer_replicas_began_goes_on_as_if_never_stopped(results, count):
-    """Three steps on half as many, then two on `count`, against five on one."""
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_another_number_of_replicas_began_goes_on_as_if_never_stopped(results, count):
+    """Three steps on two, then two on one; and three on one, then two on four."""
     ours, theirs = (
         {
             n.removeprefix("resumed "): v
@@ -102,3 +106,14 @@ def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part)
     if part == "state":
         assert any(v.any() for name, v in theirs.items() if name[6:] in ("keys", "covariance"))
     compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+def test_a_folder_takes_another_number_of_replicas(tmp_path):
+    """And another batch size it does not, lest all were taken."""
+    config = Config(train_mode="pretrain", num_replicas=2, model_dir=str(tmp_path))
+    run_directory.claim(epath.Path(tmp_path), config)
+    one = dataclasses.replace(config, num_replicas=1, strategy="default")
+    run_directory.claim(epath.Path(tmp_path), one)
+    other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
+    with pytest.raises(run_directory.RunError, match="train_batch_size"):
+        run_directory.claim(epath.Path(tmp_path), other)
