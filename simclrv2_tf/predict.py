@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from simclrv2_tf import environment
 from simclrv2_tf.config import at_least_1
 
 if TYPE_CHECKING:
@@ -409,7 +410,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input."""
     args = _parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.prepare()
     from simclrv2_tf.image_folder import DatasetError
 
     try:

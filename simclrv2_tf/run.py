@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
-from simclrv2_tf import plan
+from simclrv2_tf import environment, plan
 from simclrv2_tf.config import Config, ConfigError
 
 
@@ -21,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     # Only now: `--help` and bad flags are answered without waiting for TensorFlow.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.prepare()
     from simclrv2_tf import experiment
     from simclrv2_tf.artifacts import ExportError
     from simclrv2_tf.checkpoints import CheckpointError

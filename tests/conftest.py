@@ -6,6 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
+from simclrv2_tf import environment
+
+# As the commands do, before a test imports TensorFlow.
+environment.prepare()
+
 # Workers share the cores among themselves: threads of each for the same operation only get into the
 # other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:

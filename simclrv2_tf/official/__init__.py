@@ -8,10 +8,14 @@
 `python -m simclrv2_tf.official` imports from the command line.
 """
 
-from simclrv2_tf.official.architecture import Architecture, infer
-from simclrv2_tf.official.files import OfficialError, Variables, find_prefix
-from simclrv2_tf.official.released import ReleasedModel, released, resolve
-from simclrv2_tf.official.weights import Report, load_checkpoint, load_weights, names_by_path
+from etils import epy
+
+# Lazily: `python -m simclrv2_tf.official` has settings to make before TensorFlow is imported.
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.official.architecture import Architecture, infer
+    from simclrv2_tf.official.catalog import ReleasedModel, released, resolve
+    from simclrv2_tf.official.files import OfficialError, Variables, find_prefix
+    from simclrv2_tf.official.weights import Report, load_checkpoint, load_weights, names_by_path
 
 __all__ = [
     "Architecture",

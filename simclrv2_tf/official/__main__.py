@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
+
+from simclrv2_tf import environment
 
 _LICENCE = (
     "The released weights are under Apache-2.0, as their authors publish them; ImageNet's images "
@@ -27,7 +28,7 @@ _CHECKED = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input."""
     args = _parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.prepare()
     from simclrv2_tf.artifacts import ExportError
     from simclrv2_tf.official import OfficialError
 

@@ -1,0 +1,60 @@
+"""What the commands set before they import TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from simclrv2_tf import environment
+
+# Prints the variable's value at the moment when TensorFlow is first imported.
+PROGRAM = """
+    import builtins, importlib, json, os, sys
+
+    real, seen = builtins.__import__, []
+
+    def watched(name, *args, **kwargs):
+        if name.split(".")[0] == "tensorflow" and not seen:
+            seen.append(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
+        return real(name, *args, **kwargs)
+
+    builtins.__import__ = watched
+    module, *flags = sys.argv[1:]
+    # An installed command's `main` takes the program's name in its list; the others' do not.
+    name = ["run"] if module == "simclrv2_tf.run" else []
+    status = importlib.import_module(module).main(name + flags)
+    print(json.dumps({"status": status, "seen": seen}))
+"""
+COMMANDS = {
+    "simclrv2_tf.run": ["--dataset=folder:nowhere", "--model_dir=none"],
+    "simclrv2_tf.predict": ["--model=nowhere", "--images=nowhere"],
+    "simclrv2_tf.official.__main__": ["--source=nowhere", "--output=none"],
+}
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("given", [None, "0"])
+def test_commands_turn_onednn_on_unless_the_user_set_it(module, given, tmp_path):
+    variables = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    if given is not None:
+        variables["TF_ENABLE_ONEDNN_OPTS"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), module, *COMMANDS[module]],
+        capture_output=True,
+        text=True,
+        env=variables,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {"status": 2, "seen": [given or "1"]}
+
+
+def test_prepare_keeps_what_is_set(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    environment.prepare()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
