@@ -1,15 +1,18 @@
 """Fixtures that several test files use."""
 
 import os
-import pathlib
 
 import numpy as np
 import pytest
 
+from helpers.paths import ROOT
+from helpers.small import lessen, shorten
 from simclrv2_tf import environment
 
 # As the commands do, before a test imports TensorFlow.
 environment.prepare()
+# Programs of the tests import the same package, and `helpers`.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 
 # Workers share the cores among themselves: threads of each for the same operation only get into the
 # other's way.
@@ -61,36 +64,10 @@ def images(tmp_path_factory):
     return root
 
 
-def lessen(patch):
-    """Makes runs leave an empty SavedModel and an empty picture of views.
-
-    Both take a third of a small run's time.
-    """
-    from simclrv2_tf import artifacts, stage_runs
-
-    def export(path, *networks, **options):
-        pathlib.Path(path).mkdir(parents=True)
-        pathlib.Path(path, "saved_model.pb").touch()
-
-    patch.setattr(artifacts, "export", export)
-    patch.setattr(
-        stage_runs.Pretraining, "_draw_views", lambda run: (run.directory / "views.png").touch()
-    )
-
-
 @pytest.fixture
 def less_output(monkeypatch):
     """As `lessen` does it, for those tests that look at other files alone."""
     lessen(monkeypatch)
-
-
-def shorten(patch):
-    """Makes ResNet-10 and -50 of two blocks, where more say no more: tracing takes the time."""
-    from simclrv2_tf import resnet
-
-    patch.setattr(resnet, "BLOCKS", {**resnet.BLOCKS, 10: (1, 1, 0, 0), 50: (1, 1, 0, 0)})
-    endpoints = ("stem", "block_group1", "block_group2", "representation")
-    patch.setattr(resnet, "ENDPOINTS", endpoints)
 
 
 @pytest.fixture(scope="module")

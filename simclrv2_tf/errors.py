@@ -1,0 +1,73 @@
+"""The errors that a command answers with one line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(ValueError):
+    """Something that the user can put right; the message says what, and is all that is shown.
+
+    Attributes:
+        exit_status: Of a command that it ends: 2 where the input is wrong and nothing was begun, 1
+            where a run failed.
+    """
+
+    exit_status = 2
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The problems, one line each."""
+        return (str(self),)
+
+
+class UserErrors(UserError):
+    """Several problems that are reported at once.
+
+    Attributes:
+        errors: tuple of str, one line for each problem; `str(error)` joins them with newlines.
+    """
+
+    def __init__(self, errors: Iterable[str]):
+        self.errors = tuple(errors)
+        super().__init__(self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(self.errors)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self.errors
+
+
+def exit_status(
+    command: Callable[[], None],
+    *,
+    debug: bool = False,
+    os_error: int = 1,
+    stopped: str = "Stopped.",
+) -> int:
+    """Runs a command and reports what ends it on standard error.
+
+    Args:
+        command: What to run.
+        debug: Whether errors are raised, with their traceback, instead of reported.
+        os_error: The exit status of an `OSError`, such as a full disk.
+        stopped: What to say when the user interrupts the command.
+
+    Returns:
+        0, a `UserError`'s own status, `os_error`, or 130 when the user interrupts it.
+    """
+    try:
+        command()
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        for line in error.lines if isinstance(error, UserError) else (error,):
+            print(f"Error: {line}", file=sys.stderr)
+        return error.exit_status if isinstance(error, UserError) else os_error
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,315 @@
+"""Options: fields of frozen dataclasses that know their rule, their help and their flag.
+
+A part of the package declares its options beside what it configures, and takes them as one group:
+
+```python
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceOptions(options.Group):
+    title = "Devices"
+
+    num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
+```
+
+`config.Config` is made of these groups: flags, `--help`, checks and `config.json` follow from the
+fields. Nothing here imports TensorFlow or Keras, and files that declare options import both lazily
+(`etils.epy.lazy_imports`), so that `--help` and a mistyped flag are answered at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import numbers
+import os
+import types
+import typing
+from typing import Any, ClassVar
+
+from simclrv2_tf.errors import UserErrors
+
+_INT_MAX = 2**31 - 1
+_FLOAT32_TINY, _FLOAT32_MAX = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+
+
+class ConfigError(UserErrors):
+    """Everything that is wrong with some options, one line each."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = None,
+    choices: tuple | None = None,
+    positive: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+    once: bool = False,
+    incidental: bool = False,
+) -> Any:
+    """Declares a field of a group of options; its type is the field's annotation.
+
+    The annotation is `bool`, `int`, `float` or `str`, `tuple[T, ...]` for several values with
+    commas between, each with `| None` where the option may be left out.
+
+    Args:
+        default: The default value.
+        help: What the option does, for `--help`.
+        flag: Name of the flag, where the field has another one.
+        choices: The allowed values.
+        positive: Whether the value must be greater than zero.
+        minimum: The smallest allowed value.
+        maximum: The largest allowed value.
+        below: A bound that the value must stay under.
+        once: Whether all stages of a run share one value.
+        incidental: Whether the value leaves the trained weights as they are, so that a run may be
+            resumed with another one.
+    """
+    rule = dict(choices=choices, positive=positive, minimum=minimum, maximum=maximum, below=below)
+    metadata = dict(help=help, flag=flag, once=once, incidental=incidental, **rule)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def shared(group: type, name: str) -> Any:
+    """Declares the option `name` of another group once more: one flag, one rule, one help."""
+    field = next(field for field in dataclasses.fields(group) if field.name == name)
+    metadata = {**field.metadata, "flag": field.metadata["flag"] or name}
+    return dataclasses.field(default=field.default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A declared option with its annotation resolved: how to read, check and describe a value.
+
+    Attributes:
+        name: Name of the flag.
+        field: Name of the field.
+        kind: `bool`, `int`, `float` or `str`.
+        many: Whether the value is a tuple of them, written with commas.
+        optional: Whether the value may be None.
+        default, help, choices, positive, minimum, maximum, below, once, incidental: As for
+            `option`.
+    """
+
+    name: str
+    field: str
+    kind: type
+    many: bool
+    optional: bool
+    default: Any
+    help: str
+    choices: tuple | None
+    positive: bool
+    minimum: float | None
+    maximum: float | None
+    below: float | None
+    once: bool
+    incidental: bool
+
+    @property
+    def rule(self) -> str:
+        """The rule in words, completing "`name` must be ..."."""
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        noun = {bool: "true or false", int: "whole number", float: "finite number", str: "text"}
+        words = noun[self.kind]
+        if self.kind is bool:
+            return words
+        if self.kind is str:
+            return "non-empty " + words
+        if self.many:
+            words = ("positive " if self.positive else "") + f"{words}s with commas between, each"
+        else:
+            words = ("a positive " if self.positive else "a ") + words
+        if self.minimum is not None and self.maximum is not None:
+            return f"{words} from {self.minimum} to {self.maximum}"
+        bounds = [
+            f"{phrase} {bound}"
+            for phrase, bound in (
+                ("of at least", self.minimum),
+                ("of at most", self.maximum),
+                ("below", self.below),
+            )
+            if bound is not None
+        ]
+        return " ".join([words, " and ".join(bounds)]).strip()
+
+    def parse(self, text: Any) -> Any:
+        """Reads a flag's text; text that cannot be read is returned as it came, for `check`.
+
+        Conversion errors are deferred this way because absl stops at the first one, while all bad
+        flags are to be reported together.
+        """
+        if not isinstance(text, str):  # a default, already of its type
+            return text
+        if self.optional and not text:
+            return None
+        if self.many:
+            return tuple(dataclasses.replace(self, many=False).parse(t) for t in text.split(","))
+        try:
+            if self.kind is bool:
+                return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[
+                    text.lower()
+                ]
+            return self.kind(text)
+        except (ValueError, KeyError):
+            return text
+
+    def check(self, value: Any, name: str | None = None) -> Any:
+        """Returns `value` as the option's own type.
+
+        Args:
+            name: What the error calls it; by default the flag.
+
+        Raises:
+            ValueError: the value breaks the option's rule; the message is complete.
+        """
+        name = name or self.name
+        if value is None and self.optional:
+            return None
+        if self.many:
+            values = tuple(value) if isinstance(value, list | tuple) else (value,)
+            if not values or not all(map(self._allows, values)) or len({*values}) < len(values):
+                shown = ",".join(map(str, values))
+                raise ValueError(
+                    f"`{name}` must be {self.rule}, none of them twice. Received: {name}={shown}"
+                )
+            return tuple(map(self.kind, values))
+        if self.kind is str and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not self._allows(value):
+            raise ValueError(f"`{name}` must be {self.rule}. Received: {name}={value!r}")
+        value = self.kind(value)
+        if self.kind is int and abs(value) > _INT_MAX:
+            raise ValueError(f"`{name}` must be at most {_INT_MAX}. Received: {name}={value}")
+        return value
+
+    def _allows(self, value: Any) -> bool:
+        # bool is an int to Python; `--seed=True` is a mistake to us.
+        number = not isinstance(value, bool)
+        if self.kind is bool:
+            return not number
+        if self.kind is str:
+            if not isinstance(value, str) or not value.strip():
+                return False
+        elif self.kind is int:
+            if not number or not isinstance(value, numbers.Integral):
+                return False
+        elif not number or not isinstance(value, numbers.Real):
+            return False
+        elif not abs(value) <= _FLOAT32_MAX:  # NaN fails too
+            return False
+        if self.choices and value not in self.choices:
+            return False
+        # The training computes in float32: a number that underflows there is not positive there.
+        smallest = _FLOAT32_TINY if self.kind is float else 1
+        return (
+            (not self.positive or value >= smallest)
+            and (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.below is None or value < self.below)
+        )
+
+
+@functools.cache
+def of(group: type) -> dict[str, Option]:
+    """The options that a group declares, by the name of their field."""
+    found = {}
+    for field in dataclasses.fields(group):
+        if not field.metadata:
+            continue
+        metadata = dict(field.metadata)
+        name = metadata.pop("flag") or field.name
+        # Options are of built-in types; nothing else in the file has to be imported to know them.
+        hint = eval(field.type) if isinstance(field.type, str) else field.type
+        optional = isinstance(hint, types.UnionType)
+        kind = typing.get_args(hint)[0] if optional else hint
+        many = typing.get_origin(kind) is tuple
+        kind = typing.get_args(kind)[0] if many else kind
+        found[field.name] = Option(
+            name, field.name, kind, many, optional, field.default, **metadata
+        )
+    return found
+
+
+class Checked:
+    """Checks the options of a dataclass when one is made, and gives them their own types.
+
+    Raises:
+        ConfigError: names every field that breaks its rule.
+    """
+
+    def __post_init__(self):
+        _, errors = checked_fields(self)
+        if errors:
+            raise ConfigError(errors)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group(Checked):
+    """A group of options: flags of one part of the package.
+
+    Attributes:
+        title: The group's heading in `--help`.
+    """
+
+    title: ClassVar[str] = ""
+
+
+def checked_fields(instance: Any) -> tuple[set[str], list[str]]:
+    """Gives the options of a dataclass their own types: the fields that are wrong, and why."""
+    bad, errors = set(), []
+    for name, spec in of(type(instance)).items():
+        try:
+            object.__setattr__(instance, name, spec.check(getattr(instance, name), name))
+        except ValueError as error:
+            bad.add(name)
+            errors.append(str(error))
+    return bad, errors
+
+
+def check_numbers(group: type, **values: Any) -> None:
+    """Checks arguments of a function by the options of the same names; tensors pass.
+
+    Raises:
+        ValueError: a number breaks its option's rule.
+    """
+    for name, value in values.items():
+        if isinstance(value, numbers.Number | str | None):
+            of(group)[name].check(value, name)
+
+
+def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str, Any]) -> type:
+    """A group that has every flag of several dataclasses, its fields called as the flags.
+
+    Args:
+        name: Of the class.
+        title: The group's heading.
+        groups: Dataclasses with options. Two that have the same flag declare it by `shared`.
+        **fields: More fields, by name: their annotation and `option(...)`; they come first.
+    """
+    members: dict[str, tuple[str, Any]] = dict(fields)
+    for group in groups:
+        for field in dataclasses.fields(group):
+            if not field.metadata:
+                continue
+            flag = field.metadata["flag"] or field.name
+            metadata = {**field.metadata, "flag": None}
+            member = (field.type, dataclasses.field(default=field.default, metadata=metadata))
+            earlier = members.setdefault(flag, member)
+            if earlier[1].metadata != metadata or earlier[1].default != field.default:
+                raise TypeError(f"{group.__name__} declares the flag `{flag}` in another way.")
+    return dataclasses.make_dataclass(
+        name,
+        [(member, hint, field) for member, (hint, field) in members.items()],
+        bases=(Group,),
+        namespace={"title": title},
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def values(options: Any, group: type) -> dict[str, Any]:
+    """The arguments of a dataclass with options, from an object that has them by their flags."""
+    return {name: getattr(options, spec.name) for name, spec in of(group).items()}

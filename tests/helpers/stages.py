@@ -1,0 +1,119 @@
+"""Small networks, data and stages that several tests train."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from simclrv2_tf import heads, memory, objectives, optimizers, resnet, stages
+
+
+def tiny(seed=0, num_classes=3, classifier_layer=0, **norm):
+    keras.utils.set_random_seed(seed)
+    encoder = resnet.resnet(10, 1 / 16, image_size=8, **norm)
+    head = heads.projection_head(encoder.output_shape[-1], 2, 8, **norm)
+    width = head.outputs[classifier_layer].shape[-1]
+    return encoder, head, heads.classifier(width, num_classes) if num_classes else None
+
+
+def random_views(count=6, seed=0, num_classes=3):
+    rng = np.random.default_rng(seed)
+    pair = rng.random((2, count, 8, 8, 3), dtype=np.float32)
+    labels = rng.integers(0, num_classes, count)
+    return (tf.constant(pair[0]), tf.constant(pair[1])), tf.constant(labels)
+
+
+def pretrainer(seed=0, optimizer=None, **kwargs):
+    stage = stages.Pretrainer(*tiny(seed)[:2], objectives.NTXent(0.5), tiny(seed)[2], **kwargs)
+    optimizer = optimizer or optimizers.LARS(0.5, weight_decay=1e-4)
+    stage.compile(optimizer, jit_compile=False)
+    optimizer.build(stage.trainable_variables)
+    return stage
+
+
+def weights(*models):
+    return {v.path: v.numpy() for model in models for v in model.weights}
+
+
+def batches_from(data, start=0):
+    """Seeded random data, a new batch each step, as an endless data set."""
+
+    def make(context):
+        def one(index):
+            shape = (2, data, 8, 8, 3)
+            pair = tf.random.stateless_uniform(shape, tf.stack([index, 1]))
+            labels = tf.random.stateless_uniform(
+                [data], tf.stack([index, 2]), maxval=3, dtype=tf.int64
+            )
+            return (pair[0], pair[1]), labels
+
+        return tf.data.Dataset.range(start, 10**6).map(one)
+
+    return make
+
+
+def without_batch_norm(seed=0):
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, activation="tanh", name="conv")(images)
+    features = keras.layers.GlobalAveragePooling2D()(x)
+    encoder = keras.Model(images, features)
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(7, activation="tanh", name="hidden")(inputs)
+    head = keras.Model(inputs, [inputs, hidden, keras.layers.Dense(5, name="embedding")(hidden)])
+    inputs = keras.Input((7,))
+    return encoder, head, keras.Model(inputs, keras.layers.Dense(3, name="logits")(inputs))
+
+
+def contrastive(networks, micro_batch_size=None, **kwargs):
+    encoder, head, classifier = networks
+    stage = stages.Pretrainer(
+        encoder,
+        head,
+        objectives.NTXent(0.5),
+        classifier,
+        classifier_layer=1,
+        micro_batch_size=micro_batch_size,
+        penalty=optimizers.l2_loss,
+        **kwargs,
+    )
+    stage.compile(optimizers.LARS(0.1), jit_compile=False)
+    return stage
+
+
+def compare(actual, expected, tolerance):
+    """All together to `tolerance`; each, as sums that cancel keep fewer digits, to ten times it."""
+    assert len(actual) == len(expected) > 0
+    actual, expected = ([np.asarray(x) for x in values] for values in (actual, expected))
+    pairs = list(zip(actual, expected, strict=True))
+    error = np.sqrt(sum(np.sum((ours - theirs) ** 2) for ours, theirs in pairs))
+    assert error <= tolerance * np.sqrt(sum(np.sum(theirs**2) for _, theirs in pairs))
+    for ours, theirs in pairs:
+        scale = max(float(np.abs(theirs).max()), 1e-3)
+        np.testing.assert_allclose(ours, theirs, atol=10 * tolerance * scale)
+
+
+def remembering(networks, size, decay=0.5, momentum_views=False, **options):
+    """A stage of pretraining with a momentum network, and a queue unless `size` is 0."""
+    keras.utils.set_random_seed(1)
+    encoder, head, classifier = networks()
+    average = networks()
+    momentum = memory.MomentumNetwork((encoder, head), average[:2], decay)
+    momentum.begin()
+    stage = stages.Pretrainer(
+        encoder,
+        head,
+        options.pop("objective", objectives.NTXent(0.5)),
+        classifier,
+        classifier_layer=1,
+        momentum=momentum,
+        queue=memory.Queue(size, head.outputs[-1].shape[-1]) if size else None,
+        momentum_views=momentum_views,
+        **options,
+    )
+    stage.compile(optimizers.LARS(0.5), jit_compile=False)
+    stage.optimizer.build(stage.trainable_variables)
+    return stage
+
+
+def with_batch_norm():
+    return tiny(classifier_layer=1)

@@ -1,0 +1,118 @@
+"""The same training on 1, 2 and 4 replicas: loss, gradients, statistics, and steps of LARS."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from etils import epath
+
+from helpers.stages import compare
+from simclrv2_tf import run_directory
+from simclrv2_tf.config import Config
+
+PROGRAM = "helpers.train_on_replicas"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Values by kind and number of replicas, then by name."""
+    folder = tmp_path_factory.mktemp("replicas")
+    found, others = {}, []
+    for count in (2, 1, 4):  # each goes on from what the one before it left
+        file = folder / f"{count}.npz"
+        done = subprocess.run(
+            [sys.executable, "-m", PROGRAM, str(file), str(count), *others],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        for key, value in np.load(file).items():
+            kind, name = key.split("|")
+            found.setdefault((kind, count), {})[name] = value
+        others = [f"{file}.checkpoint"]
+    return found
+
+
+def distances(ours, theirs):
+    """By name: the largest difference, relative to the largest value; of gradients, to them all."""
+    assert ours.keys() == theirs.keys()
+    largest = max(np.abs(v).max() for name, v in theirs.items() if name.startswith("gradient"))
+    return {
+        name: np.abs(ours[name] - value).max()
+        / (largest if name.startswith("gradient") else max(np.abs(value).max(), 1e-3))
+        for name, value in theirs.items()
+    }
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("part", ["loss", "gradient", "weight", "metric"])
+def test_without_batch_norm_replicas_are_one(results, count, part):
+    ours, theirs = (
+        {name: v for name, v in results["no_bn", c].items() if name.startswith(part)}
+        for c in (count, 1)
+    )
+    assert ours.keys() == theirs.keys() and theirs
+    compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+def test_with_global_batch_norm_replicas_are_one(results):
+    """To 1e-4, or ten times what a change of the images in their last digit makes."""
+    found = distances(results["global_bn", 2], results["global_bn", 1])
+    rounding = distances(results["perturbed", 1], results["global_bn", 1])
+    assert any(name.endswith("moving_variance") for name in found)
+    for name, distance in found.items():
+        assert distance < max(1e-4, 10 * rounding[name]), (name, distance, rounding[name])
+
+
+def test_with_local_batch_norm_they_differ(results):
+    """By far more than rounding, from the first gradients on."""
+    found = distances(results["local_bn", 2], results["local_bn", 1])
+    rounding = distances(results["perturbed", 1], results["global_bn", 1])
+    gradients = {name: d for name, d in found.items() if name.startswith("gradient")}
+    worst = max(gradients, key=gradients.get)
+    assert gradients[worst] > max(0.01, 100 * rounding[worst])
+    # With one replica there is nothing to tell local from global.
+    assert max(distances(results["local_bn", 1], results["global_bn", 1]).values()) < 1e-6
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_another_number_of_replicas_began_goes_on_as_if_never_stopped(results, count):
+    """Three steps on two, then two on one; and three on one, then two on four."""
+    ours, theirs = (
+        {
+            n.removeprefix("resumed "): v
+            for n, v in results["no_bn", c].items()
+            if n.startswith(part)
+        }
+        for c, part in ((count, "resumed"), (1, "weight"))
+    )
+    assert ours.keys() == theirs.keys() and theirs
+    compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["memory", "tico"])
+@pytest.mark.parametrize("part", ["loss", "gradient", "weight", "state", "metric"])
+def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part):
+    """Queue, momentum network and covariance too: all of the global batch."""
+    ours, theirs = (
+        {name: v for name, v in results[kind, c].items() if name.startswith(part)} for c in (2, 1)
+    )
+    assert ours.keys() == theirs.keys() and theirs
+    if part == "state":
+        assert any(v.any() for name, v in theirs.items() if name[6:] in ("keys", "covariance"))
+    compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+def test_a_folder_takes_another_number_of_replicas(tmp_path):
+    """And another batch size it does not, lest all were taken."""
+    config = Config(train_mode="pretrain", num_replicas=2, model_dir=str(tmp_path))
+    run_directory.claim(epath.Path(tmp_path), config)
+    one = dataclasses.replace(config, num_replicas=1, strategy="default")
+    run_directory.claim(epath.Path(tmp_path), one)
+    other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
+    with pytest.raises(run_directory.RunError, match="train_batch_size"):
+        run_directory.claim(epath.Path(tmp_path), other)

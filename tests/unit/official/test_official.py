@@ -1,0 +1,351 @@
+"""The reference's files: read, told apart, and filled into our networks."""
+
+import itertools
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers import oracle
+from helpers.command_line import SMALL
+from helpers.reference_checkpoint import as_reference, write_tf1
+from simclrv2_tf import checkpoints, official, resnet, teachers
+from simclrv2_tf import run as main_command
+from simclrv2_tf.official import __main__ as command
+from simclrv2_tf.official import architecture
+
+TF1 = oracle.ORACLE / "tf1_checkpoint"
+
+
+@pytest.mark.parametrize("name", ["r18_cifar", "r50_sk"])
+def test_recorded_checkpoints_give_their_recorded_outputs(name):
+    """From the names and shapes alone: no option says what network it is."""
+    expected = oracle.load(f"tf1_checkpoint/{name}/expected.npz")
+    variables = official.Variables(str(TF1 / name))
+    models = official.infer(variables.shapes).build()
+    report = official.load_checkpoint(str(TF1 / name), **models)
+    assert report.used.keys() | report.skipped.keys() == set(variables)
+    assert not report.used.keys() & report.skipped.keys()
+    ours = sorted(v.path for model in models.values() for v in model.weights)
+    assert sorted(report.used.values()) == ours
+    assert all("Momentum" in n or n == "global_step" for n in report.skipped)
+    representation = models["encoder"](expected["images"])
+    selected = models["head"](representation)[int(expected["ft_proj_selector"])]
+    for got, key in (
+        (representation, "representation"),
+        (selected, "finetune_head_input"),
+        (models["classifier"](selected), "logits"),
+    ):
+        scale = np.abs(expected[key]).max()
+        np.testing.assert_allclose(got, expected[key], atol=1e-4 * scale, err_msg=key)
+
+
+STRUCTURES = [
+    (10, "imagenet", 0, 0),
+    (18, "cifar", 0.0625, 0),
+    (18, "imagenet", 0.0625, 0),
+    (34, "imagenet", 0, 0.25),
+    (50, "cifar", 0, 0),
+    (50, "cifar", 0.5, 0),
+    (50, "imagenet", 0.0625, 0.25),
+]
+
+
+@pytest.mark.parametrize(("depth", "stem", "sk_ratio", "se_ratio"), STRUCTURES)
+def test_every_structure_is_told_from_its_convolutions(depth, stem, sk_ratio, se_ratio):
+    encoder = resnet.resnet(depth, 1 / 8, sk_ratio, se_ratio, stem=stem)
+    shapes = {name: value.shape for name, value in as_reference(encoder=encoder).items()}
+    found = official.infer(shapes)
+    if depth < 50 and stem == "cifar":
+        sk_ratio = 0  # no weight tells
+    assert (found.resnet_depth, found.width_multiplier, found.stem) == (depth, 1 / 8, stem)
+    assert (found.sk_ratio > 0, found.se_ratio > 0) == (sk_ratio > 0, se_ratio > 0)
+    assert (found.num_proj_layers, found.num_classes) == (0, 0)
+    rebuilt = found.build()["encoder"]
+    assert [tuple(v.shape) for v in rebuilt.weights] == [tuple(v.shape) for v in encoder.weights]
+
+
+def test_no_two_structures_have_the_same_convolutions():
+    structures = list(architecture._structures())
+    kernels = [[c.kernel for c in architecture._convolutions(*s)] for s in structures]
+    assert len(structures) == 3 * 6 + 4 * 8
+    assert all(a != b for a, b in itertools.combinations(kernels, 2))
+
+
+@pytest.mark.parametrize(("width", "ratio"), [(1, 0.0625), (3, 0.0625), (2, 0.25), (1, 0.5)])
+def test_ratios_are_told_from_widths(width, ratio):
+    filters = [64 * width * 2**group for group in range(4)]
+    widths = [(f, max(int(f * ratio), 32)) for f in filters]
+    assert architecture._ratio(widths, 32) == ratio
+    assert architecture._ratio([*widths, (64, 33)], 32) == ratio  # one of another shape
+
+
+@pytest.mark.parametrize("multiplier", [0.3, 1 / 16, 1, 3])
+@pytest.mark.parametrize("structure", [(18, False, False, "cifar"), (50, True, True, "imagenet")])
+def test_widths_are_told_from_filters(multiplier, structure):
+    convolutions = [c for c in architecture._convolutions(*structure) if c.base]
+    filters = [(c, c.filters(multiplier)) for c in convolutions]
+    found = architecture._width_multiplier(filters)
+    assert [c.filters(found) for c in convolutions] == [number for _, number in filters]
+    assert found == multiplier or multiplier == 0.3
+
+
+class ModelOfKeras2(tf.Module):
+    """Its variables are an attribute, which a checkpoint's keys have the name of."""
+
+    variables = ()
+
+
+def saved_model(folder, values, trainable):
+    """A SavedModel as the exporter of the reference writes one.
+
+    Args:
+        values: Of all variables, by name; of each network those that train before the others.
+        trainable: Which of them train.
+    """
+    variables = {n: tf.Variable(v, name=n) for n, v in values.items()}
+    module = tf.Module()
+    module.model = tf.Module()
+    for attribute, scope in (("resnet_model", "resnet/"), ("_projection_head", "projection_head/")):
+        part = ModelOfKeras2()
+        part.variables = [v for n, v in variables.items() if n.startswith(scope)]
+        setattr(module.model, attribute, part)
+    module.trainable_variables_list = [variables[n] for n in trainable]
+    tf.saved_model.save(module, str(folder))
+
+
+def test_a_saved_model_is_read_by_name_and_not_run(tmp_path):
+    """Written with the names and the keys of one of the reference's."""
+    path = oracle.ORACLE / "tf2_saved_model_variables.json"
+    if not path.exists():
+        pytest.skip("the reference's recordings are not beside the project")
+    layout = json.loads(path.read_text())
+    trainable = {
+        name.removesuffix(":0"): shape for name, shape in layout["trainable_variables_list"]
+    }
+    recorded = oracle.load("network_r50_sk.npz")
+    values = oracle.numbered(recorded, "weights")
+    saved_model(tmp_path / "model", values, trainable)
+    reader = tf.train.load_checkpoint(str(tmp_path / "model" / "variables" / "variables"))
+    assert reader.get_variable_to_shape_map() == dict(layout["checkpoint_keys"])
+    variables = official.Variables(str(tmp_path / "model"))
+    assert variables.shapes == {name: value.shape for name, value in values.items()}
+    assert trainable == {name: [*variables.shapes[name]] for name in trainable}
+    models = official.infer(variables.shapes).build()
+    official.load_checkpoint(str(tmp_path / "model"), **models)
+    images = recorded["images_two_views"][..., :3]
+    representation = models["encoder"](images)
+    scale = np.abs(recorded["representation"]).max()
+    np.testing.assert_allclose(representation, recorded["representation"], atol=1e-4 * scale)
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    values = oracle.load("tf1_checkpoint/r18_cifar/expected.npz") and {
+        name: value for name, value in official.Variables(str(TF1 / "r18_cifar")).items()
+    }
+    missing, extra, misshapen = (
+        "base_model/conv2d_4/kernel",
+        "base_model/conv2d_77/kernel",
+        "head_contrastive/nl_0/dense/kernel",
+    )
+    broken = {name: value for name, value in values.items() if name != missing}
+    broken[extra] = np.zeros((1, 1, 2, 2), np.float32)
+    broken[misshapen] = values[misshapen][:, 1:]
+    write_tf1(tmp_path / "broken", broken)
+    models = official.infer(official.Variables(str(TF1 / "r18_cifar")).shapes).build()
+    before = [v.numpy() for model in models.values() for v in model.weights]
+    with pytest.raises(official.OfficialError) as error:
+        official.load_checkpoint(str(tmp_path / "broken"), **models)
+    text = str(error.value)
+    assert "nothing fills it" in text and extra in text and misshapen in text
+    after = [v.numpy() for model in models.values() for v in model.weights]
+    assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_the_momentum_network_is_chosen_or_passed_over(tmp_path):
+    values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
+    values = {name: v for name, v in values.items() if "Momentum" not in name}
+    copies = {f"ema_model/{name}": v + 1 for name, v in values.items() if name != "global_step"}
+    prefix = write_tf1(tmp_path / "both", {**values, **copies})
+    variables = official.Variables(prefix)
+    models = official.infer(variables.shapes).build()
+    name = "base_model/conv2d/kernel"
+    for momentum in (False, True):
+        report = official.load_checkpoint(prefix, **models, momentum=momentum)
+        kernel = models["encoder"].get_layer("stem_conv").kernel
+        np.testing.assert_array_equal(kernel, values[name] + momentum)
+        assert report.used.keys() | report.skipped.keys() == set(variables)
+        assert (name in report.skipped) == momentum
+
+
+def test_a_run_starts_from_them_as_from_its_own(tmp_path):
+    """By variable path, as `--checkpoint` reads weights."""
+    path = str(TF1 / "r50_sk")
+    models = official.infer(official.Variables(path).shapes).build()
+    shapes = checkpoints.shapes(path)
+    assert shapes == {v.path: tuple(v.shape) for m in models.values() for v in m.weights}
+    assert checkpoints.fits(path, models.values())
+    checkpoints.load(path, models.values())
+    got = [v.numpy() for m in models.values() for v in m.weights]
+    official.load_checkpoint(path, **models)
+    expected = [v.numpy() for m in models.values() for v in m.weights]
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert checkpoints.fingerprint(path)
+
+
+def test_what_is_no_checkpoint_is_said(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(official.OfficialError, match="must be the prefix"):
+            official.Variables(str(path))
+    prefix = write_tf1(tmp_path / "other", {"dense/kernel": np.zeros((2, 3), np.float32)})
+    with pytest.raises(checkpoints.CheckpointError, match="released weights"):
+        checkpoints.shapes(prefix)
+
+
+def test_two_variables_of_one_name_are_not_mixed_up(tmp_path):
+    module = tf.Module()
+    module.held = [tf.Variable(1.0, name="resnet/conv2d/kernel") for _ in range(2)]
+    tf.saved_model.save(module, str(tmp_path / "twice"))
+    with pytest.raises(official.OfficialError, match="Two variables have the name"):
+        official.Variables(str(tmp_path / "twice"))
+
+
+def test_released_models_are_the_papers():
+    """Parameters of Table 1 against those counted from the reference's networks."""
+    path = oracle.ORACLE / "parameter_counts.json"
+    if not path.exists():
+        pytest.skip("the reference's recordings are not beside the project")
+    counted = {
+        (row["depth"], row["width"], row["sk"]): row["base_all"]
+        for row in json.loads(path.read_text())
+    }
+    models = official.released()
+    assert len({model.name for model in models.values()}) == 13 * 5 + 3 * 2
+    assert models["r50_1x_sk0"] == models["pretrained/r50_1x_sk0"]
+    for model in models.values():
+        key = (model.resnet_depth, model.width_multiplier, model.sk_ratio)
+        assert abs(counted[key] / 1e6 - model.parameters_in_millions) <= 1.0, model.name
+        assert model.saved_model.endswith(f"{model.name}/saved_model")
+    names = ("finetuned_1pct/r50_1x_sk0", "supervised/r152_3x_sk1", "distill_10pct/r50_2x_sk1")
+    assert [models[name].top_1_accuracy for name in names] == [57.9, 80.5, 80.2]
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return command.main([str(argument) for argument in arguments])
+
+
+def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, less_output, capsys):
+    expected = oracle.load("tf1_checkpoint/r18_cifar/expected.npz")
+    output, labels = tmp_path / "r18", tmp_path / "labels.txt"
+    layer = int(expected["ft_proj_selector"])
+    num_classes = expected["logits"].shape[-1]
+    labels.write_text("".join(f"class {k}\n" for k in range(num_classes)))
+    source = f"--source={TF1 / 'r18_cifar'}"
+    arguments = [f"--output={output}", f"--ft_proj_selector={layer}", f"--labels={labels}"]
+    assert run(source, *arguments, "--image_size=32", "--resnet_depth=18") == 0
+    report = json.loads((output / "import.json").read_text())
+    variables = official.Variables(str(TF1 / "r18_cifar"))
+    assert report["used"].keys() | report["skipped"].keys() == set(variables)
+    assert f"{len(report['used'])} variables of {len(variables)} used" in capsys.readouterr().out
+    assert (output / "labels.txt").read_text() == labels.read_text()
+    assert "r18_cifar" in (output / "hub" / "0" / "README.md").read_text()
+    teacher = teachers.load(str(output))
+    assert teacher.num_classes == num_classes
+    logits = teacher.predict(expected["images"], training=False)
+    scale = np.abs(expected["logits"]).max()
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4 * scale)
+    assert checkpoints.shapes(str(output)).keys() == set(report["used"].values())
+
+
+def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
+    values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
+    name = "base_model/conv2d_4/kernel"
+    recorded = TF1 / "r18_cifar"
+    broken = {
+        "missing": {key: value for key, value in values.items() if key != name},
+        "extra": values | {"base_model/conv2d_77/kernel": np.zeros((1, 1, 2, 2), np.float32)},
+        "misshapen": values | {name: np.zeros((3, 3, 2, 5), np.float32)},
+    }
+    for kind, held in broken.items():
+        write_tf1(tmp_path / kind, held)
+    shutil.copytree(recorded, tmp_path / "cut")
+    (data,) = (tmp_path / "cut").glob("*.data*")
+    data.chmod(0o644)
+    data.write_bytes(data.read_bytes()[:-2000])
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("kept")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\n")
+    for given, message in (
+        ({"source": tmp_path / "missing"}, "number 4, kernel"),
+        ({"source": tmp_path / "extra"}, "conv2d_77/kernel: the encoder has no such variable"),
+        ({"source": tmp_path / "misshapen"}, f"{name}: shape (3, 3, 2, 5) does not fit"),
+        ({"source": tmp_path}, "must be the prefix"),
+        ({"source": recorded, "output": full}, "must be new or empty"),
+        ({"source": recorded, "resnet_depth": 50}, "resnet_depth is 18 there and 50 by the flags"),
+        ({"source": recorded, "ft_proj_selector": 9}, "whose width is the classifier's"),
+        ({"source": recorded, "ft_proj_selector": -1}, "whose width is the classifier's"),
+        ({"source": recorded}, "which no file tells: 0, 1"),
+        ({"source": recorded, "labels": labels}, "Received: 1 names"),
+        ({"source": recorded, "labels": tmp_path / "no"}, "`labels` must be a text file"),
+        ({"source": tmp_path / "cut"}, "Is the copy complete?"),
+        ({}, "must be given"),
+    ):
+        arguments = {"output": tmp_path / "new"} | given
+        if given.get("source", recorded) != recorded:
+            arguments.setdefault("ft_proj_selector", 0)
+        assert run(*(f"--{key}={value}" for key, value in arguments.items())) == 2, given
+        assert message in capsys.readouterr().err, given
+        assert not (tmp_path / "new").exists(), given
+    assert [path.name for path in full.iterdir()] == ["mine.txt"]
+    assert run("--source=distill_1pct/r50_1x_sk0", f"--output={tmp_path / 'new'}") == 2
+    assert "neither the paper nor the file tells" in capsys.readouterr().err
+    assert "python -m simclrv2_tf.official --source" in teacher_error(str(recorded))
+
+
+def test_the_momentum_network_is_imported_on_demand(tmp_path, less_output):
+    values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
+    values = {n: v for n, v in values.items() if n.startswith("base_model/") and "Mom" not in n}
+    prefix = write_tf1(tmp_path / "c", {f"ema_model/{n}": v + 1 for n, v in values.items()})
+    assert run(f"--source={prefix}", f"--output={tmp_path / 'out'}", "--momentum") == 0
+    encoder = keras.saving.load_model(tmp_path / "out" / "encoder.keras")
+    kernel = values["base_model/conv2d/kernel"] + 1
+    np.testing.assert_array_equal(encoder.get_layer("stem_conv").kernel, kernel)
+
+
+def test_a_stage_starts_from_a_recorded_checkpoint(images, tmp_path, less_output):
+    """Copied without the file that names it, as single files are downloaded."""
+    shutil.copytree(TF1 / "r18_cifar", tmp_path / "copy")
+    (tmp_path / "copy").chmod(0o755)
+    (tmp_path / "copy" / "checkpoint").unlink()
+    found = official.infer(official.Variables(str(tmp_path / "copy")).shapes)
+    flags = ["resnet_depth", "width_multiplier", "num_proj_layers", "proj_out_dim", "stem"]
+    command = ["run", "--mode=train", "--train_mode=linear_eval", *SMALL, "--train_steps=1"]
+    command += [f"--{name}={getattr(found, name)}" for name in flags]
+    command += [f"--dataset=folder:{images}", f"--checkpoint={tmp_path / 'copy'}"]
+    assert main_command.main([*command, f"--model_dir={tmp_path / 'run'}"]) == 0
+    trained = keras.saving.load_model(tmp_path / "run" / "encoder.keras")
+    models = found.build()
+    official.load_checkpoint(str(TF1 / "r18_cifar"), **models)
+    for ours, theirs in zip(trained.weights, models["encoder"].weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # frozen
+
+
+def teacher_error(path):
+    with pytest.raises(checkpoints.CheckpointError) as error:
+        teachers.load(path)
+    return str(error.value)
+
+
+def test_the_list_is_printed(capsys):
+    assert run("--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 71
+    assert any("finetuned_1pct/r152_3x_sk1" in line and "74.9" in line for line in lines)

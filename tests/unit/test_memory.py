@@ -1,0 +1,272 @@
+"""The memory: a queue against a deque, a momentum network against its formula, and whole steps."""
+
+import collections
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from etils import epath
+
+from helpers.command_line import SMALL, fails, result
+from helpers.stages import random_views, remembering, with_batch_norm, without_batch_norm
+from simclrv2_tf import (
+    checkpoints,
+    memory,
+    objectives,
+    resnet,
+    run,
+    run_directory,
+    stage_runs,
+    stages,
+)
+from simclrv2_tf.config import Config
+
+pytestmark = pytest.mark.usefixtures("short_networks")
+
+
+@pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_queue_is_a_deque(batches, traced):
+    queue = memory.Queue(8, 2)
+    push = tf.function(queue.push) if traced else queue.push
+    expected, rng = collections.deque(maxlen=8), np.random.default_rng(0)
+    for count in batches:
+        assert np.sum(queue.valid()) == len(expected)
+        keys = rng.normal(size=(count, 2)).astype(np.float32)
+        push(tf.constant(keys))
+        expected.extend(keys)
+        filled, position = int(queue.filled.numpy()), int(queue.position.numpy())
+        rows = np.asarray(queue.keys.value)
+        oldest_first = rows[:filled] if filled < 8 else np.roll(rows, -position, axis=0)
+        np.testing.assert_array_equal(oldest_first, np.stack(expected))
+        np.testing.assert_array_equal(queue.valid(), np.arange(8) < len(expected))
+
+
+def test_what_is_pushed_gets_no_gradient_and_is_kept_in_float32():
+    queue, x = memory.Queue(4, 2), tf.Variable(tf.ones((3, 2), tf.bfloat16))
+    with tf.GradientTape() as tape:
+        queue.push(2 * x)
+        total = tf.reduce_sum(queue.keys.value)
+    assert tape.gradient(total, x) is None and total.dtype == tf.float32 and float(total) == 12
+
+
+def test_sizes_out_of_range():
+    with pytest.raises(ValueError, match="`size` must be at least 1. Received: size=0"):
+        memory.Queue(0, 2)
+    with pytest.raises(ValueError, match="`width`"):
+        memory.Queue(2, 0)
+
+
+def trained(*models):
+    return [v.numpy() for model in models for v in model.trainable_variables]
+
+
+def test_the_momentum_network_follows_by_its_formula():
+    stage = remembering(with_batch_norm, 16, decay=0.75)
+    average = trained(stage.momentum.encoder, stage.momentum.head)
+    for seed in range(3):
+        stage.train_step(random_views(6, seed))
+        weights = trained(stage.encoder, stage.head)
+        average = [0.75 * a + 0.25 * w for a, w in zip(average, weights, strict=True)]
+    for ours, theirs in zip(
+        trained(stage.momentum.encoder, stage.momentum.head), average, strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert any(np.abs(a - w).max() > 1e-3 for a, w in zip(average, weights, strict=True))
+    paths = {id(v) for v in stage.momentum.variables.values()}
+    assert paths.isdisjoint(id(v) for v in stage.weights), "the stage takes them for its own"
+
+
+def test_negatives_are_the_momentum_networks_past_outputs():
+    """Each step by hand: the loss with the queue as it was, then both views' outputs in order."""
+    stage, past = remembering(with_batch_norm, 20), collections.deque(maxlen=20)
+    for seed in range(4):
+        (view1, view2), labels = random_views(6, seed)
+        images = tf.concat([view1, view2], 0)
+        before = [keras.models.clone_model(m) for m in (stage.encoder, stage.head)]
+        for copy, model in zip(before, (stage.encoder, stage.head), strict=True):
+            copy.set_weights(model.get_weights())
+        z1, z2 = tf.split(before[1](before[0](images, training=True), training=True)[-1], 2)
+        negatives = {"negatives": np.stack(past)} if past else {}
+        expected, metrics = objectives.nt_xent(z1, z2, 0.5, **negatives)
+        follower = [stage.momentum.encoder, stage.momentum.head]
+        saved = [m.get_weights() for m in follower]
+        keys = stage.momentum(images).numpy()
+        for model, values in zip(follower, saved, strict=True):
+            model.set_weights(values)
+        stage.reset_metrics()
+        logs = stage.train_step(((view1, view2), labels))
+        np.testing.assert_allclose(logs["contrast_loss"], expected, rtol=1e-4)
+        np.testing.assert_allclose(logs["contrast_accuracy"], metrics["contrast_accuracy"])
+        past.extend(keys)
+        filled, position = (int(v.numpy()) for v in (stage.queue.filled, stage.queue.position))
+        rows = np.roll(stage.queue.keys.numpy(), -position if filled == 20 else 0, axis=0)
+        np.testing.assert_allclose(rows[:filled], np.stack(past), rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_knows_no_memory():
+    stage = remembering(with_batch_norm, 16)
+    data = random_views(6)
+    stage.train_step(data)
+    before = stage.queue.keys.numpy()
+    stage.reset_metrics()
+    logs = stage.test_step(data)
+    views, _ = data
+    _, _, z1, z2 = stage.representations(data)
+    np.testing.assert_allclose(logs["contrast_loss"], objectives.nt_xent(z1, z2, 0.5)[0], rtol=1e-5)
+    np.testing.assert_array_equal(stage.queue.keys.numpy(), before)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_in_micro_batches_it_is_the_same(traced):
+    whole = remembering(without_batch_norm, 30)
+    parts = remembering(without_batch_norm, 30, micro_batch_size=2)
+    step = tf.function(parts.train_step) if traced else parts.train_step
+    for seed in range(3):
+        data = random_views(6, seed)
+        whole.train_step(data)
+        step(data)
+    state = [*whole.queue.variables.values(), *whole.momentum.variables.values(), *whole.weights]
+    other = [*parts.queue.variables.values(), *parts.momentum.variables.values(), *parts.weights]
+    for v, w in zip(state, other, strict=True):
+        np.testing.assert_allclose(w.numpy(), v.numpy(), rtol=1e-4, atol=1e-6, err_msg=v.path)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 3])
+def test_momentum_views_are_the_second_and_get_no_gradient(micro_batch_size):
+    stage = remembering(
+        without_batch_norm,
+        0,
+        momentum_views=True,
+        micro_batch_size=micro_batch_size,
+    )
+    (view1, view2), labels = random_views(6)
+    keys = stage.momentum(view2)
+    variables = [*stage.encoder.trainable_variables, *stage.head.trainable_variables]
+    with tf.GradientTape() as tape:
+        z1 = stage.head(stage.encoder(view1))[-1]
+        expected_loss, _ = objectives.nt_xent(z1, keys, 0.5)
+    expected = tape.gradient(expected_loss, [v.value for v in variables])
+    _, gradients = stage.loss_and_gradients(((view1, view2), labels))
+    found = dict(zip((v.path for v in stage.trainable_variables), gradients, strict=True))
+    np.testing.assert_allclose(stage.get_metrics_result()["contrast_loss"], expected_loss, 1e-5)
+    for variable, gradient in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(found[variable.path], gradient, rtol=1e-4, atol=1e-6)
+    assert stage.probe_accuracy.count.numpy() == 6  # the classifier sees the first views alone
+
+
+def test_what_does_not_fit_is_refused():
+    encoder, head, _ = with_batch_norm()
+    with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\). Received: decay=1"):
+        memory.MomentumNetwork((encoder, head), with_batch_norm()[:2], 1)
+    with pytest.raises(ValueError, match="architecture"):
+        wider = resnet.resnet(10, 1 / 8, image_size=8)
+        memory.MomentumNetwork((encoder, head), (wider, head), 0.9)
+    with pytest.raises(ValueError, match="need `momentum`"):
+        stages.Pretrainer(encoder, head, objectives.NTXent(), queue=memory.Queue(2, 8))
+
+
+MEMORY = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
+MEMORY += ["--checkpoint_steps=2", "--memory_size=44", "--ema_decay=0.9", "--eval_ema"]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after_step_4(monkeypatch):
+    """Runs raise `Stopped` once they have kept step 4; gives the list of stages that did."""
+    save, stages_stopped = stage_runs.SaveCheckpoints._save, []
+
+    def save_and_stop(self):
+        save(self)
+        if self._saved == 4:
+            stages_stopped.append(self.model)
+            raise Stopped
+
+    monkeypatch.setattr(stage_runs.SaveCheckpoints, "_save", save_and_stop)
+    return stages_stopped
+
+
+def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
+    command = ["run", *SMALL, "--train_mode=pretrain", f"--dataset=folder:{images}"]
+    command += ["--objective=tico", "--tico_momentum_views", "--train_steps=6"]
+    command += ["--checkpoint_steps=2", f"--model_dir={tmp_path / 'run'}"]
+    stopped = stop_after_step_4(monkeypatch)
+    with pytest.raises(Stopped):
+        run.main(command)
+
+    def resumed(stage, *args, start_step, **kwargs):
+        assert start_step == 4
+        stopped.append(stage)
+        raise Stopped
+
+    monkeypatch.setattr(stage_runs.loop, "train", resumed)
+    with pytest.raises(Stopped):
+        run.main(command)
+    before, after = (stage.objective.covariance.numpy() for stage in stopped)
+    assert stopped[0] is not stopped[1] and np.trace(before) > 0.1
+    np.testing.assert_array_equal(after, before)
+    for part in ("encoder", "head"):
+        before, after = (getattr(stage.momentum, part).get_weights() for stage in stopped)
+        for v, w in zip(before, after, strict=True):
+            np.testing.assert_array_equal(w, v)
+
+
+@pytest.mark.usefixtures("less_output")
+def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch, capsys):
+    """Queue, its position, and the momentum network; which is also what is exported."""
+    command = ["run", *MEMORY, f"--dataset=folder:{images}"]
+    warned = []
+    monkeypatch.setattr(stage_runs.logging, "warning", lambda text, *_: warned.append(text))
+    assert run.main([*command, f"--model_dir={tmp_path / 'straight'}"]) == 0
+    assert any("larger than the data set" in text for text in warned)  # of 24 images
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after_step_4(patch)
+        run.main([*command, f"--model_dir={tmp_path / 'resumed'}"])
+    assert run.main([*command, f"--model_dir={tmp_path / 'resumed'}"]) == 0
+
+    readers = [
+        tf.train.load_checkpoint(checkpoints.latest(str(tmp_path / name)))
+        for name in ("straight", "resumed")
+    ]
+    names = {name for name in readers[0].get_variable_to_shape_map() if "variables" in name}
+    assert sum("queue" in name for name in names) == 3 and any("ema" in name for name in names)
+    for name in names:
+        ours, theirs = (reader.get_tensor(name) for reader in readers)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5, err_msg=name)
+    # 6 steps of 8 images, two views of each, in 44 rows.
+    position = [name for name in names if "position" in name]
+    assert [readers[0].get_tensor(name) for name in position] == [6 * 16 % 44]
+    exported = keras.saving.load_model(tmp_path / "straight" / "encoder.keras")
+    [kernel] = [n for n in names if "ema" in n and "stem_conv" in n and "kernel" in n]
+    np.testing.assert_array_equal(
+        exported.get_layer("stem_conv").kernel, readers[0].get_tensor(kernel)
+    )
+    assert {"embedding_rank", "uniformity"} <= result(tmp_path / "straight").keys()
+
+    # The network itself can be evaluated in the same folder.
+    online = [*command, f"--model_dir={tmp_path / 'straight'}", "--mode=eval", "--noeval_ema"]
+    assert run.main([*online, "--eval_name=online"]) == 0
+    of_the_network = json.loads((tmp_path / "straight" / "result_online.json").read_text())
+    assert of_the_network["uniformity"] != result(tmp_path / "straight")["uniformity"]
+    assert "eval_ema" in fails([*online[1:], "--mode=train_then_eval"], capsys)
+
+
+def test_the_other_network_of_a_run_of_several_stages_is_refused_by_name(tmp_path):
+    """Its later stages were trained on the one that was chosen then."""
+    folder = epath.Path(tmp_path)
+    config = Config(train_mode="pretrain_linear_eval", memory_size=64, model_dir=str(tmp_path))
+    run_directory.claim(folder, config)
+    other = dataclasses.replace(config, mode="eval", eval_ema=True, eval_name="ema")
+    with pytest.raises(run_directory.RunError, match="eval_ema=False there, True here"):
+        run_directory.check_same_run(folder, other)
+    one_stage = dataclasses.replace(config, train_mode="pretrain")
+    run_directory.claim(folder / "pretrain", one_stage)
+    run_directory.check_same_run(
+        folder / "pretrain", dataclasses.replace(other, train_mode="pretrain")
+    )
