@@ -1,10 +1,7 @@
-"""What a run does beside training: checkpoints, TensorBoard, and a history that survives a kill."""
+"""Callbacks: checkpoints, TensorBoard, and the alarm of collapse."""
 
 from __future__ import annotations
 
-import csv
-import io
-import time
 from collections.abc import Callable
 
 import keras
@@ -12,7 +9,8 @@ import tensorflow as tf
 from absl import logging
 from etils import epath
 
-from simclrv2_tf import checkpoints, health, loop, run_directory
+from simclrv2_tf import checkpoints, health
+from simclrv2_tf.training.loop import NonFiniteError
 
 
 class _EverySteps:
@@ -45,10 +43,10 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._due, self._saved = False, None
 
     def on_train_begin(self, logs=None):
-        self._steps.begin(self._step())
+        self._steps.begin(_step_of(self.model))
 
     def on_train_batch_end(self, batch, logs=None):
-        self._due |= self._steps.passed(self._step())
+        self._due |= self._steps.passed(_step_of(self.model))
         # An epoch's last checkpoint waits for its row of the history, which a run that is killed
         # between the two would never have.
         if self._due and batch + 1 < self.params["steps"]:
@@ -59,21 +57,15 @@ class SaveCheckpoints(keras.callbacks.Callback):
             self._save()
 
     def on_train_end(self, logs=None):
-        if self._saved != self._step():
+        if self._saved != _step_of(self.model):
             self._save()
 
-    def _step(self) -> int:
-        return int(self.model.optimizer.iterations.numpy())
-
     def _save(self):
-        self._due, self._saved = False, self._step()
+        self._due, self._saved = False, _step_of(self.model)
         try:
             self._store.save(self._saved)
         except FloatingPointError as error:
-            raise loop.NonFiniteError(
-                f"After step {self._saved}: {error} No checkpoint of it was made. Lower the "
-                "learning rate, lengthen the warm-up or use float32."
-            ) from None
+            raise NonFiniteError(f"After step {self._saved}: {error}") from None
 
 
 class Summaries(keras.callbacks.Callback):
@@ -85,17 +77,17 @@ class Summaries(keras.callbacks.Callback):
         self._steps = _EverySteps(every_steps)
 
     def on_train_begin(self, logs=None):
-        self._steps.begin(int(self.model.optimizer.iterations.numpy()))
+        self._steps.begin(_step_of(self.model))
         self._writer = tf.summary.create_file_writer(self._directory)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())
+        step = _step_of(self.model)
         if self._steps.passed(step):
             self._write(step, logs)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._by_epochs:
-            self._write(int(self.model.optimizer.iterations.numpy()), logs)
+            self._write(_step_of(self.model), logs)
 
     def on_train_end(self, logs=None):
         self._writer.close()
@@ -127,10 +119,10 @@ class Health(keras.callbacks.Callback):
         self._warned = False
 
     def on_train_begin(self, logs=None):
-        self._steps.begin(int(self.model.optimizer.iterations.numpy()))
+        self._steps.begin(_step_of(self.model))
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._steps.passed(int(self.model.optimizer.iterations.numpy())):
+        if self._steps.passed(_step_of(self.model)):
             self._measure(logs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -139,7 +131,7 @@ class Health(keras.callbacks.Callback):
     def _measure(self, logs):
         numbers = self._measure_now()
         logs.update(numbers)
-        step = int(self.model.optimizer.iterations.numpy())
+        step = _step_of(self.model)
         what = health.collapsed(numbers, settled=step >= self._settled_after)
         if what and not self._warned:
             self._warned = True
@@ -151,33 +143,5 @@ class Health(keras.callbacks.Callback):
             )
 
 
-class HistoryFile(keras.callbacks.Callback):
-    """A row an epoch, with its seconds; a resumed run drops the rows that it makes again."""
-
-    def __init__(self, path: epath.Path):
-        super().__init__()
-        self._path = path
-        self._rows = None
-        self._began = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.monotonic()
-        if self._rows is None:
-            text = self._path.read_text() if self._path.exists() else ""
-            rows = csv.DictReader(io.StringIO(text))
-            self._rows = [row for row in rows if int(row["epoch"]) <= epoch]
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = round(time.monotonic() - self._began, 3)
-        self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        run_directory.write(self._path, text.getvalue())
-
-
-def seconds_spent(history: epath.Path) -> int:
-    """What training took by a file of `HistoryFile`, over all the sittings of a run."""
-    rows = csv.DictReader(io.StringIO(history.read_text()))
-    return round(sum(float(row["seconds"]) for row in rows))
+def _step_of(stage: keras.Model) -> int:
+    return int(stage.optimizer.iterations.numpy())

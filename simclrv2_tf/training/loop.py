@@ -7,18 +7,32 @@ Keras's `fit` fails under several workers, and drops features with several repli
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 from simclrv2_tf import distribute
+from simclrv2_tf.errors import UserError
 
 Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
-class NonFiniteError(RuntimeError):
-    """The loss or a weight became NaN or infinite: the run stops rather than trains through it."""
+class NonFiniteError(UserError):
+    """The loss or a weight became NaN or infinite: the run stops rather than trains through it.
+
+    Args:
+        what: What became so, as a sentence.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"{what} No checkpoint of it was made. Lower the learning rate, lengthen the warm-up "
+            "or use float32."
+        )
 
 
 def train(
@@ -92,8 +106,7 @@ def train(
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
                     f"The training loss became {logs['loss']} at step {index} of "
-                    f"{total_steps}, learning rate {rate:.4g}; no checkpoint of it was made. Lower "
-                    "the learning rate, lengthen the warm-up or use float32."
+                    f"{total_steps}, learning rate {rate:.4g}."
                 )
             callbacks.on_train_batch_end(index - 1 - begin, logs)
         callbacks.on_epoch_end(epoch, logs)
@@ -161,3 +174,12 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
 
 def _results(stage) -> dict[str, float]:
     return {name: float(value) for name, value in stage.get_metrics_result().items()}
+
+
+def verbosity(shown: bool) -> int:
+    """How much `train` and `evaluate` show: 0, 1 a progress bar on a terminal, else 2."""
+    if not shown:
+        return 0
+    # A progress bar redraws its line, which makes a file or a pipe unreadable.
+    on_terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return 1 if keras.utils.is_interactive_logging_enabled() and on_terminal else 2

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simclrv2_tf.config import MULTI_STAGE, Config, ConfigError, stage_key
+from simclrv2_tf.options import ConfigError
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
 
 DEFAULT_FRACTIONS = (0.01, 0.1)
 METHODS = ("supervised", "fine_tuned", "self_distilled", "small_student")
+ORDER = ("pretrain", "linear_eval", *METHODS)
+RANDOM_INIT = "linear_eval_random_init"
 
-# The published settings (facts of arXiv 2006.10029 and its released code) of the stages after
-# pretraining, where nothing is given for them. What is not named here is as in pretraining.
-_LINEAR = {
-    "train_mode": "linear_eval",
-    "optimizer": "momentum",
-    "learning_rate": 0.1,
-    "learning_rate_scaling": "linear",
-    "warmup_epochs": 0.0,
-    "weight_decay": 1e-6,
-    "train_epochs": 90,
-}
-_DEFAULTS = {
-    "pretrain": {"train_mode": "pretrain"},
-    "linear_eval": _LINEAR,
-    "supervised": {
-        **_LINEAR,
-        "train_mode": "supervised",
-        "weight_decay": 1e-4,
-        "ft_proj_selector": 0,
-    },
-    "fine_tuned": {
-        "train_mode": "finetune",
-        "optimizer": "lars",
-        "learning_rate_scaling": "sqrt",
-        "warmup_epochs": 0.0,
-        "weight_decay": 0.0,
-        "zero_init_logits_layer": True,
-    },
-    # The student has no projection head; the schedule is that of pretraining.
-    "self_distilled": {"train_mode": "distill", "train_epochs": 400, "ft_proj_selector": 0},
-    "small_student": {
-        "train_mode": "distill",
-        "train_epochs": 400,
-        "ft_proj_selector": 0,
-        "temperature": 1.0,
-    },
+# The values of `train_mode` that are runs of several stages, in sub-directories of `model_dir`.
+RUNS = {
+    "pretrain_linear_eval": "pretrain, then linear evaluation of the pretrained encoder and of the "
+    "same encoder at random initialization.",
+    "semi_supervised": "pretrain, then for each `label_fraction` the supervised baseline, "
+    "fine-tuning, self-distillation and distillation into a small student. The last two work in "
+    "sub-directories of `model_dir`.",
 }
 
 
@@ -54,10 +30,9 @@ class PlannedStage:
     """One stage of a run.
 
     Attributes:
-        name: Its sub-directory and the key of its options: one of `config.STAGES`, or
-            "linear_eval_random_init".
+        name: Its sub-directory and the key of its options: one of `ORDER`, or `RANDOM_INIT`.
         config: Its options. `model_dir` is its folder.
-        fraction: The label fraction it belongs to; None where it is of no or of all labels.
+        fraction: The label fraction it belongs to; None where it uses no or all labels.
         caps_batch: Whether its batch may shrink to the number of labels: nobody chose it for this
             stage.
     """
@@ -68,16 +43,20 @@ class PlannedStage:
     caps_batch: bool = False
 
 
-def stages(config: Config) -> list[PlannedStage]:
+def stage_key(stage: str, fraction: float) -> str:
+    """The key of `Config.stage_options` for a stage at one label fraction."""
+    return f"{stage}@{fraction:g}"
+
+
+def plan_stages(config: Config) -> list[PlannedStage]:
     """The stages that `config` asks for, in the order in which they run.
 
-    With `labels_per_class`, the fraction that they make is only known with the data: it stands as
-    0 here.
+    With `labels_per_class`, the fraction that they make is only known with the data: it is 0 here.
 
     Raises:
         ConfigError: the options of a stage do not fit together, each error with the stage's name.
     """
-    if config.train_mode not in MULTI_STAGE:
+    if config.train_mode not in RUNS:
         return [PlannedStage(config.train_mode, config)]
     errors: list[str] = []
     pretrain = _stage(config, "pretrain", errors, checkpoint=config.checkpoint)
@@ -86,11 +65,9 @@ def stages(config: Config) -> list[PlannedStage]:
     if config.train_mode == "pretrain_linear_eval" or config.linear_evaluation:
         linear = _stage(config, "linear_eval", errors, checkpoint=weights)
         random_init = dataclasses.replace(
-            linear.config,
-            model_dir=f"{config.model_dir}/linear_eval_random_init",
-            checkpoint=None,
+            linear.config, model_dir=f"{config.model_dir}/{RANDOM_INIT}", checkpoint=None
         )
-        planned += [linear, PlannedStage("linear_eval_random_init", random_init)]
+        planned += [linear, PlannedStage(RANDOM_INIT, random_init)]
     if config.train_mode == "semi_supervised":
         fractions = (0.0,) if config.labels_per_class else config.label_fraction
         for fraction in fractions or DEFAULT_FRACTIONS:
@@ -141,26 +118,19 @@ def _stage(
     **fixed: Any,
 ) -> PlannedStage:
     """One stage: what is given for it, else its published settings, else the run's options."""
+    from simclrv2_tf.experiments import registry  # stages are checked against the runs above
+
+    train_mode, published = registry.published(name)
     given = dict(config.stage_options.get(name, {}))
     if fraction:
         given |= config.stage_options.get(stage_key(name, fraction), {})
-    defaults = dict(_DEFAULTS[name])
-    if name == "fine_tuned":
-        # Published: 60 epochs at 1%, 30 at 10%; wider or selective-kernel networks less rate.
-        large = config.width_multiplier > 1 or config.sk_ratio > 0
-        defaults |= {
-            "learning_rate": 0.002 if large else 0.005,
-            "train_epochs": 60 if fraction and fraction < 0.05 else 30,
-            "ft_proj_selector": min(1, config.num_head_layers),
-        }
-    if name == "small_student":
-        defaults["width_multiplier"] = max(config.width_multiplier / 2, 1 / 32)
     options = {
         "checkpoint": None,
         "label_fraction": None,
         "labels_per_class": 0,
         "stage_options": {},
-        **defaults,
+        "train_mode": train_mode,
+        **published(config, fraction),
         **given,
         **fixed,
         "model_dir": "/".join(filter(None, [config.model_dir, folder, name])),
