@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from simclrv2_tf import batch_norm, distribute, objectives
-from simclrv2_tf.calibration import Calibration
+from simclrv2_tf.metrics import Calibration
 
 
 class Stage(keras.Model):

@@ -89,7 +89,7 @@ def _label_rules(config: Config) -> Iterator[Rule]:
 
 def _objective_rules(config: Config) -> Iterator[Rule]:
     def objective():
-        return objectives.REGISTRY[config.objective]
+        return objectives.OBJECTIVES[config.objective]
 
     for name in ("memory_size", "chunk_size"):
         yield (

@@ -198,8 +198,7 @@ class StageRun(abc.ABC):
 
     def _plan_steps(self) -> None:
         config, examples = self.config, self.train_split.num_examples
-        self.schedule = optimizers.make_schedule(config, examples)
-        self.total_steps = self.schedule.total_steps
+        self.schedule, self.total_steps = optimizers.make_schedule(config, examples)
         epochs = config.train_epochs
         if config.train_steps:
             epochs = max(1, round(config.train_steps * config.train_batch_size / examples))

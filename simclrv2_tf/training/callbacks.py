@@ -9,7 +9,8 @@ import tensorflow as tf
 from absl import logging
 from etils import epath
 
-from simclrv2_tf import checkpoints, health
+from simclrv2_tf import weights
+from simclrv2_tf.metrics import representations
 from simclrv2_tf.training.loop import NonFiniteError
 
 
@@ -36,7 +37,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         NonFiniteError: a weight is NaN or infinite; nothing is saved then.
     """
 
-    def __init__(self, store: checkpoints.Checkpoints, every_steps: int, every_epochs: int):
+    def __init__(self, store: weights.Checkpoints, every_steps: int, every_epochs: int):
         super().__init__()
         self._store, self._by_epochs, self._every_epochs = store, not every_steps, every_epochs
         self._steps = _EverySteps(every_steps)
@@ -104,9 +105,9 @@ class Health(keras.callbacks.Callback):
     Comes before the callbacks that write, which see what it added.
 
     Args:
-        measure: Gives what `health.measure` gives, of the stage as it now is.
+        measure: Gives what `representations.measure` gives, of the stage as it now is.
         every_steps: As that of `Summaries`.
-        settled_after: Steps after which embeddings are judged too, see `health.collapsed`.
+        settled_after: Steps after which embeddings are judged too, see `representations.collapsed`.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Health(keras.callbacks.Callback):
         numbers = self._measure_now()
         logs.update(numbers)
         step = _step_of(self.model)
-        what = health.collapsed(numbers, settled=step >= self._settled_after)
+        what = representations.collapsed(numbers, settled=step >= self._settled_after)
         if what and not self._warned:
             self._warned = True
             logging.warning(
