@@ -30,10 +30,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from simclrv2_tf.run_directory import RunError, to_json, write
 
 from simclrv2_tf import report
 from simclrv2_tf.config import Config, ConfigError
-from simclrv2_tf.run_directory import RunError, to_json, write
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))

@@ -28,10 +28,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from simclrv2_tf.run_directory import RunError, check_same_run, to_json, write
 
 from simclrv2_tf import plan, report
 from simclrv2_tf.config import Config, ConfigError
-from simclrv2_tf.run_directory import RunError, check_same_run, to_json, write
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from simclrv2_tf.callbacks import SaveCheckpoints
 
 from helpers.stages import batches_from, pretrainer, random_views, tiny, weights
 from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
-from simclrv2_tf.callbacks import SaveCheckpoints
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
