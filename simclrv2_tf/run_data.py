@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from simclrv2_tf import datasets, label_subset
+from simclrv2_tf import datasets
 from simclrv2_tf.config import Config
+from simclrv2_tf.datasets import labels as label_subsets
 from simclrv2_tf.run_directory import RunError
 
 
@@ -48,7 +49,7 @@ class Data:
             )
         ids, labels = split.labels()
         (fraction,) = config.label_fraction or (None,)
-        chosen = label_subset.draw(
+        chosen = label_subsets.draw(
             ids,
             labels,
             self.main.class_names,

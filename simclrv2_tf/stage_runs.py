@@ -35,7 +35,6 @@ from simclrv2_tf import (
     datasets,
     distribute,
     health,
-    label_subset,
     loop,
     objectives,
     optimizers,
@@ -47,6 +46,7 @@ from simclrv2_tf import (
 from simclrv2_tf.artifacts import Artifacts, check_formats
 from simclrv2_tf.callbacks import Health, HistoryFile, SaveCheckpoints, Summaries
 from simclrv2_tf.config import Config
+from simclrv2_tf.datasets import labels as label_subsets
 from simclrv2_tf.memory import MomentumNetwork, Queue
 from simclrv2_tf.model_card import model_card, public
 from simclrv2_tf.networks import Networks, build_networks
@@ -331,7 +331,7 @@ class StageRun(abc.ABC):
         elif config.train_mode in ("finetune", "linear_eval"):
             print("Starting from random weights: no `checkpoint` is given.", flush=True)
         subset, path = self._label_subset(), self.directory / "labelled_examples.txt"
-        if subset and path.exists() and label_subset.read(path) != subset:
+        if subset and path.exists() and label_subsets.read(path) != subset:
             raise RunError(
                 f"{path} lists other examples than the label subset has now: the data has changed. "
                 "Choose another --model_dir; nothing there was changed."
@@ -351,7 +351,7 @@ class StageRun(abc.ABC):
         claim(self.directory, config)
         write(self.directory / "start.json", to_json(self._start()))
         if subset:
-            label_subset.write(subset_path, subset)
+            label_subsets.write(subset_path, subset)
 
     def _label_subset(self) -> tuple[str, ...]:
         """The ids of the examples that have labels; none where these are not a subset."""
@@ -400,36 +400,22 @@ class StageRun(abc.ABC):
             batch_size=batch_size // context.num_input_pipelines,
             image_size=self.config.image_size,
             seed=self.config.seed,
-            min_crop_area=self.config.min_crop_area,
+            views=self.config,
             cache=self.config.cache_dataset,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
         )
 
     def _views(self, context, split, batch_size, start_step=0) -> tf.data.Dataset:
         """Pairs of views, with labels."""
-        config = self.config
         batches = datasets.pretraining_batches(
-            split,
-            start_step=start_step,
-            color_jitter_strength=config.color_jitter_strength,
-            color_jitter_version=config.color_jitter_version,
-            use_blur=config.use_blur,
-            **self._pipeline(context, batch_size),
+            split, start_step=start_step, **self._pipeline(context, batch_size)
         )
         return _per_replica(batches, context, batch_size)
 
     def _crops(self, context, split, batch_size, start_step=0) -> tf.data.Dataset:
         """Images as the stages after pretraining see them, with labels."""
-        config = self.config
-        views = {}
-        if config.labelled_views == "pretrain":
-            views = dict(
-                color_jitter_strength=config.color_jitter_strength,
-                color_jitter_version=config.color_jitter_version,
-                use_blur=config.use_blur,
-            )
         batches = datasets.training_batches(
-            split, start_step=start_step, **views, **self._pipeline(context, batch_size)
+            split, start_step=start_step, **self._pipeline(context, batch_size)
         )
         return _per_replica(batches, context, batch_size)
 

@@ -7,9 +7,14 @@ import tensorflow as tf
 from simclrv2_tf import heads, memory, objectives, optimizers, resnet, stages
 
 
+def small_encoder(width_multiplier=1 / 16, **options):
+    """ResNet-10 of two blocks: more say no more, and tracing them takes the time."""
+    return resnet.resnet(10, width_multiplier, image_size=8, blocks=(1, 1), **options)
+
+
 def tiny(seed=0, num_classes=3, classifier_layer=0, **norm):
     keras.utils.set_random_seed(seed)
-    encoder = resnet.resnet(10, 1 / 16, image_size=8, **norm)
+    encoder = small_encoder(**norm)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8, **norm)
     width = head.outputs[classifier_layer].shape[-1]
     return encoder, head, heads.classifier(width, num_classes) if num_classes else None
