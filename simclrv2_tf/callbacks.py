@@ -12,7 +12,8 @@ import tensorflow as tf
 from absl import logging
 from etils import epath
 
-from simclrv2_tf import checkpoints, health, loop, run_directory
+from simclrv2_tf import checkpoints, loop, run_directory
+from simclrv2_tf.metrics import representations as health
 
 
 class _EverySteps:

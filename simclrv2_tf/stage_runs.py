@@ -34,7 +34,6 @@ from simclrv2_tf import (
     checkpoints,
     datasets,
     distribute,
-    health,
     loop,
     objectives,
     optimizers,
@@ -48,6 +47,7 @@ from simclrv2_tf.callbacks import Health, HistoryFile, SaveCheckpoints, Summarie
 from simclrv2_tf.config import Config
 from simclrv2_tf.datasets import labels as label_subsets
 from simclrv2_tf.memory import MomentumNetwork, Queue
+from simclrv2_tf.metrics import representations as health
 from simclrv2_tf.model_card import model_card, public
 from simclrv2_tf.networks import Networks, build_networks
 from simclrv2_tf.run_data import Data
@@ -130,21 +130,12 @@ class StageRun(abc.ABC):
                     f"Received: {name}={size}"
                 )
         datasets.check_batch_size(self.train_split, batch, "train_batch_size")
-        self.total_steps = config.train_steps or optimizers.total_steps(
-            examples, config.train_epochs, batch
-        )
+        self.schedule, self.total_steps = optimizers.make_schedule(config, examples, batch)
         self.epochs = config.train_epochs
         if config.train_steps:
             self.epochs = max(1, round(config.train_steps * batch / examples))
         # Epochs over few labels would be hundreds of lines, and of checkpoints, in a minute.
         self.epochs = min(self.epochs, max(_MOST_SHORT_EPOCHS, self.total_steps // _SHORT_EPOCH))
-        self.schedule = optimizers.WarmupCosine(
-            optimizers.peak_learning_rate(
-                config.learning_rate, batch, config.learning_rate_scaling
-            ),
-            optimizers.warmup_steps(examples, config.warmup_epochs, batch),
-            self.total_steps,
-        )
         check_formats(config.export_formats or ())
         check_same_run(self.directory, config)
 
@@ -286,9 +277,7 @@ class StageRun(abc.ABC):
 
     def _compiled_stage(self, networks) -> stages.Stage:
         config = self.config
-        optimizer = optimizers.make_optimizer(
-            config.optimizer, self.schedule, config.momentum, config.weight_decay
-        )
+        optimizer = optimizers.make_optimizer(config, self.schedule)
 
         def penalty(variables):
             decayed = optimizers.l2_variables(optimizer, variables)
@@ -596,7 +585,7 @@ class Pretraining(StageRun):
         return stages.Pretrainer(
             networks.encoder,
             networks.head,
-            _objective(config, width),
+            objectives.make(config, width),
             networks.classifier,
             config.ft_proj_selector,
             config.micro_batch_size or None,
@@ -821,23 +810,6 @@ class Distillation(StageRun):
             "teacher_label_top_1_accuracy": of_teacher["label_top_1_accuracy"],
             "teacher_expected_calibration_error": of_teacher["expected_calibration_error"],
         }
-
-
-def _objective(config: Config, width: int):
-    """The objective of pretraining that `config` names, for embeddings of `width`."""
-    vicreg = (config.vicreg_invariance, config.vicreg_variance, config.vicreg_covariance)
-    make = {
-        "nt_xent": lambda: objectives.NTXent(
-            config.temperature, config.hidden_norm, config.chunk_size or None
-        ),
-        "vicreg": lambda: objectives.VICReg(*vicreg),
-        "tico": lambda: objectives.TiCo(width, config.tico_beta, config.tico_rho),
-        "vicreg_tico": lambda: objectives.VICRegTiCo(
-            width, config.tico_beta, *vicreg, config.hybrid_diagonal, config.hybrid_normalize
-        ),
-        "barlow_twins": lambda: objectives.BarlowTwins(config.barlow_off_diagonal),
-    }
-    return make[config.objective]()
 
 
 def _shown(value: float) -> str:

@@ -19,9 +19,8 @@ import tensorflow as tf
 from simclrv2_tf import augment
 from simclrv2_tf.datasets.sources import DatasetError
 from simclrv2_tf.datasets.splits import CORES, CROP, VIEW, Split, as_is, fixed_parallelism, seed_for
-from simclrv2_tf.datasets.view_options import ViewOptions
 
-_DEFAULT_VIEWS = ViewOptions()
+_DEFAULT_VIEWS = augment.ViewOptions()
 _MOST_BATCHES_AT_ONCE = 16  # of views, each of a whole batch's size in memory
 
 
@@ -32,7 +31,7 @@ def pretraining_batches(
     image_size: int,
     seed: int,
     start_step: int = 0,
-    views: ViewOptions = _DEFAULT_VIEWS,
+    views: augment.ViewOptions = _DEFAULT_VIEWS,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -75,7 +74,7 @@ def training_batches(
     image_size: int,
     seed: int,
     start_step: int = 0,
-    views: ViewOptions = _DEFAULT_VIEWS,
+    views: augment.ViewOptions = _DEFAULT_VIEWS,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -207,7 +206,7 @@ def _cropped_batches(
     )
 
 
-def _view_maker(image_size: int, views: ViewOptions, shard: tuple[int, int]):
+def _view_maker(image_size: int, views: augment.ViewOptions, shard: tuple[int, int]):
     """`augment.pretraining_view` with these options, of a batch of crops and a (2,) seed."""
     return _traced_view(
         image_size, views.color_jitter_strength, views.color_jitter_version, views.use_blur, shard

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from simclrv2_tf.calibration import Calibration
+from simclrv2_tf.metrics import Calibration
 from simclrv2_tf.stages.base import Stage, cross_entropy
 
 

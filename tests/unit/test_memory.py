@@ -160,7 +160,7 @@ def test_momentum_views_are_the_second_and_get_no_gradient(micro_batch_size):
 
 def test_what_does_not_fit_is_refused():
     encoder, head, _ = with_batch_norm()
-    with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\). Received: decay=1"):
+    with pytest.raises(ValueError, match="`decay` must .* below 1. Received: decay=1"):
         memory.MomentumNetwork((encoder, head), with_batch_norm()[:2], 1)
     with pytest.raises(ValueError, match="architecture"):
         wider = resnet.resnet(10, 1 / 8, image_size=8)

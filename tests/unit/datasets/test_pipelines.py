@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from helpers.colored import TEST, TRAIN, assert_same, examples_of, number_of, take
 from simclrv2_tf import augment, datasets
-from simclrv2_tf.datasets.pipelines import ViewOptions
+from simclrv2_tf.augment import ViewOptions
 
 PIPELINES = (datasets.pretraining_batches, datasets.training_batches)
 

@@ -170,7 +170,9 @@ def student_networks(seed=0, encoder=small_encoder, head=False):
 def distiller(teacher=None, learning_rate=0.05, encoder=small_encoder, head=False, **kwargs):
     encoder, classifier, part = student_networks(0, encoder, head)
     stage = stages.Distiller(encoder, classifier, teacher or teacher_network(), part, **kwargs)
-    optimizer = optimizers.make_optimizer("momentum", learning_rate)
+    optimizer = optimizers.make_optimizer(
+        optimizers.OptimizerOptions(optimizer="momentum"), learning_rate
+    )
     stage.compile(optimizer, jit_compile=False)
     optimizer.build(stage.trainable_variables)
     return stage

@@ -72,7 +72,7 @@ def test_frozen_encoder_stays_bit_equal_with_its_statistics():
     encoder, head, classifier = tiny()
     resnet.freeze(encoder, 4)
     stage = stages.Classifier(encoder, classifier)
-    optimizer = optimizers.make_optimizer("momentum", 0.1)
+    optimizer = optimizers.make_optimizer(optimizers.OptimizerOptions(optimizer="momentum"), 0.1)
     stage.compile(optimizer, jit_compile=False)
     before, kernel = weights(encoder), classifier.get_weights()[0]
     (images, _), labels = random_views()
