@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simclrv2_tf import heads, memory, objectives, optimizers, resnet, stages
+from simclrv2_tf import heads, loop, memory, objectives, optimizers, resnet, stages
 
 
 def small_encoder(width_multiplier=1 / 16, **options):
@@ -122,3 +122,18 @@ def remembering(networks, size, decay=0.5, momentum_views=False, **options):
 
 def with_batch_norm():
     return tiny(classifier_layer=1)
+
+
+def train(stage, start, stop, epochs=2, callbacks=()):
+    """Trains on `batches_from` batches of 6, from one step to another."""
+    return loop.train(
+        stage,
+        tf.distribute.get_strategy(),
+        batches_from(6, start),
+        schedule=lambda step: 0.5,
+        total_steps=stop,
+        epochs=epochs,
+        start_step=start,
+        callbacks=callbacks,
+        verbose=0,
+    )
