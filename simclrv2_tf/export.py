@@ -88,7 +88,8 @@ def export(
             outputs["logits"] = classifier(hiddens[classifier_layer], training=training)
         return outputs
 
-    names = list(resnet.ENDPOINTS)
+    encoder_names = resnet.endpoints(encoder)
+    names = [*encoder_names]
     if head is not None:
         names += [f"projection{k}" for k in range(1, len(head.outputs) - 1)] + ["projection"]
     names += ["logits"] * (classifier is not None)
@@ -157,9 +158,9 @@ def export(
             path,
             signatures={
                 "serving_default": signature(*names),
-                "features": signature(*resnet.ENDPOINTS),
+                "features": signature(*encoder_names),
                 "representation": signature("representation"),
-                **{name: signature(name) for name in names if name not in resnet.ENDPOINTS},
+                **{name: signature(name) for name in names if name not in encoder_names},
             },
         )
 

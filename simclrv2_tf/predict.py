@@ -411,7 +411,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input."""
     args = _parser().parse_args(argv)
     environment.prepare()
-    from simclrv2_tf.image_folder import DatasetError
+    from simclrv2_tf.datasets import DatasetError
 
     try:
         run(args)

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from etils import epath
 
+from helpers import distillation
 from helpers.stages import compare
 from simclrv2_tf import run_directory
 from simclrv2_tf.config import Config
@@ -105,6 +107,35 @@ def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part)
     if part == "state":
         assert any(v.any() for name, v in theirs.items() if name[6:] in ("keys", "covariance"))
     compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+@pytest.mark.parametrize("part", ["loss", "gradient", "weight", "metric"])
+def test_micro_batches_on_two_replicas_are_those_on_one(results, part):
+    """Without batch norm, two micro-batches on each of two replicas are four on one."""
+    ours, theirs = (
+        {name: v for name, v in results["micro_batches", c].items() if name.startswith(part)}
+        for c in (2, 1)
+    )
+    assert ours.keys() == theirs.keys() and theirs
+    compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+def test_distillation_on_two_replicas_is_that_on_one(results):
+    """With labelled images and batch norm; the teacher stays as it was."""
+    found = distances(results["distill", 2], results["distill", 1])
+    assert any(name.endswith("moving_variance") for name in found)
+    assert {name.split(" ")[0] for name in found} >= {"loss", "gradient", "weight", "metric"}
+    for name, distance in found.items():
+        assert distance < 1e-4, (name, distance)
+    keras.utils.set_random_seed(0)
+    teacher = distillation.teacher_network()
+    for count in (1, 2):
+        for v in teacher.weights:
+            np.testing.assert_array_equal(
+                results["distill", count][f"state teacher {v.path}".replace("/", "~")],
+                v.numpy(),
+                err_msg=v.path,
+            )
 
 
 def test_a_folder_takes_another_number_of_replicas(tmp_path):

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from helpers.command_line import SMALL, SMALL_RUN, fails, files, result
 from helpers.small import lessen
-from simclrv2_tf import label_subset, run, teachers
+from simclrv2_tf import run, teachers
+from simclrv2_tf.datasets import labels as label_subsets
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -77,7 +78,7 @@ def test_the_label_subset_is_the_same_and_on_disk_where_labels_are_used(study, i
     assert all((images / example).exists() for example in lists[0])
     every = sorted(str(p.relative_to(images)) for p in (images / "train").rglob("*.png"))
     labels = [int("light" in example) for example in every]
-    drawn = label_subset.draw(every, labels, ["dark", "light"], label_fraction=0.5, seed=0)
+    drawn = label_subsets.draw(every, labels, ["dark", "light"], label_fraction=0.5, seed=0)
     assert set(drawn) == set(lists[0])
     for method in ("self_distilled", "small_student"):  # alpha = 1: no label at all
         assert not (study / FOLDER / method / "labelled_examples.txt").exists()

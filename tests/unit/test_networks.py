@@ -291,6 +291,20 @@ def test_bfloat16_networks_answer_in_float32(monkeypatch):
     assert {v.dtype for v in (*encoder.weights, *head.weights)} == {"float32"}
 
 
+def test_other_blocks_are_stages_of_the_same_network():
+    encoder = resnet.resnet(10, 1 / 16, image_size=8, blocks=(1, 2))
+    assert resnet.endpoints(encoder) == ("stem", "block_group1", "block_group2", "representation")
+    outputs = resnet.features(encoder)(np.zeros((1, 8, 8, 3), np.float32))
+    assert tuple(outputs) == resnet.endpoints(encoder)
+    assert encoder.output_shape == (None, 8)  # that of the second stage
+    assert encoder.get_layer("block_group2_block1_conv1") is not None
+    resnet.freeze(encoder, 1)
+    assert {v.path[:12] for v in encoder.trainable_variables} == {"block_group2"}
+    whole, same = (resnet.resnet(10, 1 / 16, blocks=b) for b in (None, (1, 1, 1, 1)))
+    assert [v.path for v in whole.weights] == [v.path for v in same.weights]
+    assert resnet.endpoints(whole) == resnet.ENDPOINTS
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -299,6 +313,9 @@ def test_bfloat16_networks_answer_in_float32(monkeypatch):
         (dict(width_multiplier=float("nan")), "width_multiplier=nan"),
         (dict(sk_ratio=-1), "sk_ratio=-1"),
         (dict(stem="other"), "stem='other'"),
+        (dict(blocks=()), r"blocks=\(\)"),
+        (dict(blocks=(1, 0)), r"blocks=\(1, 0\)"),
+        (dict(blocks=(1,) * 5), "blocks="),
     ],
 )
 def test_bad_network_arguments(arguments, message):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from etils import epath
 
 from helpers.command_line import files
-from simclrv2_tf import augment, heads, image_folder, predict, resnet
+from simclrv2_tf import augment, datasets, heads, predict, resnet
 from simclrv2_tf.artifacts import Artifacts
 from simclrv2_tf.networks import Networks
 
@@ -63,7 +63,7 @@ def expected(model, photos):
     paths.remove("train/dark/0.png")
     found = []
     for path in paths:
-        pixels = image_folder.decode_rgb(tf.io.read_file(str(photos / path)))
+        pixels = datasets.decode_rgb(tf.io.read_file(str(photos / path)))
         image = augment.evaluation_image(pixels, SIZE)[None]
         representation = networks.encoder(image)
         hidden = networks.head(representation)[1]

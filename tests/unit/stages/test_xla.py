@@ -8,8 +8,6 @@ import tensorflow as tf
 from helpers import stages as small
 from simclrv2_tf import heads, objectives, optimizers, resnet, stages
 
-pytestmark = pytest.mark.usefixtures("short_networks")
-
 
 def in_micro_batches():
     return small.pretrainer(micro_batch_size=2), small.random_views(8)
@@ -17,9 +15,8 @@ def in_micro_batches():
 
 def selective():
     keras.utils.set_random_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.BLOCKS, 50, (1, 0, 0, 0))
-        encoder = resnet.resnet(50, 1 / 16, image_size=8, sk_ratio=0.0625, se_ratio=0.25)
+    ratios = dict(sk_ratio=0.0625, se_ratio=0.25)
+    encoder = resnet.resnet(50, 1 / 16, image_size=8, blocks=(1,), **ratios)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8)
     return stages.Pretrainer(encoder, head, objectives.NTXent(0.5)), small.random_views(4)
 

@@ -16,8 +16,8 @@ from fractions import Fraction
 import numpy as np
 from etils import epath
 
-from simclrv2_tf import run_directory
-from simclrv2_tf.image_folder import DatasetError
+from simclrv2_tf.datasets.sources import DatasetError
+from simclrv2_tf.files import write_text
 
 
 def draw(
@@ -163,7 +163,7 @@ def write(path: epath.Path, ids: Sequence[str]) -> None:
     for name in ids:
         if "\n" in name or "\r" in name:
             raise DatasetError(f"An id must be one line to be listed in {path}. Received: {name!r}")
-    run_directory.write(path, "".join(f"{name}\n" for name in ids))
+    write_text(path, "".join(f"{name}\n" for name in ids))
 
 
 def read(path: epath.Path) -> tuple[str, ...]:

@@ -1,206 +1,31 @@
-"""Distillation: the loss against loops from the paper, and the stage that trains a student."""
-
-import json
-import os
-import subprocess
-import sys
-import textwrap
+"""The stage that trains a student: against formulas by hand; the teacher is left alone."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
-from simclrv2_tf.batch_norm import BatchNorm
-from simclrv2_tf.export import export
-
-pytestmark = pytest.mark.usefixtures("short_networks")
-
-# --- The loss -------------------------------------------------------------------------------------
-
-
-def probabilities(logits, temperature):
-    """P(y | x; t) of arXiv 2006.10029, equation 2, for one image: probabilities and their logs."""
-    scaled = [float(v) / temperature for v in logits]
-    largest = max(scaled)
-    log_total = largest + np.log(sum(np.exp(v - largest) for v in scaled))
-    logs = [v - log_total for v in scaled]
-    return [np.exp(v) for v in logs], logs
-
-
-def by_loops(student, teacher, temperature):
-    """Equation 2 with its gradient for the student's logits, in float64."""
-    student, teacher = np.asarray(student, np.float64), np.asarray(teacher, np.float64)
-    loss, gradient = 0.0, np.zeros_like(student)
-    for i in range(len(student)):
-        target, _ = probabilities(teacher[i], temperature)
-        predicted, log_predicted = probabilities(student[i], temperature)
-        for y in range(student.shape[1]):
-            loss -= target[y] * log_predicted[y] / len(student)
-            # d log P_S(y) / d s_k = (1[y = k] - P_S(k)) / t
-            for k in range(student.shape[1]):
-                slope = (float(y == k) - predicted[k]) / temperature
-                gradient[i, k] -= target[y] * slope / len(student)
-    return loss, gradient
-
-
-def value_and_gradients(student, teacher, temperature):
-    student, teacher = tf.convert_to_tensor(student), tf.convert_to_tensor(teacher)
-    with tf.GradientTape() as tape:
-        tape.watch([student, teacher])
-        loss = objectives.distillation(student, teacher, temperature)
-    return loss, *tape.gradient(loss, [student, teacher])
-
-
-def random_logits(batch, classes, scale=1.0, seed=0):
-    pair = np.random.default_rng(seed).normal(size=(2, batch, classes)) * scale
-    return pair.astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("shape", "scale", "temperature"),
-    [
-        ((5, 4), 1.0, 1.0),
-        ((5, 4), 3.0, 0.1),
-        ((7, 10), 2.0, 4.0),
-        ((4, 6), 1e4, 1.0),
-        ((4, 6), 1e4, 0.1),
-        ((3, 1), 5.0, 1.0),
-        ((1, 5), 2.0, 0.5),
-    ],
+from helpers.distillation import (
+    batch,
+    by_loops,
+    distiller,
+    mixed_batch,
+    probabilities,
+    student_networks,
+    teacher_network,
 )
-def test_loss_and_gradient_equal_the_papers_loops(shape, scale, temperature):
-    student, teacher = random_logits(*shape, scale)
-    expected, expected_gradient = by_loops(student, teacher, temperature)
-    loss, gradient, teacher_gradient = value_and_gradients(student, teacher, temperature)
-    assert loss.dtype == tf.float32 and loss.shape == ()
-    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=2e-4, atol=1e-6 / temperature)
-    assert teacher_gradient is None
-    plain = objectives.distillation(student, teacher, temperature)  # NumPy
-    np.testing.assert_array_equal(plain, loss)
-    per_example = objectives.distillation_per_example(student, teacher, temperature)
-    for i in range(shape[0]):
-        one, _ = by_loops(student[i : i + 1], teacher[i : i + 1], temperature)
-        np.testing.assert_allclose(per_example[i], one, rtol=1e-5, atol=1e-7)
-
-
-def test_low_precision_inputs_are_computed_in_float32():
-    student, teacher = (tf.cast(x, tf.bfloat16) for x in random_logits(6, 5, 3.0))
-    expected, expected_gradient = by_loops(
-        tf.cast(student, tf.float32), tf.cast(teacher, tf.float32), 0.5
-    )
-    loss, gradient, _ = value_and_gradients(student, teacher, 0.5)
-    assert loss.dtype == tf.float32
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(tf.cast(gradient, tf.float32), expected_gradient, rtol=1e-2)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_a_student_equal_to_its_teacher_has_the_entropy_and_no_gradient(scale):
-    logits, _ = random_logits(6, 5, scale)
-    entropy = 0.0
-    for row in logits:
-        p, log_p = probabilities(row, 0.7)
-        entropy -= sum(a * b for a, b in zip(p, log_p, strict=True)) / len(logits)
-    loss, gradient, _ = value_and_gradients(logits, logits, 0.7)
-    np.testing.assert_allclose(loss, entropy, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(gradient, np.zeros_like(logits), atol=1e-7)
-
-
-def test_bad_arguments_of_the_loss():
-    student, teacher = random_logits(4, 3)
-    for temperature in (0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"`temperature` .* temperature={temperature}"):
-            objectives.distillation(student, teacher, temperature)
-    for wrong in (teacher[:3], teacher[:, :2], teacher[0], teacher[None]):
-        with pytest.raises(ValueError, match="`student_logits` and `teacher_logits`"):
-            objectives.distillation(student, wrong)
-    with pytest.raises(ValueError, match="`student_logits` and `teacher_logits`"):
-        objectives.distillation(student[0], teacher[0])
-
-
-def test_loss_compiles_with_xla():
-    student = keras.Sequential([keras.Input((7,)), keras.layers.Dense(5)])
-    inputs = tf.constant(np.random.default_rng(1).normal(size=(6, 7)), tf.float32)
-    teacher = random_logits(6, 5, 2.0)[1]
-
-    @tf.function(jit_compile=True)
-    def step(inputs, teacher):
-        with tf.GradientTape() as tape:
-            loss = objectives.distillation(student(inputs), teacher, 0.5)
-        return loss, tape.gradient(loss, student.trainable_variables)
-
-    loss, gradients = step(inputs, teacher)
-    expected, logits_gradient = by_loops(student(inputs), teacher, 0.5)
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(gradients[0], inputs.numpy().T @ logits_gradient, rtol=1e-3)
-
-
-# --- The stage ------------------------------------------------------------------------------------
-
-
-def small_encoder(width=8):
-    """One convolution and batch norm: what a stage asks of an encoder, in a moment's tracing."""
-    images = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(width, 3, 2, use_bias=False, name="stem_conv")(images)
-    x = keras.layers.ReLU()(BatchNorm(name="stem_bn")(x))
-    x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
-    return keras.Model(images, x)
-
-
-def teacher_network(num_classes=3, encoder=small_encoder):
-    """A teacher with batch norm and dropout, which would show that it is not in inference mode."""
-    keras.utils.set_random_seed(7)
-    encoder = encoder()
-    dropped = keras.layers.Dropout(0.5)(encoder.output)
-    classifier = keras.layers.Dense(num_classes, name="teacher_classifier", dtype="float32")
-    return keras.Model(encoder.input, 10.0 * classifier(dropped))
-
-
-def student_networks(seed=0, encoder=small_encoder, head=False):
-    keras.utils.set_random_seed(seed)
-    encoder = encoder()
-    width = encoder.output_shape[-1]
-    part = heads.up_to(heads.projection_head(width, 2, 8), 1) if head else None
-    return encoder, heads.classifier(width, 3), part
-
-
-def distiller(teacher=None, learning_rate=0.05, encoder=small_encoder, head=False, **kwargs):
-    encoder, classifier, part = student_networks(0, encoder, head)
-    stage = stages.Distiller(encoder, classifier, teacher or teacher_network(), part, **kwargs)
-    optimizer = optimizers.make_optimizer(
-        optimizers.OptimizerOptions(optimizer="momentum"), learning_rate
-    )
-    stage.compile(optimizer, jit_compile=False)
-    optimizer.build(stage.trainable_variables)
-    return stage
-
-
-def weights(*models):
-    return {v.path: v.numpy() for model in models for v in model.weights}
-
-
-def batch(count=6, seed=0):
-    return tf.constant(np.random.default_rng(seed).random((count, 8, 8, 3), dtype=np.float32))
-
-
-def mixed_batch(count=6, labelled=4):
-    labels = tf.constant(np.random.default_rng(3).integers(0, 3, labelled))
-    return batch(count), (batch(labelled, seed=1), labels)
+from helpers.stages import small_encoder, weights
+from simclrv2_tf import checkpoints, heads, loop, stages
+from simclrv2_tf.export import export
 
 
 def test_teacher_is_left_alone_and_is_no_part_of_the_stage(tmp_path):
-    def residual():
-        return resnet.resnet(10, 1 / 16, image_size=8)
-
     def penalty(variables):
         penalized.extend(variables)
         return tf.constant(0.0)
 
-    penalized, teacher = [], teacher_network(encoder=residual)
-    stage = distiller(teacher, encoder=residual, head=True, penalty=penalty)
+    penalized, teacher = [], teacher_network(encoder=small_encoder)
+    stage = distiller(teacher, encoder=small_encoder, head=True, penalty=penalty)
     before, student_before = weights(teacher), weights(stage.encoder, stage.classifier)
     train = tf.function(stage.train_step)
     for step in range(3):
@@ -353,7 +178,7 @@ def test_labels_cannot_reach_a_student_that_only_distills():
 
 def test_a_loaded_saved_model_is_a_teacher(tmp_path):
     keras.utils.set_random_seed(4)
-    encoder = resnet.resnet(18, 1 / 16, image_size=8)
+    encoder = small_encoder()
     classifier = heads.classifier(encoder.output_shape[-1], 3)
     export(str(tmp_path / "teacher"), encoder, None, classifier)
     module = tf.saved_model.load(str(tmp_path / "teacher"))
@@ -390,9 +215,6 @@ def test_bad_arguments_of_the_stage():
         stage.training_loss(batch(6))
 
 
-# --- Replicas -------------------------------------------------------------------------------------
-
-
 def streams(count, labelled):
     """Seeded random unlabelled and labelled streams, each with its own batch size."""
 
@@ -406,63 +228,6 @@ def streams(count, labelled):
     steps = tf.data.Dataset.range(100)
     unlabelled = steps.map(lambda i: images(i, 1, count))
     return unlabelled, steps.map(lambda i: (images(i, 2, labelled), labels(i)))
-
-
-REPLICAS = textwrap.dedent(
-    """
-    import json, sys
-    import numpy as np, tensorflow as tf
-    from simclrv2_tf import distribute
-    count = int(sys.argv[1])
-    strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
-    sys.path.insert(0, sys.argv[2])
-    import test_distillation as t
-    from simclrv2_tf import loop
-
-    with strategy.scope():
-        teacher = t.teacher_network()
-        stage = t.distiller(teacher, alpha=0.3, head=True, temperature=2.0)
-    before = t.weights(teacher)
-
-    def batches(context):
-        unlabelled, labelled = t.streams(8, 4)
-        replicas = context.num_replicas_in_sync
-        return tf.data.Dataset.zip(
-            (unlabelled.rebatch(8 // replicas), labelled.rebatch(4 // replicas))
-        )
-
-    options = dict(schedule=lambda s: 0.05, total_steps=2, epochs=1, verbose=0)
-    loop.train(stage, strategy, batches, **options)
-    logs = {k: float(v) for k, v in stage.get_metrics_result().items()}
-    for path, value in t.weights(teacher).items():
-        np.testing.assert_array_equal(value, before[path], err_msg=path)
-    values = t.weights(stage.encoder, stage.head, stage.classifier)
-    np.savez(sys.argv[3], **{k.replace("/", "|"): v for k, v in values.items()})
-    print(json.dumps(logs))
-    """
-)
-
-
-def test_two_replicas_equal_one(tmp_path):
-    results, logs = [], []
-    for count in ("1", "2"):
-        file = tmp_path / f"{count}.npz"
-        here = os.path.dirname(__file__)
-        done = subprocess.run(
-            [sys.executable, "-c", REPLICAS, count, here, str(file)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        logs.append(json.loads(done.stdout.splitlines()[-1]))
-        results.append(dict(np.load(file)))
-    assert logs[0].keys() == logs[1].keys()
-    for name, value in logs[0].items():
-        np.testing.assert_allclose(logs[1][name], value, rtol=1e-4, err_msg=name)
-    for name, value in results[0].items():
-        scale = max(np.abs(value).max(), 1e-3)
-        np.testing.assert_allclose(results[1][name], value, atol=1e-4 * scale, err_msg=name)
 
 
 def test_stop_and_resume_equals_not_stopping(tmp_path):

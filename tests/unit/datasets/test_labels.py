@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from simclrv2_tf import datasets, label_subset
-from simclrv2_tf.image_folder import DatasetError
+from simclrv2_tf import datasets
+from simclrv2_tf.datasets import DatasetError
+from simclrv2_tf.datasets.labels import draw, read, write
 
 SEEDS = range(12)
 
@@ -82,9 +83,9 @@ def test_fraction_against_loops(seed, fraction):
     if k == 0:
         assert budget < len(class_names)
         with pytest.raises(DatasetError, match="`label_fraction` must give each class a label"):
-            label_subset.draw(ids, labels, class_names, label_fraction=float(fraction), seed=seed)
+            draw(ids, labels, class_names, label_fraction=float(fraction), seed=seed)
         return
-    subset = label_subset.draw(ids, labels, class_names, label_fraction=float(fraction), seed=seed)
+    subset = draw(ids, labels, class_names, label_fraction=float(fraction), seed=seed)
     assert subset == by_hand(ids, labels, k, seed)
     assert len(set(subset)) == len(subset) <= budget
     counts = counts_of(subset, ids, labels)
@@ -99,7 +100,7 @@ def test_some_random_sets_are_refused_and_some_not():
     for seed in SEEDS:
         ids, labels, class_names = random_set(seed)
         try:
-            label_subset.draw(ids, labels, class_names, label_fraction=0.01)
+            draw(ids, labels, class_names, label_fraction=0.01)
         except DatasetError:
             refused += 1
     assert 0 < refused < len(SEEDS)
@@ -110,7 +111,7 @@ def test_per_class_against_loops(seed):
     ids, labels, class_names = random_set(seed)
     fewest = min(labels.count(label) for label in range(len(class_names)))
     for k in {1, fewest}:
-        subset = label_subset.draw(ids, labels, class_names, labels_per_class=k, seed=seed)
+        subset = draw(ids, labels, class_names, labels_per_class=k, seed=seed)
         assert subset == by_hand(ids, labels, k, seed)
         assert counts_of(subset, ids, labels) == dict.fromkeys(range(len(class_names)), k)
 
@@ -119,12 +120,10 @@ def test_subset_is_the_recorded_one():
     # Recorded, so that a change of Python or of this code cannot give other labels unnoticed.
     ids = [f"train/{number}" for number in range(40)]
     labels = [number % 3 for number in range(40)]
-    subset = label_subset.draw(ids, labels, "abc", labels_per_class=3, seed=7)
+    subset = draw(ids, labels, "abc", labels_per_class=3, seed=7)
     assert subset == RECORDED
     assert subset == by_hand(ids, labels, 3, 7)
-    assert (
-        label_subset.draw(["größe/é.png", "日本/1.png"], [0, 0], "a", labels_per_class=2) == UNICODE
-    )
+    assert draw(["größe/é.png", "日本/1.png"], [0, 0], "a", labels_per_class=2) == UNICODE
 
 
 RECORDED = (
@@ -144,10 +143,10 @@ UNICODE = ("größe/é.png", "日本/1.png")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_order_of_the_examples_does_not_matter(seed):
     ids, labels, class_names = random_set(seed)
-    expected = label_subset.draw(ids, labels, class_names, label_fraction=0.7, seed=1)
+    expected = draw(ids, labels, class_names, label_fraction=0.7, seed=1)
     order = random.Random(seed + 100).sample(range(len(ids)), len(ids))
     ids, labels = np.array(ids)[order], np.array(labels)[order]
-    drawn = label_subset.draw(ids, labels, class_names, label_fraction=0.7, seed=1)
+    drawn = draw(ids, labels, class_names, label_fraction=0.7, seed=1)
     assert drawn == expected
     assert all(type(name) is str for name in drawn)
 
@@ -155,10 +154,10 @@ def test_order_of_the_examples_does_not_matter(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_smaller_subsets_lie_inside_larger_ones(seed):
     ids, labels, class_names = random_set(seed)
-    smaller = set(label_subset.draw(ids, labels, class_names, labels_per_class=1))
+    smaller = set(draw(ids, labels, class_names, labels_per_class=1))
     for fraction in (0.6, 0.8, 0.9, 1.0):
         try:
-            larger = set(label_subset.draw(ids, labels, class_names, label_fraction=fraction))
+            larger = set(draw(ids, labels, class_names, label_fraction=fraction))
         except DatasetError:
             continue
         assert smaller <= larger
@@ -169,8 +168,8 @@ def test_smaller_subsets_lie_inside_larger_ones(seed):
 def test_added_examples_replace_few():
     ids = [f"train/{number}" for number in range(1000)]
     labels = [number % 5 for number in range(1000)]
-    before = label_subset.draw(ids[:900], labels[:900], names(5), labels_per_class=40)
-    after = label_subset.draw(ids, labels, names(5), labels_per_class=40)
+    before = draw(ids[:900], labels[:900], names(5), labels_per_class=40)
+    after = draw(ids, labels, names(5), labels_per_class=40)
     added = set(ids[900:])
     assert set(before) - set(after)  # some make room
     assert set(after) - set(before) == set(after) & added  # and only new ones take it
@@ -179,14 +178,12 @@ def test_added_examples_replace_few():
 def test_another_seed_is_another_subset():
     ids = [f"train/{number}" for number in range(600)]
     labels = [number % 10 for number in range(600)]
-    subsets = {
-        label_subset.draw(ids, labels, names(10), labels_per_class=6, seed=s) for s in range(5)
-    }
+    subsets = {draw(ids, labels, names(10), labels_per_class=6, seed=s) for s in range(5)}
     assert len(subsets) == 5
     # Seeds draw independently: each example is taken about equally often.
     times = dict.fromkeys(ids, 0)
     for seed in range(300):
-        for name in label_subset.draw(ids, labels, names(10), labels_per_class=6, seed=seed):
+        for name in draw(ids, labels, names(10), labels_per_class=6, seed=seed):
             times[name] += 1
     assert sum(times.values()) == 300 * 60
     # Binomial, 300 draws at 1/10: mean 30, standard deviation 5.2.
@@ -214,13 +211,13 @@ def test_another_seed_is_another_subset():
 def test_number_of_labels(fraction, total, classes, expected):
     labels = [number % classes for number in range(total)]
     ids = [str(number) for number in range(total)]
-    assert len(label_subset.draw(ids, labels, names(classes), label_fraction=fraction)) == expected
+    assert len(draw(ids, labels, names(classes), label_fraction=fraction)) == expected
 
 
 def test_one_example_a_class():
     ids, labels = ["x", "y", "z"], [2, 0, 1]
-    assert label_subset.draw(ids, labels, "abc", labels_per_class=1) == ("y", "z", "x")
-    assert label_subset.draw(ids, labels, "abc", label_fraction=1.0) == ("y", "z", "x")
+    assert draw(ids, labels, "abc", labels_per_class=1) == ("y", "z", "x")
+    assert draw(ids, labels, "abc", label_fraction=1.0) == ("y", "z", "x")
 
 
 # --- Errors -----------------------------------------------------------------------------------
@@ -239,36 +236,36 @@ def test_smallest_fraction_is_right(classes, total):
     ids = [str(number) for number in range(total)]
     labels = [number % classes for number in range(total)]
     with pytest.raises(DatasetError) as caught:
-        label_subset.draw(ids, labels, names(classes), label_fraction=1e-6)
+        draw(ids, labels, names(classes), label_fraction=1e-6)
     message = str(caught.value)
     assert f"this one is 0 of {total} labels for {classes} classes" in message
     assert message.endswith("Received: label_fraction=1e-06") and "\n" not in message
 
     smallest = smallest_that_works(message)
-    drawn = label_subset.draw(ids, labels, names(classes), label_fraction=float(smallest))
+    drawn = draw(ids, labels, names(classes), label_fraction=float(smallest))
     assert len(drawn) == classes
     assert Fraction(smallest) <= 1
     # One less in its last digit, and it does not.
     below = Fraction(smallest) - Fraction(1, 10 ** len(smallest.partition(".")[2]))
     with pytest.raises(DatasetError, match="`label_fraction` must give each class a label"):
-        label_subset.draw(ids, labels, names(classes), label_fraction=float(below))
+        draw(ids, labels, names(classes), label_fraction=float(below))
 
 
 def test_fraction_error_counts_labelled_examples_only():
     ids = [str(number) for number in range(500)]
     labels = [number % 10 if number < 200 else -1 for number in range(500)]
     with pytest.raises(DatasetError, match="this one is 4 of 200 labels for 10 classes"):
-        label_subset.draw(ids, labels, names(10), label_fraction=0.02)
+        draw(ids, labels, names(10), label_fraction=0.02)
 
 
 def test_too_few_examples_of_a_class():
     ids, labels = [str(number) for number in range(12)], [0] * 5 + [1] * 3 + [2] * 4
     message = r"of each class; dog has 3\. Received: labels_per_class=5$"
     with pytest.raises(DatasetError, match=message):
-        label_subset.draw(ids, labels, ["cat", "dog", "emu"], labels_per_class=5)
-    assert len(label_subset.draw(ids, labels, ["cat", "dog", "emu"], labels_per_class=3)) == 9
+        draw(ids, labels, ["cat", "dog", "emu"], labels_per_class=5)
+    assert len(draw(ids, labels, ["cat", "dog", "emu"], labels_per_class=3)) == 9
     # With a fraction, a small class gives what it has.
-    assert len(label_subset.draw(ids, labels, ["cat", "dog", "emu"], label_fraction=0.95)) == 11
+    assert len(draw(ids, labels, ["cat", "dog", "emu"], label_fraction=0.95)) == 11
 
 
 @pytest.mark.parametrize("amount", [{"label_fraction": 1.0}, {"labels_per_class": 1}])
@@ -282,13 +279,13 @@ def test_too_few_examples_of_a_class():
 )
 def test_class_without_example(amount, labels, message):
     with pytest.raises(datasets.DatasetError, match=message) as caught:
-        label_subset.draw(["x", "y", "z"], labels, ["cat", "dog", "emu"], **amount)
+        draw(["x", "y", "z"], labels, ["cat", "dog", "emu"], **amount)
     assert "\n" not in str(caught.value)
 
 
 def test_same_id_twice():
     with pytest.raises(DatasetError, match="`ids` must differ from each other"):
-        label_subset.draw(["x", "y", "x"], [0, 1, 1], "ab", labels_per_class=1)
+        draw(["x", "y", "x"], [0, 1, 1], "ab", labels_per_class=1)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +314,7 @@ def test_same_id_twice():
 def test_arguments_out_of_range(wrong, message):
     arguments = {"ids": ["x", "y"], "labels": [0, 1], "class_names": "ab", **wrong}
     with pytest.raises(ValueError, match=message) as caught:
-        label_subset.draw(**arguments)
+        draw(**arguments)
     assert "Received: " in str(caught.value) and not isinstance(caught.value, DatasetError)
 
 
@@ -327,21 +324,21 @@ def test_arguments_out_of_range(wrong, message):
 def test_list_on_disk(tmp_path):
     path = epath.Path(tmp_path) / "labels.txt"
     ids = ("train/10", "größe/a b.png", "line\u2028separator", "train/2", " spaces ")
-    label_subset.write(path, ids)
-    assert label_subset.read(path) == ids
+    write(path, ids)
+    assert read(path) == ids
     assert (tmp_path / "labels.txt").read_bytes() == "".join(f"{i}\n" for i in ids).encode("utf-8")
-    label_subset.write(path, ids[:1])
-    assert label_subset.read(path) == ids[:1]
+    write(path, ids[:1])
+    assert read(path) == ids[:1]
     assert [entry.name for entry in tmp_path.iterdir()] == ["labels.txt"]
     (tmp_path / "labels.txt").write_bytes(b"train/1\r\ntrain/2")  # as an editor may leave it
-    assert label_subset.read(path) == ("train/1", "train/2")
+    assert read(path) == ("train/1", "train/2")
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "two\rlines"])
 def test_id_with_a_line_break(tmp_path, name):
     path = epath.Path(tmp_path) / "labels.txt"
     with pytest.raises(DatasetError, match="must be one line"):
-        label_subset.write(path, ["train/1", name])
+        write(path, ["train/1", name])
     assert not path.exists()
 
 
@@ -349,7 +346,7 @@ def test_subset_of_the_packaged_set():
     dataset = datasets.open_dataset("fashion_mnist_small")
     split = dataset.split("train")
     ids, labels = split.labels()
-    drawn = label_subset.draw(ids, labels, dataset.class_names, label_fraction=0.01)
+    drawn = draw(ids, labels, dataset.class_names, label_fraction=0.01)
     assert counts_of(drawn, ids.tolist(), labels.tolist()) == dict.fromkeys(range(10), 10)
     subset = split.subset(drawn)
     assert np.bincount(subset.labels()[1]).tolist() == [10] * 10
