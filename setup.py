@@ -24,7 +24,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11.4",
-    packages=["simclrv2_tf", "simclrv2_tf.flags", "simclrv2_tf.official"],
+    packages=["simclrv2_tf"]
+    + [f"simclrv2_tf.{name}" for name in ("export", "flags", "official", "weights")],
     # The recipes live at the top level, and inside the package once installed.
     package_dir={"simclrv2_tf.flags": "flags"},
     package_data={

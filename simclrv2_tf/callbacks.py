@@ -12,7 +12,8 @@ import tensorflow as tf
 from absl import logging
 from etils import epath
 
-from simclrv2_tf import checkpoints, health, loop, run_directory
+from simclrv2_tf import health, loop, run_directory
+from simclrv2_tf.weights import Checkpoints
 
 
 class _EverySteps:
@@ -38,7 +39,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         NonFiniteError: a weight is NaN or infinite; nothing is saved then.
     """
 
-    def __init__(self, store: checkpoints.Checkpoints, every_steps: int, every_epochs: int):
+    def __init__(self, store: Checkpoints, every_steps: int, every_epochs: int):
         super().__init__()
         self._store, self._by_epochs, self._every_epochs = store, not every_steps, every_epochs
         self._steps = _EverySteps(every_steps)

@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from simclrv2_tf.errors import UserError
+
 # Nothing here branches in Python on a tensor, so nothing needs converting.
 _as_is = tf.autograph.experimental.do_not_convert
 
@@ -25,7 +27,7 @@ _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """A data set that cannot be used as asked; the message is one line, meant for the user."""
 
 

@@ -22,16 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Only now: `--help` and bad flags are answered without waiting for TensorFlow.
     environment.prepare()
     from simclrv2_tf import experiment
-    from simclrv2_tf.artifacts import ExportError
-    from simclrv2_tf.checkpoints import CheckpointError
     from simclrv2_tf.datasets import DatasetError
     from simclrv2_tf.distribute import DeviceError
+    from simclrv2_tf.errors import UserError
     from simclrv2_tf.loop import NonFiniteError
     from simclrv2_tf.run_directory import RunError
 
     try:
         experiment.run(config)
-    except (DatasetError, RunError, CheckpointError, DeviceError, ExportError) as error:
+    except (UserError, DatasetError, RunError, DeviceError) as error:
         return _fail(error, 2, config)
     except (NonFiniteError, OSError) as error:
         return _fail(error, 1, config)

@@ -31,7 +31,6 @@ from absl import logging
 from etils import epath
 
 from simclrv2_tf import (
-    checkpoints,
     datasets,
     distribute,
     health,
@@ -42,16 +41,17 @@ from simclrv2_tf import (
     report,
     resnet,
     stages,
-    teachers,
+    weights,
 )
-from simclrv2_tf.artifacts import Artifacts, check_formats
 from simclrv2_tf.callbacks import Health, HistoryFile, SaveCheckpoints, Summaries
 from simclrv2_tf.config import Config
+from simclrv2_tf.export import Artifacts, check_formats
+from simclrv2_tf.export.model_card import model_card, public
 from simclrv2_tf.memory import MomentumNetwork, Queue
-from simclrv2_tf.model_card import model_card, public
 from simclrv2_tf.networks import Networks, build_networks
 from simclrv2_tf.run_data import Data
 from simclrv2_tf.run_directory import RunError, check_same_run, claim, to_json, write
+from simclrv2_tf.weights import teachers
 
 # More epochs than this are taken together where they would be shorter than so many steps.
 _MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
@@ -206,7 +206,7 @@ class StageRun(abc.ABC):
         with self.strategy.scope():
             networks = self._networks()
             stage = self._compiled_stage(networks)
-        store = checkpoints.Checkpoints(
+        store = weights.Checkpoints(
             str(self.directory / "checkpoints"),
             self._state(networks, stage),
             keep=config.keep_checkpoint_max,
@@ -250,7 +250,7 @@ class StageRun(abc.ABC):
 
     def _state(self, networks, stage) -> dict[str, keras.Variable]:
         """All that a checkpoint has to hold, by name."""
-        return checkpoints.named(networks.weights, stage.optimizer)
+        return weights.named(networks.weights, stage.optimizer)
 
     def _trained(self, networks: Networks) -> Networks:
         """Those that are evaluated and exported."""
@@ -303,7 +303,7 @@ class StageRun(abc.ABC):
 
     def _start(self) -> dict:
         """What the run begins with, as `start.json` has it."""
-        return {"weights": checkpoints.fingerprint(self.config.checkpoint)}
+        return {"weights": weights.fingerprint(self.config.checkpoint)}
 
     def _began_otherwise(self) -> bool:
         start = self.directory / "start.json"
@@ -326,7 +326,7 @@ class StageRun(abc.ABC):
             print(f"Resuming at step {step:,} of {self.total_steps:,}.", flush=True)
         elif config.checkpoint:
             sources = [networks.encoder] + [networks.head] * (networks.head is not None)
-            checkpoints.load(config.checkpoint, sources)
+            weights.load(config.checkpoint, sources)
             print(f"Starting from the weights in {config.checkpoint}.", flush=True)
         elif config.train_mode in ("finetune", "linear_eval"):
             print("Starting from random weights: no `checkpoint` is given.", flush=True)
@@ -390,8 +390,8 @@ class StageRun(abc.ABC):
     def _without_idle_head(self, networks: Networks) -> Networks:
         """Keeps a head that has no part in the stage only where there is one to pass on."""
         if self.config.ft_proj_selector == 0:
-            source = checkpoints.latest(str(self.directory)) or self.config.checkpoint
-            if not source or not checkpoints.fits(source, [networks.head]):
+            source = weights.latest(str(self.directory)) or self.config.checkpoint
+            if not source or not weights.fits(source, [networks.head]):
                 return dataclasses.replace(networks, head=None)
         return networks
 
@@ -503,9 +503,7 @@ class StageRun(abc.ABC):
             return
         # Copies of their own: float32, and without the strategy's distributed variables.
         keras.config.set_dtype_policy("float32")
-        copies = build_networks(
-            config, networks.classifier.output_shape[-1] if networks.classifier else 0
-        )
+        copies = _build(config, networks.classifier.output_shape[-1] if networks.classifier else 0)
         keras.config.set_dtype_policy(config.precision)
         if networks.head is None:
             copies = dataclasses.replace(copies, head=None)
@@ -594,10 +592,10 @@ class Pretraining(StageRun):
 
     def _networks(self):
         config = self.config
-        networks = build_networks(config, self.data.main.num_classes if self.probes else 0)
+        networks = _build(config, self.data.main.num_classes if self.probes else 0)
         self.momentum = None
         if config.has_momentum_network:
-            average = build_networks(config, 0)
+            average = _build(config, 0)
             self.momentum = MomentumNetwork(
                 (networks.encoder, networks.head), (average.encoder, average.head), config.ema_decay
             )
@@ -740,7 +738,7 @@ class Classification(StageRun):
             )
 
     def _networks(self):
-        return self._without_idle_head(build_networks(self.config, self.data.main.num_classes))
+        return self._without_idle_head(_build(self.config, self.data.main.num_classes))
 
     def _stage(self, networks, **options):
         linear = self.config.train_mode == "linear_eval"
@@ -789,7 +787,7 @@ class Distillation(StageRun):
             )
 
     def _start(self):
-        return {**super()._start(), "teacher": checkpoints.fingerprint(self.config.teacher)}
+        return {**super()._start(), "teacher": weights.fingerprint(self.config.teacher)}
 
     def _networks(self):
         self.teacher = teachers.load(self.config.teacher)
@@ -799,7 +797,7 @@ class Distillation(StageRun):
                 f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
                 f"Received: teacher={self.config.teacher}, with {self.teacher.num_classes}"
             )
-        return self._without_idle_head(build_networks(self.config, num_classes))
+        return self._without_idle_head(_build(self.config, num_classes))
 
     def _stage(self, networks, **options):
         config = self.config
@@ -835,6 +833,16 @@ class Distillation(StageRun):
             "teacher_label_top_1_accuracy": of_teacher["label_top_1_accuracy"],
             "teacher_expected_calibration_error": of_teacher["expected_calibration_error"],
         }
+
+
+def _build(config: Config, num_classes: int) -> Networks:
+    return build_networks(
+        config,
+        num_classes,
+        image_size=config.image_size,
+        seed=config.seed,
+        zero_init=config.zero_init_logits_layer,
+    )
 
 
 def _objective(config: Config, width: int):

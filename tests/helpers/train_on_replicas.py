@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 
 from helpers import small, stages
-from simclrv2_tf import checkpoints, distribute, objectives
+from simclrv2_tf import distribute, objectives
+from simclrv2_tf import weights as checkpoints
 
 BATCH = 8
 

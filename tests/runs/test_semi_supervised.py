@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from helpers.command_line import SMALL, SMALL_RUN, fails, files, result
 from helpers.small import lessen
-from simclrv2_tf import label_subset, run, teachers
+from simclrv2_tf import label_subset, run
+from simclrv2_tf.weights import teachers
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 

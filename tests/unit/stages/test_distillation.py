@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
+from simclrv2_tf import heads, loop, objectives, optimizers, resnet, stages
+from simclrv2_tf import weights as checkpoints
 from simclrv2_tf.batch_norm import BatchNorm
 from simclrv2_tf.export import export
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from helpers.stages import batches_from, pretrainer, random_views, tiny, weights
-from simclrv2_tf import checkpoints, heads, loop, objectives, optimizers, resnet, stages
+from simclrv2_tf import heads, loop, objectives, optimizers, resnet, stages
+from simclrv2_tf import weights as checkpoints
 from simclrv2_tf.callbacks import SaveCheckpoints
 
 pytestmark = pytest.mark.usefixtures("short_networks")
