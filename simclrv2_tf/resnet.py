@@ -13,16 +13,8 @@ import keras
 from keras import layers, ops
 
 from simclrv2_tf.batch_norm import BatchNorm
+from simclrv2_tf.depths import BLOCKS
 
-BLOCKS = {
-    10: (1, 1, 1, 1),
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
-}
 DEPTHS = tuple(BLOCKS)
 MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
 ENDPOINTS = (

@@ -16,10 +16,11 @@ with epy.lazy_imports():
     import tensorflow as tf
 
     from simclrv2_tf import datasets, stages, weights
-    from simclrv2_tf.export import inference, model_card
+    from simclrv2_tf.export import model_card
+    from simclrv2_tf.weights import teachers
 
 if TYPE_CHECKING:
-    from simclrv2_tf.export.inference import Teacher
+    from simclrv2_tf.weights.teachers import Teacher
 
 
 # The student has no projection head; its schedule is that of pretraining.
@@ -85,7 +86,7 @@ class Distillation(StageRun):
 
     def build(self, **options):
         config = self.config
-        teacher = inference.load_teacher(config.teacher)
+        teacher = teachers.load(config.teacher)
         num_classes = self.data.main.num_classes or teacher.num_classes
         if teacher.num_classes != num_classes:
             raise RunError(

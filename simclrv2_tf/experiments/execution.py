@@ -25,9 +25,9 @@ def execute(run: StageRun) -> dict:
     """Trains, exports and evaluates, as far as `mode` says; returns the result."""
     config = run.config
     print(
-        f"\n{config.train_mode}: {run.encoder_description}, {run.train_split.num_examples:,} "
-        f"images, {run.labels_note}, {run.total_steps:,} steps of "
-        f"{config.train_batch_size}, in {run.directory}",
+        f"\n{config.train_mode}: {config.encoder_description}, "
+        f"{run.train_split.num_examples:,} images, {run.labels_note}, {run.total_steps:,} steps "
+        f"of {config.train_batch_size}, in {run.directory}",
         flush=True,
     )
     finished = run.directory.finished(run.total_steps, run.start_of())

@@ -78,10 +78,10 @@ def card(run: StageRun, result: Mapping[str, float]) -> str:
     if config.eval_steps:
         images = min(images, config.eval_steps * config.eval_batch_size)
     return model_card.model_card(
-        title=f"{run.encoder_description}: {config.train_mode} on {name}",
+        title=f"{run.config.encoder_description}: {config.train_mode} on {name}",
         about={
             "Method": f"SimCLRv2 (arXiv 2006.10029): {run.method}",
-            "Network": f"{run.encoder_description}, images of {config.image_size} pixels",
+            "Network": f"{run.config.encoder_description}, images of {config.image_size} pixels",
             "Began with": model_card.public(config.checkpoint or "random weights"),
             "Images": f"{model_card.public(run.images_name)}, {run.train_split.num_examples:,} to "
             "train with",

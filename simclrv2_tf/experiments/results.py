@@ -110,7 +110,7 @@ def _table(outcomes: list[Outcome]) -> str:
     rows = [
         (
             _TITLES[outcome.name],
-            outcome.run.encoder_description,
+            outcome.run.config.encoder_description,
             outcome.run.num_labels,
             outcome.result.get("label_top_1_accuracy"),
             outcome.result.get("label_top_5_accuracy"),

@@ -164,11 +164,6 @@ class StageRun(abc.ABC):
     def replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
 
-    @property
-    def encoder_description(self) -> str:
-        """Such as "ResNet-50 0.25x SK"."""
-        return networks.describe(self.config)
-
     def build_networks(self, num_classes: int) -> networks.Networks:
         """The networks that the options describe, without a classifier for 0 classes."""
         return networks.build_networks(

@@ -8,7 +8,8 @@ def lessen(patch):
 
     Both take a third of a small run's time.
     """
-    from simclrv2_tf import artifacts, stage_runs
+    from simclrv2_tf import stage_runs
+    from simclrv2_tf.export import artifacts
 
     def export(path, *networks, **options):
         pathlib.Path(path).mkdir(parents=True)

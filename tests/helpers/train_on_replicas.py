@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from helpers import distillation, stages
-from simclrv2_tf import checkpoints, distribute, objectives
+from simclrv2_tf import distribute, objectives
+from simclrv2_tf import weights as checkpoints
 
 BATCH = 8
 

@@ -138,7 +138,8 @@ def test_workers_that_share_no_disk_are_told(command, alone, tmp_path):
 
 def _initial_values(folder):
     config = Config.from_json((folder / "config.json").read_text())
-    return [v.numpy() for v in build_networks(config, 2).weights]
+    networks = build_networks(config, 2, image_size=config.image_size, seed=config.seed)
+    return [v.numpy() for v in networks.weights]
 
 
 CLUSTER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": %s}'

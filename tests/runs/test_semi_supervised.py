@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from helpers.command_line import SMALL, SMALL_RUN, fails, files, result
 from helpers.small import lessen
-from simclrv2_tf import run, teachers
+from simclrv2_tf import run
 from simclrv2_tf.datasets import labels as label_subsets
+from simclrv2_tf.weights import teachers
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 

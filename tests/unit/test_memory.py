@@ -13,7 +13,6 @@ from etils import epath
 from helpers.command_line import SMALL, fails, result
 from helpers.stages import random_views, remembering, with_batch_norm, without_batch_norm
 from simclrv2_tf import (
-    checkpoints,
     memory,
     objectives,
     resnet,
@@ -22,6 +21,7 @@ from simclrv2_tf import (
     stage_runs,
     stages,
 )
+from simclrv2_tf import weights as checkpoints
 from simclrv2_tf.config import Config
 
 pytestmark = pytest.mark.usefixtures("short_networks")

@@ -11,7 +11,7 @@ from etils import epath
 
 from helpers.command_line import files
 from simclrv2_tf import augment, datasets, heads, predict, resnet
-from simclrv2_tf.artifacts import Artifacts
+from simclrv2_tf.export import Artifacts, top_classes
 from simclrv2_tf.networks import Networks
 
 SIZE = 16
@@ -129,10 +129,10 @@ def test_one_image_of_the_working_directory_is_printed(
 
 
 def test_ties_and_large_logits():
-    found = predict.top_classes([[1e4, 0.0, 1e4], [0.0, -1e4, 1.0]], (), 2)
+    found = top_classes([[1e4, 0.0, 1e4], [0.0, -1e4, 1.0]], (), 2)
     assert found[0] == [("0", 0.5), ("2", 0.5)]
     assert [name for name, _ in found[1]] == ["2", "0"]
-    assert predict.top_classes([[2.0]], ("only",), 5) == [[("only", 1.0)]]
+    assert top_classes([[2.0]], ("only",), 5) == [[("only", 1.0)]]
 
 
 def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, capsys):

@@ -1,9 +1,9 @@
 """Exports loaded where this package is not: same outputs, and fine-tuning that trains them."""
 
+import dataclasses
 import functools
 import http.server
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -17,10 +17,16 @@ import tensorflow as tf
 from etils import epath
 
 from helpers.command_line import SMALL, files, result
-from simclrv2_tf import artifacts, heads, model_card, resnet, run
-from simclrv2_tf.artifacts import Artifacts
-from simclrv2_tf.config import EXPORT_FORMATS
-from simclrv2_tf.export import export
+from simclrv2_tf import heads, resnet, run
+from simclrv2_tf.export import (
+    EXPORT_FORMATS,
+    Artifacts,
+    ExportError,
+    check_formats,
+    export,
+    formats,
+)
+from simclrv2_tf.export.model_card import public
 from simclrv2_tf.networks import Networks
 
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -150,10 +156,10 @@ def test_the_archive_is_what_tf_hub_loads_from_an_address(exported, tmp_path, mo
     import tensorflow_hub as hub
 
     files, _, expected = exported
-    with tarfile.open(files.archive) as packed:
+    with tarfile.open(files.path("tar.gz")) as packed:
         assert {"saved_model.pb", "assets/labels.txt", "README.md"} < set(packed.getnames())
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
-    handler = functools.partial(_Files, directory=str(files.archive.parent))
+    handler = functools.partial(_Files, directory=str(files.path("tar.gz").parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         module = hub.load(f"http://127.0.0.1:{server.server_port}/7.tar.gz")
@@ -185,10 +191,10 @@ def test_litert_gives_the_same(exported):
 
 
 def test_what_a_format_needs_is_asked_for_before_anything_is_written(monkeypatch):
-    monkeypatch.setattr(artifacts.importlib.util, "find_spec", lambda name: None)
-    artifacts.check_formats(["tar.gz", "litert"])
-    with pytest.raises(artifacts.ExportError, match="tf2onnx, .*simclrv2-tf.onnx"):
-        artifacts.check_formats(["tar.gz", "onnx"])
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    check_formats(["tar.gz", "litert"])
+    with pytest.raises(ExportError, match="tf2onnx, .*simclrv2-tf.onnx"):
+        check_formats(["tar.gz", "onnx"])
 
 
 def test_older_ones_go_with_their_archives(tmp_path):
@@ -234,15 +240,16 @@ def test_bad_arguments(tmp_path):
 
 def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
     encoder, _, _ = networks()
-    files = Artifacts(epath.Path(tmp_path), "1", labelled=False, formats=("litert",))
-    monkeypatch.setattr(artifacts, "export", lambda path, *_, **__: os.makedirs(path))
+    files = Artifacts(
+        epath.Path(tmp_path), "1", labelled=False, formats=("litert",), saved_model=False
+    )
     files.write(Networks(encoder, None, None), 16, ())
 
     def fail(*_, **__):
         raise RuntimeError("no such operation\nand so on")
 
     monkeypatch.setattr(keras.Model, "export", fail)
-    with pytest.raises(artifacts.ExportError, match="encoder.tflite .no such operation."):
+    with pytest.raises(ExportError, match="encoder.tflite .no such operation."):
         files.finish("card", 16)
     assert not files.finished() and files.written(Networks(encoder, None, None))
     names = {"encoder.keras", "inputs.json", "hub"}
@@ -267,7 +274,8 @@ def test_another_format_of_a_finished_run_changes_nothing_else(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts, "_archive", killed)
+        row = dataclasses.replace(formats.FORMATS["tar.gz"], write=killed)
+        patch.setitem(formats.FORMATS, "tar.gz", row)
         assert run.main([*command, "--export_formats=tar.gz"]) == 130
     assert run.main([*command, "--export_formats=tar.gz"]) == 0
     with tarfile.open(tmp_path / "hub" / "2.tar.gz") as packed:
@@ -291,7 +299,7 @@ def test_another_format_of_a_finished_run_changes_nothing_else(
     ],
 )
 def test_a_card_tells_no_folders_of_the_machine(path, said):
-    assert model_card.public(path) == said
+    assert public(path) == said
 
 
 def files_of(folder):

@@ -15,8 +15,10 @@ from helpers.distillation import (
     teacher_network,
 )
 from helpers.stages import small_encoder, weights
-from simclrv2_tf import checkpoints, heads, loop, stages
+from simclrv2_tf import heads, stages
+from simclrv2_tf import weights as checkpoints
 from simclrv2_tf.export import export
+from simclrv2_tf.training import loop
 
 
 def test_teacher_is_left_alone_and_is_no_part_of_the_stage(tmp_path):

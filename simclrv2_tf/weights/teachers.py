@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 from etils import epath
 
-from simclrv2_tf import checkpoints, official
-from simclrv2_tf.checkpoints import CheckpointError
-from simclrv2_tf.config import MULTI_STAGE, Config, ConfigError
-from simclrv2_tf.networks import build_networks
+from simclrv2_tf import official, options
+from simclrv2_tf.contents import Contents
+from simclrv2_tf.export.inference import load_model
+from simclrv2_tf.networks import NetworksOptions, build_networks
+from simclrv2_tf.weights import sources
+from simclrv2_tf.weights.errors import CheckpointError
 
 _CLASSIFIER_KERNEL = "classifier/kernel"
 
@@ -31,7 +33,7 @@ class Teacher:
 
 
 def load(path: str) -> Teacher:
-    """Loads the teacher at `path`, its networks in the current Keras dtype policy.
+    """Loads the teacher at `path`, a run's networks in the current Keras dtype policy.
 
     Args:
         path: The folder of a run with a classifier, or of imported weights of the reference's; a
@@ -41,16 +43,17 @@ def load(path: str) -> Teacher:
 
     Raises:
         CheckpointError: nothing there, or it does not map images to logits.
+        ModelError: the file or the SavedModel cannot be read.
     """
-    folder = epath.Path(path)
-    if path.endswith(".keras") and folder.exists():
+    contents = Contents(path)
+    if contents.kind == "file" and contents.keras_files:
         return _from_keras(path)
-    if (folder / "saved_model.pb").exists():
+    if contents.kind == "saved model":
         return _from_saved_model(path)
-    if (folder / "config.json").exists():
-        return _from_run(folder)
-    if (folder / "image_classifier.keras").exists():
-        return _from_keras(str(folder / "image_classifier.keras"))
+    if contents.kind in ("run", "stages"):
+        return _from_run(contents)
+    if contents.image_classifier is not None:
+        return _from_keras(str(contents.image_classifier))
     raise CheckpointError(
         "`teacher` must be the folder of a labelled run, a .keras file or a SavedModel's folder. "
         f"Received: teacher={path}, which is none of these.{_import_advice(path)}"
@@ -58,7 +61,7 @@ def load(path: str) -> Teacher:
 
 
 def _import_advice(path: str) -> str:
-    """What to do with weights of the reference, whose files do not tell how they make a teacher."""
+    """How to import weights of the reference, whose files do not say what feeds the classifier."""
     found, model = official.resolve(path)
     try:
         if model is None:
@@ -71,44 +74,43 @@ def _import_advice(path: str) -> str:
     )
 
 
-def _from_run(folder: epath.Path) -> Teacher:
-    try:
-        config = Config.from_json((folder / "config.json").read_text())
-    except ConfigError as error:
-        raise CheckpointError(
-            f"`teacher` must be a run whose options can be read ({error.errors[0]}). "
-            f"Received: teacher={folder}"
-        ) from None
-    if config.train_mode in MULTI_STAGE:
+def _from_run(contents: Contents) -> Teacher:
+    folder = epath.Path(contents.path)
+    if contents.kind == "stages":
         stages = sorted(str(path.parent) for path in folder.glob("*/*/image_classifier.keras"))
         raise CheckpointError(
             "`teacher` must be one stage of a run of several, such as "
             f"{stages[-1] if stages else 'label_fraction_0.1/fine_tuned in it'}. "
             f"Received: teacher={folder}, the whole run"
         )
-    shapes = checkpoints.shapes(str(folder))
+    try:
+        held = json.loads((folder / "config.json").read_text())
+        known = {name: held[name] for name in options.of(NetworksOptions) if name in held}
+        config = NetworksOptions(**known)
+        image_size, seed, train_mode = (held[n] for n in ("image_size", "seed", "train_mode"))
+    except (ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"`teacher` must be a run whose options can be read ({reason}). "
+            f"Received: teacher={folder}"
+        ) from None
+    shapes = sources.shapes(str(folder))
     if _CLASSIFIER_KERNEL not in shapes:
         raise CheckpointError(
             "`teacher` must be a run with a classifier: of train_mode finetune, supervised, "
             f"linear_eval or distill. Received: teacher={folder}, of train_mode "
-            f"{config.train_mode}, which has none."
+            f"{train_mode}, which has none."
         )
     num_classes = shapes[_CLASSIFIER_KERNEL][-1]
-    networks = build_networks(config, num_classes)
+    networks = build_networks(config, num_classes, image_size=image_size, seed=seed)
     used = [networks.encoder, networks.classifier]
     used += [networks.head_part] * bool(networks.classifier_layer)
-    checkpoints.load(str(folder), used)
+    sources.load(str(folder), used)
     return Teacher(networks.image_classifier(), num_classes)
 
 
 def _from_keras(path: str) -> Teacher:
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise CheckpointError(
-            f"`teacher` must be readable by Keras ({str(error).splitlines()[0]}). "
-            f"Received: teacher={path}"
-        ) from error
+    model = load_model(path, option="teacher").loaded
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
         raise CheckpointError(
@@ -120,13 +122,7 @@ def _from_keras(path: str) -> Teacher:
 
 
 def _from_saved_model(path: str) -> Teacher:
-    try:
-        module = tf.saved_model.load(path)
-    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"`teacher` must be readable by TensorFlow ({str(error).splitlines()[0]}). "
-            f"Received: teacher={path}"
-        ) from error
+    module = load_model(path, option="teacher").loaded
     signatures = getattr(module, "signatures", {})
     if "logits" in signatures:
         signature = signatures["logits"]
