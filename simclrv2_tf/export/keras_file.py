@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import tempfile
 
-import numpy as np
 from etils import epath, epy
 
 from simclrv2_tf.export.model import ExportError, Model, ModelError
 
 with epy.lazy_imports():
     import keras
+    import numpy as np
     import tensorflow as tf
 
 # What the files give that are called so.

@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
-from etils import epath
+from etils import epath, epy
 
 from simclrv2_tf.errors import UserError
+
+with epy.lazy_imports():
+    import numpy as np
 
 LABELS_FILE = "labels.txt"
 INPUTS_FILE = "inputs.json"

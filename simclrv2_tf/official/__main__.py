@@ -216,7 +216,7 @@ def _counted(reasons) -> str:
 
 def _print_list() -> None:
     from simclrv2_tf.official import released
-    from simclrv2_tf.report import table
+    from simclrv2_tf.tables import table
 
     models = list({model.name: model for model in released().values()}.values())
     header = ["name", "parameters (M)", "ImageNet top-1 (%)", "head layer"]

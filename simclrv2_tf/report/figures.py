@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simclrv2_tf.report.results import METHODS, ordered, percent
-from simclrv2_tf.report.style import TEXT, style
+from simclrv2_tf.report.style import TEXT, style_axis
 
 _OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
 
@@ -107,7 +107,7 @@ def accuracy_figure(rows: Sequence[Mapping]):
     labels = {row["label_fraction"]: row["num_labels"] for row in rows}
     axis.set_xticks(fractions, [f"{percent(x)}\n{labels[x]:,} labels" for x in fractions])
     axis.xaxis.set_minor_locator(NullLocator())
-    style(axis, x_label="share of the images with a label", y_label="top-1 accuracy (%)")
+    style_axis(axis, x_label="share of the images with a label", y_label="top-1 accuracy (%)")
     # Accuracy grows with the labels: the corner below stays free.
     axis.legend(loc="lower right", fontsize=TEXT, handlelength=3)
     return figure
@@ -169,7 +169,7 @@ def learning_curves_figure(panels: Sequence[Panel]):
             if len(panel.curves) > 1:
                 legend.setdefault(name, curve)
         axis.set_title(panel.title, fontsize=TEXT + 1)
-        style(axis, x_label=panel.x_label, y_label=panel.y_label)
+        style_axis(axis, x_label=panel.x_label, y_label=panel.y_label)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if legend:

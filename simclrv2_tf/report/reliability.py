@@ -72,8 +72,8 @@ def reliability_figure(results: Mapping[str, Mapping]):
         upper.tick_params(labelbottom=False)
         lower.bar(left, count / count.sum(), width, align="edge", color="#999999", zorder=2)
         first = column == 0
-        style(upper, y_label="accuracy" if first else "")
-        style(lower, x_label="confidence", y_label="share of\nimages" if first else "")
+        style_axis(upper, y_label="accuracy" if first else "")
+        style_axis(lower, x_label="confidence", y_label="share of\nimages" if first else "")
     for index in range(len(results), lines * columns):
         line, column = divmod(index, columns)
         axes[2 * line, column].set_axis_off()

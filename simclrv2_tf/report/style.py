@@ -5,7 +5,7 @@ from __future__ import annotations
 TEXT = 13  # points, in figures around 7 inches wide: readable from a slide
 
 
-def style(axis, x_label: str = "", y_label: str = "") -> None:
+def style_axis(axis, x_label: str = "", y_label: str = "") -> None:
     """Labels and grids an axis."""
     axis.set_xlabel(x_label, fontsize=TEXT)
     axis.set_ylabel(y_label, fontsize=TEXT)

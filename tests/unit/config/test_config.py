@@ -9,6 +9,7 @@ from absl import flags
 
 from helpers.config import errors_of, parse
 from simclrv2_tf import config as config_lib
+from simclrv2_tf import options
 from simclrv2_tf.config import Config, ConfigError
 from simclrv2_tf.datasets import PACKAGED
 
@@ -71,10 +72,11 @@ def test_json_problems_are_reported_together():
             Config.from_json(text)
 
 
-FLOATS = [f.name for f in dataclasses.fields(Config) if f.type is float]
+SINGLE = {n: o for n, o in options.of(Config).items() if not (o.many or o.optional)}
+FLOATS = [name for name, option in SINGLE.items() if option.kind is float]
 
 
-INTEGERS = [f.name for f in dataclasses.fields(Config) if f.type is int]
+INTEGERS = [name for name, option in SINGLE.items() if option.kind is int]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e39", "-1e39", "-2", "", "1,5", "None"])
