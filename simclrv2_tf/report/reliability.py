@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from simclrv2_tf.report.results import METHODS
-from simclrv2_tf.report.style import TEXT
+from simclrv2_tf.report.style import TEXT, style_axis
 
 
 def reliability_figure(results: Mapping[str, Mapping]):
