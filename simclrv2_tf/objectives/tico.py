@@ -62,7 +62,7 @@ def check_with_covariance(z1, z2, covariance, beta):
         ValueError: shapes that do not fit, or `beta` out of range.
     """
     if isinstance(beta, numbers.Real) and not 0 <= beta <= 1:
-        raise ValueError(f"`beta` must be from 0 to 1. Received: beta={beta}")
+        raise ValueError(f"`beta` must be from 0 to 1. Received: beta={beta!r}")
     z1, z2 = check_views(z1, z2)
     covariance = float32(covariance)
     if not same_shape(covariance.shape, (z1.shape[1], z1.shape[1])):
