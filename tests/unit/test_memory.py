@@ -24,8 +24,6 @@ from simclrv2_tf import (
 )
 from simclrv2_tf.config import Config
 
-pytestmark = pytest.mark.usefixtures("short_networks")
-
 
 @pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])
 @pytest.mark.parametrize("traced", [False, True])
