@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Iterable, Sequence, Set
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf.datasets.sources import DatasetError
+
+if TYPE_CHECKING:
+    from simclrv2_tf.datasets.image_files import ImageReader
 
 # Nothing mapped here branches in Python on a tensor, and converting it all, with `augment`, costs
 # seconds at each start.
@@ -152,27 +155,8 @@ class Split(abc.ABC):
         """
 
 
-class Reader(Protocol):
-    """Examples by index, in memory or on disk."""
-
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `Split.labels`."""
-
-    def load(self, index: tf.Tensor, replace_unreadable: bool) -> dict[str, tf.Tensor]:
-        """As `Split.load`, for a () int64 index."""
-
-    def select(self, indices: Sequence[int]) -> Reader:
-        """A reader of these examples and no others."""
-
-    def unlabelled(self) -> Reader:
-        """A reader of the same examples that does not hold their labels."""
-
-    def cached(self) -> Reader:
-        """A reader that keeps what it reads in memory."""
-
-
 class MemoryReader:
-    """Reads examples that are in memory.
+    """Reads examples that are in memory by index, as `image_files.ImageReader` does from disk.
 
     Args:
         ids: (N,) string.
@@ -181,19 +165,23 @@ class MemoryReader:
         decode: Makes one stored image (H, W, 3) uint8.
     """
 
-    def __init__(self, ids, images, labels, decode):
+    def __init__(
+        self, ids: tf.Tensor, images: tf.Tensor, labels: tf.Tensor | None, decode: Callable
+    ):
         self._ids = ids
         self._images = images
         self._labels = labels
         self._decode = decode
 
-    def labels(self):
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Split.labels`."""
         ids = np.array([name.decode() for name in self._ids.numpy()], np.str_)
         if self._labels is None:
             return ids, np.full(len(ids), -1, np.int64)
         return ids, self._labels.numpy()
 
-    def load(self, index, replace_unreadable):
+    def load(self, index: tf.Tensor, replace_unreadable: bool) -> dict[str, tf.Tensor]:
+        """As `Split.load`, for a () int64 index."""
         del replace_unreadable  # none is
         unlabelled = tf.constant(-1, tf.int64)
         return {
@@ -203,7 +191,8 @@ class MemoryReader:
             "readable": tf.constant(True),
         }
 
-    def select(self, indices):
+    def select(self, indices: Sequence[int]) -> MemoryReader:
+        """A reader of these examples and no others."""
         indices = tf.constant(indices, tf.int64)
         return MemoryReader(
             tf.gather(self._ids, indices),
@@ -212,10 +201,12 @@ class MemoryReader:
             self._decode,
         )
 
-    def unlabelled(self):
+    def unlabelled(self) -> MemoryReader:
+        """A reader of the same examples that does not hold their labels."""
         return MemoryReader(self._ids, self._images, None, self._decode)
 
-    def cached(self):
+    def cached(self) -> MemoryReader:
+        """A reader that keeps examples in memory: this one."""
         return self
 
 
@@ -226,7 +217,9 @@ class IndexedSplit(Split):
     the batches of all together hold the same examples, with the same crops, at every step.
     """
 
-    def __init__(self, name: str, num_examples: int, labelled: bool, reader: Reader):
+    def __init__(
+        self, name: str, num_examples: int, labelled: bool, reader: MemoryReader | ImageReader
+    ):
         super().__init__(name, num_examples, labelled)
         self._reader = reader
 

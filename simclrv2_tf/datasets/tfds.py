@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 
@@ -158,14 +159,15 @@ class StreamedSplit(Split):
         return IndexedSplit(name, len(columns["id"]), self.labelled, reader)
 
     def unlabelled(self) -> Split:
-        return StreamedSplit(
-            self.name, self._ranges, self._builder, self._image_key, None, self._in_memory
-        )
+        return self._with(_label_key=None, labelled=False)
 
     def cached(self) -> Split:
-        return StreamedSplit(
-            self.name, self._ranges, self._builder, self._image_key, self._label_key, True
-        )
+        return self._with(_in_memory=True)
+
+    def _with(self, **changes) -> Split:
+        other = copy.copy(self)
+        vars(other).update(changes)
+        return other
 
     def shard_size(self, shard):
         begin, end = self._bounds(shard)

@@ -1,9 +1,11 @@
 """Gradient caching: a batch's exact loss and gradients in the memory of a micro-batch.
 
-A batch passes the network twice, a micro-batch at a time (Gao et al., arXiv 2101.06983). First
-without gradients, for all embeddings; their loss gives the gradient at each embedding. Then each
-micro-batch again, which takes that gradient to the weights. Batch norm takes the statistics of a
-micro-batch, and its moving statistics are updated once, with the whole batch's.
+A batch passes the network twice, a micro-batch at a time, and the activations of one micro-batch
+alone are alive (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives all
+embeddings, and their loss gives the gradient at each embedding. The second pass takes that gradient
+to the weights. Loss and gradients are exact for what the network then computes, in which batch norm
+takes the statistics of a micro-batch. The moving statistics are updated once, with the whole
+batch's.
 """
 
 from __future__ import annotations

@@ -28,12 +28,9 @@ class Pretrainer(Stage):
             gradient for a running accuracy: no label reaches the encoder or the head.
         classifier_layer: Which of the head's hiddens feeds the classifier.
         micro_batch_size: Optional number of images that a replica passes through the network at a
-            time, which must divide b: gradient caching (Gao et al., arXiv 2101.06983). The loss is
-            that of the whole batch, with all its negatives, while the activations of only one
-            micro-batch are alive; every image passes the network twice. Loss and gradients are
-            exact for what the network then computes, in which batch norm takes the statistics of a
-            micro-batch (both views of its images, of all replicas where it is global). The moving
-            statistics are updated once a step, with the whole batch's.
+            time, which must divide b: see `gradient_caching`. The loss is that of the whole batch,
+            with all its negatives. Batch norm takes the statistics of a micro-batch (both views of
+            its images, of all replicas where it is global).
         momentum: Optional `memory.MomentumNetwork`, which follows encoder and head; for `queue` or
             `momentum_views`.
         queue: Optional `memory.Queue`, whose embeddings the objective gets as `negatives` with

@@ -76,9 +76,8 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     stage.loss_and_gradients = keep
 
     def train(image1, image2, labels):
-        if kind == "distill":  # half as many labelled images
-            half = labels.shape[0] // 2
-            stage.train_step((image1, (image2[:half], labels[:half])))
+        if kind == "distill":
+            stage.train_step((image1, (image2, labels)))
         else:
             stage.train_step(((image1, image2), labels))
         return made[threading.get_ident()]
@@ -93,6 +92,8 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     def run(begin, end):
         count, found = strategy.num_replicas_in_sync, []
         for batch in list(batches(noise))[begin:end]:
+            if kind == "distill":  # half as many labelled images
+                batch = (batch[0], *(array[: BATCH // 2] for array in batch[1:]))
             parts = [np.split(array, count) for array in batch]
             found.append(
                 step(

@@ -10,8 +10,6 @@ import tensorflow as tf
 from helpers.stages import random_views, remembering, with_batch_norm, without_batch_norm
 from simclrv2_tf import memory, objectives, resnet, stages
 
-pytestmark = pytest.mark.usefixtures("short_networks")
-
 
 @pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])
 @pytest.mark.parametrize("traced", [False, True])

@@ -77,3 +77,19 @@ def test_exif_orientation_is_ignored():
     image = Image.fromarray(np.kron(PIXELS[:1, :2, :3], np.ones((8, 8, 1), np.uint8)))
     decoded = images.decode_rgb(encoded(image, "JPEG", exif=exif)).numpy()
     assert decoded.shape == (8, 16, 3)
+
+
+def test_a_format_is_a_row(monkeypatch):
+    assert images.EXTENSIONS == (".jpg", ".jpeg", ".png")
+
+    def decode(encoded):
+        return tf.fill((1, 2, 3), tf.io.decode_raw(encoded, tf.uint8)[4])
+
+    gray = images.ImageFormat((".gray",), b"GRAY", decode=decode)
+    monkeypatch.setattr(images, "FORMATS", (*images.FORMATS, gray))
+    np.testing.assert_array_equal(images.decode_rgb(b"GRAY\x07"), np.full((1, 2, 3), 7))
+    image = Image.fromarray(PIXELS[..., :3].copy())
+    np.testing.assert_array_equal(images.decode_rgb(encoded(image)), PIXELS[..., :3])
+    assert images.decode_rgb(encoded(image, "JPEG")).shape == PIXELS[..., :3].shape
+    with pytest.raises(tf.errors.OpError):
+        images.decode_rgb(b"GREY\x07")
