@@ -30,8 +30,7 @@ LONG = [
     "test_memory",
     "test_statistics_objectives",
     "test_stages",
-    "test_export",
-    "test_predict",
+    "test_exports",
 ]
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from etils import epath, epy
 
+from simclrv2_tf.export import endpoints
 from simclrv2_tf.export.model import INPUTS_FILE, LABELS_FILE, Model, inputs_json, labels_txt
 
 with epy.lazy_imports():
     import keras
     import tensorflow as tf
 
-    from simclrv2_tf import heads, resnet
+    from simclrv2_tf import resnet
 
 
 def export(
@@ -63,13 +64,13 @@ def export(
         ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
             there are not as many names as classes.
     """
-    names = _checked_names(encoder, head, classifier, classifier_layer, class_names)
+    names = endpoints.checked_names(encoder, head, classifier, classifier_layer, class_names)
     output = output or ("representation" if classifier is None else "logits")
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
     # Concrete functions: what calls them while the module is saved does not trace them again.
-    infer = _traced(_endpoints(encoder, head, classifier, classifier_layer))
-    called = _called(output, encoder, head, classifier, classifier_layer)
+    infer = _traced(endpoints.outputs(encoder, head, classifier, classifier_layer))
+    called = endpoints.models_to(output, encoder, head, classifier, classifier_layer)
 
     def apply(images):
         for model in called:
@@ -138,55 +139,6 @@ def read(path: epath.Path) -> Model:
 
     names = together.structured_outputs if together else ()
     return Model.noted(path / "assets", names, outputs, module)
-
-
-def _checked_names(encoder, head, classifier, classifier_layer, class_names) -> list[str]:
-    """The names of all endpoints of networks that fit together."""
-    if classifier is not None and head is None and classifier_layer != 0:
-        raise ValueError(
-            "`classifier_layer` must be 0 without a head. "
-            f"Received: classifier_layer={classifier_layer}"
-        )
-    num_classes = 0 if classifier is None else classifier.output_shape[-1]
-    if class_names and len(class_names) != num_classes:
-        raise ValueError(
-            f"`class_names` must name the {num_classes} classes. Received: {len(class_names)} names"
-        )
-    names = list(resnet.endpoints(encoder))
-    if head is not None:
-        names += [f"projection{k}" for k in range(1, len(head.outputs) - 1)] + ["projection"]
-    return names + ["logits"] * (classifier is not None)
-
-
-def _endpoints(encoder, head, classifier, classifier_layer) -> Callable:
-    """A function from images to all endpoints by name, in inference."""
-    features = resnet.features(encoder)
-
-    def endpoints(images):
-        outputs = dict(features(images, training=False))
-        hiddens = [outputs["representation"]]
-        if head is not None:
-            hiddens = head(outputs["representation"], training=False)
-            outputs |= {f"projection{k}": hidden for k, hidden in enumerate(hiddens[1:-1], start=1)}
-            outputs["projection"] = hiddens[-1]
-        if classifier is not None:
-            outputs["logits"] = classifier(hiddens[classifier_layer], training=False)
-        return outputs
-
-    return endpoints
-
-
-def _called(output, encoder, head, classifier, classifier_layer) -> list[keras.Model]:
-    """The models on the way to `output`, and no others.
-
-    Training the representation must not move the head's statistics.
-    """
-    if output == "logits":
-        part = [heads.up_to(head, classifier_layer)] if classifier_layer else []
-        return [encoder, *part, classifier]
-    if output.startswith("projection"):
-        return [encoder, heads.up_to(head, int(output.removeprefix("projection") or -1))]
-    return [keras.Model(encoder.input, encoder.get_layer(output).output)]
 
 
 def _images() -> tf.TensorSpec:

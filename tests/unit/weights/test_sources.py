@@ -1,87 +1,33 @@
 """Weights to start from: checkpoints, `.keras` files and SavedModels, each as the others."""
 
-import functools
 import json
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf import heads, resnet, weights
-from simclrv2_tf.export import export
+from helpers.stored_weights import (
+    ALL,
+    KINDS,
+    networks,
+    save_checkpoint,
+    save_files,
+    values,
+    write,
+    write_all,
+)
+from simclrv2_tf import weights
 
-ALL = ("encoder", "head", "classifier")
-KINDS = ("run", "checkpoint", "files", "pretraining's files", "file", "saved model")
 FORMATS = ("run", "file", "saved model")
-
-
-@functools.cache
-def built(width, num_classes):
-    encoder = resnet.resnet(10, width, image_size=8)
-    head = heads.projection_head(encoder.output_shape[-1], 2, 8)
-    classifier = heads.classifier(head.outputs[1].shape[-1], num_classes)
-    return dict(zip(ALL, (encoder, head, classifier), strict=True))
-
-
-def networks(seed=0, width=1 / 16, num_classes=3):
-    """Networks that differ in every weight with `seed`; built once, so one seed at a time."""
-    models = built(width, num_classes)
-    rng = np.random.default_rng(seed)
-    for model in models.values():
-        model.set_weights([rng.random(v.shape, np.float32) for v in model.weights])
-    return models
-
-
-def values(models):
-    return {v.path: v.numpy() for model in models.values() for v in model.weights}
-
-
-def save_files(directory, models):
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, model in models.items():
-        model.save(directory / f"{name}.keras")
-
-
-def save_checkpoint(directory, models):
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-    optimizer.build(models["encoder"].trainable_variables)
-    variables = [v for model in models.values() for v in model.weights]
-    store = weights.Checkpoints(str(directory), weights.named(variables, optimizer), keep=1)
-    return store.save(3)
-
-
-def write(kind, directory, models):
-    """Saves `models` as `kind`; returns the path to give."""
-    if kind == "run":
-        save_checkpoint(directory / "checkpoints", models)
-    elif kind == "checkpoint":
-        return save_checkpoint(directory, models)
-    elif kind == "files":
-        save_files(directory, models)
-    elif kind == "pretraining's files":
-        save_files(directory / "pretrain", models)
-    elif kind == "file":
-        save_files(directory, models)
-        return str(directory / "encoder.keras")
-    else:
-        layer = 1 if "head" in models and "classifier" in models else 0
-        export(str(directory), *(models.get(name) for name in ALL), classifier_layer=layer)
-    return str(directory)
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """The same networks as every kind of source; not to be written to."""
-    root = tmp_path_factory.mktemp("sources")
-    models = networks()
-    return values(models), {kind: write(kind, root / kind, models) for kind in KINDS}
+    return write_all(tmp_path_factory.mktemp("sources"))
 
 
 def copied(sources, kind, tmp_path):
@@ -302,44 +248,3 @@ def test_exported_weights_are_the_modules_own_variables(sources):
     assert {id(v) for v in module.weights.values()} == {id(v) for v in module.variables}
     for path, variable in module.weights.items():
         np.testing.assert_array_equal(variable, expected[path], err_msg=path)
-
-
-LOAD = textwrap.dedent(
-    """
-    import json, sys
-    import numpy as np
-    from simclrv2_tf import distribute, weights
-    strategy = distribute.make_strategy("mirrored", 2)
-    paths = json.loads(sys.argv[1])
-    facts = {k: (weights.fingerprint(p), len(weights.shapes(p))) for k, p in paths.items()}
-    from simclrv2_tf import heads, resnet
-    expected = dict(np.load(sys.argv[2]))
-    for kind, path in paths.items():
-        with strategy.scope():
-            encoder = resnet.resnet(10, 1 / 16, image_size=8)
-            classifier = heads.classifier(32, 3)
-            assert weights.fits(path, [encoder, classifier])
-        weights.load(path, [encoder, classifier])
-        for variable in [*encoder.weights, *classifier.weights]:
-            for copy in strategy.experimental_local_results(variable.value):
-                np.testing.assert_array_equal(copy, expected[variable.path.replace("/", "|")])
-    print(json.dumps(facts))
-    """
-)
-
-
-def test_a_new_process_reads_them_onto_replicas(sources, tmp_path):
-    """In a process that has built no network before, and into mirrored variables."""
-    expected, paths = sources
-    paths = {kind: paths[kind] for kind in ("run", "file", "saved model")}
-    np.savez(tmp_path / "values.npz", **{k.replace("/", "|"): v for k, v in expected.items()})
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(paths), str(tmp_path / "values.npz")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    facts = json.loads(done.stdout.splitlines()[-1])
-    for kind, path in paths.items():
-        assert facts[kind] == [weights.fingerprint(path), len(expected)], kind
