@@ -2,10 +2,10 @@
 
 import os
 
-import numpy as np
 import pytest
 
 from helpers.paths import ROOT
+from helpers.shared_runs import SharedRuns
 from helpers.small import lessen, shorten
 from simclrv2_tf import environment
 
@@ -47,21 +47,38 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory):
-    """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
-    import tensorflow as tf
+def shared_runs(tmp_path_factory):
+    """The small runs that all workers share, to be read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each worker's own is in that of the session
+    return SharedRuns(root / "shared")
 
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 5)):
-        for label, name in enumerate(("dark", "light")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 100, (20 + i, 24, 3)) + 120 * label
-                png = tf.io.encode_png(pixels.astype(np.uint8))
-                (folder / f"{i}.png").write_bytes(png.numpy())
-    return root
+
+@pytest.fixture
+def copied_run(shared_runs, tmp_path, monkeypatch):
+    """Copies a shared run to below `tmp_path`, the current folder from then on; returns its folder.
+
+    There `shared_runs.command_line` resumes it.
+    """
+
+    def copy(name):
+        monkeypatch.chdir(tmp_path)
+        return shared_runs.copy(name, tmp_path)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def images(shared_runs):
+    """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
+    return shared_runs.made("images")
+
+
+@pytest.fixture(scope="session")
+def flat(shared_runs):
+    """A folder of the same training images, without classes."""
+    return shared_runs.made("flat")
 
 
 @pytest.fixture
