@@ -1,39 +1,42 @@
 """The same training on 1, 2 and 4 replicas: loss, gradients, statistics, and steps of LARS."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from etils import epath
 
+from helpers.command_line import SMALL, result
+from helpers.processes import python
 from helpers.stages import compare
 from simclrv2_tf import run_directory
 from simclrv2_tf.config import Config
 
-PROGRAM = "helpers.train_on_replicas"
+
+@pytest.fixture(scope="module")
+def folder(images, tmp_path_factory):
+    """What programs on 2, 1 and 4 replicas leave: COUNT.npz of each, and a run of two replicas."""
+    folder = tmp_path_factory.mktemp("replicas")
+    flags = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
+    flags += ["--precision=mixed_bfloat16", "--eval_batch_size=6", f"--model_dir={folder / 'run'}"]
+    other = "none"
+    for count in (2, 1, 4):  # each resumes what the one before it left
+        file = folder / f"{count}.npz"
+        python("helpers.train_on_replicas", file, count, other, *flags * (count == 2))
+        other = f"{file}.checkpoint"
+    return folder
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(folder):
     """Values by kind and number of replicas, then by name."""
-    folder = tmp_path_factory.mktemp("replicas")
-    found, others = {}, []
-    for count in (2, 1, 4):  # each goes on from what the one before it left
-        file = folder / f"{count}.npz"
-        done = subprocess.run(
-            [sys.executable, "-m", PROGRAM, str(file), str(count), *others],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        for key, value in np.load(file).items():
+    found = {}
+    for count in (2, 1, 4):
+        for key, value in np.load(folder / f"{count}.npz").items():
             kind, name = key.split("|")
             found.setdefault((kind, count), {})[name] = value
-        others = [f"{file}.checkpoint"]
     return found
 
 
@@ -105,6 +108,22 @@ def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part)
     if part == "state":
         assert any(v.any() for name, v in theirs.items() if name[6:] in ("keys", "covariance"))
     compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+def test_two_replicas_in_bfloat16_train_and_evaluate(folder, images):
+    """What the padded evaluation on two replicas says is what the exported networks do."""
+    run = folder / "run"
+    models = [keras.saving.load_model(run / f"{n}.keras") for n in ("encoder", "classifier")]
+    losses, right = [], 0
+    for label, name in enumerate(("dark", "light")):
+        for path in sorted((images / "test" / name).iterdir()):
+            image = tf.io.decode_png(path.read_bytes()) / 255
+            image = tf.clip_by_value(tf.image.resize(image, (16, 16), "bicubic"), 0, 1)[None]
+            logits = models[1](models[0](image))[0]
+            losses.append(-tf.nn.log_softmax(logits)[label].numpy())
+            right += int(np.argmax(logits) == label)
+    assert result(run)["loss"] == pytest.approx(np.mean(losses), rel=2e-2)  # bfloat16
+    assert abs(result(run)["label_top_1_accuracy"] * 10 - right) <= 1
 
 
 def test_a_folder_takes_another_number_of_replicas(tmp_path):
