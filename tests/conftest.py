@@ -19,20 +19,18 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-# A minute or more each, the longest first.
+# The files that take the longest, below `tests`, the longest first. Of those that need the same
+# shared runs only one is near the top: the others would wait for it.
 LONG = [
-    "test_notebooks",
-    "test_run",
-    "test_semi_supervised",
-    "test_xla",
-    "test_multi_worker",
-    "test_replicas",
-    "test_memory",
-    "test_statistics_objectives",
-    "test_stages",
-    "test_export",
-    "test_predict",
+    "processes/test_notebooks.py",
+    "runs/test_semi_supervised.py",
+    "processes/test_multi_worker.py",
+    "processes/test_replicas.py",
+    "runs/test_pretrain.py",
+    "processes/test_kills.py",
+    "runs/test_distill.py",
 ]
+KINDS = ["processes", "runs", "unit"]
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -41,9 +39,15 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the long files, so that no worker is left with one alone at the end."""
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    """Marks tests by their folder, and begins with the long files: none is left for the end."""
+
+    def place(item):
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        kind = path.partition("/")[0]
+        item.add_marker(kind)
+        return LONG.index(path) if path in LONG else len(LONG) + KINDS.index(kind)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

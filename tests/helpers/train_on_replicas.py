@@ -1,18 +1,15 @@
 """A program: five steps on a number of replicas, everything they make written to a file.
 
-`python -m helpers.train_on_replicas FILE COUNT [OTHER [FLAGS]]`. Leaves a checkpoint in
-FILE.checkpoint, and resumes that of OTHER, which another number of replicas left, unless OTHER is
-"none". With FLAGS it then makes that run, on as many replicas. In a process of its own, since
-strategies of different sizes in one process get into each other's way.
+`python -m helpers.train_on_replicas FILE COUNT [OTHER]`. Leaves a checkpoint in FILE.checkpoint,
+and resumes that of OTHER, which another number of replicas left. In a process of its own, since
+two strategies in one process get into each other's way.
 """
 
 import sys
 import threading
-from functools import partial
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from helpers import small, stages
@@ -123,24 +120,21 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def main(file, count, other="none", *flags):
+def main(file, count, other=None):
     strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
-    with small.networks(), pytest.MonkeyPatch.context() as patch:
-        # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
-        patch.setattr(keras.layers, "ReLU", partial(keras.layers.Activation, "softplus"))
-        kinds = ["no_bn"]
-        if count < 4:
-            kinds += ["global_bn", "local_bn", "memory", "tico"]
-        folders = {"no_bn": {"own": f"{file}.checkpoint"}}
-        if other != "none":
-            folders["no_bn"]["other"] = other
+    # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
+    keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
+    kinds = ["no_bn"]
+    if count < 4:
+        kinds += ["global_bn", "local_bn", "memory", "tico"]
+    folders = {"no_bn": {"own": f"{file}.checkpoint", "other": other}}
+    with small.networks():
         results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
         if count == 1:
             results["perturbed"] = measure(strategy, "global_bn", noise=1e-7)
     flat = {f"{kind}|{n}": v for kind, values in results.items() for n, v in values.items()}
     np.savez(file, **{name.replace("/", "~"): value for name, value in flat.items()})
-    return small.run([*flags, f"--num_replicas={count}"], exports=False) if flags else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -16,27 +16,17 @@ from simclrv2_tf.config import Config
 
 
 @pytest.fixture(scope="module")
-def folder(images, tmp_path_factory):
-    """What programs on 2, 1 and 4 replicas leave: COUNT.npz of each, and a run of two replicas."""
+def results(tmp_path_factory):
+    """Values by kind and number of replicas, then by name."""
     folder = tmp_path_factory.mktemp("replicas")
-    flags = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
-    flags += ["--precision=mixed_bfloat16", "--eval_batch_size=6", f"--model_dir={folder / 'run'}"]
-    other = "none"
+    found, others = {}, []
     for count in (2, 1, 4):  # each resumes what the one before it left
         file = folder / f"{count}.npz"
-        python("helpers.train_on_replicas", file, count, other, *flags * (count == 2))
-        other = f"{file}.checkpoint"
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(folder):
-    """Values by kind and number of replicas, then by name."""
-    found = {}
-    for count in (2, 1, 4):
-        for key, value in np.load(folder / f"{count}.npz").items():
+        python("helpers.train_on_replicas", file, count, *others)
+        for key, value in np.load(file).items():
             kind, name = key.split("|")
             found.setdefault((kind, count), {})[name] = value
+        others = [f"{file}.checkpoint"]
     return found
 
 
@@ -110,10 +100,13 @@ def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part)
     compare(list(ours.values()), list(theirs.values()), 1e-5)
 
 
-def test_two_replicas_in_bfloat16_train_and_evaluate(folder, images):
-    """What the padded evaluation on two replicas says is what the exported networks do."""
-    run = folder / "run"
-    models = [keras.saving.load_model(run / f"{n}.keras") for n in ("encoder", "classifier")]
+def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
+    """In a process of its own: logical CPUs must be made first."""
+    command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
+    command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
+    python("helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")
+    # What the padded evaluation on two replicas says is what the exported networks do.
+    models = [keras.saving.load_model(tmp_path / f"{n}.keras") for n in ("encoder", "classifier")]
     losses, right = [], 0
     for label, name in enumerate(("dark", "light")):
         for path in sorted((images / "test" / name).iterdir()):
@@ -122,8 +115,8 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(folder, images):
             logits = models[1](models[0](image))[0]
             losses.append(-tf.nn.log_softmax(logits)[label].numpy())
             right += int(np.argmax(logits) == label)
-    assert result(run)["loss"] == pytest.approx(np.mean(losses), rel=2e-2)  # bfloat16
-    assert abs(result(run)["label_top_1_accuracy"] * 10 - right) <= 1
+    assert result(tmp_path)["loss"] == pytest.approx(np.mean(losses), rel=2e-2)  # bfloat16
+    assert abs(result(tmp_path)["label_top_1_accuracy"] * 10 - right) <= 1
 
 
 def test_a_folder_takes_another_number_of_replicas(tmp_path):

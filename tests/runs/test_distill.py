@@ -1,4 +1,4 @@
-"""Distillation from the command line: every kind of teacher, labels or none, and what is resumed."""
+"""Distillation from the command line: kinds of teachers, labels or none, and resuming."""
 
 import functools
 
