@@ -8,10 +8,18 @@ from collections.abc import Sequence
 from simclrv2_tf import environment, errors
 from simclrv2_tf.config import Config, ConfigError
 from simclrv2_tf.experiments import plan
+from simclrv2_tf.experiments.stage import Seams
+
+_NO_SEAMS = Seams()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
+def main(argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS) -> int:
+    """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input.
+
+    Args:
+        argv: The program's name, then flags; `sys.argv` by default.
+        seams: For tests.
+    """
     try:
         config = Config.from_argv(argv)
         plan.plan_stages(config)
@@ -22,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from simclrv2_tf import experiments
 
     return errors.exit_status(
-        lambda: experiments.run(config),
+        lambda: experiments.run(config, seams),
         debug=config.debug,
         stopped="Stopped. Rerun the same command to resume from the last checkpoint.",
     )

@@ -2,11 +2,10 @@
 
 import os
 
-import numpy as np
 import pytest
 
 from helpers.paths import ROOT
-from helpers.small import lessen, shorten
+from helpers.shared_runs import SharedRuns
 from simclrv2_tf import environment
 
 # As the commands do, before a test imports TensorFlow.
@@ -19,19 +18,18 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-# A minute or more each, the longest first.
+# The files that take the longest, below `tests`, the longest first. Of those that need the same
+# shared runs only one is near the top: the others would wait for it.
 LONG = [
-    "test_notebooks",
-    "test_run",
-    "test_semi_supervised",
-    "test_xla",
-    "test_multi_worker",
-    "test_replicas",
-    "test_memory",
-    "test_statistics_objectives",
-    "test_stages",
-    "test_exports",
+    "processes/test_notebooks.py",
+    "runs/test_semi_supervised.py",
+    "processes/test_multi_worker.py",
+    "processes/test_replicas.py",
+    "runs/test_pretrain.py",
+    "processes/test_kills.py",
+    "runs/test_distill.py",
 ]
+KINDS = ["processes", "runs", "unit"]
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -40,38 +38,47 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the long files, so that no worker is left with one alone at the end."""
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    """Marks tests by their folder, and begins with the long files: none is left for the end."""
+
+    def place(item):
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        kind = path.partition("/")[0]
+        item.add_marker(kind)
+        return LONG.index(path) if path in LONG else len(LONG) + KINDS.index(kind)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory):
-    """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
-    import tensorflow as tf
-
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 5)):
-        for label, name in enumerate(("dark", "light")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 100, (20 + i, 24, 3)) + 120 * label
-                png = tf.io.encode_png(pixels.astype(np.uint8))
-                (folder / f"{i}.png").write_bytes(png.numpy())
-    return root
+def shared_runs(tmp_path_factory):
+    """The small runs that all workers share, to be read only."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each worker's own is in that of the session
+    return SharedRuns(root / "shared")
 
 
 @pytest.fixture
-def less_output(monkeypatch):
-    """As `lessen` does it, for those tests that look at other files alone."""
-    lessen(monkeypatch)
+def copied_run(shared_runs, tmp_path, monkeypatch):
+    """Copies a shared run to below `tmp_path`, the current folder from then on; returns its folder.
+
+    There `shared_runs.command_line` resumes it.
+    """
+
+    def copy(name):
+        monkeypatch.chdir(tmp_path)
+        return shared_runs.copy(name, tmp_path)
+
+    return copy
 
 
-@pytest.fixture(scope="module")
-def short_networks():
-    """As `shorten` makes them."""
-    with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
-        yield
+@pytest.fixture(scope="session")
+def images(shared_runs):
+    """A folder of 2 classes, 12 training and 5 test images each, of differing sizes."""
+    return shared_runs.made("images")
+
+
+@pytest.fixture(scope="session")
+def flat(shared_runs):
+    """A folder of the same training images, without classes."""
+    return shared_runs.made("flat")

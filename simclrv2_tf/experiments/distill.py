@@ -86,7 +86,7 @@ class Distillation(StageRun):
 
     def build(self, **options):
         config = self.config
-        teacher = teachers.load(config.teacher)
+        teacher = teachers.load(config.teacher, self.seams.resnet)
         num_classes = self.data.main.num_classes or teacher.num_classes
         if teacher.num_classes != num_classes:
             raise RunError(

@@ -34,8 +34,10 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
+_NO_SEAMS = Seams()
 
-def run(config: Config, seams: Seams = Seams()) -> dict:  # noqa: B008 (frozen)
+
+def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
     """Carries out `config`: `train_mode` says which stage or stages.
 
     Args:

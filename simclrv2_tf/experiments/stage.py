@@ -101,8 +101,8 @@ class StageRun(abc.ABC):
         config: Config,
         data: Data,
         strategy: tf.distribute.Strategy,
-        caps_batch: bool = False,
-        seams: Seams = Seams(),  # noqa: B008 (frozen)
+        caps_batch: bool,
+        seams: Seams,
     ):
         self.config, self.data, self.strategy, self.seams = config, data, strategy, seams
         # Reading variables and evaluating takes all workers; files are the chief's alone.

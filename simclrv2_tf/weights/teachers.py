@@ -32,7 +32,7 @@ class Teacher:
     num_classes: int
 
 
-def load(path: str) -> Teacher:
+def load(path: str, resnet: Callable | None = None) -> Teacher:
     """Loads the teacher at `path`, a run's networks in the current Keras dtype policy.
 
     Args:
@@ -40,6 +40,7 @@ def load(path: str) -> Teacher:
             `.keras` file of a model from images to logits (`image_classifier.keras` of a run is
             one); or a SavedModel: one that `export.export` wrote, or one with a callable from
             images to logits.
+        resnet: In place of `resnet.resnet`, for the networks of a run.
 
     Raises:
         CheckpointError: nothing there, or it does not map images to logits.
@@ -51,7 +52,7 @@ def load(path: str) -> Teacher:
     if contents.kind == "saved model":
         return _from_saved_model(path)
     if contents.kind in ("run", "stages"):
-        return _from_run(contents)
+        return _from_run(contents, resnet)
     if contents.image_classifier is not None:
         return _from_keras(str(contents.image_classifier))
     raise CheckpointError(
@@ -74,7 +75,7 @@ def _import_advice(path: str) -> str:
     )
 
 
-def _from_run(contents: Contents) -> Teacher:
+def _from_run(contents: Contents, resnet: Callable | None) -> Teacher:
     folder = epath.Path(contents.path)
     if contents.kind == "stages":
         stages = sorted(str(path.parent) for path in folder.glob("*/*/image_classifier.keras"))
@@ -102,7 +103,7 @@ def _from_run(contents: Contents) -> Teacher:
             f"{train_mode}, which has none."
         )
     num_classes = shapes[_CLASSIFIER_KERNEL][-1]
-    networks = build_networks(config, num_classes, image_size=image_size, seed=seed)
+    networks = build_networks(config, num_classes, image_size=image_size, seed=seed, resnet=resnet)
     used = [networks.encoder, networks.classifier]
     used += [networks.head_part] * bool(networks.classifier_layer)
     sources.load(str(folder), used)

@@ -1,13 +1,11 @@
 """Helpers of the tests that run command lines."""
 
 import json
-import sys
 from pathlib import Path
 
-from simclrv2_tf import run
+import numpy as np
 
-# A program, with the interpreter that runs it.
-SMALL_RUN = [sys.executable, "-m", "helpers.small_run"]
+from helpers import small
 
 # A network and data that take a moment.
 SMALL = [
@@ -33,8 +31,37 @@ def files(folder):
 
 def fails(command, capsys):
     """Runs a command that must fail for bad input; returns its one line of error."""
-    assert run.main(["run", *command]) == 2
+    assert small.run(command) == 2
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1 and "Traceback" not in error, error
     return lines[0]
+
+
+def keras_weights(folder, name):
+    """The weights of the `.keras` file `name` of a run, as arrays."""
+    import keras
+
+    return keras.saving.load_model(folder / f"{name}.keras").get_weights()
+
+
+def same(first, second):
+    """Whether two lists of arrays are equal, bit for bit."""
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def change_a_weight(folder):
+    """Changes a kernel in the newest checkpoint of a run, which keeps its name."""
+    import tensorflow as tf
+
+    prefix = tf.train.latest_checkpoint(str(folder / "checkpoints"))
+    reader = tf.train.load_checkpoint(prefix)
+    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    name = next(name for name, value in values.items() if "kernel" in name and value.ndim == 4)
+    values[name] = values[name] + np.float32(1e-3)
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=list(values.values()),
+    )

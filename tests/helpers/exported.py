@@ -9,9 +9,9 @@ CLASSES = ("ant", "bee", "cat", "dog")
 IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), dtype=np.float32)
 
 
-def networks(depth=10, **options):
+def networks(depth=10, blocks=(1, 1), **options):
     keras.utils.set_random_seed(1)
-    encoder = resnet.resnet(depth, 1 / 16, image_size=16, **options)
+    encoder = resnet.resnet(depth, 1 / 16, image_size=16, blocks=blocks, **options)
     head = heads.projection_head(encoder.output_shape[-1], 3, 8)
     classifier = heads.classifier(encoder.output_shape[-1], 4)
     for model in (encoder, head):  # as after some training: no branch is switched off

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from helpers.formulas import ROWS, views
-from simclrv2_tf import distribute, loop, metrics, objectives, optimizers, stages
+from simclrv2_tf import distribute, metrics, objectives, optimizers, stages
+from simclrv2_tf.training import loop
 
 IMAGES, WIDTH = (2, 10), 6
 CASES = [(name, case) for name, row in ROWS.items() for case in row.traced]

@@ -19,7 +19,7 @@ CLASSES = ("ant", "bee", "cat")
 def write_model(root, formats=()):
     """Writes the files of networks to `root`; returns it, and the networks."""
     keras.utils.set_random_seed(3)
-    encoder = resnet.resnet(10, 1 / 16, image_size=SIZE)
+    encoder = resnet.resnet(10, 1 / 16, image_size=SIZE, blocks=(1, 1))
     head = heads.projection_head(encoder.output_shape[-1], 2, 4)
     classifier = heads.classifier(encoder.output_shape[-1], 3)
     # Dark and light images have logits of differing signs, so that their classes differ.

@@ -1,30 +1,36 @@
-"""Makes runs that tests look at smaller."""
+"""Runs of networks of two blocks: more blocks show no more, and tracing them takes the time.
 
-import pathlib
+Everything that makes a run small is here: tests of whole runs use `run` or the program
+`helpers.small_run`, which calls it.
+"""
+
+import functools
+
+from simclrv2_tf import resnet as resnets
+from simclrv2_tf import run as command
+from simclrv2_tf.experiments.stage import Seams
+
+_SHORT = (10, 50)
 
 
-def lessen(patch):
-    """Makes runs leave an empty SavedModel and an empty picture of views.
+def resnet(depth=50, **options):
+    """`resnet.resnet`, of two blocks for the depths that small runs have."""
+    blocks = (1, 1) if depth in _SHORT else None
+    return resnets.resnet(depth, blocks=blocks, **options)
 
-    Both take a third of a small run's time.
+
+def run(flags, exports=True):
+    """Runs a command line in this process; returns its exit status.
+
+    Args:
+        flags: The options, without the program's name.
+        exports: Whether to write SavedModels and pictures of views. Both take a third of a small
+            run's time.
     """
-    from simclrv2_tf import stage_runs
-    from simclrv2_tf.export import artifacts
-
-    def export(path, *networks, **options):
-        pathlib.Path(path).mkdir(parents=True)
-        pathlib.Path(path, "saved_model.pb").touch()
-
-    patch.setattr(artifacts, "export", export)
-    patch.setattr(
-        stage_runs.Pretraining, "_draw_views", lambda run: (run.directory / "views.png").touch()
-    )
+    return command.main(["run", *flags], Seams(resnet=resnet, exports=exports))
 
 
-def shorten(patch):
-    """Makes ResNet-10 and -50 of two blocks, where more say no more: tracing takes the time."""
-    from simclrv2_tf import resnet
-
-    patch.setattr(resnet, "BLOCKS", {**resnet.BLOCKS, 10: (1, 1, 0, 0), 50: (1, 1, 0, 0)})
-    endpoints = ("stem", "block_group1", "block_group2", "representation")
-    patch.setattr(resnet, "ENDPOINTS", endpoints)
+def everywhere(exports=True):
+    """Makes all runs of this process small, for programs that start them by themselves."""
+    seams = Seams(resnet=resnet, exports=exports)
+    command.main = functools.partial(command.main, seams=seams)

@@ -1,20 +1,13 @@
-"""A program: `python -m simclrv2_tf.run` made smaller.
+"""A program: `python -m simclrv2_tf.run` with networks of two blocks.
 
-`python -m helpers.small_run [--less_output] FLAGS`. Networks have two blocks.
+`python -m helpers.small_run [--no_exports] FLAGS`, as `small.run`.
 """
 
 import sys
 
-import pytest
-
 from helpers import small
-from simclrv2_tf import run
 
 if __name__ == "__main__":
     flags = sys.argv[1:]
-    patch = pytest.MonkeyPatch()
-    small.shorten(patch)
-    if flags[:1] == ["--less_output"]:
-        small.lessen(patch)
-        flags = flags[1:]
-    sys.exit(run.main(["run", *flags]))
+    exports = flags[:1] != ["--no_exports"]
+    sys.exit(small.run(flags if exports else flags[1:], exports))

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simclrv2_tf import heads, loop, memory, objectives, optimizers, resnet, stages
+from simclrv2_tf import heads, memory, objectives, optimizers, resnet, stages
+from simclrv2_tf.training import loop
 
 
 def small_encoder(width_multiplier=1 / 16, **options):

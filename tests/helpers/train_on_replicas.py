@@ -2,7 +2,7 @@
 
 `python -m helpers.train_on_replicas FILE COUNT [OTHER]`. Leaves a checkpoint in FILE.checkpoint,
 and resumes that of OTHER, which another number of replicas left. In a process of its own, since
-strategies of different sizes in one process get into each other's way.
+two strategies in one process get into each other's way.
 """
 
 import sys

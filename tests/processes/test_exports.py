@@ -27,11 +27,9 @@ KINDS = ("image_classifier.onnx", "image_classifier.tflite")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory, short_networks):
+def exported(tmp_path_factory):
     """Every format of a network with each kind of block; its models, and what they give."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.BLOCKS, 50, (2, 1, 0, 0))
-        models = networks(50, sk_ratio=0.0625, se_ratio=0.25)
+    models = networks(50, sk_ratio=0.0625, se_ratio=0.25, blocks=(2, 1))
     root = tmp_path_factory.mktemp("exported")
     files = Artifacts(epath.Path(root), "7", labelled=True, formats=EXPORT_FORMATS)
     files.write(Networks(*models, classifier_layer=1), 16, CLASSES)
@@ -168,7 +166,7 @@ def test_litert_gives_the_same(exported):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, short_networks):
+def model(tmp_path_factory):
     """The folder of all files of a network, and the network."""
     return write_model(tmp_path_factory.mktemp("models") / "model", FORMATS)
 

@@ -1,145 +1,72 @@
 """Runs on two processes: the same weights as on one, also after a kill."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import time
 
-import keras
 import numpy as np
 import pytest
 
 from helpers import small
-from helpers.command_line import SMALL, SMALL_RUN, files
-from simclrv2_tf import distribute, run
+from helpers.command_line import files, keras_weights
+from helpers.processes import kill_after_the_first_checkpoint, start
+from helpers.shared_runs import command_line
+from simclrv2_tf import distribute
 from simclrv2_tf.config import Config
 from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
 
-pytestmark = pytest.mark.usefixtures("short_networks")
 
-PRETRAIN = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
-PRETRAIN += ["--checkpoint_steps=2", "--optimizer=momentum", "--learning_rate=0.02"]
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(command, logs, workers=1, own=((), ())):
-    """Processes of one run; each one's output is in a file of its own, as are its flags `own`."""
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(workers)]}
-    processes = []
-    for index in range(workers):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if workers > 1:
-            task = {"type": "worker", "index": index}
-            environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-        with (logs / f"worker_{index}.log").open("w") as log:
-            processes.append(
-                subprocess.Popen(
-                    [*SMALL_RUN, *command, *own[index]],
-                    env=environment,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            )
-    return processes
-
-
-def end(processes, logs):
-    for index, process in enumerate(processes):
-        status = process.wait(timeout=600)
-        assert status == 0, (logs / f"worker_{index}.log").read_text()[-3000:]
+def end(processes, logs, status=0):
+    """Waits for processes to end with `status`; returns their logs."""
+    statuses = [process.wait(timeout=600) for process in processes]
+    texts = [(logs / f"worker_{index}.log").read_text() for index in range(len(processes))]
+    assert statuses == [status] * len(processes), [text[-3000:] for text in texts]
+    return texts
 
 
 def weights(folder):
-    models = [
-        keras.saving.load_model(folder / f"{n}.keras") for n in ("encoder", "head", "classifier")
-    ]
-    return [v.numpy() for model in models for v in model.weights]
+    return [w for name in ("encoder", "head", "classifier") for w in keras_weights(folder, name)]
 
 
-@pytest.fixture(scope="module")
-def command(images):
-    return [*PRETRAIN, f"--dataset=folder:{images}"]
+def initial_weights(folder):
+    config = Config.from_json((folder / "config.json").read_text())
+    networks = build_networks(
+        config, 2, image_size=config.image_size, seed=config.seed, resnet=small.resnet
+    )
+    return [v.numpy() for v in networks.weights]
 
 
-@pytest.fixture(scope="module")
-def alone(command, tmp_path_factory, short_networks):
-    """The run of one process with one replica, never stopped."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        small.lessen(patch)
-        assert run.main(["run", *command, f"--model_dir={folder}"]) == 0
-    return folder
-
-
-def kill_after_the_first_checkpoint(processes, folder, logs):
-    """Kills the last of `processes`, then the others: without it they cannot go on."""
-    try:
-        while not (folder / "checkpoints" / "checkpoint").exists():
-            assert all(process.poll() is None for process in processes), [
-                path.read_text()[-3000:] for path in logs.glob("*.log")
-            ]
-            time.sleep(0.01)
-        processes[-1].send_signal(signal.SIGKILL)
-        time.sleep(0.2)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert not (folder / "result.json").exists(), "it ended before it could be killed"
-
-
-def assert_same_training(folder, alone):
-    ours, theirs = weights(folder), weights(alone)
+def test_two_workers_one_killed_and_both_started_again_are_one_process(
+    shared_runs, tmp_path, monkeypatch
+):
+    alone, together = shared_runs("pretrain"), tmp_path / "run"
+    monkeypatch.chdir(shared_runs.root)
+    command = [*command_line("pretrain"), f"--model_dir={together}"]  # strategy=auto: TF_CONFIG
+    started = start(command, tmp_path, workers=2)
+    kill_after_the_first_checkpoint(started, together, tmp_path)
+    chief, other = end(start(command, tmp_path, workers=2), tmp_path)
+    assert "Resuming at step" in chief and "SavedModel in" in chief
+    assert "trains along" in other and "SavedModel" not in other and "/step" not in other
     moved = 0
-    for a, b, first in zip(ours, theirs, _initial_values(alone), strict=True):
+    for a, b, first in zip(weights(together), weights(alone), initial_weights(alone), strict=True):
         change = np.linalg.norm(b - first)
         moved += change
         # Batch norm over 16 views magnifies the last digits.
         assert np.linalg.norm(a - b) <= 0.02 * change + 1e-6
     assert moved > 0.1
-    tops = [{p.relative_to(root).parts[0] for p in files(root)} for root in (alone, folder)]
+    tops = [{p.relative_to(root).parts[0] for p in files(root)} for root in (alone, together)]
     assert tops[0] == tops[1], "what is written does not depend on the devices"
-    results = [json.loads((root / "result.json").read_text()) for root in (alone, folder)]
+    results = [json.loads((root / "result.json").read_text()) for root in (alone, together)]
     assert results[1] == pytest.approx(results[0], abs=1e-2)
 
 
-def test_two_workers_one_killed_and_both_started_again_are_one_process(command, alone, tmp_path):
-    together = tmp_path / "together"
-    command = [*command, f"--model_dir={together}"]  # strategy=auto finds TF_CONFIG
-    kill_after_the_first_checkpoint(start(command, tmp_path, workers=2), together, tmp_path)
-    end(start(command, tmp_path, workers=2), tmp_path)
-    chief, other = ((tmp_path / f"worker_{i}.log").read_text() for i in (0, 1))
-    assert "Resuming at step" in chief and "SavedModel in" in chief
-    assert "trains along" in other and "SavedModel" not in other and "/step" not in other
-    assert_same_training(together, alone)
-
-
-def test_workers_that_share_no_disk_are_told(command, alone, tmp_path):
+def test_workers_that_share_no_disk_are_told(copied_run, tmp_path):
     """One finds the run finished, the other a new folder."""
-    before = files(alone)
-    own = [[f"--model_dir={folder}"] for folder in (alone, tmp_path / "new")]
-    for index, process in enumerate(start(command, tmp_path, workers=2, own=own)):
-        assert process.wait(timeout=600) == 2
-        log = (tmp_path / f"worker_{index}.log").read_text()
+    finished, new = copied_run("pretrain"), tmp_path / "new"
+    before = files(finished)
+    own = [[f"--model_dir={folder}"] for folder in (finished.name, new.name)]
+    started = start(command_line("pretrain"), tmp_path, workers=2, own=own)
+    for log in end(started, tmp_path, status=2):
         assert "`model_dir` must be on a disk that all workers share" in log and "[1, 0]" in log
-    assert files(alone) == before and not (tmp_path / "new").exists()
-
-
-def _initial_values(folder):
-    config = Config.from_json((folder / "config.json").read_text())
-    networks = build_networks(config, 2, image_size=config.image_size, seed=config.seed)
-    return [v.numpy() for v in networks.weights]
+    assert files(finished) == before and not new.exists()
 
 
 CLUSTER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": %s}'

@@ -27,16 +27,14 @@ RUNS = {
     ],
     "use_a_pretrained_model": ["small/pretrain", "small/fine_tuned", "small/photos"],
 }
-# As the fixtures of these names, and on the CPU.
-SHORT_NETWORKS = f"""
+# On the CPU; only the third one looks at SavedModels.
+SETUP = f"""
 import os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 sys.path.append({str(ROOT / "tests")!r})
-import pytest
 from helpers import small
-small.shorten(pytest.MonkeyPatch())
+small.everywhere(exports=EXPORTS)
 """
-LESS_OUTPUT = "small.lessen(pytest.MonkeyPatch())"
 # A recorded checkpoint takes the place of a released model, which would be downloaded. Its classes
 # are others than the images', and have no names; of these there are few, and none set aside.
 RELEASED = f"""
@@ -102,9 +100,8 @@ def execute(path, folder, *cells, **parameters):
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     inject(notebook, **SMALL, MODEL_DIR="small", **parameters)
-    # Only the third one looks at SavedModels.
-    less = "" if path.stem == "use_a_pretrained_model" else LESS_OUTPUT
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SHORT_NETWORKS + less))
+    setup = SETUP.replace("EXPORTS", str(path.stem == "use_a_pretrained_model"))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(setup))
     notebook.cells += map(nbformat.v4.new_code_cell, cells)
     nbclient.NotebookClient(
         notebook,

@@ -1,21 +1,18 @@
 """The same training on 1, 2 and 4 replicas: loss, gradients, statistics, and steps of LARS."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
-from etils import epath
+import tensorflow as tf
 
 from helpers import distillation
+from helpers.command_line import SMALL, result
+from helpers.processes import python
 from helpers.stages import compare
-from simclrv2_tf import run_directory
 from simclrv2_tf.config import Config
-
-PROGRAM = "helpers.train_on_replicas"
+from simclrv2_tf.experiments.directory import RunDirectory, RunError
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +20,9 @@ def results(tmp_path_factory):
     """Values by kind and number of replicas, then by name."""
     folder = tmp_path_factory.mktemp("replicas")
     found, others = {}, []
-    for count in (2, 1, 4):  # each goes on from what the one before it left
+    for count in (2, 1, 4):  # each resumes what the one before it left
         file = folder / f"{count}.npz"
-        done = subprocess.run(
-            [sys.executable, "-m", PROGRAM, str(file), str(count), *others],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        python("helpers.train_on_replicas", file, count, *others)
         for key, value in np.load(file).items():
             kind, name = key.split("|")
             found.setdefault((kind, count), {})[name] = value
@@ -138,12 +129,31 @@ def test_distillation_on_two_replicas_is_that_on_one(results):
             )
 
 
+def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
+    """In a process of its own: logical CPUs must be made first."""
+    command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
+    command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
+    python("helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")
+    # What the padded evaluation on two replicas says is what the exported networks do.
+    models = [keras.saving.load_model(tmp_path / f"{n}.keras") for n in ("encoder", "classifier")]
+    losses, right = [], 0
+    for label, name in enumerate(("dark", "light")):
+        for path in sorted((images / "test" / name).iterdir()):
+            image = tf.io.decode_png(path.read_bytes()) / 255
+            image = tf.clip_by_value(tf.image.resize(image, (16, 16), "bicubic"), 0, 1)[None]
+            logits = models[1](models[0](image))[0]
+            losses.append(-tf.nn.log_softmax(logits)[label].numpy())
+            right += int(np.argmax(logits) == label)
+    assert result(tmp_path)["loss"] == pytest.approx(np.mean(losses), rel=2e-2)  # bfloat16
+    assert abs(result(tmp_path)["label_top_1_accuracy"] * 10 - right) <= 1
+
+
 def test_a_folder_takes_another_number_of_replicas(tmp_path):
     """And another batch size it does not, lest all were taken."""
     config = Config(train_mode="pretrain", num_replicas=2, model_dir=str(tmp_path))
-    run_directory.claim(epath.Path(tmp_path), config)
+    RunDirectory(config).claim()
     one = dataclasses.replace(config, num_replicas=1, strategy="default")
-    run_directory.claim(epath.Path(tmp_path), one)
+    RunDirectory(one).claim()
     other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
-    with pytest.raises(run_directory.RunError, match="train_batch_size"):
-        run_directory.claim(epath.Path(tmp_path), other)
+    with pytest.raises(RunError, match="train_batch_size"):
+        RunDirectory(other).claim()

@@ -24,7 +24,7 @@ KINDS = ("", "hub/3", "hub/3.tar.gz", "image_classifier.keras")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, short_networks):
+def model(tmp_path_factory):
     """The folder of all files of a network, and the network."""
     return write_model(tmp_path_factory.mktemp("models") / "model", FORMATS)
 

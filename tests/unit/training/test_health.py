@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from helpers.stages import batches_from, pretrainer
-from simclrv2_tf import callbacks, loop, metrics
+from simclrv2_tf import metrics
+from simclrv2_tf.training import callbacks, loop
 
 
 def train(stage, every_steps, total_steps=4):

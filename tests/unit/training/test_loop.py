@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from simclrv2_tf.callbacks import SaveCheckpoints
 
 from helpers.stages import batches_from, pretrainer, train
-from simclrv2_tf import checkpoints, loop
+from simclrv2_tf import weights as checkpoints
+from simclrv2_tf.training import loop
+from simclrv2_tf.training.callbacks import SaveCheckpoints
 
 
 def test_nan_loss_stops_the_loop_before_callbacks_see_it():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from helpers.stages import pretrainer, small_encoder, tiny, train, weights
-from simclrv2_tf import checkpoints, optimizers
+from simclrv2_tf import optimizers
+from simclrv2_tf import weights as checkpoints
 
 
 def test_stop_and_resume_equals_not_stopping(tmp_path):

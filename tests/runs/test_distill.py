@@ -1,0 +1,139 @@
+"""Distillation from the command line: kinds of teachers, labels or none, and resuming."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers import small
+from helpers.command_line import SMALL, change_a_weight, fails, files, keras_weights, result, same
+from helpers.shared_runs import command_line
+from simclrv2_tf.weights import teachers
+
+FOLDER = "label_fraction_0.5"
+
+
+@pytest.fixture(scope="module")
+def study(shared_runs):
+    return shared_runs("study")
+
+
+def distill(teacher, model_dir, *flags):
+    """Distills the run, model or SavedModel `teacher`."""
+    command = ["--mode=train_then_eval", "--train_mode=distill", *SMALL, "--train_steps=3"]
+    command += [f"--teacher={teacher}", f"--model_dir={model_dir}", *flags]
+    assert small.run(command, exports=False) == 0
+
+
+def tfds_copy(images, root, relabel):
+    """The training and test images as a TFDS set, with the labels that `relabel` gives."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=["dark", "light"]),
+        }
+    )
+
+    def examples(split):
+        for path in sorted((images / split).rglob("*.png")):
+            image = tf.io.decode_png(path.read_bytes()).numpy()
+            yield {"image": image, "label": relabel(int(path.parent.name == "light"))}
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="shades",
+        version="1.0.0",
+        features=features,
+        split_datasets={
+            split: tf.data.Dataset.from_generator(
+                functools.partial(examples, split),
+                output_signature={
+                    "image": tf.TensorSpec((None, None, 3), tf.uint8),
+                    "label": tf.TensorSpec((), tf.int64),
+                },
+            )
+            for split in ("train", "test")
+        },
+        data_dir=root,
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def students(study, images, tmp_path_factory):
+    """Of a SavedModel: students by labels, by labels replaced by garbage, and by alpha below 1."""
+    root, source = tmp_path_factory.mktemp("students"), study / FOLDER / "fine_tuned"
+    before, teacher = files(source), next((source / "hub").iterdir())
+    for name, relabel in (("labels", lambda y: y), ("garbage", lambda y: 1 - y)):
+        data = tfds_copy(images, root / f"{name}_data", relabel)
+        distill(teacher, root / name, "--dataset=shades", f"--data_dir={data}")
+    few = ["--distill_alpha=0.5", "--label_fraction=0.25", "--labelled_batch_size=4"]
+    data = root / "labels_data"
+    distill(teacher, root / "below_1", "--dataset=shades", f"--data_dir={data}", *few)
+    assert files(source) == before, "a teacher stays as it was"
+    return root
+
+
+def test_alpha_1_never_touches_a_label(students):
+    """Labels replaced by garbage give the same student, bit for bit."""
+    for name in ("encoder", "classifier"):
+        assert same(*(keras_weights(students / kind, name) for kind in ("labels", "garbage")))
+    accuracy = [result(students / kind)["label_top_1_accuracy"] for kind in ("labels", "garbage")]
+    assert sum(accuracy) == pytest.approx(1), "the labels of the test images were exchanged"
+
+
+def test_below_alpha_1_the_labels_count(students):
+    folder = students / "below_1"
+    assert not same(*(keras_weights(f, "encoder") for f in (folder, students / "labels")))
+    assert len((folder / "labelled_examples.txt").read_text().splitlines()) == 6
+    header = (folder / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"distill_loss", "teacher_agreement", "label_loss", "top_1_accuracy"} <= set(header)
+
+
+def test_every_kind_of_teacher_is_the_same_teacher(study, students):
+    source = study / FOLDER / "fine_tuned"
+    before = files(source)
+    crops = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    expected = teachers.load(str(source), small.resnet).predict(crops, training=False)
+    for other in (source / "image_classifier.keras", next((source / "hub").iterdir())):
+        logits = teachers.load(str(other)).predict(crops, training=False)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    # The study had the run itself for a teacher, the other student its SavedModel.
+    accuracy = result(source)["label_top_1_accuracy"]
+    for student in (study / FOLDER / "self_distilled", students / "labels"):
+        assert result(student)["teacher_label_top_1_accuracy"] == accuracy
+    assert files(source) == before
+
+
+def test_unlabelled_images_of_another_data_set_and_weights_to_start_from(
+    study, images, flat, tmp_path
+):
+    """The teacher stays as it was; at no learning rate only the student's batch statistics move."""
+    teacher = study / FOLDER / "fine_tuned"
+    before = files(teacher)
+    flags = [f"--dataset=folder:{images}", f"--unlabelled_dataset=folder:{flat}"]
+    flags += ["--distill_alpha=0.5", f"--checkpoint={study / 'pretrain'}", "--learning_rate=1e-20"]
+    distill(teacher, tmp_path, *flags)
+    assert "label_top_1_accuracy" in result(tmp_path)
+    kernels = [
+        [w for w in keras_weights(folder, "encoder") if w.ndim == 4]
+        for folder in (tmp_path, study / "pretrain")
+    ]
+    assert same(*kernels)
+    assert files(teacher) == before
+
+
+def test_without_a_label_anywhere_the_student_is_held_against_its_teacher(study, flat, tmp_path):
+    distill(study / FOLDER / "fine_tuned", tmp_path, f"--dataset=folder:{flat}")
+    values = result(tmp_path)
+    assert 0 <= values["teacher_agreement"] <= 1 and "label_top_1_accuracy" not in values
+
+
+def test_another_teacher_than_the_run_began_with_changes_nothing(copied_run, capsys):
+    folder = copied_run("study")
+    change_a_weight(folder / FOLDER / "fine_tuned")
+    before = files(folder)
+    assert "other weights" in fails(command_line("study"), capsys)
+    assert files(folder) == before
