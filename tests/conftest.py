@@ -23,6 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # shared runs only one is near the top: the others would wait for it.
 LONG = [
     "processes/test_notebooks.py",
+    "processes/test_notebook_of_a_model.py",
     "runs/test_semi_supervised.py",
     "processes/test_multi_worker.py",
     "processes/test_replicas.py",
