@@ -13,7 +13,6 @@ from simclrv2_tf import distribute
 from simclrv2_tf.config import Config
 from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
 
-
 PRETRAIN = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
 PRETRAIN += ["--checkpoint_steps=2", "--optimizer=momentum", "--learning_rate=0.02"]
 
