@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
@@ -24,11 +24,11 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11.4",
-    packages=["simclrv2_tf", "simclrv2_tf.flags", "simclrv2_tf.official"],
+    packages=[*find_packages(include=["simclrv2_tf", "simclrv2_tf.*"]), "simclrv2_tf.flags"],
     # The recipes live at the top level, and inside the package once installed.
     package_dir={"simclrv2_tf.flags": "flags"},
     package_data={
-        "simclrv2_tf": ["data/*"],
+        "simclrv2_tf": ["data/*", "py.typed"],
         "simclrv2_tf.official": ["released.json"],
         "simclrv2_tf.flags": ["**/*"],
     },

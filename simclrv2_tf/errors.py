@@ -41,8 +41,16 @@ class UserErrors(UserError):
         return self.errors
 
 
+def report(error: Exception, os_error: int = 1) -> int:
+    """Prints the lines of a `UserError`, or an `OSError`; returns the exit status."""
+    known = isinstance(error, UserError)
+    for line in error.lines if known else (error,):
+        print(f"Error: {line}", file=sys.stderr)
+    return error.exit_status if known else os_error
+
+
 def exit_status(
-    command: Callable[[], None],
+    command: Callable[[], object],
     *,
     debug: bool = False,
     os_error: int = 1,
@@ -51,7 +59,7 @@ def exit_status(
     """Runs a command and reports what ends it on standard error.
 
     Args:
-        command: What to run.
+        command: The function to run.
         debug: Whether errors are raised, with their traceback, instead of reported.
         os_error: The exit status of an `OSError`, such as a full disk.
         stopped: What to say when the user interrupts the command.
@@ -64,9 +72,7 @@ def exit_status(
     except (UserError, OSError) as error:
         if debug:
             raise
-        for line in error.lines if isinstance(error, UserError) else (error,):
-            print(f"Error: {line}", file=sys.stderr)
-        return error.exit_status if isinstance(error, UserError) else os_error
+        return report(error, os_error)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         return 130

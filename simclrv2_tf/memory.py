@@ -17,12 +17,41 @@ will be buffered as negative examples". It was never released. What this package
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
-import keras
-import tensorflow as tf
+from etils import epy
 
-from simclrv2_tf import distribute
+from simclrv2_tf import options
+from simclrv2_tf.options import option
+
+with epy.lazy_imports():
+    import keras
+    import tensorflow as tf
+
+    from simclrv2_tf import distribute
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryOptions(options.Group):
+    """The momentum network of pretraining and its queue."""
+
+    title = "Memory"
+
+    memory_size: int = option(
+        0,
+        "nt_xent: past embeddings of a momentum network that are kept as more negatives, two of "
+        "each image; 65536 in the paper. 0: no memory.",
+        minimum=0,
+    )
+    ema_decay: float = option(
+        0.999,
+        "Weight of the past in the momentum network's weights, by step.",
+        minimum=0,
+        below=1,
+    )
+    eval_ema: bool = option(
+        False, "Evaluate and export the momentum network of a pretraining that has one."
+    )
 
 
 class Queue:
@@ -83,8 +112,7 @@ class MomentumNetwork:
     """
 
     def __init__(self, network, average, decay: float = 0.999):
-        if not (0 <= decay < 1 and math.isfinite(decay)):
-            raise ValueError(f"`decay` must be in [0, 1). Received: decay={decay}")
+        options.of(MemoryOptions)["ema_decay"].check(decay, "decay")
         self.encoder, self.head = average
         self.decay = decay
         self._pairs = [

@@ -17,6 +17,7 @@ fields. Nothing here imports TensorFlow or Keras, and files that declare options
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import numbers
@@ -313,3 +314,16 @@ def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str,
 def values(options: Any, group: type) -> dict[str, Any]:
     """The arguments of a dataclass with options, from an object that has them by their flags."""
     return {name: getattr(options, spec.name) for name, spec in of(group).items()}
+
+
+def at_least_1(text: str) -> int:
+    """Reads a whole number for the commands that use argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: the number is below 1.
+        ValueError: the text is no whole number.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return number

@@ -13,16 +13,8 @@ import keras
 from keras import layers, ops
 
 from simclrv2_tf.batch_norm import BatchNorm
+from simclrv2_tf.depths import BLOCKS
 
-BLOCKS = {
-    10: (1, 1, 1, 1),
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
-}
 DEPTHS = tuple(BLOCKS)
 MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
 ENDPOINTS = (
@@ -44,6 +36,7 @@ def resnet(
     global_batch_norm: bool = True,
     batch_norm_decay: float = 0.9,
     stem: str = "auto",
+    blocks: tuple[int, ...] | None = None,
 ) -> keras.Model:
     """Builds an encoder: images (B, H, W, 3), float in [0, 1], to representations (B, f) float32.
 
@@ -63,6 +56,8 @@ def resnet(
         batch_norm_decay: Weight of the past in the moving statistics.
         stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (stride 1, no pool), or
             "auto": cifar up to 32 pixels.
+        blocks: Residual blocks of each stage, in place of those of `depth`: 1 to 4 stages of at
+            least one block. For tests and studies.
 
     Raises:
         ValueError: on a value outside of the above.
@@ -79,6 +74,10 @@ def resnet(
             raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={ratio}")
     if stem not in ("auto", "cifar", "imagenet"):
         raise ValueError(f"`stem` must be 'auto', 'cifar' or 'imagenet'. Received: stem={stem!r}")
+    if blocks is not None and not (1 <= len(blocks) <= 4 and min(blocks) >= 1):
+        raise ValueError(
+            f"`blocks` must be 1 to 4 numbers of at least 1. Received: blocks={blocks}"
+        )
     if stem == "auto":
         stem = "cifar" if image_size <= 32 else "imagenet"
     bottleneck = depth >= 50
@@ -86,7 +85,7 @@ def resnet(
 
     images = keras.Input((None, None, 3), name="images")
     x = build.stem(images, int(64 * width_multiplier), cifar=stem == "cifar")
-    for group, num_blocks in enumerate(BLOCKS[depth], start=1):
+    for group, num_blocks in enumerate(blocks or BLOCKS[depth], start=1):
         for block in range(num_blocks):
             x = build.residual_block(
                 x,
@@ -101,15 +100,21 @@ def resnet(
     return keras.Model(images, x, name="encoder")
 
 
+def endpoints(encoder: keras.Model) -> tuple[str, ...]:
+    """Those of `ENDPOINTS` that `encoder` has: all of them with four stages."""
+    names = {layer.name for layer in encoder.layers}
+    return tuple(name for name in ENDPOINTS if name in names)
+
+
 def features(encoder: keras.Model) -> keras.Model:
     """All endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
 
-    Returns a model from images (B, H, W, 3) to a dict with the keys of `ENDPOINTS`:
+    Returns a model from images (B, H, W, 3) to a dict with the keys `endpoints(encoder)`:
     "representation" (B, f), the others (B, h, w, c).
     """
     return keras.Model(
         encoder.input,
-        {name: encoder.get_layer(name).output for name in ENDPOINTS},
+        {name: encoder.get_layer(name).output for name in endpoints(encoder)},
         name="features",
     )
 

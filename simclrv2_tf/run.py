@@ -5,47 +5,35 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from simclrv2_tf import environment, plan
+from simclrv2_tf import environment, errors
 from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.experiments import plan
+from simclrv2_tf.experiments.stage import Seams
+
+_NO_SEAMS = Seams()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input."""
+def main(argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS) -> int:
+    """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input.
+
+    Args:
+        argv: The program's name, then flags; `sys.argv` by default.
+        seams: For tests.
+    """
     try:
         config = Config.from_argv(argv)
-        plan.stages(config)
+        plan.plan_stages(config)
     except ConfigError as error:
-        for line in error.errors:
-            print(f"Error: {line}", file=sys.stderr)
-        return 2
-
+        return errors.report(error)
     # Only now: `--help` and bad flags are answered without waiting for TensorFlow.
     environment.prepare()
-    from simclrv2_tf import experiment
-    from simclrv2_tf.artifacts import ExportError
-    from simclrv2_tf.checkpoints import CheckpointError
-    from simclrv2_tf.datasets import DatasetError
-    from simclrv2_tf.distribute import DeviceError
-    from simclrv2_tf.loop import NonFiniteError
-    from simclrv2_tf.run_directory import RunError
+    from simclrv2_tf import experiments
 
-    try:
-        experiment.run(config)
-    except (DatasetError, RunError, CheckpointError, DeviceError, ExportError) as error:
-        return _fail(error, 2, config)
-    except (NonFiniteError, OSError) as error:
-        return _fail(error, 1, config)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _fail(error: Exception, status: int, config: Config) -> int:
-    if config.debug:
-        raise error
-    print(f"Error: {error}", file=sys.stderr)
-    return status
+    return errors.exit_status(
+        lambda: experiments.run(config, seams),
+        debug=config.debug,
+        stopped="Stopped. Rerun the same command to resume from the last checkpoint.",
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import pytest
 
 from helpers.paths import ROOT
 from helpers.shared_runs import SharedRuns
-from helpers.small import lessen, shorten
 from simclrv2_tf import environment
 
 # As the commands do, before a test imports TensorFlow.
@@ -84,17 +83,3 @@ def images(shared_runs):
 def flat(shared_runs):
     """A folder of the same training images, without classes."""
     return shared_runs.made("flat")
-
-
-@pytest.fixture
-def less_output(monkeypatch):
-    """As `lessen` does it, for those tests that look at other files alone."""
-    lessen(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def short_networks():
-    """As `shorten` makes them."""
-    with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
-        yield

@@ -33,7 +33,8 @@ from matplotlib.figure import Figure
 
 from simclrv2_tf import report
 from simclrv2_tf.config import Config, ConfigError
-from simclrv2_tf.run_directory import RunError, to_json, write
+from simclrv2_tf.experiments.directory import RunError
+from simclrv2_tf.files import to_json, write_text
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -448,8 +449,8 @@ def figure(rows: Sequence[Mapping], per_seed: Sequence[Mapping]) -> Figure:
 def write_results(found: Mapping, out: pathlib.Path) -> None:
     """Writes `results.json`, `results.md`, and the figures `objectives` and `memory`."""
     out.mkdir(parents=True, exist_ok=True)
-    write(out / "results.json", to_json(found))
-    write(out / "results.md", markdown(found))
+    write_text(out / "results.json", to_json(found))
+    write_text(out / "results.md", markdown(found))
     renamed = [row | {"arm": "batch_256"} for row in found["per_seed"] if row["arm"] == "nt_xent"]
     for name in ("objectives", "memory"):
         if found[name]:

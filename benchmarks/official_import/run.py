@@ -112,7 +112,7 @@ def base() -> None:
 def write(folder: str, depth: str, width: str) -> None:
     """Writes the checkpoint of a network at random weights."""
     sys.path.insert(0, str(HERE.parents[1] / "tests"))
-    import reference_checkpoint
+    from helpers import reference_checkpoint
     from simclrv2_tf import heads, resnet
 
     encoder = resnet.resnet(int(depth), float(width), SK_RATIO)

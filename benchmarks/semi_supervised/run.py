@@ -29,9 +29,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from simclrv2_tf import plan, report
+from simclrv2_tf import report
 from simclrv2_tf.config import Config, ConfigError
-from simclrv2_tf.run_directory import RunError, check_same_run, to_json, write
+from simclrv2_tf.experiments import plan
+from simclrv2_tf.experiments.directory import RunDirectory, RunError
+from simclrv2_tf.files import to_json, write_text
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -143,14 +145,14 @@ def read_config(flags: Sequence[str]) -> Config:
                 f"{config.labels_per_class}, eval_name={config.eval_name}"
             ]
         )
-    plan.stages(config)
-    check_same_run(pathlib.Path(config.model_dir), config)
+    plan.plan_stages(config)
+    RunDirectory(config).check()
     return config
 
 
 def fine_tunings(config: Config) -> list[Config]:
     """The fine-tunings of a run that have another head layer to start from, in order."""
-    stages = [stage.config for stage in plan.stages(config) if stage.name == "fine_tuned"]
+    stages = [stage.config for stage in plan.plan_stages(config) if stage.name == "fine_tuned"]
     return [stage for stage in stages if stage.num_head_layers]
 
 
@@ -255,7 +257,7 @@ def gather(config: Config) -> tuple[list[dict], int]:
     that fine-tuning started from, and where the run has linear evaluation, "linear_evaluation" and
     "linear_evaluation_random_init", which use all labels.
     """
-    from simclrv2_tf.callbacks import seconds_spent
+    from simclrv2_tf.training import seconds_spent
 
     root = pathlib.Path(config.model_dir)
     rows = json.loads((root / "results.json").read_text())["rows"]
@@ -435,9 +437,9 @@ def _name(method: str) -> str:
 def write_results(results: Mapping, out: pathlib.Path, figures: pathlib.Path) -> None:
     """Writes tables and figures to `out`; figures of a single run are copied from `figures`."""
     out.mkdir(parents=True, exist_ok=True)
-    write(out / "results.json", to_json(results))
+    write_text(out / "results.json", to_json(results))
     text = markdown(results)
-    write(out / "results.md", text)
+    write_text(out / "results.md", text)
     print(f"\n{text}", flush=True)
     accuracy = report.accuracy_figure(results["rows"])
     for extension in ("png", "svg"):

@@ -7,7 +7,13 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from etils import epath
+
 from simclrv2_tf import environment
+from simclrv2_tf.errors import exit_status
+from simclrv2_tf.export.formats import EXPORT_FORMATS
+from simclrv2_tf.files import to_json, write_text
+from simclrv2_tf.options import at_least_1
 
 _LICENCE = (
     "The released weights are under Apache-2.0, as their authors publish them; ImageNet's images "
@@ -25,45 +31,28 @@ _CHECKED = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit status: 0, or 2 for bad input."""
+def main(argv: Sequence[str] | None = None, *, saved_model: bool = True) -> int:
+    """Runs one command line; returns the exit status: 0, or 2 for bad input.
+
+    Args:
+        argv: The arguments; by default those of the process.
+        saved_model: Whether the SavedModel is written, as for `export.Artifacts`.
+    """
     args = _parser().parse_args(argv)
     environment.prepare()
-    from simclrv2_tf.artifacts import ExportError
-    from simclrv2_tf.official import OfficialError
-
-    if args.list:
-        print(_listed())
-        return 0
-    try:
-        _import(args)
-    except (OfficialError, ExportError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    command = _print_list if args.list else lambda: _import(args, saved_model)
+    return exit_status(command, os_error=2)
 
 
-def _import(args: argparse.Namespace) -> None:
-    from etils import epath
-
+def _import(args: argparse.Namespace, saved_model: bool) -> None:
     from simclrv2_tf import official
-    from simclrv2_tf.artifacts import Artifacts, check_formats
+    from simclrv2_tf.export import Artifacts, check_formats
     from simclrv2_tf.networks import Networks
-    from simclrv2_tf.run_directory import to_json, write
 
     if not args.source or not args.output:
         raise official.OfficialError("`source` and `output` must be given, or --list.")
     check_formats(args.export_formats)
-    directory = epath.Path(args.output).expanduser()
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        unfinished = (directory / "encoder.keras").exists() and not (
-            directory / "import.json"
-        ).exists()
-        advice = " It holds an import that did not end: remove it." if unfinished else ""
-        raise official.OfficialError(
-            "`output` must be new or empty; nothing is overwritten. "
-            f"Received: output={args.output}{advice}"
-        )
+    directory = _new_directory(args.output)
     source, known = official.resolve(args.source)
     if known and known.ft_proj_selector is None and args.ft_proj_selector is None:
         raise official.OfficialError(
@@ -91,7 +80,7 @@ def _import(args: argparse.Namespace) -> None:
     )
     networks = Networks(models["encoder"], models.get("head"), models.get("classifier"), layer)
     labelled = networks.classifier is not None
-    artifacts = Artifacts(directory, "0", labelled, args.export_formats)
+    artifacts = Artifacts(directory, "0", labelled, args.export_formats, saved_model)
     artifacts.write(networks, args.image_size, class_names)
     artifacts.finish(_card(args, architecture, networks, class_names, known), args.image_size)
     written = {
@@ -104,12 +93,28 @@ def _import(args: argparse.Namespace) -> None:
         "used": report.used,
         "skipped": report.skipped,
     }
-    write(directory / "import.json", to_json(written))
+    write_text(directory / "import.json", to_json(written))
     for name, model in networks.models.items():
         print(f"{name + ':':<12}{model.count_params():>13,} parameters", flush=True)
     print(
         f"Networks in {directory}/*.keras, SavedModel in {artifacts.module}, report in import.json"
     )
+
+
+def _new_directory(output: str) -> epath.Path:
+    from simclrv2_tf.official import OfficialError
+
+    directory = epath.Path(output).expanduser()
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        unfinished = (directory / "encoder.keras").exists() and not (
+            directory / "import.json"
+        ).exists()
+        advice = " It holds an import that did not end: remove it." if unfinished else ""
+        raise OfficialError(
+            "`output` must be new or empty; nothing is overwritten. "
+            f"Received: output={output}{advice}"
+        )
+    return directory
 
 
 def _classifier_layer(args, models, known) -> int:
@@ -149,7 +154,7 @@ def _classifier_layer(args, models, known) -> int:
 
 
 def _card(args, architecture, networks, class_names, known) -> str:
-    from simclrv2_tf.model_card import model_card, public
+    from simclrv2_tf.export.model_card import model_card, public
 
     source = known.name if known else public(args.source)
     selective = f" SK {architecture.sk_ratio:g}" if architecture.sk_ratio else ""
@@ -191,8 +196,6 @@ def _check_expected(args, architecture, known) -> None:
 
 
 def _class_names(path: str | None) -> tuple[str, ...]:
-    from etils import epath
-
     from simclrv2_tf.official import OfficialError
 
     if path is None:
@@ -211,28 +214,25 @@ def _counted(reasons) -> str:
     return "; ".join(f"{reasons.count(reason):,} {reason}" for reason in dict.fromkeys(reasons))
 
 
-def _listed() -> str:
+def _print_list() -> None:
     from simclrv2_tf.official import released
-    from simclrv2_tf.report import table
+    from simclrv2_tf.tables import table
 
     models = list({model.name: model for model in released().values()}.values())
-    return table(
-        ["name", "parameters (M)", "ImageNet top-1 (%)", "head layer"],
-        [
-            (
-                model.name,
-                model.parameters_in_millions,
-                f"{model.top_1_accuracy:.1f}",
-                "not told" if model.ft_proj_selector is None else model.ft_proj_selector,
-            )
-            for model in models
-        ],
-    )
+    header = ["name", "parameters (M)", "ImageNet top-1 (%)", "head layer"]
+    rows = [
+        (
+            model.name,
+            model.parameters_in_millions,
+            f"{model.top_1_accuracy:.1f}",
+            "not told" if model.ft_proj_selector is None else model.ft_proj_selector,
+        )
+        for model in models
+    ]
+    print(table(header, rows))
 
 
 def _parser() -> argparse.ArgumentParser:
-    from simclrv2_tf.config import EXPORT_FORMATS, at_least_1
-
     def formats(text):
         found = tuple(text.split(","))
         if unknown := set(found) - set(EXPORT_FORMATS):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
+from simclrv2_tf.contents import Contents
+from simclrv2_tf.errors import UserError
+
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-class OfficialError(ValueError):
-    """Weights of the reference that cannot be read, or fit no network of ours."""
+class OfficialError(UserError):
+    """Weights of the reference cannot be read, or fit no network of ours."""
 
 
 class Variables(Mapping):
@@ -90,18 +92,9 @@ def find_prefix(path: str) -> str:
     Raises:
         OfficialError: there are none.
     """
-    if tf.io.gfile.exists(path + ".index"):
-        return path
-    if tf.io.gfile.isdir(path):
-        if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
-            return os.path.join(path, "variables", "variables")
-        found = tf.train.latest_checkpoint(path)
-        # It may have been copied without the file that names it.
-        indices = [name for name in tf.io.gfile.listdir(path) if name.endswith(".index")]
-        if found is None and len(indices) == 1:
-            found = os.path.join(path, indices[0].removesuffix(".index"))
-        if found is not None:
-            return found
+    found = Contents(path).released
+    if found is not None:
+        return found
     raise OfficialError(
         "The path must be the prefix of a TF1 checkpoint, the folder of one, or that of a "
         f"SavedModel. Received: {path}"

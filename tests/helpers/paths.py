@@ -4,3 +4,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
+RECIPES = sorted(
+    path.relative_to(ROOT / "flags").as_posix()
+    for path in (ROOT / "flags").rglob("*")
+    if path.is_file()
+)

@@ -5,11 +5,17 @@ import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf import heads, memory, objectives, optimizers, resnet, stages
+from simclrv2_tf.training import loop
+
+
+def small_encoder(width_multiplier=1 / 16, **options):
+    """ResNet-10 of two blocks: more say no more, and tracing them takes the time."""
+    return resnet.resnet(10, width_multiplier, image_size=8, blocks=(1, 1), **options)
 
 
 def tiny(seed=0, num_classes=3, classifier_layer=0, **norm):
     keras.utils.set_random_seed(seed)
-    encoder = resnet.resnet(10, 1 / 16, image_size=8, **norm)
+    encoder = small_encoder(**norm)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8, **norm)
     width = head.outputs[classifier_layer].shape[-1]
     return encoder, head, heads.classifier(width, num_classes) if num_classes else None
@@ -117,3 +123,18 @@ def remembering(networks, size, decay=0.5, momentum_views=False, **options):
 
 def with_batch_norm():
     return tiny(classifier_layer=1)
+
+
+def train(stage, start, stop, epochs=2, callbacks=()):
+    """Trains on `batches_from` batches of 6, from one step to another."""
+    return loop.train(
+        stage,
+        tf.distribute.get_strategy(),
+        batches_from(6, start),
+        schedule=lambda step: 0.5,
+        total_steps=stop,
+        epochs=epochs,
+        start_step=start,
+        callbacks=callbacks,
+        verbose=0,
+    )

@@ -12,16 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from helpers import small, stages
-from simclrv2_tf import checkpoints, distribute, objectives
+from helpers import distillation, stages
+from simclrv2_tf import distribute, objectives
+from simclrv2_tf import weights as checkpoints
 
 BATCH = 8
 
 
 def make_stage(kind):
-    """The stage, and by name what it remembers beside its weights."""
+    """The stage, and by name what it remembers beside its weights, or what it must not change."""
+    if kind == "distill":
+        teacher = distillation.teacher_network()
+        stage = distillation.distiller(teacher, alpha=0.3, head=True, temperature=2.0)
+        return stage, {f"teacher {v.path}": v for v in teacher.weights}
     if kind not in ("memory", "tico"):
-        return stages.contrastive(networks(kind)), {}
+        size = 2 if kind == "micro_batches" else None
+        return stages.contrastive(networks(kind), size), {}
     objective = objectives.NTXent(0.5) if kind == "memory" else objectives.TiCo(5)
     stage = stages.remembering(
         stages.without_batch_norm,
@@ -34,7 +40,7 @@ def make_stage(kind):
 
 
 def networks(kind):
-    if kind == "no_bn":
+    if kind in ("no_bn", "micro_batches"):
         return stages.without_batch_norm()
     made = stages.tiny(classifier_layer=1, global_batch_norm=kind == "global_bn")
     for v in made[0].weights:
@@ -44,7 +50,7 @@ def networks(kind):
 
 
 def batches(noise):
-    """Five of them; `noise` changes each pixel by a share of that."""
+    """Five of two images and a label; `noise` changes each pixel by a share of that."""
     found = stages.batches_from(BATCH)(tf.distribute.InputContext()).take(5)
     for views, labels in found.as_numpy_iterator():
         yield (*(v * (1 + np.float32(noise) * (2 * v - 1)) for v in views), labels)
@@ -69,8 +75,11 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     # A step as it is, traced once, and what is inside it.
     stage.loss_and_gradients = keep
 
-    def train(view1, view2, labels):
-        stage.train_step(((view1, view2), labels))
+    def train(image1, image2, labels):
+        if kind == "distill":
+            stage.train_step((image1, (image2, labels)))
+        else:
+            stage.train_step(((image1, image2), labels))
         return made[threading.get_ident()]
 
     # Not from a data set of the strategy's: one takes seconds to end, and the loop has own tests.
@@ -83,6 +92,8 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     def run(begin, end):
         count, found = strategy.num_replicas_in_sync, []
         for batch in list(batches(noise))[begin:end]:
+            if kind == "distill":  # half as many labelled images
+                batch = (batch[0], *(array[: BATCH // 2] for array in batch[1:]))
             parts = [np.split(array, count) for array in batch]
             found.append(
                 step(
@@ -123,15 +134,14 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
 def main(file, count, other=None):
     strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
     # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
-    keras.layers.ReLU = lambda name: keras.layers.Activation("softplus", name=name)
+    keras.layers.ReLU = lambda name=None: keras.layers.Activation("softplus", name=name)
     kinds = ["no_bn"]
     if count < 4:
-        kinds += ["global_bn", "local_bn", "memory", "tico"]
+        kinds += ["global_bn", "local_bn", "memory", "tico", "micro_batches", "distill"]
     folders = {"no_bn": {"own": f"{file}.checkpoint", "other": other}}
-    with small.networks():
-        results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
-        if count == 1:
-            results["perturbed"] = measure(strategy, "global_bn", noise=1e-7)
+    results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
+    if count == 1:
+        results["perturbed"] = measure(strategy, "global_bn", noise=1e-7)
     flat = {f"{kind}|{n}": v for kind, values in results.items() for n, v in values.items()}
     np.savez(file, **{name.replace("/", "~"): value for name, value in flat.items()})
 

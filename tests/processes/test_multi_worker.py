@@ -31,8 +31,10 @@ def weights(folder):
 
 def initial_weights(folder):
     config = Config.from_json((folder / "config.json").read_text())
-    with small.networks():
-        return [v.numpy() for v in build_networks(config, 2).weights]
+    networks = build_networks(
+        config, 2, image_size=config.image_size, seed=config.seed, resnet=small.resnet
+    )
+    return [v.numpy() for v in networks.weights]
 
 
 def test_two_workers_one_killed_and_both_started_again_are_one_process(images, tmp_path):

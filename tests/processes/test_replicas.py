@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from etils import epath
 
+from helpers import distillation
 from helpers.command_line import SMALL, result
 from helpers.processes import python
 from helpers.stages import compare
-from simclrv2_tf import run_directory
 from simclrv2_tf.config import Config
+from simclrv2_tf.experiments.directory import RunDirectory, RunError
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,35 @@ def test_what_a_stage_remembers_is_the_same_on_two_replicas(results, kind, part)
     compare(list(ours.values()), list(theirs.values()), 1e-5)
 
 
+@pytest.mark.parametrize("part", ["loss", "gradient", "weight", "metric"])
+def test_micro_batches_on_two_replicas_are_those_on_one(results, part):
+    """Without batch norm, two micro-batches on each of two replicas are four on one."""
+    ours, theirs = (
+        {name: v for name, v in results["micro_batches", c].items() if name.startswith(part)}
+        for c in (2, 1)
+    )
+    assert ours.keys() == theirs.keys() and theirs
+    compare(list(ours.values()), list(theirs.values()), 1e-5)
+
+
+def test_distillation_on_two_replicas_is_that_on_one(results):
+    """With labelled images and batch norm; the teacher stays as it was."""
+    found = distances(results["distill", 2], results["distill", 1])
+    assert any(name.endswith("moving_variance") for name in found)
+    assert {name.split(" ")[0] for name in found} >= {"loss", "gradient", "weight", "metric"}
+    for name, distance in found.items():
+        assert distance < 1e-4, (name, distance)
+    keras.utils.set_random_seed(0)
+    teacher = distillation.teacher_network()
+    for count in (1, 2):
+        for v in teacher.weights:
+            np.testing.assert_array_equal(
+                results["distill", count][f"state teacher {v.path}".replace("/", "~")],
+                v.numpy(),
+                err_msg=v.path,
+            )
+
+
 def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     """In a process of its own: logical CPUs must be made first."""
     command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
@@ -122,9 +151,9 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
 def test_a_folder_takes_another_number_of_replicas(tmp_path):
     """And another batch size it does not, lest all were taken."""
     config = Config(train_mode="pretrain", num_replicas=2, model_dir=str(tmp_path))
-    run_directory.claim(epath.Path(tmp_path), config)
+    RunDirectory(config).claim()
     one = dataclasses.replace(config, num_replicas=1, strategy="default")
-    run_directory.claim(epath.Path(tmp_path), one)
+    RunDirectory(one).claim()
     other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
-    with pytest.raises(run_directory.RunError, match="train_batch_size"):
-        run_directory.claim(epath.Path(tmp_path), other)
+    with pytest.raises(RunError, match="train_batch_size"):
+        RunDirectory(other).claim()

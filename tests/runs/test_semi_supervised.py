@@ -11,7 +11,7 @@ import tensorflow as tf
 from helpers import small
 from helpers.command_line import keras_weights, result, same
 from helpers.shared_runs import METHODS, command_line
-from simclrv2_tf import label_subset
+from simclrv2_tf.datasets import labels as label_subsets
 
 FOLDER = "label_fraction_0.5"
 
@@ -54,7 +54,7 @@ def test_the_label_subset_is_the_same_and_on_disk_where_labels_are_used(study, i
     assert all((images / example).exists() for example in lists[0])
     every = sorted(str(p.relative_to(images)) for p in (images / "train").rglob("*.png"))
     labels = [int("light" in example) for example in every]
-    drawn = label_subset.draw(every, labels, ["dark", "light"], label_fraction=0.5, seed=0)
+    drawn = label_subsets.draw(every, labels, ["dark", "light"], label_fraction=0.5, seed=0)
     assert set(drawn) == set(lists[0])
     for method in ("self_distilled", "small_student"):  # alpha = 1: no label at all
         assert not (study / FOLDER / method / "labelled_examples.txt").exists()

@@ -1,30 +1,14 @@
 """The memory: a queue against a deque, a momentum network against its formula, and whole steps."""
 
 import collections
-import dataclasses
-import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from etils import epath
 
-from helpers.command_line import SMALL, fails, result
 from helpers.stages import random_views, remembering, with_batch_norm, without_batch_norm
-from simclrv2_tf import (
-    checkpoints,
-    memory,
-    objectives,
-    resnet,
-    run,
-    run_directory,
-    stage_runs,
-    stages,
-)
-from simclrv2_tf.config import Config
-
-pytestmark = pytest.mark.usefixtures("short_networks")
+from simclrv2_tf import memory, objectives, resnet, stages
 
 
 @pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])
@@ -160,113 +144,10 @@ def test_momentum_views_are_the_second_and_get_no_gradient(micro_batch_size):
 
 def test_what_does_not_fit_is_refused():
     encoder, head, _ = with_batch_norm()
-    with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\). Received: decay=1"):
+    with pytest.raises(ValueError, match="`decay` must .* below 1. Received: decay=1"):
         memory.MomentumNetwork((encoder, head), with_batch_norm()[:2], 1)
     with pytest.raises(ValueError, match="architecture"):
         wider = resnet.resnet(10, 1 / 8, image_size=8)
         memory.MomentumNetwork((encoder, head), (wider, head), 0.9)
     with pytest.raises(ValueError, match="need `momentum`"):
         stages.Pretrainer(encoder, head, objectives.NTXent(), queue=memory.Queue(2, 8))
-
-
-MEMORY = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
-MEMORY += ["--checkpoint_steps=2", "--memory_size=44", "--ema_decay=0.9", "--eval_ema"]
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_after_step_4(monkeypatch):
-    """Runs raise `Stopped` once they have kept step 4; gives the list of stages that did."""
-    save, stages_stopped = stage_runs.SaveCheckpoints._save, []
-
-    def save_and_stop(self):
-        save(self)
-        if self._saved == 4:
-            stages_stopped.append(self.model)
-            raise Stopped
-
-    monkeypatch.setattr(stage_runs.SaveCheckpoints, "_save", save_and_stop)
-    return stages_stopped
-
-
-def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
-    command = ["run", *SMALL, "--train_mode=pretrain", f"--dataset=folder:{images}"]
-    command += ["--objective=tico", "--tico_momentum_views", "--train_steps=6"]
-    command += ["--checkpoint_steps=2", f"--model_dir={tmp_path / 'run'}"]
-    stopped = stop_after_step_4(monkeypatch)
-    with pytest.raises(Stopped):
-        run.main(command)
-
-    def resumed(stage, *args, start_step, **kwargs):
-        assert start_step == 4
-        stopped.append(stage)
-        raise Stopped
-
-    monkeypatch.setattr(stage_runs.loop, "train", resumed)
-    with pytest.raises(Stopped):
-        run.main(command)
-    before, after = (stage.objective.covariance.numpy() for stage in stopped)
-    assert stopped[0] is not stopped[1] and np.trace(before) > 0.1
-    np.testing.assert_array_equal(after, before)
-    for part in ("encoder", "head"):
-        before, after = (getattr(stage.momentum, part).get_weights() for stage in stopped)
-        for v, w in zip(before, after, strict=True):
-            np.testing.assert_array_equal(w, v)
-
-
-@pytest.mark.usefixtures("less_output")
-def test_a_resumed_run_goes_on_as_if_never_stopped(images, tmp_path, monkeypatch, capsys):
-    """Queue, its position, and the momentum network; which is also what is exported."""
-    command = ["run", *MEMORY, f"--dataset=folder:{images}"]
-    warned = []
-    monkeypatch.setattr(stage_runs.logging, "warning", lambda text, *_: warned.append(text))
-    assert run.main([*command, f"--model_dir={tmp_path / 'straight'}"]) == 0
-    assert any("larger than the data set" in text for text in warned)  # of 24 images
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        stop_after_step_4(patch)
-        run.main([*command, f"--model_dir={tmp_path / 'resumed'}"])
-    assert run.main([*command, f"--model_dir={tmp_path / 'resumed'}"]) == 0
-
-    readers = [
-        tf.train.load_checkpoint(checkpoints.latest(str(tmp_path / name)))
-        for name in ("straight", "resumed")
-    ]
-    names = {name for name in readers[0].get_variable_to_shape_map() if "variables" in name}
-    assert sum("queue" in name for name in names) == 3 and any("ema" in name for name in names)
-    for name in names:
-        ours, theirs = (reader.get_tensor(name) for reader in readers)
-        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5, err_msg=name)
-    # 6 steps of 8 images, two views of each, in 44 rows.
-    position = [name for name in names if "position" in name]
-    assert [readers[0].get_tensor(name) for name in position] == [6 * 16 % 44]
-    exported = keras.saving.load_model(tmp_path / "straight" / "encoder.keras")
-    [kernel] = [n for n in names if "ema" in n and "stem_conv" in n and "kernel" in n]
-    np.testing.assert_array_equal(
-        exported.get_layer("stem_conv").kernel, readers[0].get_tensor(kernel)
-    )
-    assert {"embedding_rank", "uniformity"} <= result(tmp_path / "straight").keys()
-
-    # The network itself can be evaluated in the same folder.
-    online = [*command, f"--model_dir={tmp_path / 'straight'}", "--mode=eval", "--noeval_ema"]
-    assert run.main([*online, "--eval_name=online"]) == 0
-    of_the_network = json.loads((tmp_path / "straight" / "result_online.json").read_text())
-    assert of_the_network["uniformity"] != result(tmp_path / "straight")["uniformity"]
-    assert "eval_ema" in fails([*online[1:], "--mode=train_then_eval"], capsys)
-
-
-def test_the_other_network_of_a_run_of_several_stages_is_refused_by_name(tmp_path):
-    """Its later stages were trained on the one that was chosen then."""
-    folder = epath.Path(tmp_path)
-    config = Config(train_mode="pretrain_linear_eval", memory_size=64, model_dir=str(tmp_path))
-    run_directory.claim(folder, config)
-    other = dataclasses.replace(config, mode="eval", eval_ema=True, eval_name="ema")
-    with pytest.raises(run_directory.RunError, match="eval_ema=False there, True here"):
-        run_directory.check_same_run(folder, other)
-    one_stage = dataclasses.replace(config, train_mode="pretrain")
-    run_directory.claim(folder / "pretrain", one_stage)
-    run_directory.check_same_run(
-        folder / "pretrain", dataclasses.replace(other, train_mode="pretrain")
-    )

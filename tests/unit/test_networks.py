@@ -1,7 +1,9 @@
-"""The encoder, heads and batch norm against the recorded reference, and their edge cases."""
+"""The networks against the recorded reference, and as their options describe them."""
 
+import dataclasses
 import json
-import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -9,38 +11,18 @@ import pytest
 import tensorflow as tf
 
 from helpers import oracle
-from simclrv2_tf import heads, official, resnet
-from simclrv2_tf.batch_norm import BatchNorm, _moments
+from helpers import recorded as recordings
+from helpers.recorded import assert_close
+from simclrv2_tf import heads, official, options, resnet
+from simclrv2_tf.networks import HeadOptions, NetworkOptions, NetworksOptions, build_networks
 
 NETWORKS = ["network_r18_cifar.npz", "network_r50.npz", "network_r50_sk.npz"]
 
 
-def build(recorded):
-    encoder = resnet.resnet(
-        depth=int(recorded["depth"]),
-        width_multiplier=float(recorded["width"]),
-        sk_ratio=float(recorded["sk_ratio"]),
-        se_ratio=float(recorded["se_ratio"]),
-        image_size=int(recorded["image_size"]),
-    )
-    width = encoder.output_shape[-1]
-    head = heads.projection_head(
-        width, int(recorded["num_proj_layers"]), int(recorded["proj_out_dim"])
-    )
-    classifier = heads.classifier(width, int(recorded["num_classes"]))
-    return encoder, head, classifier
-
-
 def loaded(recorded):
-    models = build(recorded)
+    models = recordings.networks(recorded)
     official.load_weights(oracle.numbered(recorded, "weights"), *models)
     return models
-
-
-def assert_close(got, expected, relative, noise=0.0, name=""):
-    error = np.max(np.abs(np.asarray(got) - expected))
-    bound = max(relative * np.max(np.abs(expected)), 10 * noise)
-    assert error <= bound, f"{name}: off by {error}, allowed {bound}"
 
 
 @pytest.mark.parametrize("file", NETWORKS)
@@ -138,145 +120,6 @@ def test_parameter_counts_are_the_papers(index):
     assert count(classifier.variables) == row["sup"]
 
 
-def loop_batch_norm(x, gamma, beta, epsilon):
-    """Over all but the last axis, in float64, one channel at a time."""
-    out, means, variances = np.empty(x.shape), [], []
-    for c in range(x.shape[-1]):
-        column = x[..., c].astype(np.float64)
-        means.append(column.mean())
-        variances.append(((column - column.mean()) ** 2).mean())
-        out[..., c] = (column - means[-1]) / np.sqrt(variances[-1] + epsilon) * gamma[c] + beta[c]
-    return out, np.array(means), np.array(variances)
-
-
-@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3, 3), (1, 1, 2, 3), (1, 3)])
-@pytest.mark.parametrize("mean", [0.0, 1000.0])
-def test_batch_norm_is_the_formula(shape, mean):
-    rng = np.random.default_rng(0)
-    x = (rng.normal(size=shape) + mean).astype(np.float32)
-    layer = BatchNorm(momentum=0.75)
-    layer.build(shape)
-    gamma, beta = rng.normal(size=(2, 3)).astype(np.float32)
-    layer.gamma.assign(gamma)
-    layer.beta.assign(beta)
-    expected, means, variances = loop_batch_norm(x, gamma, beta, 1e-5)
-    # One unit in the last place of a mean of 1000 is 6e-5, which the division scales.
-    tolerance = 2e-6 if mean == 0 else 2e-2 if shape[0] == 1 else 2e-3
-    np.testing.assert_allclose(layer(x, training=True), expected, atol=tolerance)
-    np.testing.assert_allclose(layer.moving_mean, 0.25 * means, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        layer.moving_variance, 0.75 + 0.25 * variances, rtol=1e-5, atol=1e-5 + 1e-6 * mean
-    )
-    moving = (np.asarray(layer.moving_mean), np.asarray(layer.moving_variance))
-    inference = (x - moving[0]) / np.sqrt(moving[1] + 1e-5) * gamma + beta
-    np.testing.assert_allclose(layer(x), inference, rtol=1e-4, atol=1e-4)
-    assert np.array_equal(moving[0], layer.moving_mean), "inference must not move the statistics"
-
-
-def test_fused_batch_norm_and_its_gradient_equal_the_unfused():
-    x = tf.constant(np.random.default_rng(0).normal(size=(4, 3, 3, 2)).astype(np.float32))
-    layer = BatchNorm()
-    layer.build(x.shape)
-    gradients = []
-    for inputs in (x, tf.cast(x, tf.float64)):  # the kernel takes no float64
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs = (
-                layer(inputs, training=True)
-                if inputs is x
-                else tf.cast(layer._normalize(inputs, *_moments(inputs), moving=False), tf.float32)
-            )
-            loss = tf.reduce_sum(tf.sin(outputs) * tf.stop_gradient(tf.cast(x, outputs.dtype)))
-        gradients.append(tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value]))
-    for fused, plain in zip(*gradients, strict=True):
-        np.testing.assert_allclose(fused, plain, atol=2e-5)
-
-
-def test_batch_norm_in_bfloat16_keeps_float32_statistics():
-    x = (np.random.default_rng(0).normal(size=(64, 8)) * 3 + 1).astype(np.float32)
-    layer = BatchNorm(dtype="mixed_bfloat16", momentum=0.0)
-    outputs = layer(x, training=True)
-    assert outputs.dtype == tf.bfloat16
-    rounded = tf.cast(tf.cast(x, tf.bfloat16), tf.float32).numpy()
-    assert layer.moving_mean.dtype == "float32"
-    np.testing.assert_allclose(layer.moving_mean, rounded.mean(0), atol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance, rounded.var(0), rtol=1e-5)
-
-
-def test_frozen_batch_norm_uses_moving_statistics_in_training():
-    x = np.ones((4, 2), np.float32) * 5
-    layer = BatchNorm()
-    layer(x)
-    layer.trainable = False
-    np.testing.assert_allclose(layer(x, training=True), 5 / np.sqrt(1 + 1e-5), rtol=1e-6)
-    np.testing.assert_array_equal(layer.moving_mean, 0)
-
-
-def test_se_and_ratios_and_stems():
-    images = np.random.default_rng(0).random((2, 40, 56, 3), dtype=np.float32)
-    for options in (
-        dict(depth=18, width_multiplier=0.125, se_ratio=0.25),
-        dict(depth=18, width_multiplier=0.125, sk_ratio=0.0625),  # ResNet-D, no selective kernel
-        dict(depth=50, width_multiplier=1 / 16, se_ratio=0.25, sk_ratio=0.0625, stem="cifar"),
-    ):
-        encoder = resnet.resnet(**options)
-        outputs = resnet.features(encoder)(images)
-        stride = 1 if options.get("stem") == "cifar" else 4
-        assert outputs["stem"].shape[1:3] == (40 // stride, 56 // stride)
-        assert outputs["representation"].shape == (2, encoder.output_shape[-1])
-        np.testing.assert_allclose(
-            outputs["representation"],
-            np.mean(outputs["block_group4"], (1, 2)),
-            rtol=1e-5,
-            atol=1e-7,
-        )
-
-
-def test_squeeze_excitation_hidden_width_counts_base_filters():
-    encoder = resnet.resnet(50, 0.25, se_ratio=0.25)
-    reduce = encoder.get_layer("block_group2_block0_se_reduce")
-    expand = encoder.get_layer("block_group2_block0_se_expand")
-    assert reduce.kernel.shape == (1, 1, 128, 8) and reduce.bias.shape == (8,)
-    assert expand.kernel.shape == (1, 1, 8, 128)
-
-
-def test_last_gamma_of_each_block_starts_at_zero_and_no_other():
-    for depth, last in ((18, "bn2"), (50, "bn3")):
-        encoder = resnet.resnet(depth, 1 / 16)
-        for variable in encoder.weights:
-            if variable.path.endswith("/gamma"):
-                zero = re.search(rf"_block\d+_{last}/gamma", variable.path) is not None
-                np.testing.assert_array_equal(variable, 0.0 if zero else 1.0, variable.path)
-
-
-@pytest.mark.parametrize(
-    ("mode", "widths"),
-    [("nonlinear", [8, 8, 8, 4]), ("linear", [8, 4]), ("none", [8, 8])],
-)
-def test_head_modes_expose_every_layer(mode, widths, tmp_path):
-    head = heads.projection_head(8, 3, 4, mode)
-    x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
-    hiddens = head(x)
-    assert [h.shape[-1] for h in hiddens] == widths
-    np.testing.assert_array_equal(hiddens[0], x)
-    for k in range(-1, len(widths)):
-        np.testing.assert_allclose(heads.up_to(head, k)(x), hiddens[k], rtol=1e-6)
-    if mode == "nonlinear":
-        assert np.min(hiddens[1]) == 0 and np.min(hiddens[-1]) < 0
-    assert not any(v.path.endswith("bias") for v in head.weights)
-    embedding_bn = [
-        v.path for v in head.weights if v.path.startswith(f"projection{len(widths) - 1}_bn")
-    ]
-    assert not any("beta" in path for path in embedding_bn)
-    head.save(tmp_path / "head.keras")
-    for got, expected in zip(
-        keras.saving.load_model(tmp_path / "head.keras")(x), hiddens, strict=True
-    ):
-        np.testing.assert_array_equal(got, expected)
-    with pytest.raises(ValueError, match="`layer` must be in -1"):
-        heads.up_to(head, len(widths))
-
-
 def test_bfloat16_networks_answer_in_float32(monkeypatch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -291,86 +134,67 @@ def test_bfloat16_networks_answer_in_float32(monkeypatch):
     assert {v.dtype for v in (*encoder.weights, *head.weights)} == {"float32"}
 
 
+SMALL = NetworksOptions(resnet_depth=10, width_multiplier=1 / 16, proj_out_dim=4)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("changes", "widths"),
     [
-        (dict(depth=51), "depth=51"),
-        (dict(width_multiplier=0), "width_multiplier=0"),
-        (dict(width_multiplier=float("nan")), "width_multiplier=nan"),
-        (dict(sk_ratio=-1), "sk_ratio=-1"),
-        (dict(stem="other"), "stem='other'"),
+        ({}, [32, 32, 32, 4]),
+        ({"proj_hidden_dim": 6, "num_proj_layers": 2, "ft_proj_selector": 1}, [32, 6, 4]),
+        ({"proj_head_mode": "linear", "ft_proj_selector": -1}, [32, 4]),
+        ({"proj_head_mode": "none"}, [32, 32]),
     ],
 )
-def test_bad_network_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        resnet.resnet(**arguments)
+def test_networks_are_as_described(changes, widths):
+    described = dataclasses.replace(SMALL, **changes)
+    networks = build_networks(described, 3, image_size=8, seed=1)
+    assert [hidden.shape[-1] for hidden in networks.head.outputs] == widths
+    assert described.num_head_layers == len(widths) - 1 - (described.proj_head_mode == "none")
+    assert networks.classifier.input_shape == (None, widths[described.ft_proj_selector])
+    assert networks.models.keys() == {"encoder", "head", "classifier"}
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    hidden = networks.head(networks.encoder(images))[described.ft_proj_selector]
+    logits = networks.image_classifier()(images)
+    np.testing.assert_allclose(logits, networks.classifier(hidden), rtol=1e-4, atol=1e-7)
+    assert (networks.head_part is None) == (described.ft_proj_selector == 0)
 
 
-# --- official.load_weights ------------------------------------------------------------------------
-
-
-def recorded_mapping():
-    recorded = oracle.load(NETWORKS[0])
-    return build(recorded), oracle.numbered(recorded, "weights")
-
-
-def test_a_missing_an_extra_and_a_misshapen_variable_are_all_named():
-    models, mapping = recorded_mapping()
-    missing = "resnet/block_group2/residual_block_2/conv2d_fixed_padding_7/conv2d_7/kernel"
-    misshapen = "projection_head/nl_0/dense/kernel"
-    del mapping[missing]
-    mapping["resnet/conv2d_99/kernel"] = np.zeros((1, 1, 1, 1))
-    mapping["something_else"] = np.zeros(3)
-    mapping[misshapen] = np.zeros((64, 63))
-    before = [v.numpy() for model in models for v in model.weights]
-    with pytest.raises(ValueError, match="4 problem") as error:
-        official.load_weights(mapping, *models)
-    text = str(error.value)
-    assert "block_group2_block0_conv1/kernel: nothing fills it" in text
-    assert "conv2d_99/kernel: the encoder has no such variable" in text
-    assert "something_else: not a variable name" in text
-    assert f"{misshapen}: shape (64, 63) does not fit projection1_dense/kernel" in text
-    for variable, value in zip([v for m in models for v in m.weights], before, strict=True):
-        np.testing.assert_array_equal(variable, value)
-
-
-def test_slots_are_passed_over_and_parts_not_asked_for():
-    (encoder, _, _), mapping = recorded_mapping()
-    mapping["resnet/conv2d_fixed_padding/conv2d/kernel/Momentum"] = np.zeros(1)
-    mapping["global_step"] = np.zeros(())
-    official.load_weights({f"{k}:0": v for k, v in mapping.items()}, encoder)
-    np.testing.assert_array_equal(
-        encoder.get_layer("stem_conv").kernel,
-        mapping["resnet/conv2d_fixed_padding/conv2d/kernel"],
+def test_initial_weights_are_a_function_of_the_seed():
+    first, again, other = (
+        build_networks(SMALL, 2, image_size=8, seed=seed).classifier.get_weights()[0]
+        for seed in (1, 1, 2)
     )
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+    zero = build_networks(SMALL, 2, image_size=8, seed=1, zero_init=True)
+    np.testing.assert_array_equal(zero.classifier.get_weights()[0], 0)
+    assert build_networks(SMALL, 0, image_size=8, seed=1).classifier is None
 
 
-def test_counters_of_a_second_network_in_a_process():
-    models, mapping = recorded_mapping()
+def test_another_network_may_take_the_resnets_place():
+    given = {}
 
-    def later(name):
-        shift = lambda m: f"{m[1]}_{int(m[2] or 0) + 40}/"  # noqa: E731
-        return re.sub(r"(conv2d|batch_normalization)(?:_(\d+))?/(?=\w+$)", shift, name)
+    def make(**arguments):
+        given.update(arguments)
+        return keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalMaxPooling2D()])
 
-    shifted = {later(k) if k.startswith("resnet") else k: v for k, v in mapping.items()}
-    assert set(shifted) != set(mapping)
-    official.load_weights(shifted, *models)
-    got = [v.numpy() for v in models[0].weights]
-    official.load_weights(mapping, *models)
-    for first, second in zip(got, models[0].weights, strict=True):
-        np.testing.assert_array_equal(first, second)
+    described = dataclasses.replace(SMALL, se_ratio=0.5, stem="cifar", global_bn=False)
+    networks = build_networks(described, 2, image_size=8, seed=1, resnet=make)
+    assert networks.head.input_shape == (None, 3)
+    expected = {"depth": 10, "width_multiplier": 1 / 16, "sk_ratio": 0.0, "se_ratio": 0.5}
+    expected |= {"image_size": 8, "stem": "cifar"}
+    assert given == expected | {"global_batch_norm": False, "batch_norm_decay": 0.9}
 
 
-@pytest.mark.parametrize("name", ["r18_cifar", "r50_sk"])
-def test_tf1_names(name):
-    expected = oracle.load(f"tf1_checkpoint/{name}/expected.npz")
-    reader = tf.train.load_checkpoint(str(oracle.ORACLE / "tf1_checkpoint" / name))
-    mapping = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
-    models = build({**expected, "se_ratio": 0.0, "num_proj_layers": 3})
-    official.load_weights(mapping, *models)
-    encoder, head, classifier = models
-    representation = encoder(expected["images"])
-    selected = head(representation)[int(expected["ft_proj_selector"])]
-    assert_close(representation, expected["representation"], 1e-4)
-    assert_close(selected, expected["finetune_head_input"], 1e-4)
-    assert_close(classifier(selected), expected["logits"], 1e-4)
+def test_options_are_checked_and_describe_the_default_networks():
+    with pytest.raises(options.ConfigError, match="`resnet_depth` must be one of 10, 18"):
+        NetworksOptions(resnet_depth=11)
+    assert options.of(NetworkOptions)["resnet_depth"].choices == resnet.DEPTHS
+    assert options.of(NetworksOptions) == options.of(NetworkOptions) | options.of(HeadOptions)
+
+
+def test_options_are_declared_without_tensorflow():
+    code = "import sys, simclrv2_tf.networks, simclrv2_tf.export.formats, simclrv2_tf.contents\n"
+    code += "assert not {'keras', 'tensorflow'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

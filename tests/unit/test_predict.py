@@ -1,4 +1,4 @@
-"""Classes and embeddings by the command line, from every file that an export leaves."""
+"""Classes and embeddings by the command line, and what cannot be predicted."""
 
 import csv
 import shutil
@@ -6,94 +6,42 @@ import shutil
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from etils import epath
 
 from helpers.command_line import files
-from simclrv2_tf import augment, heads, image_folder, predict, resnet
-from simclrv2_tf.artifacts import Artifacts
-from simclrv2_tf.networks import Networks
+from helpers.predictions import (
+    CLASSES,
+    check_classes,
+    outputs_of,
+    run,
+    write_model,
+    write_photos,
+)
+from simclrv2_tf.export import top_classes
 
-SIZE = 16
-CLASSES = ("ant", "bee", "cat")
-KINDS = ("", "hub/3", "hub/3.tar.gz", "image_classifier.keras", "image_classifier.onnx")
-KINDS += ("image_classifier.tflite",)
+# Others have to be converted first: tests/processes/test_exports.py.
+FORMATS = ("tar.gz",)
+KINDS = ("", "hub/3", "hub/3.tar.gz", "image_classifier.keras")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, short_networks):
+def model(tmp_path_factory):
     """The folder of all files of a network, and the network."""
-    keras.utils.set_random_seed(3)
-    encoder = resnet.resnet(10, 1 / 16, image_size=SIZE)
-    head = heads.projection_head(encoder.output_shape[-1], 2, 4)
-    classifier = heads.classifier(encoder.output_shape[-1], 3)
-    # Dark and light images have logits of differing signs, so that their classes differ.
-    rng = np.random.default_rng(0)
-    shades = np.array([0.25, 0.75], np.float32)[:, None, None, None] + rng.normal(
-        0, 0.1, (2, SIZE, SIZE, 3)
-    ).astype(np.float32)
-    hidden = head(encoder(shades))[1].numpy()
-    kernel = np.outer(hidden[1] - hidden[0], [1, -1, 0]) / np.sum((hidden[1] - hidden[0]) ** 2)
-    classifier.set_weights([kernel, -hidden.mean(0) @ kernel])
-    root = tmp_path_factory.mktemp("models") / "model"
-    networks = Networks(encoder, head, classifier, classifier_layer=1)
-    made = Artifacts(epath.Path(root), "3", True, ("tar.gz", "onnx", "litert"))
-    made.write(networks, SIZE, CLASSES)
-    made.finish("", SIZE)
-    (root / "hub" / "unfinished-4").mkdir()
-    (root / "hub" / "unfinished-4" / "saved_model.pb").write_text("half of one")
-    return root, networks
+    return write_model(tmp_path_factory.mktemp("models") / "model", FORMATS)
 
 
 @pytest.fixture(scope="module")
 def photos(images, tmp_path_factory):
-    """The images of the fixture, one of them damaged, and a file that is none."""
-    root = tmp_path_factory.mktemp("photos") / "photos"
-    shutil.copytree(images, root)
-    (root / "train" / "dark" / "0.png").write_bytes(b"no image")
-    (root / "notes.txt").write_text("no image either")
-    return root
+    return write_photos(tmp_path_factory.mktemp("photos") / "photos", images)
 
 
 @pytest.fixture(scope="module")
 def expected(model, photos):
-    """Paths, representations and probabilities, image by image."""
-    networks = model[1]
-    paths = sorted(str(p.relative_to(photos)) for p in photos.glob("**/*.png"))
-    paths.remove("train/dark/0.png")
-    found = []
-    for path in paths:
-        pixels = image_folder.decode_rgb(tf.io.read_file(str(photos / path)))
-        image = augment.evaluation_image(pixels, SIZE)[None]
-        representation = networks.encoder(image)
-        hidden = networks.head(representation)[1]
-        probabilities = keras.ops.softmax(networks.classifier(hidden))
-        found.append([x.numpy()[0] for x in (representation, hidden, probabilities)])
-    return (paths, *map(np.stack, zip(*found, strict=True)))
-
-
-def run(*arguments):
-    return predict.main([str(argument) for argument in arguments])
+    return outputs_of(model[1], photos)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_from_every_file(kind, model, photos, expected, tmp_path, capsys):
-    target = tmp_path / "classes.csv"
-    path = model[0] / kind
-    arguments = [f"--model={path}", f"--images={photos}", f"--output={target}", "--batch_size=5"]
-    assert run(*arguments, "--top_k=2") == 0
-    assert "33 images' classes" in capsys.readouterr().out
-    with target.open() as file:
-        rows = list(csv.DictReader(file))
-    paths, _, _, probabilities = expected
-    assert [row["file"] for row in rows] == [path for path in paths for _ in range(2)]
-    assert [row["rank"] for row in rows] == ["1", "2"] * len(paths)
-    order = np.argsort(-probabilities, axis=1)[:, :2]
-    assert [row["class"] for row in rows] == [CLASSES[k] for best in order for k in best]
-    got = [float(row["probability"]) for row in rows]
-    best = np.take_along_axis(probabilities, order, 1).ravel()
-    np.testing.assert_allclose(got, best, atol=2e-6)
-    assert len(set(order[:, 0])) > 1, "all images have one class: nothing is compared"
+    check_classes(model[0] / kind, photos, expected, tmp_path, capsys)
 
 
 def test_embeddings(model, photos, expected, tmp_path, capsys, caplog):
@@ -129,10 +77,10 @@ def test_one_image_of_the_working_directory_is_printed(
 
 
 def test_ties_and_large_logits():
-    found = predict.top_classes([[1e4, 0.0, 1e4], [0.0, -1e4, 1.0]], (), 2)
+    found = top_classes([[1e4, 0.0, 1e4], [0.0, -1e4, 1.0]], (), 2)
     assert found[0] == [("0", 0.5), ("2", 0.5)]
     assert [name for name, _ in found[1]] == ["2", "0"]
-    assert predict.top_classes([[2.0]], ("only",), 5) == [[("only", 1.0)]]
+    assert top_classes([[2.0]], ("only",), 5) == [[("only", 1.0)]]
 
 
 def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, capsys):
@@ -146,15 +94,15 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     broken.write_text("not a model")
     lone = tmp_path / "lone"
     lone.mkdir()
-    shutil.copy(root / "image_classifier.tflite", lone)
-    renamed = tmp_path / "my_model.onnx"
-    shutil.copy(root / "image_classifier.onnx", renamed)
+    shutil.copy(root / "image_classifier.keras", lone)
+    renamed = tmp_path / "my_model.keras"
+    images, logits = keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()
+    keras.Model(images, logits(images), name="mine").save(renamed)
     misnamed = tmp_path / "misnamed"
     misnamed.mkdir()
-    shutil.copy(root / "image_classifier.tflite", misnamed)
+    shutil.copy(root / "image_classifier.keras", misnamed)
     shutil.copy(root / "inputs.json", misnamed)
     (misnamed / "labels.txt").write_text("one\n")
-    tflite = root / "image_classifier.tflite"
     before = files(tmp_path)
     common = {"model": root, "images": photos}
     for given, message in (
@@ -163,16 +111,15 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
         ({"embeddings": tmp_path / "kept_too.npy"}, "kept_too.txt is there already"),
         ({"output": tmp_path / "a.csv", "embeddings": tmp_path / "a.csv"}, "a name of its own"),
         ({"output": tmp_path / "no" / "a.csv"}, "There is no folder for"),
-        ({"model": tflite, "image_size": 8}, "`image_size` must be 16"),
         ({"model": renamed, "image_size": 16}, "must be called encoder or image_classifier"),
-        ({"model": misnamed / "image_classifier.tflite"}, "must name its 3 classes"),
+        ({"model": misnamed / "image_classifier.keras"}, "must name its 3 classes"),
         ({"embeddings": tmp_path / "e.npy", "endpoint": "tail"}, "`endpoint` must be one of"),
         ({"model": root / "encoder.keras"}, "`embeddings`, and no `output`, must be given"),
         ({"model": root / "head.keras"}, "must take images"),
         ({"model": broken}, "must be readable"),
         ({"model": root.parent}, f"In it there are {root}"),
         ({"model": tmp_path / "nowhere"}, "`model` must be"),
-        ({"model": lone / "image_classifier.tflite"}, "`image_size` must be given"),
+        ({"model": lone / "image_classifier.keras"}, "`image_size` must be given"),
         ({"images": tmp_path / "nowhere"}, "existing folder or file"),
         ({"images": empty}, "must hold some"),
         ({"images": photos / "notes.txt"}, "can be read"),

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from helpers.paths import ROOT
-from simclrv2_tf import plan
 from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.experiments import plan
 
 SCRIPT = ROOT / "benchmarks" / "semi_supervised" / "run.py"
 SEEDS = (0, 1, 2)

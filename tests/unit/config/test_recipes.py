@@ -10,8 +10,9 @@ import pytest
 
 from helpers.paths import ROOT
 from helpers.reference_commands import REFERENCE_COMMANDS
-from simclrv2_tf import optimizers, plan
+from simclrv2_tf import optimizers
 from simclrv2_tf.config import Config, recipe_names
+from simclrv2_tf.experiments import plan
 
 RECIPES = recipe_names()
 RUN_HERE = {"demo/default"}  # to the end, with the figures in benchmarks/
@@ -166,7 +167,7 @@ def differences(a: Config, b: Config, names) -> dict:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_stages_are_planned(recipe):
     config = parse(recipe)
-    planned = plan.stages(config)
+    planned = plan.plan_stages(config)
     names = [stage.name for stage in planned]
     if recipe == "demo/default":
         assert {"pretrain", *plan.METHODS} <= set(names)

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from simclrv2_tf import plan
 from simclrv2_tf.config import Config, ConfigError
+from simclrv2_tf.experiments import plan
 
 
 def planned(**options):
     config = Config(**{"dataset": "x", "model_dir": "root", "train_batch_size": 64, **options})
-    return plan.stages(config)
+    return plan.plan_stages(config)
 
 
 def by_folder(stages):
@@ -19,7 +19,7 @@ def by_folder(stages):
 
 def test_a_stage_alone_is_what_was_asked_for():
     config = Config(train_mode="finetune", dataset="x")
-    (stage,) = plan.stages(config)
+    (stage,) = plan.plan_stages(config)
     assert stage.config is config and not stage.caps_batch
 
 

@@ -1,17 +1,14 @@
-"""Expected calibration error: against loops from arXiv 1706.04599, over batches and replicas."""
+"""Expected calibration error: against loops from arXiv 1706.04599, over batches."""
 
 import json
-import os
-import subprocess
-import sys
-import textwrap
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf import calibration
+from helpers.objectives_on_replicas import logits_of
+from simclrv2_tf.metrics import Calibration
 
 
 def loops(labels, logits, weights=None, num_bins=15):
@@ -41,17 +38,9 @@ def loops(labels, logits, weights=None, num_bins=15):
 
 
 def measured(labels, logits, weights=None, num_bins=15):
-    metric = calibration.Calibration(num_bins)
+    metric = Calibration(num_bins)
     metric.update_state(labels, logits, weights)
     return metric
-
-
-def batch(count, classes, scale, seed=0):
-    rng = np.random.default_rng(seed)
-    logits = scale * rng.standard_normal((count, classes), dtype=np.float32)
-    # Half of the labels follow the prediction, so that accuracies are neither 0 nor chance.
-    labels = np.where(rng.random(count) < 0.5, logits.argmax(1), rng.integers(0, classes, count))
-    return labels, logits
 
 
 @pytest.mark.parametrize("num_bins", [1, 7, 15])
@@ -59,7 +48,7 @@ def batch(count, classes, scale, seed=0):
     ("count", "classes", "scale"), [(200, 10, 2.0), (1, 5, 1.0), (50, 2, 1.0), (64, 200, 4.0)]
 )
 def test_equals_loops(count, classes, scale, num_bins):
-    labels, logits = batch(count, classes, scale)
+    labels, logits = logits_of(count, classes, scale)
     expected = loops(labels, logits, num_bins=num_bins)
     assert expected > 0.01
     assert float(measured(labels, logits, num_bins=num_bins).result()) == pytest.approx(
@@ -68,7 +57,7 @@ def test_equals_loops(count, classes, scale, num_bins):
 
 
 def test_weights_and_padding():
-    labels, logits = batch(90, 6, 2.0)
+    labels, logits = logits_of(90, 6, 2.0)
     weights = np.random.default_rng(1).uniform(0.5, 2, 90)
     weights[60:] = 0
     error = float(measured(labels, logits, weights).result())
@@ -123,7 +112,7 @@ def test_huge_logits_are_certain():
 
 
 def test_a_logit_that_is_not_finite_shows():
-    labels, logits = batch(5, 3, 1.0)
+    labels, logits = logits_of(5, 3, 1.0)
     for value in (np.nan, np.inf):
         logits[2, 1] = value
         assert np.isnan(float(measured(labels, logits).result()))
@@ -133,7 +122,7 @@ def test_a_logit_that_is_not_finite_shows():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_computes_in_float32(dtype):
-    labels, logits = batch(300, 10, 3.0)
+    labels, logits = logits_of(300, 10, 3.0)
     logits = tf.cast(logits, dtype)
     metric = measured(labels, logits)
     assert float(metric.result()) == pytest.approx(
@@ -143,8 +132,8 @@ def test_computes_in_float32(dtype):
 
 
 def test_batches_add_and_reset_forgets():
-    labels, logits = batch(100, 4, 2.0)
-    metric = calibration.Calibration()
+    labels, logits = logits_of(100, 4, 2.0)
+    metric = Calibration()
     assert float(metric.result()) == 0
     for _ in range(2):
         metric.reset_state()
@@ -155,7 +144,7 @@ def test_batches_add_and_reset_forgets():
 
 
 def test_bins_hold_what_the_error_is_made_of():
-    labels, logits = batch(200, 10, 2.0)
+    labels, logits = logits_of(200, 10, 2.0)
     metric = measured(labels, logits)
     bins = json.loads(json.dumps(metric.bins()))
     assert [entry["lower"] for entry in bins[1:]] == [entry["upper"] for entry in bins[:-1]]
@@ -185,78 +174,23 @@ def test_calibrated_and_overconfident_labels():
 
 
 def test_compiles_and_copies():
-    labels, logits = batch(32, 5, 2.0)
-    metric = calibration.Calibration()
+    labels, logits = logits_of(32, 5, 2.0)
+    metric = Calibration()
     update = tf.function(metric.update_state, jit_compile=True)
     update(tf.constant(labels), tf.constant(logits), tf.ones(32))
     assert float(metric.result()) == pytest.approx(loops(labels, logits), rel=2e-5)
-    copy = calibration.Calibration.from_config(calibration.Calibration(4, "ece").get_config())
+    copy = Calibration.from_config(Calibration(4, "ece").get_config())
     assert (copy.num_bins, copy.name) == (4, "ece")
 
 
 @pytest.mark.parametrize("num_bins", [0, -1, 1.5])
 def test_bins_are_positive(num_bins):
     with pytest.raises(ValueError, match=r"`num_bins` must be .* Received: num_bins="):
-        calibration.Calibration(num_bins)
+        Calibration(num_bins)
 
 
 @pytest.mark.parametrize("shapes", [((4, 1), (4, 3), (4,)), ((4,), (4, 3), (4, 1))])
 def test_ranks(shapes):
     labels, logits, weights = (np.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError, match=r"must be \(b,\)"):
-        calibration.Calibration().update_state(labels, logits, weights)
-
-
-REPLICAS = textwrap.dedent(
-    """
-    import json, sys
-    import keras, numpy as np, tensorflow as tf
-    from simclrv2_tf import distribute
-    strategy = distribute.make_strategy("mirrored", 2)
-    sys.path.insert(0, sys.argv[1])
-    import test_calibration as t
-    from simclrv2_tf import calibration, loop, stages
-
-    class Measured(stages.Stage):
-        def __init__(self):
-            super().__init__()
-            self.calibration = calibration.Calibration()
-
-        def test_step(self, data):
-            self.calibration.update_state(*data)
-            return self.get_metrics_result()
-
-    with strategy.scope():
-        stage = Measured()
-        stage.compile(keras.optimizers.SGD(), jit_compile=False)
-
-    labels, logits = t.batch(24, 4, 2.0)
-    weights = np.r_[np.ones(20), np.zeros(4)].astype("float32")
-
-    def batches(context):
-        data = tf.data.Dataset.from_tensor_slices((labels, logits, weights)).batch(6)
-        return data.shard(context.num_input_pipelines, context.input_pipeline_id)
-
-    for _ in range(2):  # the second time, after a reset under the strategy
-        logs = loop.evaluate(stage, strategy, batches, steps=2, verbose=0)
-    print(json.dumps([strategy.num_replicas_in_sync, logs, stage.calibration.bins()]))
-    """
-)
-
-
-def test_two_replicas_equal_one():
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS, os.path.dirname(__file__)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    replicas, logs, bins = json.loads(done.stdout.splitlines()[-1])
-    assert replicas == 2
-    labels, logits = batch(24, 4, 2.0)
-    error = loops(labels[:20], logits[:20])
-    assert logs["expected_calibration_error"] == pytest.approx(error, rel=2e-5)
-    one = measured(labels[:20], logits[:20])
-    for entry, expected in zip(bins, one.bins(), strict=True):
-        assert entry == pytest.approx(expected)
+        Calibration().update_state(labels, logits, weights)

@@ -1,18 +1,13 @@
 """NT-Xent against loops written from the paper, the recorded reference, and itself in blocks."""
 
-import json
 import math
-import os
-import subprocess
-import sys
-import textwrap
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import oracle
+from helpers import formulas, oracle
 from simclrv2_tf.objectives import NTXent, nt_xent
 
 METRICS = ("contrast_accuracy", "contrast_entropy")
@@ -28,24 +23,9 @@ def embeddings(b, d=6, k=0, seed=0):
 
 def loops(z1, z2, temperature, normalize=True, negatives=(), valid=None):
     """Equation 1 of the paper, term by term in float64: the mean of l(i, j) over the 2N views."""
-    b = len(z1)
-    valid = [True] * len(negatives) if valid is None else valid
-    views = [*np.asarray(z1, "float64"), *np.asarray(z2, "float64")]
-    extra = [np.asarray(n, "float64") for n, counts in zip(negatives, valid, strict=True) if counts]
-
-    def similarity(x, y):
-        product = sum(p * q for p, q in zip(x, y, strict=True))
-        return product / (np.linalg.norm(x) * np.linalg.norm(y)) if normalize else product
-
-    total = 0.0
-    for i, anchor in enumerate(views):
-        j = (i + b) % (2 * b)
-        logits = [similarity(anchor, views[k]) / temperature for k in range(2 * b) if k != i]
-        logits += [similarity(anchor, n) / temperature for n in extra]
-        top = max(logits)
-        denominator = top + math.log(sum(math.exp(x - top) for x in logits))
-        total += denominator - similarity(anchor, views[j]) / temperature
-    return total / (2 * b)
+    inputs = (np.asarray(x, "float64").tolist() for x in (z1, z2, negatives))
+    z1, z2, negatives = inputs
+    return formulas.nt_xent(z1, z2, temperature, normalize, negatives, valid) / 2
 
 
 def with_gradients(z1, z2, negatives=None, compile=None, **options):
@@ -93,33 +73,27 @@ def test_reference_value_gradient_and_metrics(case, chunk_size):
 
 @pytest.mark.parametrize("chunk_size", [None, 3])
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("extra", [False, True])
-def test_value_is_twice_the_papers_mean(normalize, extra, chunk_size):
+def test_value_is_twice_the_papers_mean_with_negatives(normalize, chunk_size):
     z1, z2, negatives = embeddings(5, k=4)
     valid = [True, False, True, True]
-    options = dict(temperature=0.3, normalize=normalize)
-    masked = dict(negatives=negatives, negatives_valid=valid) if extra else {}
-    loss, _ = nt_xent(z1, z2, chunk_size=chunk_size, **options, **masked)
-    expected = loops(z1, z2, **options, **(dict(negatives=negatives, valid=valid) if extra else {}))
+    options = dict(temperature=0.3, normalize=normalize, negatives=negatives)
+    loss, _ = nt_xent(z1, z2, chunk_size=chunk_size, negatives_valid=valid, **options)
+    expected = loops(z1, z2, valid=valid, **options)
     np.testing.assert_allclose(loss, 2 * expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("chunk_size", [None, 4])
-def test_gradient_is_the_papers(chunk_size):
+def test_gradient_is_the_papers_with_negatives(chunk_size):
     z1, z2, negatives = embeddings(3, d=4, k=2)
     _, _, grads = with_gradients(z1, z2, negatives, temperature=0.4, chunk_size=chunk_size)
-    inputs = [x.astype("float64") for x in (z1, z2, negatives)]
-    for x, grad in zip(inputs, grads, strict=True):
-        numeric = np.zeros_like(x)
-        for index in np.ndindex(*x.shape):
-            value = x[index]
-            ends = []
-            for shift in (1e-5, -1e-5):
-                x[index] = value + shift
-                ends.append(2 * loops(inputs[0], inputs[1], 0.4, negatives=inputs[2]))
-            x[index] = value
-            numeric[index] = (ends[0] - ends[1]) / 2e-5
-        np.testing.assert_allclose(grad, numeric, atol=1e-5 * np.max(np.abs(numeric)))
+
+    def papers(z1, z2, negatives):
+        return 2 * loops(z1, z2, 0.4, negatives=negatives)
+
+    for grad, numeric in zip(
+        grads, formulas.numeric_gradients(papers, z1, z2, negatives), strict=True
+    ):
+        formulas.assert_close(grad, numeric)
 
 
 @pytest.mark.parametrize("chunk_size", [None, 4])
@@ -163,9 +137,8 @@ def test_no_valid_negative_is_no_negative(chunk_size):
     assert not np.any(masked[2][2])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("chunk_size", [None, 5])
-def test_compiles(chunk_size, jit_compile):
+def test_compiles_with_negatives(chunk_size):
     z1, z2, negatives = embeddings(8, k=6)
     valid = np.arange(6) != 2
     plain = with_gradients(z1, z2, negatives, negatives_valid=valid)
@@ -173,7 +146,7 @@ def test_compiles(chunk_size, jit_compile):
         z1,
         z2,
         negatives,
-        compile=lambda f: tf.function(f, jit_compile=jit_compile),
+        compile=lambda f: tf.function(f, jit_compile=True),
         negatives_valid=valid,
         chunk_size=chunk_size,
     )
@@ -311,20 +284,17 @@ def test_temperature_may_be_learned():
         np.testing.assert_allclose(tape.gradient(loss, temperature), slope, rtol=1e-4)
 
 
-def test_object_is_the_function_with_its_options():
+def test_object_passes_negatives_on():
     z1, z2, negatives = embeddings(6, k=5)
-    valid = np.arange(5) > 1
+    more = dict(negatives=negatives, negatives_valid=np.arange(5) > 1)
     options = dict(temperature=0.3, normalize=False, chunk_size=4)
-    got, metrics = NTXent(**options)(z1, z2, negatives=negatives, negatives_valid=valid)
-    expected, expected_metrics = nt_xent(
-        z1, z2, negatives=negatives, negatives_valid=valid, **options
-    )
+    got, metrics = NTXent(**options)(z1, z2, **more)
+    expected, expected_metrics = nt_xent(z1, z2, **more, **options)
     assert float(got) == float(expected) != float(nt_xent(z1, z2)[0])
-    assert tuple(metrics) == NTXent.metric_names == METRICS
-    assert NTXent(0.3) == NTXent(temperature=0.3)
     assert {k: float(v) for k, v in metrics.items()} == {
         k: float(v) for k, v in expected_metrics.items()
     }
+    assert NTXent(0.3) == NTXent(temperature=0.3) and NTXent(chunk_size=None) == NTXent()
 
 
 def test_keras_mixed_precision_does_not_lower_the_logits():
@@ -344,17 +314,9 @@ Z = np.ones((4, 3), "float32")
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(temperature=0), "`temperature` .* Received: temperature=0"),
-        (dict(temperature=-0.1), "`temperature`"),
-        (dict(temperature=float("nan")), "`temperature`"),
-        (dict(temperature=np.float32(0)), "`temperature`"),
         (dict(chunk_size=0), "`chunk_size` .* Received: chunk_size=0"),
         (dict(chunk_size=2.0), "`chunk_size`"),
         (dict(chunk_size=True), "`chunk_size`"),
-        (dict(z2=Z[:3]), r"`z1` and `z2` .* Received: z1.shape=\(4, 3\), z2.shape=\(3, 3\)"),
-        (dict(z2=Z[:, :2]), "`z1` and `z2`"),
-        (dict(z1=Z[0], z2=Z[0]), "`z1` and `z2`"),
-        (dict(z1=Z[None], z2=Z[None]), "`z1` and `z2`"),
         (dict(negatives_valid=[True] * 4), "`negatives_valid`"),
         (dict(negatives=Z[0]), "`negatives`"),
         (dict(negatives=Z[:, :2]), "`negatives`"),
@@ -365,89 +327,3 @@ Z = np.ones((4, 3), "float32")
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         nt_xent(**{"z1": Z, "z2": Z, **arguments})
-
-
-@pytest.mark.parametrize("options", [dict(temperature=0.0), dict(chunk_size=-1)])
-def test_bad_options_are_refused_before_the_first_step(options):
-    with pytest.raises(ValueError):
-        NTXent(**options)
-
-
-# Logical devices are set before TensorFlow first runs, so this is a process of its own.
-REPLICAS = """
-    import json, sys
-    import numpy as np
-    import tensorflow as tf
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    from simclrv2_tf.objectives import nt_xent
-
-    data = {k: np.array(v, "float32") for k, v in json.load(sys.stdin).items()}
-    valid = data["valid"] > 0
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-    results = {}
-    for chunk_size in (None, 4):
-        with strategy.scope():
-            w = tf.Variable(data["w"])
-
-        @tf.function
-        def run(batch):
-            def step(batch):
-                with tf.GradientTape() as tape:
-                    z1, z2 = (tf.matmul(x, w) for x in batch)
-                    loss, metrics = nt_xent(
-                        z1, z2, 0.3, negatives=data["negatives"], negatives_valid=valid,
-                        chunk_size=chunk_size,
-                    )
-                gradient = tape.gradient(loss, w)
-                context = tf.distribute.get_replica_context()
-                return context.all_reduce("MEAN", [loss, gradient, *metrics.values()])
-            return strategy.run(step, args=(batch,))
-
-        def value(context):
-            i, half = context.replica_id_in_sync_group, len(data["x1"]) // 2
-            return tuple(data[k][i * half : (i + 1) * half] for k in ("x1", "x2"))
-
-        batch = strategy.experimental_distribute_values_from_function(
-            lambda context: tuple(map(tf.constant, value(context)))
-        )
-        outputs = [strategy.experimental_local_results(o)[0] for o in run(batch)]
-        results[str(chunk_size)] = [o.numpy().tolist() for o in outputs]
-    print(json.dumps(results))
-"""
-
-
-def test_two_replicas_equal_one():
-    x1, x2, negatives = embeddings(10, d=6, k=5)
-    w = np.random.default_rng(3).normal(size=(6, 6)).astype("float32")
-    valid = np.array([1, 0, 1, 1, 1])
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
-        input=json.dumps(
-            {
-                "x1": x1.tolist(),
-                "x2": x2.tolist(),
-                "w": w.tolist(),
-                "negatives": negatives.tolist(),
-                "valid": valid.tolist(),
-            }
-        ),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert run.returncode == 0, run.stderr
-    w = tf.convert_to_tensor(w)
-    with tf.GradientTape() as tape:
-        tape.watch(w)
-        loss, metrics = nt_xent(
-            tf.matmul(x1, w), tf.matmul(x2, w), 0.3, negatives=negatives, negatives_valid=valid
-        )
-    gradient = tape.gradient(loss, w).numpy()
-    results = json.loads(run.stdout.splitlines()[-1])
-    assert set(results) == {"None", "4"}
-    for got_loss, got_gradient, *got_metrics in results.values():
-        np.testing.assert_allclose(got_loss, loss, rtol=1e-6)
-        scale = np.max(np.abs(gradient))
-        np.testing.assert_allclose(got_gradient, gradient, atol=1e-5 * scale)
-        np.testing.assert_allclose(got_metrics, [metrics[name] for name in METRICS], rtol=1e-5)

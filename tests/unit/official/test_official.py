@@ -10,12 +10,11 @@ import pytest
 import tensorflow as tf
 
 from helpers import oracle
-from helpers.command_line import SMALL
 from helpers.reference_checkpoint import as_reference, write_tf1
-from simclrv2_tf import checkpoints, official, resnet, teachers
-from simclrv2_tf import run as main_command
+from simclrv2_tf import official, resnet, weights
 from simclrv2_tf.official import __main__ as command
 from simclrv2_tf.official import architecture
+from simclrv2_tf.weights import teachers
 
 TF1 = oracle.ORACLE / "tf1_checkpoint"
 
@@ -185,15 +184,15 @@ def test_a_run_starts_from_them_as_from_its_own(tmp_path):
     """By variable path, as `--checkpoint` reads weights."""
     path = str(TF1 / "r50_sk")
     models = official.infer(official.Variables(path).shapes).build()
-    shapes = checkpoints.shapes(path)
+    shapes = weights.shapes(path)
     assert shapes == {v.path: tuple(v.shape) for m in models.values() for v in m.weights}
-    assert checkpoints.fits(path, models.values())
-    checkpoints.load(path, models.values())
+    assert weights.fits(path, models.values())
+    weights.load(path, models.values())
     got = [v.numpy() for m in models.values() for v in m.weights]
     official.load_checkpoint(path, **models)
     expected = [v.numpy() for m in models.values() for v in m.weights]
     assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
-    assert checkpoints.fingerprint(path)
+    assert weights.fingerprint(path)
 
 
 def test_what_is_no_checkpoint_is_said(tmp_path):
@@ -201,8 +200,8 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
         with pytest.raises(official.OfficialError, match="must be the prefix"):
             official.Variables(str(path))
     prefix = write_tf1(tmp_path / "other", {"dense/kernel": np.zeros((2, 3), np.float32)})
-    with pytest.raises(checkpoints.CheckpointError, match="released weights"):
-        checkpoints.shapes(prefix)
+    with pytest.raises(weights.CheckpointError, match="released weights"):
+        weights.shapes(prefix)
 
 
 def test_two_variables_of_one_name_are_not_mixed_up(tmp_path):
@@ -237,10 +236,10 @@ def test_released_models_are_the_papers():
 
 
 def run(*arguments):
-    return command.main([str(argument) for argument in arguments])
+    return command.main([str(argument) for argument in arguments], saved_model=False)
 
 
-def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, less_output, capsys):
+def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, capsys):
     expected = oracle.load("tf1_checkpoint/r18_cifar/expected.npz")
     output, labels = tmp_path / "r18", tmp_path / "labels.txt"
     layer = int(expected["ft_proj_selector"])
@@ -260,7 +259,7 @@ def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, less_outp
     logits = teacher.predict(expected["images"], training=False)
     scale = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(logits, expected["logits"], atol=1e-4 * scale)
-    assert checkpoints.shapes(str(output)).keys() == set(report["used"].values())
+    assert weights.shapes(str(output)).keys() == set(report["used"].values())
 
 
 def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
@@ -310,7 +309,7 @@ def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
     assert "python -m simclrv2_tf.official --source" in teacher_error(str(recorded))
 
 
-def test_the_momentum_network_is_imported_on_demand(tmp_path, less_output):
+def test_the_momentum_network_is_imported_on_demand(tmp_path):
     values = dict(official.Variables(str(TF1 / "r18_cifar")).items())
     values = {n: v for n, v in values.items() if n.startswith("base_model/") and "Mom" not in n}
     prefix = write_tf1(tmp_path / "c", {f"ema_model/{n}": v + 1 for n, v in values.items()})
@@ -320,26 +319,8 @@ def test_the_momentum_network_is_imported_on_demand(tmp_path, less_output):
     np.testing.assert_array_equal(encoder.get_layer("stem_conv").kernel, kernel)
 
 
-def test_a_stage_starts_from_a_recorded_checkpoint(images, tmp_path, less_output):
-    """Copied without the file that names it, as single files are downloaded."""
-    shutil.copytree(TF1 / "r18_cifar", tmp_path / "copy")
-    (tmp_path / "copy").chmod(0o755)
-    (tmp_path / "copy" / "checkpoint").unlink()
-    found = official.infer(official.Variables(str(tmp_path / "copy")).shapes)
-    flags = ["resnet_depth", "width_multiplier", "num_proj_layers", "proj_out_dim", "stem"]
-    command = ["run", "--mode=train", "--train_mode=linear_eval", *SMALL, "--train_steps=1"]
-    command += [f"--{name}={getattr(found, name)}" for name in flags]
-    command += [f"--dataset=folder:{images}", f"--checkpoint={tmp_path / 'copy'}"]
-    assert main_command.main([*command, f"--model_dir={tmp_path / 'run'}"]) == 0
-    trained = keras.saving.load_model(tmp_path / "run" / "encoder.keras")
-    models = found.build()
-    official.load_checkpoint(str(TF1 / "r18_cifar"), **models)
-    for ours, theirs in zip(trained.weights, models["encoder"].weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs)  # frozen
-
-
 def teacher_error(path):
-    with pytest.raises(checkpoints.CheckpointError) as error:
+    with pytest.raises(weights.CheckpointError) as error:
         teachers.load(path)
     return str(error.value)
 

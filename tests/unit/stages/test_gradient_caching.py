@@ -1,11 +1,5 @@
 """Gradient caching: the whole batch's loss with the activations of a part, against plain forms."""
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -13,8 +7,6 @@ import tensorflow as tf
 
 from helpers.stages import compare, contrastive, random_views, tiny, without_batch_norm
 from simclrv2_tf import batch_norm, objectives, optimizers
-
-pytestmark = pytest.mark.usefixtures("short_networks")
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 12])
@@ -97,61 +89,3 @@ def test_a_batch_that_it_does_not_divide_is_refused():
         stage.train_step(random_views(12))
     with pytest.raises(ValueError, match="at least 1"):
         contrastive(without_batch_norm(), micro_batch_size=0)
-
-
-REPLICAS = textwrap.dedent(
-    """
-    import json, sys
-    import numpy as np, tensorflow as tf
-    from simclrv2_tf import distribute
-    count = int(sys.argv[1])
-    strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
-    sys.path.insert(0, sys.argv[2])
-    from helpers.stages import batches_from, contrastive, tiny, without_batch_norm
-    from simclrv2_tf import loop
-
-    with strategy.scope():
-        networks = without_batch_norm() if sys.argv[4] == "no" else tiny(
-            classifier_layer=1)
-        stage = contrastive(networks, micro_batch_size=2)
-        stage.optimizer.build(stage.trainable_variables)
-
-    def batches(context):
-        data = batches_from(8)(context)
-        return data.rebatch(8 // count) if count > 1 else data
-
-    options = dict(schedule=lambda s: 0.1, total_steps=3, epochs=1, verbose=0)
-    loop.train(stage, strategy, batches, **options)
-    models = (stage.encoder, stage.head, stage.classifier)
-    values = {f"{i}{v.path}": v.numpy() for i, m in enumerate(models) for v in m.weights}
-    np.savez(sys.argv[3], **{k.replace("/", "|"): v for k, v in values.items()})
-    print(json.dumps({k: float(v) for k, v in stage.get_metrics_result().items()}))
-    """
-)
-
-
-def test_it_composes_with_replicas(tmp_path):
-    """Without batch norm, two replicas with two micro-batches each are one with four."""
-    results, logs = [], []
-    for count in (1, 2):
-        file = tmp_path / f"{count}.npz"
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                REPLICAS,
-                str(count),
-                os.path.dirname(__file__),
-                str(file),
-                "no",
-            ],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        logs.append(json.loads(done.stdout.splitlines()[-1]))
-        results.append(dict(np.load(file)))
-    for name, value in logs[0].items():
-        np.testing.assert_allclose(logs[1][name], value, rtol=1e-5, err_msg=name)
-    compare(list(results[1].values()), list(results[0].values()), 1e-5)

@@ -1,87 +1,33 @@
 """Weights to start from: checkpoints, `.keras` files and SavedModels, each as the others."""
 
-import functools
 import json
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf import checkpoints, heads, resnet
-from simclrv2_tf.export import export
+from helpers.stored_weights import (
+    ALL,
+    KINDS,
+    networks,
+    save_checkpoint,
+    save_files,
+    values,
+    write,
+    write_all,
+)
+from simclrv2_tf import weights
 
-ALL = ("encoder", "head", "classifier")
-KINDS = ("run", "checkpoint", "files", "pretraining's files", "file", "saved model")
 FORMATS = ("run", "file", "saved model")
-
-
-@functools.cache
-def built(width, num_classes):
-    encoder = resnet.resnet(10, width, image_size=8)
-    head = heads.projection_head(encoder.output_shape[-1], 2, 8)
-    classifier = heads.classifier(head.outputs[1].shape[-1], num_classes)
-    return dict(zip(ALL, (encoder, head, classifier), strict=True))
-
-
-def networks(seed=0, width=1 / 16, num_classes=3):
-    """Networks that differ in every weight with `seed`; built once, so one seed at a time."""
-    models = built(width, num_classes)
-    rng = np.random.default_rng(seed)
-    for model in models.values():
-        model.set_weights([rng.random(v.shape, np.float32) for v in model.weights])
-    return models
-
-
-def values(models):
-    return {v.path: v.numpy() for model in models.values() for v in model.weights}
-
-
-def save_files(directory, models):
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, model in models.items():
-        model.save(directory / f"{name}.keras")
-
-
-def save_checkpoint(directory, models):
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-    optimizer.build(models["encoder"].trainable_variables)
-    weights = [v for model in models.values() for v in model.weights]
-    store = checkpoints.Checkpoints(str(directory), checkpoints.named(weights, optimizer), keep=1)
-    return store.save(3)
-
-
-def write(kind, directory, models):
-    """Saves `models` as `kind`; returns the path to give."""
-    if kind == "run":
-        save_checkpoint(directory / "checkpoints", models)
-    elif kind == "checkpoint":
-        return save_checkpoint(directory, models)
-    elif kind == "files":
-        save_files(directory, models)
-    elif kind == "pretraining's files":
-        save_files(directory / "pretrain", models)
-    elif kind == "file":
-        save_files(directory, models)
-        return str(directory / "encoder.keras")
-    else:
-        layer = 1 if "head" in models and "classifier" in models else 0
-        export(str(directory), *(models.get(name) for name in ALL), classifier_layer=layer)
-    return str(directory)
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """The same networks as every kind of source; not to be written to."""
-    root = tmp_path_factory.mktemp("sources")
-    models = networks()
-    return values(models), {kind: write(kind, root / kind, models) for kind in KINDS}
+    return write_all(tmp_path_factory.mktemp("sources"))
 
 
 def copied(sources, kind, tmp_path):
@@ -98,8 +44,8 @@ def copied(sources, kind, tmp_path):
 def test_weights_arrive_bit_equal(kind, sources):
     expected, paths = sources
     others = networks(seed=1)
-    assert checkpoints.fits(paths[kind], others.values())
-    checkpoints.load(paths[kind], others.values())
+    assert weights.fits(paths[kind], others.values())
+    weights.load(paths[kind], others.values())
     arrived = values(others)
     assert arrived.keys() == expected.keys()
     for path, value in arrived.items():
@@ -109,7 +55,7 @@ def test_weights_arrive_bit_equal(kind, sources):
 @pytest.mark.parametrize("kind", KINDS)
 def test_shapes_are_those_of_the_weights(kind, sources):
     expected, paths = sources
-    shapes = checkpoints.shapes(paths[kind])
+    shapes = weights.shapes(paths[kind])
     assert shapes == {path: value.shape for path, value in expected.items()}
     assert shapes["classifier/kernel"] == (32, 3)
 
@@ -119,15 +65,15 @@ def test_another_width_is_refused_and_changes_nothing(kind, sources):
     wider = networks(seed=1, width=1 / 8)
     before = values(wider)
     path = sources[1][kind]
-    assert not checkpoints.fits(path, wider.values())
-    with pytest.raises(checkpoints.CheckpointError, match=r"stem_conv/kernel has .* 4\).* 8\)"):
-        checkpoints.load(path, wider.values())
+    assert not weights.fits(path, wider.values())
+    with pytest.raises(weights.CheckpointError, match=r"stem_conv/kernel has .* 4\).* 8\)"):
+        weights.load(path, wider.values())
     # The encoder fits, the classifier does not: all or none.
     more = networks(seed=1, num_classes=5)
     before |= values(more)
-    assert checkpoints.fits(path, [more["encoder"], more["head"]])
-    with pytest.raises(checkpoints.CheckpointError, match="classifier/kernel"):
-        checkpoints.load(path, more.values())
+    assert weights.fits(path, [more["encoder"], more["head"]])
+    with pytest.raises(weights.CheckpointError, match="classifier/kernel"):
+        weights.load(path, more.values())
     for name, value in {**values(wider), **values(more)}.items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 
@@ -136,17 +82,17 @@ def test_another_width_is_refused_and_changes_nothing(kind, sources):
 def test_a_missing_head_is_noticed(kind, tmp_path):
     path = write(kind, tmp_path / "source", {"encoder": networks()["encoder"]})
     others = networks(seed=1)
-    assert checkpoints.fits(path, [others["encoder"]])
-    assert not checkpoints.fits(path, others.values())
-    assert not any(name.startswith("projection") for name in checkpoints.shapes(path))
-    with pytest.raises(checkpoints.CheckpointError, match="projection1_dense/kernel .* none"):
-        checkpoints.load(path, [others["encoder"], others["head"]])
+    assert weights.fits(path, [others["encoder"]])
+    assert not weights.fits(path, others.values())
+    assert not any(name.startswith("projection") for name in weights.shapes(path))
+    with pytest.raises(weights.CheckpointError, match="projection1_dense/kernel .* none"):
+        weights.load(path, [others["encoder"], others["head"]])
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_fingerprint_tells_the_weights(kind, sources, tmp_path):
-    fingerprint = checkpoints.fingerprint(sources[1][kind])
-    assert checkpoints.fingerprint(copied(sources, kind, tmp_path)) == fingerprint
+    fingerprint = weights.fingerprint(sources[1][kind])
+    assert weights.fingerprint(copied(sources, kind, tmp_path)) == fingerprint
     seen = {fingerprint}
     models = networks()
     # All variables of an export are in one file, so any of them tells.
@@ -155,7 +101,7 @@ def test_fingerprint_tells_the_weights(kind, sources, tmp_path):
         variable = models[changed].weights[0]
         variable.assign(variable + 1.0)
         path = write(kind, tmp_path / changed, models)
-        seen.add(checkpoints.fingerprint(path))
+        seen.add(weights.fingerprint(path))
     assert len(seen) == 1 + len(changes) and None not in seen
 
 
@@ -169,7 +115,7 @@ def test_the_same_files_written_later_have_the_same_fingerprint(sources, tmp_pat
     with zipfile.ZipFile(tmp_path / "encoder.keras", "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    assert checkpoints.fingerprint(str(tmp_path)) == checkpoints.fingerprint(sources[1]["files"])
+    assert weights.fingerprint(str(tmp_path)) == weights.fingerprint(sources[1]["files"])
 
 
 def test_a_runs_checkpoints_go_before_its_files(tmp_path):
@@ -178,7 +124,7 @@ def test_a_runs_checkpoints_go_before_its_files(tmp_path):
     for path, seed in ((tmp_path, 2), (tmp_path / "encoder.keras", 3)):
         expected = values(networks(seed))
         others = networks(seed=1)
-        checkpoints.load(str(path), others.values())
+        weights.load(str(path), others.values())
         for name, value in values(others).items():
             np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
@@ -187,12 +133,12 @@ def test_a_keras_file_of_another_name_is_read_alone(sources, tmp_path):
     folder = copied(sources, "files", tmp_path)
     head = networks(seed=1)["head"]
     path = os.path.join(folder, "head.keras")
-    checkpoints.load(path, [head])
+    weights.load(path, [head])
     for variable in head.weights:
         np.testing.assert_array_equal(variable, sources[0][variable.path])
-    assert checkpoints.shapes(path).keys() == {v.path for v in head.weights}
+    assert weights.shapes(path).keys() == {v.path for v in head.weights}
     os.rename(os.path.join(folder, "encoder.keras"), os.path.join(folder, "mine.keras"))
-    mine = checkpoints.shapes(os.path.join(folder, "mine.keras"))
+    mine = weights.shapes(os.path.join(folder, "mine.keras"))
     assert "stem_conv/kernel" in mine and "classifier/kernel" not in mine
 
 
@@ -200,17 +146,17 @@ def test_nothing_is_no_source(tmp_path):
     encoder = networks()["encoder"]
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "encoder.keras"):
         path = str(path)
-        assert checkpoints.fingerprint(path) is None
-        assert not checkpoints.fits(path, [encoder])
-        for read in (lambda p: checkpoints.load(p, [encoder]), checkpoints.shapes):
-            with pytest.raises(checkpoints.CheckpointError, match="`checkpoint` .* none") as raised:
+        assert weights.fingerprint(path) is None
+        assert not weights.fits(path, [encoder])
+        for read in (lambda p: weights.load(p, [encoder]), weights.shapes):
+            with pytest.raises(weights.CheckpointError, match="`checkpoint` .* none") as raised:
                 read(path)
             assert path in str(raised.value) and "\n" not in str(raised.value)
-    assert checkpoints.fingerprint(None) is None
+    assert weights.fingerprint(None) is None
 
 
 def fails(read):
-    with pytest.raises(checkpoints.CheckpointError) as raised:
+    with pytest.raises(weights.CheckpointError) as raised:
         read()
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -258,8 +204,8 @@ def test_a_damaged_keras_file_is_an_error_of_ours(name, damage, sources, tmp_pat
     others = networks(seed=1)
     before = values(others)
     for read in (
-        lambda: checkpoints.load(path, others.values()),
-        lambda: checkpoints.shapes(path),
+        lambda: weights.load(path, others.values()),
+        lambda: weights.shapes(path),
     ):
         message = fails(read)
         assert f"{name}.keras cannot be read" in message
@@ -274,7 +220,7 @@ def test_a_damaged_saved_model_is_an_error_of_ours(suffix, damage, sources, tmp_
     damage(os.path.join(path, "variables", f"variables.{suffix}"))
     others = networks(seed=1)
     before = values(others)
-    assert "cannot be read" in fails(lambda: checkpoints.load(path, others.values()))
+    assert "cannot be read" in fails(lambda: weights.load(path, others.values()))
     for variable, value in values(others).items():
         np.testing.assert_array_equal(value, before[variable])
 
@@ -285,11 +231,11 @@ def test_sources_that_are_not_this_packages_say_so(tmp_path):
     tf.train.Checkpoint(other=tf.Variable(1.0)).save(str(tmp_path / "ckpt"))
     encoder = networks()["encoder"]
     for path in (str(tmp_path / "module"), str(tmp_path)):
-        assert checkpoints.fingerprint(path) is not None
+        assert weights.fingerprint(path) is not None
         for read in (
-            lambda path=path: checkpoints.load(path, [encoder]),
-            lambda path=path: checkpoints.fits(path, [encoder]),
-            lambda path=path: checkpoints.shapes(path),
+            lambda path=path: weights.load(path, [encoder]),
+            lambda path=path: weights.fits(path, [encoder]),
+            lambda path=path: weights.shapes(path),
         ):
             message = fails(read)
             assert "called as the reference calls" in message and path in message
@@ -302,44 +248,3 @@ def test_exported_weights_are_the_modules_own_variables(sources):
     assert {id(v) for v in module.weights.values()} == {id(v) for v in module.variables}
     for path, variable in module.weights.items():
         np.testing.assert_array_equal(variable, expected[path], err_msg=path)
-
-
-LOAD = textwrap.dedent(
-    """
-    import json, sys
-    import numpy as np
-    from simclrv2_tf import checkpoints, distribute
-    strategy = distribute.make_strategy("mirrored", 2)
-    paths = json.loads(sys.argv[1])
-    facts = {k: (checkpoints.fingerprint(p), len(checkpoints.shapes(p))) for k, p in paths.items()}
-    from simclrv2_tf import heads, resnet
-    expected = dict(np.load(sys.argv[2]))
-    for kind, path in paths.items():
-        with strategy.scope():
-            encoder = resnet.resnet(10, 1 / 16, image_size=8)
-            classifier = heads.classifier(32, 3)
-            assert checkpoints.fits(path, [encoder, classifier])
-        checkpoints.load(path, [encoder, classifier])
-        for variable in [*encoder.weights, *classifier.weights]:
-            for copy in strategy.experimental_local_results(variable.value):
-                np.testing.assert_array_equal(copy, expected[variable.path.replace("/", "|")])
-    print(json.dumps(facts))
-    """
-)
-
-
-def test_a_new_process_reads_them_onto_replicas(sources, tmp_path):
-    """In a process that has built no network before, and into mirrored variables."""
-    expected, paths = sources
-    paths = {kind: paths[kind] for kind in ("run", "file", "saved model")}
-    np.savez(tmp_path / "values.npz", **{k.replace("/", "|"): v for k, v in expected.items()})
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(paths), str(tmp_path / "values.npz")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    facts = json.loads(done.stdout.splitlines()[-1])
-    for kind, path in paths.items():
-        assert facts[kind] == [checkpoints.fingerprint(path), len(expected)], kind

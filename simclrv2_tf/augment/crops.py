@@ -1,0 +1,128 @@
+"""Crops of one image: the random crop of training, the center crop of evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from etils import epy
+
+from simclrv2_tf.augment.arguments import convertible, float_images, integer, interval, to_float
+from simclrv2_tf.augment.draws import checked_seed
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+CROP_PROPORTION = 0.875
+SMALL_IMAGE = 32  # up to this size the reference evaluates on whole images
+
+_LEAST_COVERED = 0.1  # share of the image in a random crop
+
+
+def center_crop(image, size: int, proportion: float = CROP_PROPORTION) -> tf.Tensor:
+    """Cuts the central square out of an image and resizes it: the evaluation crop.
+
+    The square's side is `proportion` of the shorter side, rounded half to even; where it cannot be
+    centered exactly it lies half a pixel down and right. Bicubic resizing without antialiasing,
+    clipped to [0, 1]. This is the reference's `center_crop` at aspect ratio 1.
+
+    Args:
+        image: (H, W, 3), uint8, uint16, or float in [0, 1].
+        size: Side S of the result in pixels, at least 1.
+        proportion: Share of the shorter side that is kept, in (0, 1].
+
+    Returns:
+        (S, S, 3) float32 in [0, 1].
+
+    Raises:
+        ValueError: An argument is outside its range, or `image` is not one RGB image.
+    """
+    size = integer("size", size, minimum=1)
+    if not 0 < proportion <= 1:
+        raise ValueError(f"`proportion` must be in (0, 1]. Received: proportion={proportion}")
+    image = float_images(image, "image", ranks=(3,))
+    height, width = tf.unstack(tf.shape(image)[:2])
+    shorter = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.maximum(tf.cast(tf.math.rint(proportion * shorter), tf.int32), 1)
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    return _resize(image[top : top + side, left : left + side], size)
+
+
+def evaluation_image(image, size: int) -> tf.Tensor:
+    """Prepares one image for evaluation.
+
+    Above 32 pixels this is `center_crop` with proportion 0.875. At 32 pixels or fewer the whole
+    image is kept, as in the reference; an image of another size is resized to `size` x `size`
+    (bicubic, clipped), which the reference omits.
+
+    Args:
+        image: (H, W, 3), uint8, uint16, or float in [0, 1].
+        size: Side S of the result in pixels, at least 1.
+
+    Returns:
+        (S, S, 3) float32 in [0, 1].
+
+    Raises:
+        ValueError: `size` is below 1, or `image` is not one RGB image.
+    """
+    size = integer("size", size, minimum=1)
+    if size > SMALL_IMAGE:
+        return center_crop(image, size)
+    return _resize(float_images(image, "image", ranks=(3,)), size)
+
+
+def random_crop(
+    image,
+    size: int,
+    area_range: Sequence[float] = (0.08, 1.0),
+    aspect_range: Sequence[float] = (3 / 4, 4 / 3),
+    seed=None,
+) -> tf.Tensor:
+    """Cuts a random box out of an image and resizes it to a square.
+
+    The box follows TensorFlow's `sample_distorted_bounding_box` over the whole image with at least
+    0.1 of it covered and 100 attempts, as in the reference. So no box is smaller than a tenth of
+    the image, whatever `area_range` begins with; and boxes that do not fit are rejected, so large
+    areas are rarer than under U(`area_range`). When all attempts fail, the whole image is taken.
+    Bicubic resizing without antialiasing, clipped to [0, 1].
+
+    Args:
+        image: (H, W, 3), uint8, uint16, or float in [0, 1].
+        size: Side S of the result in pixels, at least 1.
+        area_range: Smallest and largest share of the image's area, in (0, 1]; the largest at least
+            0.1.
+        aspect_range: Smallest and largest width / height of the box in pixels, positive.
+        seed: None, or a (2,) integer seed.
+
+    Returns:
+        (S, S, 3) float32 in [0, 1].
+
+    Raises:
+        ValueError: An argument is outside its range, or `image` is not one RGB image.
+    """
+    size = integer("size", size, minimum=1)
+    area_range = interval("area_range", area_range, largest=1.0)
+    if area_range[1] < _LEAST_COVERED:
+        raise ValueError(
+            f"`area_range` must reach {_LEAST_COVERED}, as no smaller box is ever accepted. "
+            f"Received: area_range={area_range}"
+        )
+    aspect_range = interval("aspect_range", aspect_range, largest=math.inf)
+    image = convertible(image, "image", ranks=(3,))
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=checked_seed(seed),
+        min_object_covered=_LEAST_COVERED,
+        aspect_ratio_range=aspect_range,
+        area_range=area_range,
+        max_attempts=100,
+    )
+    # Cut first: converting the whole of a large photograph to float costs more than the crop.
+    box = tf.slice(image, begin, extent)
+    return _resize(to_float(box), size)
+
+
+def _resize(image, size):
+    resized = tf.image.resize(image, (size, size), method=tf.image.ResizeMethod.BICUBIC)
+    return tf.clip_by_value(resized, 0.0, 1.0)

@@ -1,0 +1,68 @@
+"""Random numbers of the images of a batch, whatever part of it a host has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Random numbers of one seed, for the images of one part of a batch."""
+
+    seed: tf.Tensor  # (2,) int64
+    index: int
+    count: int
+
+    def split(self, num: int) -> list[Draws]:
+        """Independent ones."""
+        seeds = tf.unstack(tf.random.split(self.seed, num))
+        return [dataclasses.replace(self, seed=seed) for seed in seeds]
+
+    def uniform(self, batch, *shape: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+        """(B, *shape) for a batch of B images: U(low, high)."""
+        # A few numbers for each image of the whole batch: cheaper than a seed for each image.
+        rows = tf.shape(batch)[0] * self.count
+        numbers = tf.random.stateless_uniform((rows, *shape), self.seed, low, high)
+        return numbers[self.index :: self.count]
+
+
+def apply_to_some(function: Callable, batch, probability: float, draws: Draws):
+    """Replaces each row by its image under `function` with `probability`, rows independent.
+
+    `function` gets only the rows that were drawn, which may be none of them, and their indices.
+    """
+    drawn = draws.uniform(batch) < probability
+    rows = tf.where(drawn)  # (n, 1)
+    some = function(tf.gather(batch, rows[:, 0]), rows[:, 0])
+    return tf.tensor_scatter_nd_update(batch, rows, some)
+
+
+def checked_seed(seed):
+    """Returns two integers, (2,), drawn anew where `seed` is None."""
+    if seed is None:
+        # The one stateful operation here: it runs, and so draws anew, at each execution.
+        return tf.random.uniform((2,), tf.int32.min, tf.int32.max, dtype=tf.int32)
+    tensor = tf.convert_to_tensor(seed)
+    if not (tensor.dtype.is_integer and tensor.shape.is_compatible_with((2,))):
+        raise ValueError(f"`seed` must be None or two integers. Received: seed={seed}")
+    # One type, so that equal numbers draw equally whatever type they came in.
+    return tf.cast(tensor, tf.int64)
+
+
+def make_draws(seed, shard=(0, 1)):
+    """Returns the draws of part `shard` = (index, count) of a batch."""
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"`shard` must be (index, count), 0 <= index < count. Received: {shard=}")
+    if seed is None and count > 1:
+        raise ValueError(
+            f"`seed` must be given for a part of a batch, as all parts draw by one. "
+            f"Received: seed=None, {shard=}"
+        )
+    return Draws(checked_seed(seed), index, count)

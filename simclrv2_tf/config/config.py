@@ -1,0 +1,225 @@
+"""`Config`: the options of a run, made of the groups that the parts of the package declare.
+
+Flag names and defaults are those of the reference (google-research/simclr, `tf2/run.py`, and the
+TF1 README's `variable_schema` and `train_summary_steps`), except `use_tpu=False`,
+`weight_decay=1e-4`, `eval_split` chosen by the data set, and `model_dir` under `./runs/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from absl import flags
+
+from simclrv2_tf import options
+from simclrv2_tf.augment.views import ViewOptions
+from simclrv2_tf.config import command_line, rules
+from simclrv2_tf.config.groups import EvaluationOptions, RunOptions
+from simclrv2_tf.config.help import help_text
+from simclrv2_tf.config.recipes import demo_file, expand_flagfiles
+from simclrv2_tf.config.stage_options import check_stage_options, overlay
+from simclrv2_tf.datasets.options import PACKAGED, DataOptions, LabelOptions
+from simclrv2_tf.distribute.devices import DeviceOptions
+from simclrv2_tf.experiments import registry
+from simclrv2_tf.export.formats import ExportOptions
+from simclrv2_tf.memory import MemoryOptions
+from simclrv2_tf.networks import HeadOptions, NetworkOptions
+from simclrv2_tf.objectives import ObjectiveOptions
+from simclrv2_tf.optimizers.options import OptimizerOptions
+from simclrv2_tf.options import ConfigError, Option
+from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
+from simclrv2_tf.training.options import TrainingOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(  # Fields come from the last base to the first: in order, they read from below.
+    DeviceOptions,
+    ExportOptions,
+    TrainingOptions,
+    EvaluationOptions,
+    DistillerOptions,
+    ClassifierOptions,
+    ViewOptions,
+    HeadOptions,
+    NetworkOptions,
+    PretrainerOptions,
+    MemoryOptions,
+    ObjectiveOptions,
+    OptimizerOptions,
+    LabelOptions,
+    DataOptions,
+    RunOptions,
+):
+    """All options of a run, checked.
+
+    Each field is a flag of the same name; `python -m simclrv2_tf.run --help` describes them. A
+    `Config` is an instance of each group of options, so that a part takes it for its own group. A
+    `dataset` of None becomes the packaged data set and a `model_dir` of None a folder under
+    `runs/`, so neither is None in a finished `Config`.
+
+    Raises:
+        ConfigError: names every value that breaks its rule and every inconsistent combination.
+    """
+
+    # Without a flag: {stage: {option: value}}, a stage being one of `registry.stage_names`, or
+    # STAGE@FRACTION.
+    stage_options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        invalid, errors = options.checked_fields(self)
+        stage_options, stage_errors = check_stage_options(self.stage_options, flag_options())
+        object.__setattr__(self, "stage_options", stage_options)
+        errors += stage_errors + rules.broken(self, invalid)
+        if errors:
+            raise ConfigError(errors)
+        for name in ("model_dir", "checkpoint", "teacher"):
+            if getattr(self, name):
+                object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+        if self.dataset is None:
+            object.__setattr__(self, "dataset", PACKAGED)
+        if self.model_dir is None:
+            object.__setattr__(self, "model_dir", _run_folder(f"{self.dataset}-{self.train_mode}"))
+
+    @property
+    def has_momentum_network(self) -> bool:
+        """Whether pretraining keeps a moving average of the network."""
+        return self.memory_size > 0 or self.tico_momentum_views
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str] | None = None) -> Self:
+        """Builds a `Config` from a command line; the last value of a flag wins.
+
+        `--flagfile=NAME` is replaced by the flags in that file: NAME as a path if there is such a
+        file, else a recipe that comes with the package. Without a data set, flags that are not
+        given come from the recipe `demo`. `--help` prints the options and exits with status 0.
+
+        Args:
+            argv: Program name, then flags; `sys.argv` by default.
+
+        Raises:
+            ConfigError: names every unknown flag, bad value, missing recipe and inconsistent
+                combination. No file other than recipes has been looked at by then.
+        """
+        args = list(sys.argv if argv is None else argv)[1:]
+        if command_line.asks_for_help(args):
+            print(help_text(groups(), registry.stage_names()))
+            raise SystemExit(0)
+        errors: list[str] = []
+        args, recipe_args, names = expand_flagfiles(args, errors)
+        # The recipes' own flags are part of `args`: their errors are reported once.
+        return cls._from_given(_read(args, errors), _read(recipe_args, []), names, errors)
+
+    @classmethod
+    def from_flags(cls, flag_values: flags.FlagValues = flags.FLAGS) -> Self:
+        """Builds a `Config` from absl flags that `define_flags` made and absl has parsed.
+
+        For programs with flags of their own that run under `absl.app`. There absl reads
+        `--flagfile` itself: by path only, and it does not tell the recipe's name.
+
+        Raises:
+            ConfigError: as in `from_argv`, but absl itself reports unknown flags.
+        """
+        given = command_line.read_absl_flags(flag_options(), flag_values)
+        return cls._from_given({**given, "stage_options": {}}, {}, [], [])
+
+    @classmethod
+    def _from_given(
+        cls, given: dict[str, Any], recipe: Mapping[str, Any], names: list[str], errors: list[str]
+    ) -> Self:
+        """Adds the demo recipe where no data set is given, names `model_dir`, and validates.
+
+        Args:
+            given: Values by option name, `recipe`'s included.
+            recipe: The values that came from flag files, to tell what the flags change.
+            names: The flag files' names.
+            errors: Problems found so far.
+        """
+        if given.get("dataset") is None:
+            demo_args, _, demo_names = expand_flagfiles([f"--flagfile={demo_file()}"], errors)
+            demo = _read(demo_args, errors)
+            given = {
+                **demo,
+                **{k: v for k, v in given.items() if k != "dataset"},
+                "stage_options": overlay(demo["stage_options"], given["stage_options"]),
+            }
+            recipe = {**demo, **recipe}
+            names = names or demo_names
+        if names and given.get("model_dir") is None:
+            default = flag_options()["train_mode"].default
+            train_mode = given.get("train_mode", default)
+            changed = train_mode != recipe.get("train_mode", default)
+            given["model_dir"] = _run_folder("-".join(names + [train_mode] * changed))
+        return _made(cls, given, errors)
+
+    def to_json(self) -> str:
+        """All options as a JSON object."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote; options it lacks take their defaults.
+
+        Raises:
+            ConfigError: not a JSON object, an option that does not exist, or a bad value.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError([f"`text` must be JSON. Received: {error}"]) from None
+        if not isinstance(values, dict):
+            raise ConfigError([f"`text` must be a JSON object. Received: {type(values).__name__}"])
+        known = {f.name for f in dataclasses.fields(cls)}
+        errors = [
+            f"Unknown option `{name}`.{command_line.suggestion(name, known)} "
+            f"Received: {name}={value!r}"
+            for name, value in values.items()
+            if name not in known
+        ]
+        return _made(cls, {name: values[name] for name in values if name in known}, errors)
+
+
+@functools.cache
+def flag_options() -> dict[str, Option]:
+    """Every option that is a flag, by name."""
+    return options.of(Config)
+
+
+def groups() -> tuple[type[options.Group], ...]:
+    """The groups of options that a `Config` is made of, in the order of its fields."""
+    return Config.__bases__[::-1]
+
+
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines one absl flag for each option, for use with `Config.from_flags`.
+
+    Args:
+        flag_values: Where to define them; absl's global flags by default.
+    """
+    command_line.define_absl_flags(flag_options(), flag_values)
+
+
+def _made(cls, values: Mapping[str, Any], errors: list[str]) -> Any:
+    """`cls(**values)`, its problems reported after the `errors` found before."""
+    try:
+        config = cls(**values)
+    except ConfigError as error:
+        raise ConfigError([*errors, *error.errors]) from None
+    if errors:
+        raise ConfigError(errors)
+    return config
+
+
+def _read(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
+    given, by_stage = command_line.read(args, flag_options(), errors)
+    return {**given, "stage_options": by_stage}
+
+
+def _run_folder(name: str) -> str:
+    return "runs/" + re.sub(r"[^\w.]+", "-", name).strip("-.")

@@ -1,0 +1,103 @@
+"""Recipes: flag files that come with the package, found by name from any folder."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+DEFAULT_RECIPE = "demo"
+# A folder's recipe that goes by the folder's name, as `demo` for `demo/default`.
+_DEFAULT_IN_FOLDER = "default"
+
+
+def recipe_folder() -> pathlib.Path:
+    """Folder of the recipes that come with the package.
+
+    A wheel holds them inside the package; in the repository they lie beside it, in `flags/`.
+    """
+    package = pathlib.Path(__file__).resolve().parents[1]
+    installed = package / "flags"
+    return installed if installed.is_dir() else package.parent / "flags"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package, such as `cifar10/pretrain`."""
+    folder = recipe_folder()
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if not path.name.startswith("."))
+
+
+def demo_file() -> pathlib.Path:
+    """The recipe of a command line without a data set."""
+    return recipe_folder() / DEFAULT_RECIPE / _DEFAULT_IN_FOLDER
+
+
+def expand_flagfiles(
+    args: Sequence[str], errors: list[str], inside: tuple[pathlib.Path, ...] = ()
+) -> tuple[list[str], list[str], list[str]]:
+    """Puts the flags of each flag file in the place of its `--flagfile`.
+
+    absl has this too, but it neither finds packaged recipes nor continues after an error.
+
+    Args:
+        args: Command-line arguments, without the program's name.
+        errors: Problems are appended here.
+        inside: The flag files being read, to notice a circle.
+
+    Returns:
+        All arguments, those among them that come from flag files, and the names of the outermost
+        flag files, such as `cifar10-pretrain`.
+    """
+    expanded, from_files, names = [], [], []
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            expanded += [arg, *rest]
+            break
+        flag, equals, name = arg.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            expanded.append(arg)
+            continue
+        name = (name if equals else next(rest, "")).strip()
+        path = _find(name)
+        lines = _lines(name, path, inside, errors)
+        if lines is not None:
+            inner, _, _ = expand_flagfiles(lines, errors, (*inside, path.resolve()))
+            expanded += inner
+            from_files += inner
+            names.append(_name(path))
+    return expanded, from_files, names
+
+
+def _find(name: str) -> pathlib.Path | None:
+    path = pathlib.Path(name).expanduser()
+    recipe = recipe_folder() / name.removeprefix("./").removeprefix("flags/")
+    candidates = (path, path / _DEFAULT_IN_FOLDER, recipe, recipe / _DEFAULT_IN_FOLDER)
+    return next((found for found in candidates if found.is_file()), None)
+
+
+def _lines(
+    name: str, path: pathlib.Path | None, inside: tuple[pathlib.Path, ...], errors: list[str]
+) -> list[str] | None:
+    """The flags of a flag file, or None with what is wrong with the file added to `errors`."""
+    if path is None:
+        errors.append(
+            "`flagfile` must be a file or one of the recipes "
+            f"{', '.join(recipe_names())}. Received: flagfile={name!r}"
+        )
+        return None
+    if path.resolve() in inside:
+        errors.append(f"`flagfile` must not include itself. Received: flagfile={name!r}")
+        return None
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        errors.append(f"`flagfile` must be readable text. Received: flagfile={name!r}: {error}")
+        return None
+    return [line for line in lines if line and not line.startswith(("#", "//"))]
+
+
+def _name(path: pathlib.Path) -> str:
+    _, found, below = path.absolute().as_posix().rpartition("/flags/")
+    name = (below if found else path.name).removesuffix(f"/{_DEFAULT_IN_FOLDER}")
+    return name.replace("/", "-")

@@ -1,0 +1,131 @@
+"""What a path holds: a run, a checkpoint, a SavedModel, or files of networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+
+from etils import epath, epy
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+# The `.keras` files of the networks of a run or an import.
+KERAS_FILES = ("encoder.keras", "head.keras", "classifier.keras")
+IMAGE_CLASSIFIER = "image_classifier.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What `path` holds, in a local folder or wherever else `tf.io.gfile` reads.
+
+    Only names are looked at, each when it is asked for: whose weights a checkpoint or a SavedModel
+    holds, and whether a file is whole, is told by reading them (`weights`, `official`).
+    """
+
+    path: str
+
+    @functools.cached_property
+    def kind(self) -> str | None:
+        """What the path is, the first of these that holds; None where it is none of them.
+
+        "checkpoint": the prefix of a checkpoint. "saved model": the folder of a SavedModel. "file":
+        any one file. "stages": the folder of a run of several stages. "run": the folder of a run,
+        or of one of its stages. "files": a folder of `.keras` files, such as an import's.
+        "checkpoints": a folder of checkpoints, or one that has such a folder.
+        """
+        if self._prefix is not None:
+            return "checkpoint"
+        if self._has("saved_model.pb"):
+            return "saved model"
+        if self._folder.is_file():
+            return "file"
+        if self._has("config.json"):
+            several = self._has("pretrain", "config.json") and not self._has("checkpoints")
+            return "stages" if several else "run"
+        if self._has(KERAS_FILES[0]) or self._has(IMAGE_CLASSIFIER):
+            return "files"
+        return "checkpoints" if self.checkpoint or self.released else None
+
+    @functools.cached_property
+    def checkpoint(self) -> str | None:
+        """The prefix of the newest checkpoint: a run's (of several stages: its pretraining's), a
+        folder's, or the one that the path is the prefix of."""
+        below = (self._folder / "checkpoints", self._folder / "pretrain" / "checkpoints")
+        for folder in (*below, self._folder):
+            if found := _newest(folder):
+                return found
+        return self._prefix
+
+    @functools.cached_property
+    def released(self) -> str | None:
+        """The prefix of variables in the layouts of the reference's files.
+
+        The path is a checkpoint's prefix, its folder, where the file `checkpoint` may be missing,
+        or a SavedModel's folder.
+        """
+        if self._prefix is not None:
+            return self._prefix
+        if self._has("saved_model.pb"):
+            return os.path.join(self.path, "variables", "variables")
+        if not self._folder.is_dir():
+            return None
+        indices = [name for name in tf.io.gfile.listdir(self.path) if name.endswith(".index")]
+        alone = os.path.join(self.path, indices[0].removesuffix(".index")) if indices else None
+        return _newest(self._folder) or (alone if len(indices) == 1 else None)
+
+    @functools.cached_property
+    def saved_model(self) -> epath.Path | None:
+        """The folder of the SavedModel: the path itself, or the newest export of a run."""
+        if self._has("saved_model.pb"):
+            return self._folder
+        hub = self._folder / "hub"
+        # Folders that are not called by a number are unfinished.
+        exports = [f for f in hub.iterdir() if f.name.isdigit()] if hub.is_dir() else []
+        exports = [folder for folder in exports if (folder / "saved_model.pb").exists()]
+        return max(exports, key=lambda folder: int(folder.name), default=None)
+
+    @functools.cached_property
+    def keras_files(self) -> tuple[epath.Path, ...]:
+        """The `.keras` files that together are one network.
+
+        Those of a run (of several stages: its pretraining's), or the file itself; to encoder.keras
+        belong head.keras and classifier.keras beside it.
+        """
+        first = KERAS_FILES[0]
+        for file in (self._folder / first, self._folder / "pretrain" / first, self._folder):
+            if file.suffix == ".keras" and file.is_file():
+                names = KERAS_FILES if file.name == first else (file.name,)
+                return tuple(f for f in map(file.with_name, names) if f.exists())
+        return ()
+
+    @property
+    def image_classifier(self) -> epath.Path | None:
+        """The folder's image_classifier.keras."""
+        return self._folder / IMAGE_CLASSIFIER if self._has(IMAGE_CLASSIFIER) else None
+
+    @functools.cached_property
+    def runs(self) -> list[str]:
+        """Folders of networks one or two levels below, sorted: where a run may be meant."""
+        found = (
+            file.parent
+            for deep in ("*", "*/*")
+            for file in self._folder.glob(f"{deep}/{KERAS_FILES[0]}")
+        )
+        return sorted(map(str, found))
+
+    @property
+    def _folder(self) -> epath.Path:
+        return epath.Path(self.path)
+
+    @functools.cached_property
+    def _prefix(self) -> str | None:
+        return self.path if tf.io.gfile.exists(self.path + ".index") else None
+
+    def _has(self, *names: str) -> bool:
+        return self._folder.joinpath(*names).exists()
+
+
+def _newest(folder: epath.Path) -> str | None:
+    return tf.train.latest_checkpoint(str(folder)) if folder.is_dir() else None

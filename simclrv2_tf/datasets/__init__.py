@@ -1,0 +1,39 @@
+"""Image data sets as `tf.data`: the packaged set, TensorFlow Datasets, and folders of images.
+
+`open_dataset` finds a data set and `ImageDataset.split` selects examples of it. From such a
+`Split`, `pretraining_batches`, `training_batches` and `evaluation_batches` make the batches that a
+stage consumes. TensorFlow is imported with the first of them.
+"""
+
+from etils import epy
+
+from simclrv2_tf.datasets.options import DataOptions, LabelOptions
+from simclrv2_tf.datasets.sources import PACKAGED, DatasetError, ImageDataset, open_dataset
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.datasets.folder import open_images
+    from simclrv2_tf.datasets.images import EXTENSIONS, decode_rgb
+    from simclrv2_tf.datasets.pipelines import (
+        check_batch_size,
+        evaluation_batches,
+        pretraining_batches,
+        training_batches,
+    )
+    from simclrv2_tf.datasets.splits import Split
+
+__all__ = [
+    "DataOptions",
+    "DatasetError",
+    "EXTENSIONS",
+    "ImageDataset",
+    "LabelOptions",
+    "PACKAGED",
+    "Split",
+    "check_batch_size",
+    "decode_rgb",
+    "evaluation_batches",
+    "open_dataset",
+    "open_images",
+    "pretraining_batches",
+    "training_batches",
+]

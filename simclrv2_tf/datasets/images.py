@@ -1,0 +1,112 @@
+"""Image files: their formats, and decoding to RGB."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
+    # Asked for an alpha that is not there, TensorFlow fills in 2^depth - 1, which is nearly
+    # transparent below 8 bits a sample. So ask only where there is one: a color type with the alpha
+    # bit, or a tRNS chunk, whose length is at most 256.
+    color_type = tf.strings.substr(encoded, 25, 1)
+    transparent = (
+        (color_type == b"\x04")
+        | (color_type == b"\x06")
+        | tf.strings.regex_full_match(encoded, r"\C*\x00\x00[\x00\x01]\CtRNS\C*")
+    )
+    return tf.cond(
+        transparent,
+        lambda: _over_white(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+
+
+def _over_white(rgba: tf.Tensor) -> tf.Tensor:
+    rgba = tf.cast(rgba, tf.int32)
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    return tf.cast((rgb * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+class ImageFormat(NamedTuple):
+    """A format of image files.
+
+    Attributes:
+        suffixes: Endings of file names, in lower case.
+        signature: The first bytes of every file.
+        end: Bytes that the last 64 of every whole file hold, and compressed data cannot; None
+            where only decoding tells whether a file is whole.
+        decode: Decodes a file's bytes, () string, to (H, W, 3) uint8; None: as TensorFlow does.
+    """
+
+    suffixes: tuple[str, ...]
+    signature: bytes
+    end: bytes | None = None
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+
+FORMATS = (
+    ImageFormat((".jpg", ".jpeg"), b"\xff\xd8\xff", end=b"\xff\xd9"),
+    ImageFormat((".png",), b"\x89PNG\r\n\x1a\n", end=b"IEND", decode=_decode_png),
+)
+EXTENSIONS = tuple(suffix for row in FORMATS for suffix in row.suffixes)
+
+
+def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes one image file to 8-bit RGB, the pixels as they are stored.
+
+    Gray becomes RGB, transparency is composited over white, CMYK is converted, 16-bit samples keep
+    their high byte, and an EXIF orientation is ignored. An animation gives its first frame.
+
+    Args:
+        encoded: () string, the bytes of a file of one of `FORMATS` (or another that TensorFlow
+            reads).
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        tf.errors.OpError: When the bytes are not an image, or only the beginning of one.
+    """
+
+    def decode(formats):
+        if not formats:
+            return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        first, *others = formats
+        return tf.cond(
+            tf.strings.substr(encoded, 0, len(first.signature)) == first.signature,
+            lambda: first.decode(encoded),
+            lambda: decode(others),
+        )
+
+    image = decode([row for row in FORMATS if row.decode])
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def why_unreadable(path: str) -> str | None:
+    """Why a file is not a whole image, from its beginning and end; None for a whole one.
+
+    A file whose beginning or end looks wrong is decoded.
+    """
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            head = file.read(max(len(row.signature) for row in FORMATS))
+            file.seek(max(0, file.size() - 64))
+            tail = file.read()
+        if any(row.end and head.startswith(row.signature) and row.end in tail for row in FORMATS):
+            return None
+        decode_rgb(tf.io.read_file(path))
+    except tf.errors.OpError as error:
+        return reason(error)
+    return None
+
+
+def reason(error: Exception) -> str:
+    """The first line of a TensorFlow error, without the name of the op that raised it."""
+    message = getattr(error, "message", None) or str(error)
+    message = re.sub(r"^\{\{.*?\}\}\s*", "", message).split("\n")[0]
+    return re.sub(r"\s*\[Op:\w+\].*$", "", message)

@@ -1,0 +1,172 @@
+"""Which examples have labels in semi-supervised training: a class-balanced subset from a seed.
+
+The published 1% and 10% of ImageNet are data sets of their own (`imagenet2012_subset/1pct` and
+`/10pct` of TensorFlow Datasets); this draws such a subset of any other (SimCLRv2, Chen et al. 2020,
+arXiv 2006.10029, section 3: class-balanced 1% and 10% of the labels).
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from etils import epath
+
+from simclrv2_tf.datasets.sources import DatasetError
+from simclrv2_tf.files import write_text
+
+
+def draw(
+    ids: Sequence[str],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    label_fraction: float | None = None,
+    labels_per_class: int | None = None,
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """Draws the examples that have labels, the same number of each class.
+
+    The examples of a class are ranked by the BLAKE2b hash of `"{seed}:{id}"`, and the first k are
+    taken. So the subset is the same on every machine and for every order of the examples; with one
+    seed, a smaller subset lies inside a larger one; and examples that are added to the data set
+    replace few others.
+
+    With n_c examples in class c and N in all, `label_fraction` gives the largest k for which
+    sum_c min(n_c, k) is at most round(`label_fraction` * N), the fraction taken as the decimal
+    number it is written as, and halves rounded to even: a class of fewer than k examples gives all
+    it has, and a fraction of 1 gives everything.
+
+    Args:
+        ids: (N,) ids of the examples, no two alike.
+        labels: (N,) their classes, indices of `class_names`; below 0 means that an example has no
+            label, and it is left out of everything here.
+        class_names: (C,) the name of each class, for errors.
+        label_fraction: Share of the labelled examples, in (0, 1]; this or `labels_per_class`.
+        labels_per_class: k, at least 1; this or `label_fraction`.
+        seed: Decides which examples of each class are taken.
+
+    Returns:
+        Ids, class by class and in the order of their ranks within each.
+
+    Raises:
+        DatasetError: A class has no labelled example, the fraction leaves each class without a
+            label, a class has fewer than `labels_per_class` examples, or two ids are the same.
+        ValueError: An argument is outside its range.
+    """
+    ids = [str(name) for name in ids]
+    labels = np.asarray(labels, np.int64)
+    if labels.shape != (len(ids),):
+        raise ValueError(
+            f"`labels` must have one entry for each of {len(ids)} ids. "
+            f"Received: labels.shape={labels.shape}"
+        )
+    if (label_fraction is None) == (labels_per_class is None):
+        raise ValueError(
+            "Exactly one of `label_fraction` and `labels_per_class` must be given. "
+            f"Received: label_fraction={label_fraction}, labels_per_class={labels_per_class}"
+        )
+    if labels.max(initial=-1) >= len(class_names):
+        raise ValueError(
+            f"`labels` must be below the number of classes, {len(class_names)}. "
+            f"Received: labels with {labels.max()}"
+        )
+    members: list[list[str]] = [[] for _ in class_names]
+    for name, label in zip(ids, labels.tolist(), strict=True):
+        if label >= 0:
+            members[label].append(name)
+    counts = [len(names) for names in members]
+    if not any(counts):
+        raise DatasetError(
+            f"A subset of the labels needs labels. Received: {len(ids)} examples, none with one"
+        )
+    if not all(counts):
+        raise DatasetError(
+            f"Every class must have a labelled example. Received: {class_names[counts.index(0)]} "
+            f"with none of {sum(counts)}"
+        )
+    if len({name for names in members for name in names}) < sum(counts):
+        raise DatasetError(
+            f"`ids` must differ from each other. Received: {sum(counts)} labelled examples, "
+            "some with the same id"
+        )
+
+    if label_fraction is None:
+        k = _checked_per_class(labels_per_class, counts, class_names)
+    else:
+        k = _per_class_of_fraction(label_fraction, counts)
+
+    def rank(name: str) -> bytes:
+        return hashlib.blake2b(f"{seed}:{name}".encode()).digest()
+
+    return tuple(name for names in members for name in sorted(names, key=rank)[:k])
+
+
+def _checked_per_class(per_class: int, counts: list[int], class_names: Sequence[str]) -> int:
+    if per_class < 1 or per_class != int(per_class):
+        raise ValueError(
+            "`labels_per_class` must be an integer of at least 1. "
+            f"Received: labels_per_class={per_class}"
+        )
+    fewest = min(counts)
+    if per_class > fewest:
+        raise DatasetError(
+            f"`labels_per_class` must be at most the number of examples of each class; "
+            f"{class_names[counts.index(fewest)]} has {fewest}. "
+            f"Received: labels_per_class={per_class}"
+        )
+    return int(per_class)
+
+
+def _per_class_of_fraction(fraction: float, counts: list[int]) -> int:
+    """The largest k with sum_c min(n_c, k) <= round(`label_fraction` * N)."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`label_fraction` must be in (0, 1]. Received: label_fraction={fraction}")
+    total, classes = sum(counts), len(counts)
+    budget = _share(fraction, total)
+    if budget < classes:
+        raise DatasetError(
+            f"`label_fraction` must give each class a label; this one is {budget} of {total} "
+            f"labels for {classes} classes, and the smallest that works is "
+            f"{_smallest_fraction(classes, total)}. Received: label_fraction={fraction}"
+        )
+    sizes = np.array(counts)
+    taken = range(max(counts) + 1)
+    return bisect.bisect_right(taken, budget, key=lambda k: int(np.minimum(sizes, k).sum())) - 1
+
+
+def _share(fraction: float, total: int) -> int:
+    # As a decimal: the binary 0.145 * 100 is below a half that is meant.
+    return round(Fraction(str(float(fraction))) * total)
+
+
+def _smallest_fraction(budget: int, total: int) -> str:
+    """The smallest decimal of three significant digits whose share of `total` is `budget`."""
+    exact = Fraction(2 * budget - 1, 2 * total)  # from here on, or just above it, shares round up
+    digits = 2 - math.floor(math.log10(exact))
+    steps = math.ceil(exact * 10**digits)
+    if _share(steps / 10**digits, total) < budget:
+        steps += 1
+    return f"{steps / 10**digits:.{digits}f}"
+
+
+def write(path: epath.Path, ids: Sequence[str]) -> None:
+    """Writes a subset as UTF-8 text, an id a line; the file is replaced whole.
+
+    Raises:
+        DatasetError: An id has a line break in it.
+    """
+    for name in ids:
+        if "\n" in name or "\r" in name:
+            raise DatasetError(f"An id must be one line to be listed in {path}. Received: {name!r}")
+    write_text(path, "".join(f"{name}\n" for name in ids))
+
+
+def read(path: epath.Path) -> tuple[str, ...]:
+    """Reads what `write` wrote."""
+    text = path.read_text()
+    return tuple(text.removesuffix("\n").split("\n")) if text else ()

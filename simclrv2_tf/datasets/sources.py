@@ -1,0 +1,129 @@
+"""Data sets by name: a prefix leads to the file of a source, which is imported when needed.
+
+To add a source, write a file with an `open_dataset(name, data_dir, seed)` that returns an
+`ImageDataset`, and give it a row in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from simclrv2_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from simclrv2_tf.datasets.splits import Split
+
+PACKAGED = "fashion_mnist_small"
+HELD_OUT_SPLITS = ("validation", "val", "test")
+
+# How a name is written, up to a colon, and the file that opens it. TensorFlow Datasets gets every
+# other name.
+SOURCES = {PACKAGED: "packaged", "folder:PATH": "folder"}
+
+Range = tuple[str, int, int]  # split name, first example, end
+
+
+class DatasetError(UserError):
+    """A data set that cannot be used as asked; the message is one line, meant for the user."""
+
+
+class ImageDataset:
+    """A data set of images, made by `open_dataset`.
+
+    Attributes:
+        name: The name it was opened by.
+        class_names: One name per label; empty for unlabelled images.
+        splits: Split name -> number of examples.
+        default_eval_split: `validation`, `val` or `test`, the first that exists (the test images
+            of many published sets have no labels); None where nothing is held out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        class_names: Sequence[str],
+        splits: dict[str, int],
+        select: Callable[[str, list[Range]], Split],
+        skipped: dict[str, str] | None = None,
+    ):
+        self.name = name
+        self.class_names = tuple(class_names)
+        self.splits = dict(splits)
+        self.default_eval_split = next((name for name in HELD_OUT_SPLITS if name in splits), None)
+        self._select = select
+        self._skipped = {} if skipped is None else skipped
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for unlabelled images."""
+        return len(self.class_names)
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of unreadable images found so far, when opening and when reading."""
+        return len(self._skipped)
+
+    def split(self, spec: str) -> Split:
+        """Selects examples in the slicing language of TensorFlow Datasets.
+
+        Args:
+            spec: For instance `train`, `train[:80%]`, `train[80%:]`, `train[100:200]`,
+                `train+test`.
+
+        Raises:
+            DatasetError: When `spec` cannot be read, names a split that does not exist, or selects
+                nothing.
+        """
+        import tensorflow_datasets as tfds
+
+        sizes = {
+            name: SimpleNamespace(num_examples=size, shard_lengths=[size])
+            for name, size in self.splits.items()
+        }
+        try:
+            instructions = tfds.core.ReadInstruction.from_spec(spec).to_absolute(sizes)
+        except (ValueError, NotImplementedError) as error:
+            raise DatasetError(
+                f"A split of {self.name} must be made of {', '.join(self.splits)}, such as "
+                f"train, train[:80%] or train+test ({str(error).splitlines()[-1]}). "
+                f"Received: split={spec!r}"
+            ) from None
+        ranges = []
+        for instruction in instructions:
+            begin = instruction.from_ or 0
+            end = self.splits[instruction.splitname] if instruction.to is None else instruction.to
+            if begin < end:
+                ranges.append((str(instruction.splitname), begin, end))
+        if not ranges:
+            raise DatasetError(
+                f"A split of {self.name} must select at least one example; there are "
+                f"{', '.join(f'{size} in {name}' for name, size in self.splits.items())}. "
+                f"Received: split={spec!r}"
+            )
+        return self._select(spec, ranges)
+
+
+def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> ImageDataset:
+    """Opens a data set by name. Never touches the network (unless `data_dir` or PATH is remote).
+
+    Args:
+        name: One of
+            `fashion_mnist_small`: the packaged set, 10,000 + 2,000 gray images of 28 x 28, 10
+            classes;
+            `folder:PATH`: image files, see `folder.scan`;
+            else the name of a TensorFlow Datasets builder, also `name/config` and `name:1.0.0`,
+            whose data is prepared on disk; its code need not be there.
+        data_dir: Where TensorFlow Datasets keeps its data; None means its own default.
+        seed: Decides which images of a folder that has no held-out split are held out.
+
+    Raises:
+        DatasetError: When there is no such data set, it is not prepared, or it has no images.
+    """
+    prefix, colon, _ = name.partition(":")
+    files = {form.partition(":")[:2]: file for form, file in SOURCES.items()}
+    file = files.get((prefix, colon), "tfds")
+    source = importlib.import_module(f"simclrv2_tf.datasets.{file}")
+    return source.open_dataset(name, data_dir, seed)

@@ -1,0 +1,26 @@
+"""Replicas: the strategy by name, the processes of a run, and the only home of collectives.
+
+Collectives are the identity with one replica, so that the mathematics above them is written once.
+"""
+
+from etils import epy
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.distribute.collectives import (
+        all_gather,
+        all_reduce_mean,
+        assign_each,
+        equal_on_replicas,
+        in_turn,
+        in_turn_summed,
+        replica_count,
+        replica_id,
+    )
+    from simclrv2_tf.distribute.devices import (
+        STRATEGIES,
+        DeviceError,
+        DeviceOptions,
+        make_strategy,
+        strategy_of,
+    )
+    from simclrv2_tf.distribute.workers import barrier, is_chief, of_all_replicas

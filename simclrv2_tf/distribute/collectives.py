@@ -1,0 +1,144 @@
+"""Collectives, used inside of `strategy.run`: the identity with one replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+
+def replica_count() -> int:
+    """Number of replicas in the current replica context; 1 outside of one."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context is not None else 1
+
+
+def replica_id():
+    """Index of this replica, from 0: an int32 scalar tensor, or 0 with one replica."""
+    if replica_count() == 1:
+        return 0
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+
+
+def in_turn(function: Callable, count: int) -> list[tf.Tensor]:
+    """`function(index)` for each index below `count`, one after the other, each result stacked.
+
+    What one call holds in memory is free before the next begins. To be used in a step that is
+    traced; not differentiable.
+
+    Args:
+        function: From an index, () int32, to a list of tensors, whose shapes do not depend on it.
+            It may use the collectives below.
+
+    Returns:
+        The list, each tensor (count, ...).
+    """
+    if not _loops_hold_collectives():
+        results = list(_unrolled(function, count))
+        return [tf.stack(values) for values in zip(*results, strict=True)]
+    # A loop has to know what comes out: tracing tells it, and that graph is thrown away.
+    traced = tf.function(function, autograph=False).get_concrete_function(tf.constant(0))
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in traced.structured_outputs]
+    return tf.map_fn(function, tf.range(count), fn_output_signature=specs, parallel_iterations=1)
+
+
+def in_turn_summed(function: Callable, count: int, zeros: Sequence) -> list[tf.Tensor]:
+    """As `in_turn`, but the sum of the results.
+
+    Args:
+        zeros: What the sums begin with, of the results' shapes and types.
+    """
+    if not _loops_hold_collectives():
+        sums = list(zeros)
+        # As it comes in, so that one result is alive, not all.
+        for result in _unrolled(function, count):
+            sums[:] = [total + value for total, value in zip(sums, result, strict=True)]
+        return sums
+
+    def add(index, sums):
+        result = function(index)
+        return index + 1, [total + value for total, value in zip(sums, result, strict=True)]
+
+    _, sums = tf.while_loop(
+        lambda index, _: index < count, add, (tf.constant(0), list(zeros)), parallel_iterations=1
+    )
+    return sums
+
+
+def _loops_hold_collectives() -> bool:
+    """Whether the collectives work in TensorFlow's loops.
+
+    Mirrored replicas meet by leaving their threads, which is not allowed in a loop.
+    """
+    strategy = tf.distribute.get_strategy()
+    return replica_count() == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _unrolled(function, count):
+    previous = []
+    for index in range(count):
+        with tf.control_dependencies(previous):
+            turn = tf.identity(tf.constant(index))
+        previous = function(turn)
+        yield previous
+
+
+def all_gather(x):
+    """Concatenates `x` of every replica along the first axis: (b, ...) -> (R * b, ...).
+
+    Differentiable: the gradient that reaches this replica's `x` is the sum over all replicas.
+    Every replica must hold the same number of rows.
+    """
+    if replica_count() == 1:
+        return x
+    rows = None if x.shape[0] is None else replica_count() * x.shape[0]
+    gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
+    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])  # which the collective has forgotten
+
+
+def all_reduce_mean(x):
+    """Mean of `x` over replicas, differentiable; same shape as `x` (a tensor or a list of them).
+
+    The gradient that reaches this replica's `x` is the mean over all replicas' gradients.
+    """
+    if replica_count() == 1:
+        return x
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, x)
+
+
+def assign_each(function: Callable, variables: Sequence, others: Sequence) -> None:
+    """Assigns `function(variable, other)` to each of `variables`, nothing being sent.
+
+    Unlike `variable.assign` in a replica, which would average over replicas what is equal anyway.
+
+    Args:
+        function: From a variable and its other, as this replica has them, to a tensor of its shape.
+        variables: Variables made under the strategy.
+        others: For each, a variable made under it too.
+    """
+
+    def assign(strategy):
+        for variable, other in zip(variables, others, strict=True):
+            strategy.extended.update(
+                variable, lambda v, w: v.assign(function(v, w)), args=(other,), group=False
+            )
+
+    # As Keras's optimizers do: on a TPU replicas do not leave their program for this.
+    tf.__internal__.distribute.interim.maybe_merge_call(assign, tf.distribute.get_strategy())
+
+
+def equal_on_replicas(value: tf.Tensor, name: str) -> keras.Variable:
+    """A variable of which every replica has a copy, to be assigned the same everywhere.
+
+    Nothing is sent when it is assigned; outside of a replica the first one's value is read.
+    """
+    return keras.Variable(
+        value,
+        trainable=False,
+        dtype=value.dtype.name,
+        autocast=False,
+        name=name,
+        synchronization="on_read",
+        aggregation="only_first_replica",
+    )

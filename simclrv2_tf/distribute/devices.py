@@ -1,0 +1,245 @@
+"""Strategies by name: on which devices a run trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+
+from etils import epy
+
+from simclrv2_tf import options
+from simclrv2_tf.errors import UserError
+from simclrv2_tf.options import option
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+
+class DeviceError(UserError):
+    """The devices that a run asks for are missing."""
+
+
+STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceOptions(options.Group):
+    """Where a run trains."""
+
+    title = "Devices"
+
+    strategy: str = option(
+        "auto",
+        "default: one device. mirrored: a replica on each GPU, or on `num_replicas` logical CPUs. "
+        "multi_worker: this command in each process that the environment variable TF_CONFIG names, "
+        "with one model_dir that all can reach. tpu: every core of a TPU. auto: multi_worker where "
+        "TF_CONFIG names several workers, mirrored where there are several GPUs or num_replicas is "
+        "above 1, else default.",
+        choices=STRATEGIES,
+        once=True,
+        incidental=True,
+    )
+    num_replicas: int = option(
+        0,
+        "Number of replicas; 0: every GPU, or one CPU.",
+        minimum=0,
+        once=True,
+        incidental=True,
+    )
+    use_tpu: bool = option(
+        False,
+        "The same as strategy=tpu; an error where there is no TPU.",
+        once=True,
+        incidental=True,
+    )
+    tpu_name: str | None = option(
+        None,
+        "With a TPU: name or grpc address of the Cloud TPU, or `local`.",
+        once=True,
+        incidental=True,
+    )
+    tpu_zone: str | None = option(
+        None, "With a TPU: zone of the Cloud TPU.", once=True, incidental=True
+    )
+    gcp_project: str | None = option(
+        None, "With a TPU: project of the Cloud TPU.", once=True, incidental=True
+    )
+    master: str | None = option(
+        None,
+        "With a TPU: address of the TensorFlow master, in place of `tpu_name`.",
+        once=True,
+        incidental=True,
+    )
+
+
+def strategy_of(options: DeviceOptions) -> tf.distribute.Strategy:
+    """Returns the strategy that `options` describe; errors as for `make_strategy`."""
+    return make_strategy(
+        "tpu" if options.use_tpu else options.strategy,
+        options.num_replicas,
+        options.master or options.tpu_name,
+        options.tpu_zone,
+        options.gcp_project,
+    )
+
+
+def make_strategy(
+    name: str = "auto",
+    num_replicas: int = 0,
+    tpu_name: str | None = None,
+    tpu_zone: str | None = None,
+    gcp_project: str | None = None,
+) -> tf.distribute.Strategy:
+    """Returns the `tf.distribute` strategy called `name`; has to come before other use of devices.
+
+    Args:
+        name: One of
+            `"default"`: one device.
+            `"mirrored"`: all visible GPUs of this machine, or logical CPUs.
+            `"multi_worker"`: all GPUs of each process that `TF_CONFIG` in the environment names, or
+            the CPU of each; every one of these processes runs the same program.
+            `"tpu"`: all cores of a TPU. Not yet run on one.
+            `"auto"`: multi_worker where `TF_CONFIG` names several workers; else mirrored where
+            there are several GPUs or `num_replicas` asks for several replicas; else default.
+        num_replicas: Replicas for `"mirrored"`: GPUs, or where there are none logical devices of
+            the CPU, which have to be made before TensorFlow is first used. 0 takes all visible
+            GPUs, or one CPU.
+        tpu_name: Name or address of a Cloud TPU; None for that of this machine (Colab, TPU VM).
+        tpu_zone, gcp_project: Its zone and project, where the environment does not tell.
+
+    Raises:
+        DeviceError: more replicas asked for than there are GPUs, or than logical CPUs in a process
+            where TensorFlow has started; `TF_CONFIG` is missing or wrong; no TPU, or none that
+            this TensorFlow can use.
+        ValueError: unknown `name`.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
+    if name == "tpu":
+        return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
+    if name == "multi_worker" or (name == "auto" and "TF_CONFIG" in os.environ):
+        num_workers = _num_workers()
+        if name == "multi_worker" or num_workers > 1:
+            if num_replicas:
+                raise DeviceError(
+                    "`num_replicas` must be 0 with several workers, which take every device of "
+                    f"each. Received: num_replicas={num_replicas}, TF_CONFIG names {num_workers}"
+                )
+            return _multi_worker_strategy()
+    gpus = tf.config.list_physical_devices("GPU")
+    count = num_replicas or max(1, len(gpus))
+    if name == "default" or (name == "auto" and count == 1):
+        return tf.distribute.get_strategy()
+    if gpus:
+        if count > len(gpus):
+            raise DeviceError(
+                f"`num_replicas` must be at most the number of visible GPUs, {len(gpus)}. "
+                f"Received: num_replicas={count}"
+            )
+        return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(count)])
+    _split_cpu(count)
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(count)])
+
+
+def _split_cpu(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [cpu]) >= count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+        # A replica that waits for the others in a collective holds a thread. With fewer threads
+        # than replicas those that wait keep out those that are waited for.
+        if not tf.config.threading.get_inter_op_parallelism_threads():
+            threads = max(os.cpu_count() or 1, 2 * count)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        raise DeviceError(
+            "`num_replicas` logical CPUs must be made before TensorFlow is first used: make the "
+            f"strategy first. Received: num_replicas={count}"
+        ) from None
+
+
+def _num_workers() -> int:
+    """The number of workers that `TF_CONFIG` names, once it is known to be right."""
+    text = os.environ.get("TF_CONFIG", "")
+
+    def wrong(what: str) -> DeviceError:
+        return DeviceError(
+            f"strategy='multi_worker' needs the environment variable TF_CONFIG in each process, "
+            f"such as {_TF_CONFIG_EXAMPLE}, with its own index in each; {what}. "
+            f"Received: TF_CONFIG={text or None}"
+        )
+
+    try:
+        value = json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        raise wrong(f"this is no JSON ({error})") from None
+    if value is None:
+        raise wrong("there is none")
+    task = value.get("task", {}) if isinstance(value, dict) else {}
+    cluster = value.get("cluster") if isinstance(value, dict) else None
+    if not (
+        isinstance(cluster, dict)
+        and all(isinstance(hosts, list) and hosts for hosts in cluster.values())
+        and isinstance(task, dict)
+        and isinstance(task.get("index"), int)
+    ):
+        raise wrong("it must have a `cluster` of address lists, and the `task` of this process")
+    others = sorted(cluster.keys() - {"chief", "worker"})
+    if others or task.get("type") not in cluster:
+        raise wrong(
+            "all tasks must be of type worker, or one of type chief: this one is of type "
+            f"{task.get('type')!r} in a cluster of {sorted(cluster)}"
+        )
+    if not 0 <= task["index"] < len(cluster[task["type"]]):
+        raise wrong(f"the cluster has no {task['type']} of index {task['index']}")
+    return sum(map(len, cluster.values()))
+
+
+_TF_CONFIG_EXAMPLE = (
+    """{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, """
+    """"task": {"type": "worker", "index": 0}}"""
+)
+
+
+def _multi_worker_strategy() -> tf.distribute.Strategy:
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise DeviceError(
+            f"The workers of TF_CONFIG could not be connected ({str(error).splitlines()[0]}). Each "
+            "must run this same command, can be reached at its address, and makes its strategy "
+            "before TensorFlow is first used."
+        ) from error
+
+
+def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
+    try:
+        importlib.metadata.version("tensorflow-tpu")
+    except importlib.metadata.PackageNotFoundError:
+        # Asked first: without kernels the resolver would try a metadata server for minutes.
+        raise DeviceError(
+            "strategy='tpu' (or use_tpu) needs a TensorFlow with TPU kernels, which the package "
+            "tensorflow has not: install tensorflow-tpu==2.20.0 with libtpu==0.0.24 in its place, "
+            "on a machine with a TPU, or choose another strategy. Received: "
+            f"tensorflow=={tf.__version__}"
+        ) from None
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=name or "local", zone=zone, project=project
+        )
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        # Its first line may be no more than "Graph execution error:".
+        reason = " ".join(str(error).split())[:400]
+        raise DeviceError(
+            f"No TPU answers ({reason}). In Colab choose a TPU runtime; on a "
+            "TPU VM leave `tpu_name` out, or choose another strategy. "
+            f"Received: strategy='tpu', tpu_name={name!r}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)

@@ -1,0 +1,13 @@
+"""Runs: which stages a run has, one run of a stage in its folder, and the results of them all.
+
+A stage is described in one file, a subclass of `stage.StageRun` with its train mode, its published
+settings, what it builds and how it is evaluated: `pretrain`, `linear_eval`, `finetune`,
+`supervised`, `distill`.
+"""
+
+from etils import epy
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.experiments.directory import RunError
+    from simclrv2_tf.experiments.plan import PlannedStage, plan_stages
+    from simclrv2_tf.experiments.runner import run

@@ -1,0 +1,166 @@
+"""Which images a run trains on, which labels it may use, and the batches that a replica sees."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from absl import logging
+from etils import epy
+
+from simclrv2_tf.experiments.directory import RunError
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+    from simclrv2_tf import datasets
+    from simclrv2_tf.datasets import labels as label_subset
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The data sets of a run.
+
+    Attributes:
+        main: The set that is trained on with labels and evaluated on; it may have no labels at all.
+        unlabelled: The set of the unlabelled images; None: `main`.
+    """
+
+    main: datasets.ImageDataset
+    unlabelled: datasets.ImageDataset | None = None
+    # Drawing reads every label, and may read the subset into memory: once for all stages.
+    _subsets: dict[tuple, datasets.Split] = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of unreadable images found so far."""
+        return sum(data.num_skipped for data in (self.main, self.unlabelled) if data)
+
+    def evaluated_images(self, config: Config) -> datasets.Split:
+        """The images of the evaluation: training images, with a warning, if none are held out."""
+        if not config.eval_split and not self.main.default_eval_split:
+            logging.warning(
+                "%s holds no images out: evaluation is on the training images. `eval_split` and "
+                "`train_split` can cut it, as in --train_split='train[:80%%]'.",
+                self.main.name,
+            )
+        return self.main.split(
+            config.eval_split or self.main.default_eval_split or config.train_split
+        )
+
+    def unlabelled_images(self, config: Config) -> datasets.Split:
+        """The images of pretraining and distillation; with labels where they are of `main`."""
+        if self.unlabelled is None:
+            return self.main.split(config.unlabelled_split or config.train_split)
+        return self.unlabelled.split(config.unlabelled_split or "train").unlabelled()
+
+    def labelled_images(self, config: Config) -> datasets.Split:
+        """The examples whose labels a run may use: all, or the subset that `config` asks for."""
+        split = self.main.split(config.train_split)
+        amount = (config.label_fraction, config.labels_per_class)
+        if amount == (None, 0):
+            return split
+        key = (config.train_split, *amount, config.label_seed)
+        if key not in self._subsets:
+            self._subsets[key] = self._draw(split, config)
+        return self._subsets[key]
+
+    def _draw(self, split: datasets.Split, config: Config) -> datasets.Split:
+        if not split.labelled:
+            raise RunError(
+                f"A label subset needs labels, and {self.main.name} has none in {split.name}. "
+                "Put the images in a folder for each class."
+            )
+        ids, labels = split.labels()
+        (fraction,) = config.label_fraction or (None,)
+        chosen = label_subset.draw(
+            ids,
+            labels,
+            self.main.class_names,
+            label_fraction=fraction,
+            labels_per_class=config.labels_per_class or None,
+            seed=config.label_seed,
+        )
+        return split.subset(chosen) if len(chosen) < len(ids) else split
+
+
+def open_data(config: Config) -> Data:
+    """Opens the data sets that `config` names.
+
+    Raises:
+        DatasetError: there is no such data set.
+    """
+    return Data(
+        datasets.open_dataset(config.dataset, config.data_dir, config.seed),
+        datasets.open_dataset(config.unlabelled_dataset, config.data_dir, config.seed)
+        if config.unlabelled_dataset
+        else None,
+    )
+
+
+def has_labels(split: datasets.Split) -> bool:
+    """Whether the first example has one: some data sets have both labelled and other splits."""
+    if not split.labelled:
+        return False
+    # One record is loaded as it is, since a pipeline of `examples` takes half a second to build.
+    first = split.ordered_records((0, 1)).take(1)
+    return any(int(split.load(record, replace_unreadable=False)["label"]) >= 0 for record in first)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """The batches of one input pipeline, split among its replicas.
+
+    Args:
+        config: The options of the data and of the augmentation.
+        context: The pipeline's place among those of the run.
+    """
+
+    config: Config
+    context: tf.distribute.InputContext
+
+    def views(self, split, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
+        """Endless ((view1, view2), label), `batch_size` images over all replicas."""
+        return self._training(datasets.pretraining_batches, split, batch_size, start_step)
+
+    def crops(self, split, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
+        """Endless (image, label), as the stages after pretraining see the images."""
+        return self._training(datasets.training_batches, split, batch_size, start_step)
+
+    def evaluation(self, split, batch_size: int) -> tf.data.Dataset:
+        """Each image once: (image, label, weight)."""
+        batches = datasets.evaluation_batches(
+            split,
+            batch_size=batch_size // self.context.num_input_pipelines,
+            image_size=self.config.image_size,
+            shard=self._shard,
+        )
+        return self._per_replica(batches, batch_size)
+
+    @property
+    def _shard(self) -> tuple[int, int]:
+        return self.context.input_pipeline_id, self.context.num_input_pipelines
+
+    def _training(self, make, split, batch_size, start_step) -> tf.data.Dataset:
+        config = self.config
+        batches = make(
+            split,
+            batch_size=batch_size // self.context.num_input_pipelines,
+            image_size=config.image_size,
+            seed=config.seed,
+            start_step=start_step,
+            views=config,
+            cache=config.cache_dataset,
+            shard=self._shard,
+        )
+        return self._per_replica(batches, batch_size)
+
+    def _per_replica(self, batches, batch_size) -> tf.data.Dataset:
+        """Splits a host's batches, made and augmented whole, among its replicas."""
+        replicas = self.context.num_replicas_in_sync
+        if replicas == self.context.num_input_pipelines:
+            return batches
+        return batches.rebatch(batch_size // replicas, drop_remainder=True)

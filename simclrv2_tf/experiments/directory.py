@@ -1,0 +1,164 @@
+"""The folder of a run: whose it is, what the run began with, and whether the run has ended.
+
+model_dir/
+  config.json              every option, as run
+  start.json               which weights, and which teacher, it began with
+  labelled_examples.txt    the examples whose labels it uses, where these are a subset
+  checkpoints/             weights, optimizer and step, by variable path; the newest are kept
+  logs/                    TensorBoard
+  history.csv              the metrics of each epoch, and its seconds
+  views.png                augmented views, as pretraining sees them
+  encoder.keras            (and head, classifier) the final networks, as Keras loads them
+  image_classifier.keras   the network of a labelled stage from images to logits
+  labels.txt, inputs.json  class names, and the side of the images
+  hub/STEP/                the SavedModel, with its model card; other formats: `export`
+  result.json              the evaluation
+  calibration.json         how far the classifier's confidence can be trusted, with a figure
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from simclrv2_tf import files
+from simclrv2_tf.errors import UserError
+from simclrv2_tf.experiments import plan
+from simclrv2_tf.options import ConfigError, of
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+
+
+class RunError(UserError):
+    """A run that cannot begin as asked."""
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        config: The run's options; `model_dir` is the folder, `eval_name` names its results.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.path = epath.Path(config.model_dir)
+        self._suffix = f"_{config.eval_name}" if config.eval_name else ""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def options(self) -> epath.Path:
+        return self.path / "config.json"
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        return self.path / "checkpoints"
+
+    @property
+    def history(self) -> epath.Path:
+        return self.path / "history.csv"
+
+    @property
+    def labelled_examples(self) -> epath.Path:
+        return self.path / "labelled_examples.txt"
+
+    @property
+    def result(self) -> epath.Path:
+        return self.named("result.json")
+
+    def logs(self, kind: str) -> epath.Path:
+        """The folder of TensorBoard's files: `train`, or `eval` with the evaluation's name."""
+        return self.path / "logs" / kind
+
+    def named(self, name: str) -> epath.Path:
+        """A file of the evaluation, which has the evaluation's name in its own."""
+        file = epath.Path(name)
+        return self.path / f"{file.stem}{self._suffix}{file.suffix}"
+
+    def check(self) -> None:
+        """Checks that the folder is free, or holds the run that `config` resumes.
+
+        Raises:
+            RunError: the folder holds another run, or something that is no run.
+        """
+        earlier = self.earlier()
+        if earlier is None:
+            return
+        config = self.config
+        incidental = {name for name, option in of(type(config)).items() if option.incidental}
+        # Of several stages, the later ones were trained on the network that was chosen then.
+        if config.mode == "eval" and config.train_mode not in plan.RUNS:
+            incidental.add("eval_ema")
+        differences = [
+            f"{f.name}={getattr(earlier, f.name)} there, {getattr(config, f.name)} here"
+            for f in dataclasses.fields(config)
+            if f.name not in incidental and getattr(earlier, f.name) != getattr(config, f.name)
+        ]
+        if config.eval_ema != earlier.eval_ema and not config.eval_name and not differences:
+            raise RunError(
+                "`eval_name` must be given to evaluate another network than the run did, whose "
+                "result.json is kept; --eval_name=ema would do. "
+                f"Received: eval_ema={config.eval_ema}"
+            )
+        if differences:
+            raise RunError(
+                f"`model_dir` must be new or hold the same run. Received: model_dir={self}, which "
+                f"holds another one ({'; '.join(differences)}). Choose another --model_dir; "
+                "nothing there was changed."
+            )
+
+    def earlier(self) -> Config | None:
+        """The options of the run that the folder holds; None where it holds none.
+
+        Raises:
+            RunError: they cannot be read.
+        """
+        if not self.options.exists():
+            return None
+        try:
+            return type(self.config).from_json(self.options.read_text())
+        except ConfigError as error:
+            raise RunError(
+                f"{self.options} cannot be read as a run's options ({error.errors[0]}). Choose "
+                "another --model_dir, or move that file away; nothing there was changed."
+            ) from None
+
+    def claim(self) -> None:
+        """Makes the folder the run's own, with the run's options in `config.json`.
+
+        Raises:
+            RunError: as `check`.
+        """
+        self.check()
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.write_text(self.options, self.config.to_json())
+
+    def began_with(self, start: dict) -> bool:
+        """Whether `start.json` says that the run began with this, or there is no such file."""
+        path = self.path / "start.json"
+        return not path.exists() or path.read_text() == files.to_json(start)
+
+    def begin(self, start: dict) -> None:
+        """Takes the folder for a run that begins with `start`, or is resumed."""
+        earlier = self.earlier() if self.result.exists() else None
+        if earlier is not None:
+            formats = self.config.export_formats
+            if dataclasses.replace(earlier, export_formats=formats) != self.config:
+                self.result.unlink()  # of another evaluation, until this one has ended
+        self.claim()
+        files.write_text(self.path / "start.json", files.to_json(start))
+
+    def finished(self, total_steps: int, start: dict) -> dict | None:
+        """The result of this very run, if it has ended before."""
+        if self.config.mode != "train_then_eval" or not self.result.exists():
+            return None
+        if self.earlier() != self.config or not self.began_with(start):
+            return None
+        values = json.loads(self.result.read_text())
+        return values if values.get("global_step") == total_steps else None

@@ -1,0 +1,130 @@
+"""Distillation: SimCLRv2's third stage, a student of a teacher's class probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments.data import Batches, has_labels
+from simclrv2_tf.experiments.directory import RunError
+from simclrv2_tf.experiments.stage import Built, StageRun
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+    from simclrv2_tf import datasets, stages, weights
+    from simclrv2_tf.export import model_card
+    from simclrv2_tf.weights import teachers
+
+if TYPE_CHECKING:
+    from simclrv2_tf.weights.teachers import Teacher
+
+
+# The student has no projection head; its schedule is that of pretraining.
+_STUDENT = {"train_epochs": 400, "ft_proj_selector": 0}
+
+
+def _small_student(config, fraction):
+    width = max(config.width_multiplier / 2, 1 / 32)
+    return {**_STUDENT, "temperature": 1.0, "width_multiplier": width}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Built(Built):
+    """With the teacher, which is evaluated beside its student."""
+
+    teacher: Teacher | None = None
+
+
+class Distillation(StageRun):
+    """Trains a student that matches the class probabilities of `teacher` on unlabelled images."""
+
+    train_mode = "distill"
+    summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
+    published = {
+        "self_distilled": lambda config, fraction: _STUDENT,
+        "small_student": _small_student,
+    }
+
+    def open(self):
+        config = self.config
+        # Without labels by construction: the loader does not even read them.
+        split = self.data.unlabelled_images(config).unlabelled()
+        if config.distill_alpha == 1:
+            return split, None
+        labelled = self.data.labelled_images(config)
+        if not has_labels(labelled):
+            raise RunError(
+                "`distill_alpha` must be 1 without labels, and "
+                f"{self.data.main.name} has none in {labelled.name}. "
+                f"Received: distill_alpha={config.distill_alpha}"
+            )
+        size = self._labelled_batch_size(labelled)
+        datasets.check_batch_size(labelled, size, "labelled_batch_size")
+        return split, labelled
+
+    def _labelled_batch_size(self, split: datasets.Split) -> int:
+        """Labelled images a step: as given, or as many as the images, a multiple of replicas."""
+        most = min(self.config.train_batch_size, split.num_examples)
+        default = max(most // self.replicas, 1) * self.replicas
+        return self.config.labelled_batch_size or default
+
+    @property
+    def method(self):
+        teacher = model_card.public(self.config.teacher)
+        return f"distillation of {teacher} at temperature {self.config.temperature:g}"
+
+    @property
+    def images_name(self):
+        return self.config.unlabelled_dataset or self.config.dataset
+
+    def start_of(self):
+        return {**super().start_of(), "teacher": weights.fingerprint(self.config.teacher)}
+
+    def build(self, **options):
+        config = self.config
+        teacher = teachers.load(config.teacher, self.seams.resnet)
+        num_classes = self.data.main.num_classes or teacher.num_classes
+        if teacher.num_classes != num_classes:
+            raise RunError(
+                f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
+                f"Received: teacher={config.teacher}, with {teacher.num_classes}"
+            )
+        networks = self.keep_used_head(self.build_networks(num_classes))
+        stage = stages.Distiller(
+            networks.encoder,
+            networks.classifier,
+            teacher.predict,
+            networks.head_part,
+            temperature=config.temperature,
+            alpha=config.distill_alpha,
+            squared_temperature=config.distill_squared_temperature,
+            **options,
+        )
+        return _Built(networks, stage, teacher=teacher)
+
+    def batches(self, context, start_step):
+        batches, size = Batches(self.config, context), self.config.train_batch_size
+        images = batches.crops(self.train_split, size, start_step).map(lambda image, _: image)
+        if self.labelled_split is None:
+            return images
+        size = self._labelled_batch_size(self.labelled_split)
+        return tf.data.Dataset.zip(images, batches.crops(self.labelled_split, size, start_step))
+
+    def evaluate(self, built):
+        if not has_labels(self.eval_split):
+            return evaluation.evaluate(self, built.stage)
+        classes = built.teacher.num_classes
+        metrics, student = evaluation.evaluate_classifier(
+            self, built.networks.image_classifier(), classes
+        )
+        of_teacher, teacher = evaluation.evaluate_classifier(self, built.teacher.predict, classes)
+        evaluation.write_calibration(self, {"teacher": teacher, "student": student})
+        return {
+            **metrics,
+            "teacher_label_top_1_accuracy": of_teacher["label_top_1_accuracy"],
+            "teacher_expected_calibration_error": of_teacher["expected_calibration_error"],
+        }

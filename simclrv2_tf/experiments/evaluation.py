@@ -1,0 +1,71 @@
+"""The evaluation of a stage: accuracy, calibration, and the files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from simclrv2_tf import files
+from simclrv2_tf.experiments.data import Batches
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+    from simclrv2_tf import report, stages
+    from simclrv2_tf.training import loop
+
+if TYPE_CHECKING:
+    from simclrv2_tf.experiments.stage import StageRun
+
+
+def evaluate(run: StageRun, stage: stages.Stage) -> dict[str, float]:
+    """The metrics of `stage.test_step` over the evaluation split."""
+    batch = run.config.eval_batch_size
+    steps = -(-run.eval_split.num_examples // batch)
+    return loop.evaluate(
+        stage,
+        run.strategy,
+        lambda context: Batches(run.config, context).evaluation(run.eval_split, batch),
+        steps=min(run.config.eval_steps or steps, steps),
+        verbose=run.verbosity,
+    )
+
+
+def evaluate_classifier(run: StageRun, predict: Callable, num_classes: int) -> tuple[dict, dict]:
+    """Accuracy and calibration of `predict`: the metrics, and what `calibration.json` holds."""
+    with run.strategy.scope():
+        stage = stages.Evaluation(predict, num_classes)
+    logs = evaluate(run, stage)
+    error = logs["expected_calibration_error"]
+    metrics = {
+        "label_top_1_accuracy": logs["top_1_accuracy"],
+        "label_top_5_accuracy": logs["top_5_accuracy"],
+        "loss": logs["loss"],
+        "expected_calibration_error": error,
+    }
+    calibration = {
+        "top1": logs["top_1_accuracy"],
+        "expected_calibration_error": error,
+        "bins": stage.calibration.bins(),
+    }
+    return metrics, calibration
+
+
+def write_calibration(run: StageRun, calibration: Mapping[str, dict]) -> None:
+    """Writes the calibration of each classifier, by name, and draws it."""
+    if run.is_chief:
+        path = run.directory.named("calibration.json")
+        files.write_text(path, files.to_json(dict(calibration)))
+        report.save_figure(report.reliability_figure(calibration), path.with_suffix(".png"))
+
+
+def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:
+    """Writes `result.json` and the same numbers for TensorBoard."""
+    name = run.config.eval_name
+    logs = run.directory.logs("eval" + (f"_{name}" if name else ""))
+    with tf.summary.create_file_writer(str(logs)).as_default():
+        for metric, value in result.items():
+            tf.summary.scalar(metric, value, step=step)
+    files.write_text(run.directory.result, files.to_json(dict(result)))

@@ -1,0 +1,191 @@
+"""The execution of a stage: train from weights or a checkpoint, export, evaluate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments.directory import RunError
+from simclrv2_tf.experiments.exports import Exports
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+    from simclrv2_tf import distribute, optimizers, weights
+    from simclrv2_tf.datasets import labels as label_subset
+    from simclrv2_tf.training import callbacks, history, loop
+
+if TYPE_CHECKING:
+    from simclrv2_tf.experiments.stage import Built, StageRun
+
+
+def execute(run: StageRun) -> dict:
+    """Trains, exports and evaluates, as far as `mode` says; returns the result."""
+    config = run.config
+    print(
+        f"\n{config.train_mode}: {config.encoder_description}, "
+        f"{run.train_split.num_examples:,} images, {run.labels_note}, {run.total_steps:,} steps "
+        f"of {config.train_batch_size}, in {run.directory}",
+        flush=True,
+    )
+    finished = run.directory.finished(run.total_steps, run.start_of())
+    if finished is not None and not Exports(run).finished():
+        finished = None
+    _check_workers_agree(run, "have finished it (1) or not (0)", int(finished is not None))
+    if finished is not None:
+        print("Finished before; nothing to do.", flush=True)
+        return finished
+    result = _execute(run)
+    distribute.barrier(run.strategy)  # the next stage reads what the chief has written
+    return result
+
+
+def _execute(run: StageRun) -> dict:
+    config = run.config
+    with run.strategy.scope():
+        built = _compiled(run)
+    store = weights.Checkpoints(
+        str(run.directory.checkpoints),
+        weights.named(built.networks.weights, built.stage.optimizer) | built.state,
+        keep=config.keep_checkpoint_max,
+        writes=run.is_chief,
+    )
+    restored = store.restore()
+    step = _step_of(built)
+    _check_workers_agree(run, "are at step", step)
+    exported = Exports(run)
+    if config.mode == "eval":
+        if not restored:
+            raise RunError(
+                f"mode=eval needs a checkpoint, and {run.directory} has none. Train first."
+            )
+    else:
+        _begin(run, built, restored)
+        _train(run, built, store, step)
+        exported.write(built.trained or built.networks, anew=step < run.total_steps)
+    if config.mode == "train":
+        if run.is_chief:
+            exported.finish({})
+        return {}
+    result = run.evaluate(built)
+    step = _step_of(built)
+    parameters = built.networks.encoder.count_params()
+    result |= {"global_step": step, "encoder_parameters": parameters}
+    if run.is_chief:
+        evaluation.write_result(run, result, step)
+        exported.finish(result)
+    print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
+    return result
+
+
+def _check_workers_agree(run: StageRun, what: str, value: int) -> None:
+    values = distribute.of_all_replicas(run.strategy, value)
+    if len(set(values)) > 1:
+        raise RunError(
+            "`model_dir` must be on a disk that all workers share. Received: "
+            f"{run.directory}, by which the workers {what}: {values}"
+        )
+
+
+def _compiled(run: StageRun) -> Built:
+    config = run.config
+    optimizer = optimizers.make_optimizer(config, run.schedule)
+
+    def penalty(variables):
+        decayed = optimizers.l2_variables(optimizer, variables)
+        return config.weight_decay * optimizers.l2_loss(decayed)
+
+    built = run.build(penalty=penalty if config.weight_decay else None, name=config.train_mode)
+    built.stage.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(built.stage.trainable_variables)
+    return built
+
+
+def _begin(run: StageRun, built: Built, restored: bool) -> None:
+    """Loads the starting weights unless a checkpoint was restored, and takes the folder."""
+    config, start = run.config, run.start_of()
+    if restored:
+        if not run.directory.began_with(start):
+            given = {"checkpoint": config.checkpoint, "teacher": config.teacher}
+            flags = ", ".join(f"--{name}={path}" for name, path in given.items() if path)
+            raise RunError(
+                f"{run.directory} holds a run that began with other weights than "
+                f"{flags or 'random ones'} has now. Choose another --model_dir, or remove "
+                "that folder to begin again."
+            )
+        print(f"Resuming at step {_step_of(built):,} of {run.total_steps:,}.", flush=True)
+    else:
+        _load_weights(run, built)
+        if built.start is not None:
+            built.start()
+    subset, path = _label_subset(run), run.directory.labelled_examples
+    if subset and path.exists() and label_subset.read(path) != subset:
+        raise RunError(
+            f"{path} lists other examples than the label subset has now: the data has changed. "
+            "Choose another --model_dir; nothing there was changed."
+        )
+    if run.is_chief:
+        run.directory.begin(start)
+        if subset:
+            label_subset.write(path, subset)
+
+
+def _load_weights(run: StageRun, built: Built) -> None:
+    config = run.config
+    if config.checkpoint:
+        found = (built.networks.encoder, built.networks.head)
+        weights.load(config.checkpoint, [model for model in found if model is not None])
+        print(f"Starting from the weights in {config.checkpoint}.", flush=True)
+    elif config.train_mode in ("finetune", "linear_eval"):
+        print("Starting from random weights: no `checkpoint` is given.", flush=True)
+
+
+def _label_subset(run: StageRun) -> tuple[str, ...]:
+    """The ids of the examples that have labels; none where these are not a subset."""
+    config = run.config
+    if run.labelled_split is None or not (config.label_fraction or config.labels_per_class):
+        return ()
+    return tuple(run.labelled_split.labels()[0].tolist())
+
+
+def _train(run: StageRun, built: Built, store: weights.Checkpoints, begin: int) -> None:
+    config = run.config
+    if begin >= run.total_steps:
+        return
+    writing = [callbacks.SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs)]
+    if run.is_chief:
+        run.before_training()
+        logs = run.directory.logs("train")
+        writing = [
+            callbacks.Summaries(logs, config.train_summary_steps),
+            history.HistoryFile(run.directory.history),
+            *writing,
+        ]
+    loop.train(
+        built.stage,
+        run.strategy,
+        lambda context: run.batches(context, begin),
+        schedule=run.schedule,
+        total_steps=run.total_steps,
+        epochs=run.epochs,
+        start_step=begin,
+        steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
+        callbacks=[*built.callbacks, *writing],
+        verbose=run.verbosity,
+    )
+    if run.data.num_skipped:
+        print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
+
+
+def _step_of(built: Built) -> int:
+    return int(built.stage.optimizer.iterations.numpy())
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _accelerated() -> bool:
+    return any(device.device_type in ("GPU", "TPU") for device in tf.config.list_logical_devices())

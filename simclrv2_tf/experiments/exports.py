@@ -1,0 +1,101 @@
+"""The files of a stage's trained networks: `.keras`, SavedModel, model card, other formats."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+with epy.lazy_imports():
+    import keras
+
+    from simclrv2_tf.export import artifacts, model_card
+
+if TYPE_CHECKING:
+    from simclrv2_tf.experiments.stage import StageRun
+    from simclrv2_tf.networks import Networks
+
+
+class Exports:
+    """What a run exports.
+
+    Args:
+        run: The stage's run.
+    """
+
+    def __init__(self, run: StageRun):
+        self._run = run
+        self._artifacts = artifacts.Artifacts(
+            run.directory.path,
+            str(run.total_steps),
+            labelled=run.labelled,
+            formats=run.config.export_formats or (),
+            saved_model=run.seams.exports,
+        )
+
+    def finished(self) -> bool:
+        """Whether everything that is asked for has been written."""
+        return self._artifacts.finished()
+
+    def write(self, networks: Networks, anew: bool) -> None:
+        """Writes the networks' files; not again unless `anew`, or one of them is missing."""
+        run = self._run
+        if not anew and self._artifacts.written(networks):
+            return
+        # Copies of their own: float32, and without the strategy's distributed variables.
+        keras.config.set_dtype_policy("float32")
+        classes = networks.classifier.output_shape[-1] if networks.classifier else 0
+        copies = run.build_networks(classes)
+        keras.config.set_dtype_policy(run.config.precision)
+        if networks.head is None:
+            copies = dataclasses.replace(copies, head=None)
+        for name, copy in copies.models.items():
+            copy.set_weights([v.numpy() for v in networks.models[name].weights])
+        if not run.is_chief:
+            return
+        names = run.data.main.class_names if copies.classifier else ()
+        self._artifacts.write(copies, run.config.image_size, names, anew)
+        print(f"SavedModel in {self._artifacts.module}", flush=True)
+
+    def finish(self, result: Mapping[str, float]) -> None:
+        """Writes what goes with the SavedModel once the networks are evaluated, or are not."""
+        config = self._run.config
+        if not self._artifacts.module.exists():
+            return
+        # An evaluation of another name is of something else than what was exported.
+        text = None if config.eval_name else card(self._run, result)
+        self._artifacts.finish(text, config.image_size)
+        self._artifacts.remove_older(config.keep_hub_module_max)
+
+
+def card(run: StageRun, result: Mapping[str, float]) -> str:
+    """The model card of a run with these metrics; none: it was not evaluated."""
+    config, main = run.config, run.data.main
+    name = model_card.public(main.name)
+    images = run.eval_split.num_examples
+    if config.eval_steps:
+        images = min(images, config.eval_steps * config.eval_batch_size)
+    return model_card.model_card(
+        title=f"{run.config.encoder_description}: {config.train_mode} on {name}",
+        about={
+            "Method": f"SimCLRv2 (arXiv 2006.10029): {run.method}",
+            "Network": f"{run.config.encoder_description}, images of {config.image_size} pixels",
+            "Began with": model_card.public(config.checkpoint or "random weights"),
+            "Images": f"{model_card.public(run.images_name)}, {run.train_split.num_examples:,} to "
+            "train with",
+            "Labels": run.labels_note,
+            "Recipe": f"{run.total_steps:,} steps of {config.train_batch_size} images, "
+            f"{config.optimizer}, learning rate {run.schedule.peak:.4g} at its peak, weight "
+            f"decay {config.weight_decay:g}, seed {config.seed}; all options are in the run's "
+            "config.json",
+        },
+        measured=result,
+        measured_on=f"`{run.eval_split.name}` of {name} ({images:,} images)",
+        licence="That of the weights is for whoever trained them to choose, within what the "
+        "images' own licence allows. The code, simclrv2_tf, is under Apache-2.0.",
+        image_size=config.image_size,
+        class_names=main.class_names if run.labelled else (),
+        output="logits" if run.labelled else "representation",
+    )

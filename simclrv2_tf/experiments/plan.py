@@ -1,0 +1,144 @@
+"""Which stages a run has, and the options of each: known before any work, without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from simclrv2_tf.options import ConfigError
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+
+DEFAULT_FRACTIONS = (0.01, 0.1)
+METHODS = ("supervised", "fine_tuned", "self_distilled", "small_student")
+ORDER = ("pretrain", "linear_eval", *METHODS)
+RANDOM_INIT = "linear_eval_random_init"
+
+# The values of `train_mode` that are runs of several stages, in sub-directories of `model_dir`.
+RUNS = {
+    "pretrain_linear_eval": "pretrain, then linear evaluation of the pretrained encoder and of the "
+    "same encoder at random initialization.",
+    "semi_supervised": "pretrain, then for each `label_fraction` the supervised baseline, "
+    "fine-tuning, self-distillation and distillation into a small student. The last two work in "
+    "sub-directories of `model_dir`.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStage:
+    """One stage of a run.
+
+    Attributes:
+        name: Its sub-directory and the key of its options: one of `ORDER`, or `RANDOM_INIT`.
+        config: Its options. `model_dir` is its folder.
+        fraction: The label fraction it belongs to; None where it uses no or all labels.
+        caps_batch: Whether its batch may shrink to the number of labels: nobody chose it for this
+            stage.
+    """
+
+    name: str
+    config: Config
+    fraction: float | None = None
+    caps_batch: bool = False
+
+
+def stage_key(stage: str, fraction: float) -> str:
+    """The key of `Config.stage_options` for a stage at one label fraction."""
+    return f"{stage}@{fraction:g}"
+
+
+def plan_stages(config: Config) -> list[PlannedStage]:
+    """The stages that `config` asks for, in the order in which they run.
+
+    With `labels_per_class`, the fraction that they make is only known with the data: it is 0 here.
+
+    Raises:
+        ConfigError: the options of a stage do not fit together, each error with the stage's name.
+    """
+    if config.train_mode not in RUNS:
+        return [PlannedStage(config.train_mode, config)]
+    errors: list[str] = []
+    pretrain = _stage(config, "pretrain", errors, checkpoint=config.checkpoint)
+    planned = [pretrain]
+    weights = _pretrained(config, pretrain)
+    if config.train_mode == "pretrain_linear_eval" or config.linear_evaluation:
+        linear = _stage(config, "linear_eval", errors, checkpoint=weights)
+        random_init = dataclasses.replace(
+            linear.config, model_dir=f"{config.model_dir}/{RANDOM_INIT}", checkpoint=None
+        )
+        planned += [linear, PlannedStage(RANDOM_INIT, random_init)]
+    if config.train_mode == "semi_supervised":
+        fractions = (0.0,) if config.labels_per_class else config.label_fraction
+        for fraction in fractions or DEFAULT_FRACTIONS:
+            planned += _few_label_stages(config, fraction, weights, errors)
+    if errors:
+        raise ConfigError(dict.fromkeys(errors))
+    return planned
+
+
+def _pretrained(config: Config, pretrain: PlannedStage) -> str:
+    """What later stages start from: the checkpoint, or the momentum network that was exported."""
+    folder = f"{config.model_dir}/pretrain"
+    return f"{folder}/encoder.keras" if pretrain.config.eval_ema else folder
+
+
+def _few_label_stages(
+    config: Config, fraction: float, weights: str, errors: list[str]
+) -> list[PlannedStage]:
+    folder = (
+        f"label_fraction_{fraction:g}"
+        if fraction
+        else f"labels_per_class_{config.labels_per_class}"
+    )
+    labels = {
+        "label_fraction": (fraction,) if fraction else None,
+        "labels_per_class": config.labels_per_class,
+    }
+
+    def stage(name, **fixed):
+        return _stage(config, name, errors, fraction, folder, **labels, **fixed)
+
+    root = f"{config.model_dir}/{folder}"
+    return [
+        stage("supervised"),
+        stage("fine_tuned", checkpoint=weights),
+        stage("self_distilled", teacher=f"{root}/fine_tuned"),
+        # The teacher of the small student is the self-distilled network (section 2.2).
+        stage("small_student", teacher=f"{root}/self_distilled"),
+    ]
+
+
+def _stage(
+    config: Config,
+    name: str,
+    errors: list[str],
+    fraction: float | None = None,
+    folder: str = "",
+    **fixed: Any,
+) -> PlannedStage:
+    """One stage: what is given for it, else its published settings, else the run's options."""
+    from simclrv2_tf.experiments import registry  # stages are checked against the runs above
+
+    train_mode, published = registry.published(name)
+    given = dict(config.stage_options.get(name, {}))
+    if fraction:
+        given |= config.stage_options.get(stage_key(name, fraction), {})
+    options = {
+        "checkpoint": None,
+        "label_fraction": None,
+        "labels_per_class": 0,
+        "stage_options": {},
+        "train_mode": train_mode,
+        **published(config, fraction),
+        **given,
+        **fixed,
+        "model_dir": "/".join(filter(None, [config.model_dir, folder, name])),
+    }
+    try:
+        stage_config = dataclasses.replace(config, **options)
+    except ConfigError as error:
+        errors += [f"{name}: {line}" for line in error.errors]
+        stage_config = config
+    caps_batch = name in ("supervised", "fine_tuned") and "train_batch_size" not in given
+    return PlannedStage(name, stage_config, fraction, caps_batch)

@@ -1,0 +1,182 @@
+"""The results of a run of several stages: tables, figures, and the files that hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from etils import epath, epy
+
+from simclrv2_tf import files
+from simclrv2_tf.experiments import plan
+
+with epy.lazy_imports():
+    from simclrv2_tf import report as report_lib
+    from simclrv2_tf.training import history
+
+if TYPE_CHECKING:
+    from simclrv2_tf.experiments.directory import RunDirectory
+    from simclrv2_tf.experiments.stage import StageRun
+
+_TITLES = {
+    "pretrain": "pretraining, online classifier",
+    "linear_eval": "linear evaluation, pretrained",
+    plan.RANDOM_INIT: "linear evaluation, random initialization",
+}
+
+
+@dataclasses.dataclass
+class Outcome:
+    """A planned stage, its run, and its result once the run has ended."""
+
+    planned: plan.PlannedStage
+    run: StageRun
+    result: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.planned.name
+
+    @property
+    def directory(self) -> epath.Path:
+        return self.run.directory.path
+
+    @property
+    def distills(self) -> bool:
+        return self.run.config.train_mode == "distill"
+
+    @property
+    def seconds(self) -> int:
+        """Seconds of this stage's training."""
+        return history.seconds_spent(self.run.directory.history)
+
+    def curve(self, metric: str) -> tuple[list[float], list[float]]:
+        """Share of the training done in percent, and the metric's mean, epoch by epoch."""
+        rows = history.read_history(self.run.directory.history)
+        last = float(rows[-1]["epoch"])
+        done = [100 * float(row["epoch"]) / last for row in rows]
+        return done, [float(row[metric]) for row in rows]
+
+    def calibration(self) -> dict:
+        """The calibration of the stage's own classifier."""
+        found = json.loads(self.run.directory.named("calibration.json").read_text())
+        return found["student" if self.distills else self.run.config.train_mode]
+
+
+def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
+    """Writes and prints the results of all stages; returns the content of `result.json`."""
+    few_label = [outcome for outcome in outcomes if outcome.name in plan.METHODS]
+    others = [outcome for outcome in outcomes if outcome.name not in plan.METHODS]
+    result = _main_result(others)
+    files.write_text(root.result, files.to_json(result))
+    places = {
+        "linear evaluation" if len(others) > 1 else "pretraining": root.result,
+        "views": outcomes[0].directory / "views.png",
+        "encoder, head": outcomes[0].directory / "*.keras",
+        "SavedModels": f"hub/ in each stage's folder, such as {outcomes[-1].directory / 'hub'}",
+        "TensorBoard": f"tensorboard --logdir {root}",
+    }
+    print(f"\n{_table(others)}\n")
+    if few_label:
+        rows = [_row(outcome, few_label) for outcome in few_label]
+        text = report_lib.results_markdown(rows)
+        print(text)
+        path, figures = root.named("results.json"), root.named("figures")
+        files.write_text(path, files.to_json({"rows": rows}))
+        files.write_text(path.with_suffix(".md"), text)
+        _draw(figures, rows, few_label, outcomes[0])
+        places = {"results": f"{path}, .md", "figures": figures, **places}
+    for name, place in places.items():
+        print(f"{name + ':':<19}{place}")
+    return result
+
+
+def _main_result(others: list[Outcome]) -> dict:
+    """The result of the run: of its pretraining, or of linear evaluation where it has one."""
+    result = dict(others[0].result)
+    if len(others) == 1:
+        return result
+    linear = {outcome.name: outcome.result for outcome in others}
+    return {
+        **linear["linear_eval"],
+        "random_init_top_1_accuracy": linear[plan.RANDOM_INIT]["label_top_1_accuracy"],
+        "pretrain_global_step": result["global_step"],
+    }
+
+
+def _table(outcomes: list[Outcome]) -> str:
+    """Pretraining and linear evaluation."""
+    rows = [
+        (
+            _TITLES[outcome.name],
+            outcome.run.config.encoder_description,
+            outcome.run.num_labels,
+            outcome.result.get("label_top_1_accuracy"),
+            outcome.result.get("label_top_5_accuracy"),
+            outcome.seconds,
+        )
+        for outcome in outcomes
+    ]
+    return report_lib.table(["stage", "encoder", "labels", "top-1", "top-5", "seconds"], rows)
+
+
+def _row(outcome: Outcome, few_label: list[Outcome]) -> dict:
+    """A row of `results.json`.
+
+    `parameters` are those of the encoder with its moving statistics, as the paper counts them;
+    `seconds` those of this stage's training alone.
+    """
+    fraction = outcome.planned.fraction
+    baseline = next(other for other in few_label if other.planned.fraction == fraction)
+    num_labels = baseline.run.num_labels
+    images = outcome.run.data.main.split(outcome.run.config.train_split).num_examples
+    return {
+        "label_fraction": fraction or num_labels / images,
+        "method": outcome.name,
+        "top1": outcome.result["label_top_1_accuracy"],
+        "num_labels": num_labels,
+        "parameters": outcome.result["encoder_parameters"],
+        "seconds": outcome.seconds,
+        "expected_calibration_error": outcome.result["expected_calibration_error"],
+    }
+
+
+def _draw(
+    figures: epath.Path, rows: list[dict], few_label: list[Outcome], pretrain: Outcome
+) -> None:
+    figures.mkdir(parents=True, exist_ok=True)
+    panels = [
+        report_lib.Panel(
+            "pretraining",
+            "contrastive loss",
+            {"pretraining": pretrain.curve("contrast_loss")},
+            "training done (%)",
+        )
+    ]
+    groups: dict[str, list[Outcome]] = {}
+    for outcome, row in zip(few_label, rows, strict=True):
+        groups.setdefault(report_lib.percent(row["label_fraction"]), []).append(outcome)
+    drawn = {"accuracy": report_lib.accuracy_figure(rows)}
+    for fraction, group in groups.items():
+        panels.append(
+            report_lib.Panel(
+                f"{fraction} of the labels",
+                "training accuracy, or\nagreement with the teacher",
+                {
+                    outcome.name: outcome.curve(
+                        "teacher_agreement" if outcome.distills else "top_1_accuracy"
+                    )
+                    for outcome in group
+                },
+                "training done (%)",
+            )
+        )
+        name = f"reliability_{fraction.removesuffix('%')}pct"
+        drawn[name] = report_lib.reliability_figure(
+            {report_lib.METHODS[o.name].name: o.calibration() for o in group}
+        )
+    drawn["learning_curves"] = report_lib.learning_curves_figure(panels)
+    for name, figure in drawn.items():
+        for extension in ("png", "svg"):
+            report_lib.save_figure(figure, figures / f"{name}.{extension}")

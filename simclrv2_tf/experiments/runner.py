@@ -1,0 +1,94 @@
+"""A whole run: its stages in order, and their results together.
+
+A run of one stage is that stage in `model_dir`. A run of several has a folder for each:
+
+    model_dir/
+      config.json, result.json
+      pretrain/
+      linear_eval/, linear_eval_random_init/       where linear evaluation is asked for
+      label_fraction_0.01/                         for each label fraction
+        supervised/, fine_tuned/, self_distilled/, small_student/
+      results.json, results.md                     a row for each fraction and method
+      figures/                                     accuracy, learning curves, reliability
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from simclrv2_tf.experiments import execution, plan, registry, results
+from simclrv2_tf.experiments.data import open_data
+from simclrv2_tf.experiments.directory import RunDirectory
+from simclrv2_tf.experiments.stage import Seams
+
+with epy.lazy_imports():
+    import keras
+
+    from simclrv2_tf import distribute
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+
+_NO_SEAMS = Seams()
+
+
+def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
+    """Carries out `config`: `train_mode` says which stage or stages.
+
+    Args:
+        config: The options of the run.
+        seams: Where tests make a run smaller.
+
+    Returns:
+        The content of `result.json`; empty after `mode="train"`.
+
+    Raises:
+        ConfigError, DatasetError, RunError, CheckpointError, DeviceError: the run cannot begin;
+            nothing on disk was changed.
+        NonFiniteError: training diverged.
+    """
+    planned = plan.plan_stages(config)
+    strategy = distribute.strategy_of(config)
+    if not distribute.is_chief(strategy):
+        print("This worker trains along; the chief reports and writes.", flush=True)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            return _run(config, planned, strategy, seams)
+    return _run(config, planned, strategy, seams)
+
+
+def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seams) -> dict:
+    keras.config.set_dtype_policy(config.precision)
+    several = config.train_mode in plan.RUNS
+    if several:
+        RunDirectory(config).check()
+    data = open_data(config)
+    # All are made, and so checked, before the first begins.
+    outcomes = [
+        results.Outcome(
+            stage,
+            registry.stages()[stage.config.train_mode](
+                stage.config, data, strategy, stage.caps_batch, seams
+            ),
+        )
+        for stage in planned
+    ]
+    return _run_stages(config, outcomes) if several else execution.execute(outcomes[0].run)
+
+
+def _run_stages(config: Config, outcomes: list[results.Outcome]) -> dict:
+    root = RunDirectory(config)
+    for index, outcome in enumerate(outcomes):
+        name = outcome.directory.relative_to(root.path)
+        print(f"\n[{index + 1}/{len(outcomes)}] {name}", flush=True)
+        outcome.result = execution.execute(outcome.run)
+        gc.collect()  # a stage's graphs are circles, and large
+        if index == 0 and config.mode != "eval" and outcome.run.is_chief:
+            root.claim()
+    if not all(outcome.result for outcome in outcomes):
+        return {}
+    return results.report(root, outcomes) if outcomes[0].run.is_chief else outcomes[0].result

@@ -1,0 +1,212 @@
+"""One run of a stage in its folder: data, networks, training, evaluation, export.
+
+The same command run again resumes from the last checkpoint, and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from etils import epy
+
+from simclrv2_tf.experiments.data import Data
+from simclrv2_tf.experiments.directory import RunDirectory, RunError
+
+with epy.lazy_imports():
+    import keras
+    import tensorflow as tf
+
+    from simclrv2_tf import datasets, distribute, networks, optimizers, weights
+    from simclrv2_tf import stages as stages_lib
+    from simclrv2_tf.export import formats
+    from simclrv2_tf.training import loop
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+
+# The published settings of a stage of a run of several, from the run's own options and the share of
+# the labels (None: the stage uses all of them, or none).
+Settings = Callable[["Config", float | None], Mapping[str, Any]]
+
+# More epochs than this are taken together where they would be shorter than so many steps.
+_MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Seams:
+    """Where tests make a run smaller.
+
+    Attributes:
+        resnet: A function in place of `resnet.resnet`.
+        exports: Whether SavedModels and pictures are written.
+    """
+
+    resnet: Callable | None = None
+    exports: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """The networks of a stage and the Keras model that trains them.
+
+    Attributes:
+        networks: The networks that train.
+        stage: The stage, not compiled; it is frozen where it stays as it is.
+        trained: The networks that are evaluated and exported; by default `networks`.
+        state: Variables beside weights and optimizer that a checkpoint holds, by name.
+        start: Called where a run starts, and not where it is resumed.
+        callbacks: Keras callbacks that come before those that write.
+    """
+
+    networks: networks.Networks
+    stage: stages_lib.Stage
+    trained: networks.Networks | None = None
+    state: Mapping[str, keras.Variable] = dataclasses.field(default_factory=dict)
+    start: Callable[[], None] | None = None
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
+
+
+class StageRun(abc.ABC):
+    """One stage in its folder. Making it checks everything that can be checked before it begins.
+
+    Args:
+        config: The stage's options; its `train_mode` is that of one stage.
+        data: The data sets.
+        strategy: Where it runs.
+        caps_batch: Whether a batch larger than the label subset is made smaller, not refused.
+        seams: For tests.
+
+    Attributes:
+        train_mode: The value of `--train_mode`.
+        summary: What the stage trains, for `--help`.
+        published: The published settings of the stage, by the name that it has in a run of several.
+        labelled: Whether its networks map images to logits.
+        train_split: The examples that its epochs count.
+        labelled_split: The examples whose labels its training uses; None: it uses none.
+
+    Raises:
+        DatasetError, RunError: the options do not fit the data, the devices or the folder.
+    """
+
+    train_mode: ClassVar[str]
+    summary: ClassVar[str]
+    published: ClassVar[Mapping[str, Settings]] = {}
+    labelled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        strategy: tf.distribute.Strategy,
+        caps_batch: bool,
+        seams: Seams,
+    ):
+        self.config, self.data, self.strategy, self.seams = config, data, strategy, seams
+        # Reading variables and evaluating takes all workers; files are the chief's alone.
+        self.is_chief = distribute.is_chief(strategy)
+        self.verbosity = loop.verbosity(self.is_chief)
+        self.directory = RunDirectory(config)
+        self.eval_split = data.evaluated_images(config)
+        self.train_split, self.labelled_split = self.open()
+        self._fix_batch_size(caps_batch)
+        self._plan_steps()
+        formats.check_formats(config.export_formats or ())
+        self.directory.check()
+
+    # --- The description of a stage -----------------------------------------------------------
+
+    @abc.abstractmethod
+    def open(self) -> tuple[datasets.Split, datasets.Split | None]:
+        """Returns `train_split` and `labelled_split`; refuses data that cannot be trained on."""
+
+    @abc.abstractmethod
+    def build(self, **options) -> Built:
+        """Builds networks at random weights, and the stage, which takes `options`."""
+
+    @abc.abstractmethod
+    def batches(self, context: tf.distribute.InputContext, start_step: int) -> tf.data.Dataset:
+        """Returns the endless training batches of one input pipeline, from `start_step` on."""
+
+    @abc.abstractmethod
+    def evaluate(self, built: Built) -> dict[str, float]:
+        """Returns the metrics of the trained networks on the evaluation split."""
+
+    @property
+    @abc.abstractmethod
+    def method(self) -> str:
+        """How the weights were trained, for the model card."""
+
+    @property
+    def images_name(self) -> str:
+        """The data set of the training images, for the model card."""
+        return self.config.dataset
+
+    @property
+    def labels_note(self) -> str:
+        """How many labels the training uses, in words."""
+        return f"{self.num_labels:,} labels" if self.num_labels else "no labels"
+
+    def start_of(self) -> dict[str, Any]:
+        """What the run begins with, as `start.json` holds it."""
+        return {"weights": weights.fingerprint(self.config.checkpoint)}
+
+    # --- A run, whatever the stage ------------------------------------------------------------
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels the training uses."""
+        return self.labelled_split.num_examples if self.labelled_split else 0
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync
+
+    def build_networks(self, num_classes: int) -> networks.Networks:
+        """The networks that the options describe, without a classifier for 0 classes."""
+        return networks.build_networks(
+            self.config,
+            num_classes,
+            image_size=self.config.image_size,
+            seed=self.config.seed,
+            zero_init=self.config.zero_init_logits_layer,
+            resnet=self.seams.resnet,
+        )
+
+    def _fix_batch_size(self, caps_batch: bool) -> None:
+        """Makes the batch smaller where it may be, and checks that it fits data and replicas."""
+        examples, batch = self.train_split.num_examples, self.config.train_batch_size
+        if caps_batch and batch > examples:
+            batch = max(examples // self.replicas, 1) * self.replicas
+            self.config = dataclasses.replace(self.config, train_batch_size=batch)
+            self.directory = RunDirectory(self.config)
+        for name in ("train_batch_size", "eval_batch_size"):
+            size = getattr(self.config, name)
+            if size % self.replicas:
+                raise RunError(
+                    f"`{name}` must be a multiple of the {self.replicas} replicas. "
+                    f"Received: {name}={size}"
+                )
+        datasets.check_batch_size(self.train_split, batch, "train_batch_size")
+
+    def _plan_steps(self) -> None:
+        config, examples = self.config, self.train_split.num_examples
+        self.schedule, self.total_steps = optimizers.make_schedule(config, examples)
+        epochs = config.train_epochs
+        if config.train_steps:
+            epochs = max(1, round(config.train_steps * config.train_batch_size / examples))
+        # Epochs over few labels would be hundreds of lines, and of checkpoints, in a minute.
+        self.epochs = min(epochs, max(_MOST_SHORT_EPOCHS, self.total_steps // _SHORT_EPOCH))
+
+    def before_training(self) -> None:  # noqa: B027 (most stages write nothing)
+        """Writes what a stage shows before it trains; called in the chief alone."""
+
+    def keep_used_head(self, built: networks.Networks) -> networks.Networks:
+        """Keeps a head that has no part in the stage only where there is one to pass on."""
+        if self.config.ft_proj_selector == 0:
+            source = weights.latest(str(self.directory)) or self.config.checkpoint
+            if not source or not weights.fits(source, [built.head]):
+                return dataclasses.replace(built, head=None)
+        return built

@@ -1,0 +1,31 @@
+"""Trained networks as files: written, and read again for inference.
+
+* `export` writes a SavedModel that can be fine-tuned without this package;
+* `Artifacts` are all files of the networks of a run or an import;
+* `formats` has a row for each format: how it is written and how it is read;
+* `load_model` reads any of these files.
+"""
+
+from etils import epy
+
+# Lazily: the options of an export are declared without TensorFlow.
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.export.artifacts import Artifacts
+    from simclrv2_tf.export.formats import EXPORT_FORMATS, ExportOptions, check_formats
+    from simclrv2_tf.export.inference import batches, load_model, top_classes
+    from simclrv2_tf.export.model import ExportError, Model, ModelError
+    from simclrv2_tf.export.saved_model import export
+
+__all__ = [
+    "EXPORT_FORMATS",
+    "Artifacts",
+    "ExportError",
+    "ExportOptions",
+    "Model",
+    "ModelError",
+    "batches",
+    "check_formats",
+    "export",
+    "load_model",
+    "top_classes",
+]

@@ -1,0 +1,107 @@
+"""The formats of exported networks, a row each: how a file is written, and how it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+
+from etils import epath
+
+from simclrv2_tf import options
+from simclrv2_tf.export import archive, keras_file, saved_model
+from simclrv2_tf.export.model import ExportError, Model
+from simclrv2_tf.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of exported networks.
+
+    Attributes:
+        name: Its name in `--export_formats`.
+        suffix: Ends the names of its files.
+        read: Reads a file, or a folder of a SavedModel.
+        write: Writes a file, `write(source, path, image_size)`; None for the formats that every
+            run writes.
+        source: The format of the file that it is made of.
+        packages: The packages that writing it needs.
+        extra: The extra of `setup.py` that installs them.
+    """
+
+    name: str
+    suffix: str
+    read: Callable[[epath.Path], Model]
+    write: Callable[[epath.Path, epath.Path, int], None] | None = None
+    source: str = "keras"
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+    def path(self, source: epath.Path) -> epath.Path:
+        """The file of this format that is made of the file or folder `source`."""
+        return source.parent / (source.name.removesuffix(".keras") + self.suffix)
+
+
+FORMATS = {
+    row.name: row
+    for row in (
+        Format("keras", ".keras", keras_file.read),
+        Format("saved_model", "", saved_model.read),
+        Format("tar.gz", ".tar.gz", archive.read, archive.write, source="saved_model"),
+        Format(
+            "onnx",
+            ".onnx",
+            keras_file.read_onnx,
+            keras_file.write_onnx,
+            packages=("onnx", "tf2onnx"),
+            extra="onnx",
+        ),
+        Format("litert", ".tflite", keras_file.read_litert, keras_file.write_litert),
+    )
+}
+EXPORT_FORMATS = tuple(name for name, row in FORMATS.items() if row.write)
+
+
+def of_file(path: epath.Path) -> Format | None:
+    """The format of a file by the suffix of its name, or None."""
+    return next(
+        (row for row in FORMATS.values() if row.suffix and path.name.endswith(row.suffix)), None
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportOptions(options.Group):
+    """What is exported of a run's networks, and kept."""
+
+    title = "Export"
+
+    export_formats: tuple[str, ...] | None = option(
+        None,
+        "What to write beside the SavedModel, with commas between. tar.gz: the SavedModel as one "
+        "file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
+        "litert: the encoder, or the whole image classifier, in these formats.",
+        choices=EXPORT_FORMATS,
+        incidental=True,
+    )
+    keep_hub_module_max: int = option(
+        1,
+        "Newest exported SavedModels to keep; 0: all, as in the reference.",
+        minimum=0,
+        incidental=True,
+    )
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Checks that the packages that write `formats` are installed.
+
+    Raises:
+        ExportError: one is missing.
+    """
+    for row in map(FORMATS.__getitem__, formats):
+        missing = [p for p in row.packages if importlib.util.find_spec(p) is None]
+        if missing:
+            raise ExportError(
+                f"`export_formats` with {row.name} needs the package(s) {', '.join(missing)}, "
+                f"which are not installed: pip install 'simclrv2-tf[{row.extra}]'. "
+                f"Received: export_formats={','.join(formats)}"
+            )

@@ -1,0 +1,116 @@
+"""A network as a `.keras` file, and as the ONNX and LiteRT files that are made of it."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+
+from etils import epath, epy
+
+from simclrv2_tf.export.model import ExportError, Model, ModelError
+
+with epy.lazy_imports():
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+# What the files give that are called so.
+ENDPOINTS = {"encoder": "representation", "image_classifier": "logits"}
+
+
+def read(path: epath.Path) -> Model:
+    """Reads a `.keras` file; its name, or the name of the model in it, says what it gives."""
+    importlib.import_module("simclrv2_tf.resnet")  # its layers, which are then known to Keras
+    model = keras.saving.load_model(str(path), compile=False)
+    takes_images = len(getattr(model, "input_shape", None) or ()) == 4
+    names = _endpoints(path, model.name) if takes_images else ()
+
+    def outputs(images, names):
+        return {name: model(images, training=False).numpy() for name in names}
+
+    return Model.noted(path.parent, names, outputs, model)
+
+
+def read_onnx(path: epath.Path) -> Model:
+    """Reads an ONNX file for the package onnxruntime.
+
+    Raises:
+        ModelError: the package is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ModelError(
+            "`model` needs the package onnxruntime, which is not installed: pip install "
+            f"'simclrv2-tf[onnx]'. Received: model={path}"
+        ) from None
+    session = onnxruntime.InferenceSession(str(path))
+    (given,) = session.get_inputs()
+
+    def outputs(images, names):
+        return {name: session.run(None, {given.name: images})[0] for name in names}
+
+    return Model.noted(path.parent, _endpoints(path), outputs)
+
+
+def read_litert(path: epath.Path) -> Model:
+    """Reads a LiteRT file, which takes images of one size."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = tf.lite.Interpreter
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    height, width = given["shape"][1:3]
+
+    def outputs(images, names):
+        if images.shape[1:3] != (height, width):
+            raise ModelError(
+                f"`image_size` must be {height}, the only one that {path} takes. "
+                f"Received: image_size={images.shape[1]}"
+            )
+        found = []
+        for image in images:  # its shape is that of one image
+            interpreter.set_tensor(given["index"], image[None])
+            interpreter.invoke()
+            found.append(interpreter.get_tensor(made["index"])[0])
+        return dict.fromkeys(names, np.stack(found))
+
+    return Model.noted(path.parent, _endpoints(path), outputs)
+
+
+def write_onnx(source: epath.Path, path: epath.Path, image_size: int) -> None:
+    """Writes the model of a `.keras` file as ONNX."""
+    _convert(source, path, image_size, "onnx", ".onnx")
+
+
+def write_litert(source: epath.Path, path: epath.Path, image_size: int) -> None:
+    """Writes the model of a `.keras` file as LiteRT, for one image (1, S, S, 3) at a time."""
+    # Its runtimes are made for one shape; with others they leave their fast kernels.
+    shape = (1, image_size, image_size, 3)
+    signature = [keras.InputSpec(shape=shape, dtype="float32", name="images")]
+    _convert(source, path, image_size, "litert", ".tflite", signature)
+
+
+def _convert(source, path, image_size, kind, suffix, signature=None):
+    model = keras.saving.load_model(str(source), compile=False)
+    model(np.zeros((1, image_size, image_size, 3), np.float32))  # ONNX needs one call before it
+    # The exporters write to local files alone.
+    with tempfile.TemporaryDirectory() as folder:
+        made = epath.Path(folder) / f"{source.stem}{suffix}"
+        try:
+            model.export(str(made), format=kind, input_signature=signature, verbose=False)
+        except Exception as error:  # whatever the converters raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ExportError(
+                f"Keras could not write {made.name} ({reason}). All other files are there; leave "
+                f"{kind} out of --export_formats."
+            ) from error
+        made.copy(path, overwrite=True)
+
+
+def _endpoints(path: epath.Path, model_name: str = "") -> tuple[str, ...]:
+    """The one output of a file, by the file's name or else the model's; none if neither says."""
+    names = [ENDPOINTS[stem] for stem in (path.stem, model_name) if stem in ENDPOINTS]
+    return tuple(names[:1])

@@ -1,0 +1,27 @@
+"""Metrics: a classifier's calibration; rank, spread and distances of representations."""
+
+from etils import epy
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.metrics.calibration import Calibration, expected_calibration_error
+    from simclrv2_tf.metrics.representations import (
+        alignment,
+        collapsed,
+        effective_rank,
+        measure,
+        settled_after,
+        spread,
+        uniformity,
+    )
+
+__all__ = [
+    "Calibration",
+    "alignment",
+    "collapsed",
+    "effective_rank",
+    "expected_calibration_error",
+    "measure",
+    "settled_after",
+    "spread",
+    "uniformity",
+]

@@ -1,0 +1,207 @@
+"""NT-Xent: the contrastive loss of SimCLR and SimCLRv2 (arXiv 2002.05709, 2006.10029)."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+
+from etils import epy
+
+from simclrv2_tf import options
+from simclrv2_tf.objectives import statistics
+from simclrv2_tf.objectives.base import Objective, check_views, float32, same_shape
+from simclrv2_tf.objectives.streamed import (
+    NO_IMAGE,
+    NO_KEY,
+    contrast_metrics,
+    mask,
+    streamed_contrast_metrics,
+    streamed_logsumexp,
+)
+from simclrv2_tf.options import option
+
+with epy.lazy_imports():
+    from keras import ops
+
+    from simclrv2_tf import distribute
+
+
+def nt_xent(
+    z1,
+    z2,
+    temperature: float = 0.1,
+    normalize: bool = True,
+    negatives=None,
+    negatives_valid=None,
+    chunk_size: int | None = None,
+):
+    """NT-Xent, the normalized temperature-scaled cross entropy of SimCLR.
+
+    Equation 1 of both papers (arXiv 2002.05709, 2006.10029): every view has to pick the other view
+    of its image among all other views of the global batch,
+
+        l(i, j) = -log( exp(sim(z_i, z_j) / t) / sum_{k != i} exp(sim(z_i, z_k) / t) ).
+
+    The value is the released code's: the sum of the two directions, averaged over the N images.
+    That is **twice** the papers' mean over the 2N views; the published learning rates belong to it.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        temperature: t, above 0. A tensor gets its gradient.
+        normalize: Whether embeddings (and `negatives`) are scaled to unit length, which makes `sim`
+            the cosine; otherwise it is the dot product.
+        negatives: (K, d), more negatives for every anchor of both directions, such as a memory of
+            past embeddings, normalized here too. They are not gathered: each replica uses those it
+            is given. Gradients flow into them; stop them outside where that is not wanted.
+        negatives_valid: (K,) bool, which of `negatives` count; all by default.
+        chunk_size: Keys per block, at least 1. None holds the (2b, 2N + K) matrix of logits. A
+            number streams over blocks of (2b, chunk_size), in the backward pass too, where blocks
+            are computed again: same value, gradient and metrics, memory linear in N, about half
+            as much computation again. It need not divide anything. First derivatives only.
+
+    Returns:
+        loss: () float32, at least 0.
+        metrics: without gradient, and over the logits of this replica's view 1 against all N
+            view-2 embeddings, as the reference logs them:
+            `contrast_accuracy` () in [0, 1], how often the image's own view 2 scores highest;
+            `contrast_entropy` () in nats, mean entropy of the softmax, from 0 to log(N).
+
+    Raises:
+        ValueError: shapes that do not fit, `temperature` or `chunk_size` out of range, or
+            `negatives_valid` without `negatives`.
+    """
+    check_temperature(temperature)
+    _check_chunk_size(chunk_size)
+    z1, z2, negatives, negatives_valid = _check_embeddings(z1, z2, negatives, negatives_valid)
+    temperature = ops.cast(temperature, "float32")
+    z1 = statistics.unit_rows(z1) if normalize else z1
+    z2 = statistics.unit_rows(z2) if normalize else z2
+
+    batch, width = ops.shape(z1)
+    total = batch * distribute.replica_count()
+    image = distribute.replica_id() * batch + ops.arange(batch)  # (b,), index in the global batch
+    # Gathering forgets the static shape, by which blocks are sized; the reshape restores it.
+    keys1 = ops.reshape(distribute.all_gather(z1), (total, width))  # (N, d)
+    keys2 = ops.reshape(distribute.all_gather(z2), (total, width))  # (N, d)
+    keys = [keys1, keys2]
+    # A negative of an anchor is a key of another image.
+    key_image = [ops.arange(total), ops.arange(total)]
+    if negatives is not None:
+        negatives = statistics.unit_rows(negatives) if normalize else negatives
+        keys.append(negatives)
+        key_image.append(ops.where(negatives_valid, NO_IMAGE, NO_KEY))
+    keys = ops.concatenate(keys)  # (2N + K, d)
+    key_image = ops.concatenate(key_image)  # (2N + K,)
+    anchors = ops.concatenate([z1, z2]) / temperature  # (2b, d)
+    anchor_image = ops.concatenate([image, image])  # (2b,)
+    positive = ops.sum(anchors * ops.concatenate([z2, z1]), axis=-1)  # (2b,)
+
+    if chunk_size is None:
+        logits = ops.matmul(anchors, ops.transpose(keys))  # (2b, 2N + K)
+        negative = ops.logsumexp(mask(logits, anchor_image, key_image), axis=-1)
+        contrast = ops.stop_gradient(logits[:batch, total : 2 * total])  # (b, N)
+        metrics = contrast_metrics(contrast, image)
+    else:
+        negative = streamed_logsumexp(anchors, keys, anchor_image, key_image, chunk_size)
+        metrics = streamed_contrast_metrics(
+            ops.stop_gradient(anchors[:batch]), ops.stop_gradient(keys2), image, chunk_size
+        )
+    # log(exp(positive) + exp(negative)) - positive, without cancellation where the loss is small.
+    per_anchor = ops.softplus(negative - positive)  # (2b,)
+    return 2.0 * ops.mean(per_anchor), metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class NTXent(Objective):
+    """`nt_xent` with its options set: what a pretraining stage is given as its objective.
+
+    ```python
+    loss, metrics = NTXent(temperature=0.1)(z1, z2)
+    ```
+
+    Raises:
+        ConfigError: `temperature` or `chunk_size` is out of range.
+    """
+
+    summary = "SimCLR's contrastive loss"
+    metric_names = ("contrast_accuracy", "contrast_entropy")
+    takes_negatives = True
+
+    temperature: float = option(
+        0.1,
+        "Softmax temperature of nt_xent; in distill that of teacher and student.",
+        positive=True,
+    )
+    normalize: bool = option(
+        True, "nt_xent: L2-normalize the embeddings first.", flag="hidden_norm"
+    )
+    chunk_size: int = option(
+        0,
+        "nt_xent: compute the loss over blocks of this many rows, exactly and in less memory; 0: "
+        "in one block.",
+        minimum=0,
+        incidental=True,
+    )
+
+    def __post_init__(self):
+        if self.chunk_size is None:  # one block, as in `nt_xent`
+            object.__setattr__(self, "chunk_size", 0)
+        super().__post_init__()
+
+    def __call__(self, z1, z2, training=False, negatives=None, negatives_valid=None):
+        """(b, d), (b, d), (K, d), (K,) -> (loss, metrics), as `nt_xent`."""
+        return nt_xent(
+            z1,
+            z2,
+            temperature=self.temperature,
+            normalize=self.normalize,
+            negatives=negatives,
+            negatives_valid=negatives_valid,
+            chunk_size=self.chunk_size or None,
+        )
+
+
+def check_temperature(temperature) -> None:
+    """Raises ValueError unless `temperature`, a tensor aside, is positive and finite."""
+    options.check_numbers(NTXent, temperature=temperature)
+
+
+def _check_chunk_size(chunk_size):
+    if chunk_size is not None and (
+        isinstance(chunk_size, bool)
+        or not isinstance(chunk_size, numbers.Integral)
+        or chunk_size < 1
+    ):
+        raise ValueError(
+            f"`chunk_size` must be None or an integer of at least 1. Received: "
+            f"chunk_size={chunk_size!r}"
+        )
+
+
+def _check_embeddings(z1, z2, negatives, negatives_valid):
+    """Returns them as float32 (bool) tensors, with `negatives_valid` filled in."""
+    z1, z2 = check_views(z1, z2)
+    if negatives is None:
+        if negatives_valid is not None:
+            raise ValueError(
+                "`negatives_valid` must come with `negatives`. Received: negatives=None, "
+                f"negatives_valid={negatives_valid}"
+            )
+        return z1, z2, None, None
+    negatives = float32(negatives)
+    if len(negatives.shape) != 2 or not same_shape(negatives.shape[1:], z1.shape[1:]):
+        raise ValueError(
+            "`negatives` must have the shape (K, embedding width). Received: "
+            f"negatives.shape={tuple(negatives.shape)}, z1.shape={tuple(z1.shape)}"
+        )
+    if negatives_valid is None:
+        return z1, z2, negatives, ops.ones_like(negatives[:, 0], dtype="bool")
+    negatives_valid = ops.cast(ops.convert_to_tensor(negatives_valid), "bool")
+    if not same_shape(negatives_valid.shape, negatives.shape[:1]):
+        raise ValueError(
+            "`negatives_valid` must have the shape (K,) for `negatives` of shape (K, embedding "
+            f"width). Received: negatives_valid.shape={tuple(negatives_valid.shape)}, "
+            f"negatives.shape={tuple(negatives.shape)}"
+        )
+    return z1, z2, negatives, negatives_valid

@@ -1,0 +1,147 @@
+"""TiCo: transformation invariance and covariance contrast (arXiv 2206.10698)."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from typing import Any, Self
+
+from etils import epy
+
+from simclrv2_tf import options
+from simclrv2_tf.objectives import statistics
+from simclrv2_tf.objectives.base import Objective, check_views, float32, same_shape
+from simclrv2_tf.options import option
+
+with epy.lazy_imports():
+    import keras
+    from keras import ops
+
+    from simclrv2_tf import distribute
+
+
+def tico(z1, z2, covariance, beta: float = 0.9, rho: float = 8.0):
+    """TiCo: transformation invariance and covariance contrast.
+
+    arXiv 2206.10698, over the N images of the global batch, z1 and z2 scaled to unit length:
+
+        C = beta * C_before + (1 - beta) * z1^T z1 / N
+        L = -mean(z1 . z2) + rho * mean((z1 C) . z1).
+
+    The gradient flows into z1 and z2, and by both places of z1 in the second term: C has this
+    batch's z1 in it. It does not flow into `covariance`, nor into an earlier batch by way of it. In
+    the paper z2 comes from a moving average of the network: stop its gradient outside.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        covariance: (d, d), C_before: what the previous step has returned, the same on every
+            replica; zeros before the first.
+        beta: How much of it is kept, from 0 to 1.
+        rho: Weight of the covariance term, finite, at least 0.
+
+    Returns:
+        loss: () float32, at least -1.
+        new_covariance: (d, d) float32, C: without gradient, the same on every replica.
+
+    Raises:
+        ValueError: shapes that do not fit, `beta` or `rho` out of range.
+    """
+    options.check_numbers(TiCo, rho=rho)
+    z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
+    z1, z2 = statistics.gather_views(statistics.unit_rows(z1), statistics.unit_rows(z2))
+    contrast, new_covariance = statistics.covariance_contrast(z1, covariance, beta)
+    loss = float32(rho) * contrast - ops.mean(ops.sum(z1 * z2, axis=-1))
+    return loss, new_covariance
+
+
+def check_with_covariance(z1, z2, covariance, beta):
+    """Returns two views (b, d) and a covariance (d, d) as float32 tensors.
+
+    Raises:
+        ValueError: shapes that do not fit, or `beta` out of range.
+    """
+    if isinstance(beta, numbers.Real) and not 0 <= beta <= 1:
+        raise ValueError(f"`beta` must be from 0 to 1. Received: beta={beta!r}")
+    z1, z2 = check_views(z1, z2)
+    covariance = float32(covariance)
+    if not same_shape(covariance.shape, (z1.shape[1], z1.shape[1])):
+        raise ValueError(
+            "`covariance` must have the shape (embedding width, embedding width). Received: "
+            f"covariance.shape={tuple(covariance.shape)}, z1.shape={tuple(z1.shape)}"
+        )
+    return z1, z2, covariance
+
+
+class WithCovariance(Objective):
+    """An objective with a running covariance: (d, d) float32 zeros, then what each step returns.
+
+    The covariance belongs in a checkpoint. Make the objective under the strategy it is used with.
+
+    Attributes:
+        width: d, of the embeddings, at least 1.
+        covariance: The running covariance, a variable.
+    """
+
+    width: int
+    covariance: keras.Variable
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width < 1:
+            raise ValueError(f"`width` must be at least 1. Received: width={self.width}")
+        zeros = ops.zeros((self.width, self.width))
+        covariance = distribute.equal_on_replicas(zeros, "covariance")
+        object.__setattr__(self, "covariance", covariance)
+
+    @classmethod
+    def from_options(cls, flags: Any, width: int) -> Self:
+        return cls(width, **options.values(flags, cls))
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        return {"covariance": self.covariance}
+
+    def loss_and_covariance(self, z1, z2, covariance):
+        """(b, d), (b, d), (d, d) -> the loss and the new covariance (d, d)."""
+        raise NotImplementedError
+
+    def __call__(self, z1, z2, training=False):
+        """(b, d), (b, d) -> (loss, {}); in training the covariance is updated."""
+        loss, covariance = self.loss_and_covariance(z1, z2, self.covariance.value)
+        if training:
+            self.covariance.assign(covariance)
+        return loss, {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TiCo(WithCovariance):
+    """`tico` with its options set and its covariance kept, as an objective of pretraining.
+
+    Args:
+        width: d, of the embeddings, at least 1.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    summary = "invariance and the running covariance of the embeddings"
+
+    width: int
+    beta: float = option(
+        0.9,
+        "Weight of the past in the running covariance of tico and vicreg_tico.",
+        flag="tico_beta",
+        minimum=0,
+        below=1,
+    )
+    rho: float = option(8.0, "Weight of tico's covariance term.", flag="tico_rho", minimum=0)
+    momentum_views: bool = option(
+        False,
+        "tico: the second view's embeddings come from a momentum network (`ema_decay`), as in its "
+        "paper, and not from the network itself.",
+        flag="tico_momentum_views",
+    )
+
+    def loss_and_covariance(self, z1, z2, covariance):
+        return tico(z1, z2, covariance, self.beta, self.rho)

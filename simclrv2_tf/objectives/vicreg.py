@@ -1,0 +1,91 @@
+"""VICReg: variance, invariance and covariance regularization (arXiv 2105.04906)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from etils import epy
+
+from simclrv2_tf.objectives import statistics
+from simclrv2_tf.objectives.base import Objective, check_views, float32
+from simclrv2_tf.options import check_numbers, option
+
+with epy.lazy_imports():
+    from keras import ops
+
+
+def vicreg(z1, z2, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0):
+    """VICReg: variance, invariance and covariance regularization.
+
+    Equations 1 to 6 of arXiv 2105.04906 in the form of the released code, over the N images of the
+    global batch; C(z) is the covariance of the columns of z, with N - 1 in the denominator:
+
+        invariance * mean((z1 - z2)^2)
+        + variance * 1/2 sum_{z in z1, z2} mean_i max(0, 1 - sqrt(C(z)_ii + 1e-4))
+        + covariance * sum_{z in z1, z2} 1/d sum_{i != j} C(z)_ij^2.
+
+    The paper writes the first term d times as large, its mean being over images only, and the
+    second without the half; the published weights belong to the form used here.
+
+    A global batch of one image has variance and covariance 0 (the denominator is at least 1): the
+    variance term then is 0.99 for each unit of its weight, without gradient.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        invariance, variance, covariance: The weights of the terms, finite, at least 0.
+
+    Returns:
+        () float32, at least 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or a weight out of range.
+    """
+    check_numbers(VICReg, invariance=invariance, variance=variance, covariance=covariance)
+    z1, z2 = statistics.gather_views(*check_views(z1, z2))
+    centered = statistics.center(z1), statistics.center(z2)
+    return invariance_and_variance(z1, z2, centered, invariance, variance) + float32(
+        covariance
+    ) * sum(map(statistics.covariance_energy, centered))
+
+
+def invariance_and_variance(z1, z2, centered, invariance, variance):
+    """The first two terms of `vicreg`, of (N, d) and their centered forms: () float32."""
+    return float32(invariance) * ops.mean(ops.square(z1 - z2)) + float32(
+        variance
+    ) * statistics.variance_hinge(*centered)
+
+
+@dataclasses.dataclass(frozen=True)
+class VICReg(Objective):
+    """`vicreg` with its weights set, as an objective of pretraining.
+
+    Raises:
+        ConfigError: a weight is out of range.
+    """
+
+    summary = "variance, invariance, covariance"
+    smallest_batch = 2
+
+    invariance: float = option(
+        25.0,
+        "Weight of the invariance term of vicreg and vicreg_tico.",
+        flag="vicreg_invariance",
+        minimum=0,
+    )
+    variance: float = option(
+        25.0,
+        "Weight of the variance term of vicreg and vicreg_tico.",
+        flag="vicreg_variance",
+        minimum=0,
+    )
+    covariance: float = option(
+        1.0,
+        "Weight of the covariance term of vicreg and vicreg_tico.",
+        flag="vicreg_covariance",
+        minimum=0,
+    )
+
+    def __call__(self, z1, z2, training=False):
+        """(b, d), (b, d) -> (loss, {})."""
+        return vicreg(z1, z2, self.invariance, self.variance, self.covariance), {}

@@ -1,0 +1,107 @@
+"""VICReg with TiCo's covariance term, from neither paper."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from simclrv2_tf.objectives import statistics
+from simclrv2_tf.objectives.base import float32
+from simclrv2_tf.objectives.tico import TiCo, WithCovariance, check_with_covariance
+from simclrv2_tf.objectives.vicreg import VICReg, invariance_and_variance
+from simclrv2_tf.options import check_numbers, option, shared
+
+
+def vicreg_tico(
+    z1,
+    z2,
+    covariance,
+    beta: float = 0.9,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    rho: float = 1.0,
+    diagonal: bool = True,
+    normalize: bool = False,
+):
+    """VICReg with TiCo's covariance term: that of `tico` in place of that of `vicreg`.
+
+    From neither paper. The invariance and variance terms are those of `vicreg`, followed by
+
+        rho * mean((z1 C) . z1),   C = beta * C_before + (1 - beta) * z1^T z1 / N,
+
+    where z1 is not centered. The gradient flows by both places of z1, not into `covariance`.
+
+    Args:
+        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
+        z2: (b, d), embeddings of view 2 of the same images, in the same order.
+        covariance: (d, d), C_before: what the previous step has returned, the same on every
+            replica; zeros before the first.
+        beta: How much of it is kept, from 0 to 1.
+        invariance, variance, rho: The weights of the terms, finite, at least 0.
+        diagonal: Whether the diagonal of C counts. It holds the mean squares of z1, which the
+            variance term wants to be large. Without it the covariance term may be negative. The
+            returned C is whole either way.
+        normalize: Whether z1 is scaled to unit length in the covariance term, and so in C. The
+            other terms keep raw z: in d dimensions the deviations of unit vectors are 1 / sqrt(d)
+            on average at most, and could never reach the variance term's 1.
+
+    Returns:
+        loss: () float32; at least 0 with `diagonal`.
+        new_covariance: (d, d) float32, C: without gradient, the same on every replica.
+
+    Raises:
+        ValueError: shapes that do not fit, `beta` or a weight out of range.
+    """
+    check_numbers(VICRegTiCo, invariance=invariance, variance=variance, rho=rho)
+    z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
+    z1, z2 = statistics.gather_views(z1, z2)
+    contrast, new_covariance = statistics.covariance_contrast(
+        statistics.unit_rows(z1) if normalize else z1, covariance, beta, diagonal
+    )
+    centered = statistics.center(z1), statistics.center(z2)
+    loss = invariance_and_variance(z1, z2, centered, invariance, variance)
+    return loss + float32(rho) * contrast, new_covariance
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VICRegTiCo(WithCovariance):
+    """`vicreg_tico` with its options set and its covariance kept, as an objective of pretraining.
+
+    Args:
+        width: d, of the embeddings, at least 1.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    summary = "vicreg with tico's covariance"
+    smallest_batch = 2
+
+    width: int
+    beta: float = shared(TiCo, "beta")
+    invariance: float = shared(VICReg, "invariance")
+    variance: float = shared(VICReg, "variance")
+    rho: float = shared(VICReg, "covariance")
+    diagonal: bool = option(
+        True,
+        "vicreg_tico: keep the diagonal of the running covariance, which pulls against the "
+        "variance term.",
+        flag="hybrid_diagonal",
+    )
+    normalize: bool = option(
+        False,
+        "vicreg_tico: L2-normalize the embeddings in the covariance term.",
+        flag="hybrid_normalize",
+    )
+
+    def loss_and_covariance(self, z1, z2, covariance):
+        return vicreg_tico(
+            z1,
+            z2,
+            covariance,
+            self.beta,
+            self.invariance,
+            self.variance,
+            self.rho,
+            self.diagonal,
+            self.normalize,
+        )

@@ -1,0 +1,36 @@
+"""Optimizers: LARS, the warm-up + cosine schedule, and the L2 rules of each optimizer."""
+
+from etils import epy
+
+from simclrv2_tf.optimizers.options import (
+    OPTIMIZERS,
+    SCALINGS,
+    OptimizerOptions,
+    make_optimizer,
+    make_schedule,
+)
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.optimizers.decay import l2_loss, l2_variables
+    from simclrv2_tf.optimizers.lars import LARS
+    from simclrv2_tf.optimizers.schedule import (
+        WarmupCosine,
+        peak_learning_rate,
+        total_steps,
+        warmup_steps,
+    )
+
+__all__ = [
+    "LARS",
+    "OPTIMIZERS",
+    "OptimizerOptions",
+    "SCALINGS",
+    "WarmupCosine",
+    "l2_loss",
+    "l2_variables",
+    "make_optimizer",
+    "make_schedule",
+    "peak_learning_rate",
+    "total_steps",
+    "warmup_steps",
+]

@@ -1,0 +1,101 @@
+"""The learning rate: linear warm-up, cosine decay, and the numbers they follow from."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import keras
+from keras import ops
+
+from simclrv2_tf.optimizers.options import SCALINGS
+
+
+@keras.saving.register_keras_serializable(package="simclrv2_tf")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from 0 to `peak`, then half a cosine from `peak` to 0.
+
+    ```
+    step < warmup_steps:                peak * step / warmup_steps
+    warmup_steps <= step < total_steps: peak * (1 + cos(pi * done)) / 2,
+                                        done = (step - warmup_steps) / (total_steps - warmup_steps)
+    after:                              0
+    ```
+
+    Steps count from 0, so without warm-up the first rate is `peak`. A warm-up longer than the run
+    is followed as far as the run goes. The default of arXiv 2002.05709, section 2.3.
+
+    Args:
+        peak: The highest learning rate, at least 0; see `peak_learning_rate`.
+        warmup_steps: At least 0; see `warmup_steps`.
+        total_steps: Steps of the run, warm-up included, at least 0; see `total_steps`.
+
+    Raises:
+        ValueError: a negative or not finite value.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int):
+        super().__init__()
+        if not 0 <= peak < math.inf:
+            raise ValueError(f"`peak` must be finite and at least 0. Received: peak={peak}")
+        _check_integer("warmup_steps", warmup_steps, 0)
+        _check_integer("total_steps", total_steps, 0)
+        self.peak = float(peak)
+        self.warmup_steps = int(warmup_steps)
+        self.total_steps = int(total_steps)
+
+    def __call__(self, step):
+        """() integer (or float) step, from 0 -> () float32 learning rate."""
+        step = ops.convert_to_tensor(step)
+        # Subtracted before the cast, and as a sine of what remains rather than one plus a cosine:
+        # nothing cancels, so late steps of long runs keep all digits of float32.
+        remaining = ops.cast(ops.maximum(self.total_steps - step, 0), "float32")
+        decay_steps = max(self.total_steps - self.warmup_steps, 1)
+        cosine = ops.square(ops.sin(0.5 * math.pi * ops.minimum(remaining / decay_steps, 1.0)))
+        ramp = ops.cast(step, "float32") / max(self.warmup_steps, 1)
+        return self.peak * ops.where(step < self.warmup_steps, ramp, cosine)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+        }
+
+
+def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") -> float:
+    """The learning rate at the end of warm-up, for a global batch (arXiv 2002.05709, B.1).
+
+    Args:
+        base: The learning rate before scaling.
+        batch_size: Images in the global batch, each counted once.
+        scaling: `"linear"`: base * batch_size / 256; `"sqrt"`: base * sqrt(batch_size).
+
+    Raises:
+        ValueError: unknown `scaling`, or `batch_size` below 1.
+    """
+    _check_integer("batch_size", batch_size, 1)
+    if scaling == "linear":
+        return base * batch_size / 256
+    if scaling == "sqrt":
+        return base * math.sqrt(batch_size)
+    raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling!r}")
+
+
+def total_steps(num_examples: int, epochs: int, batch_size: int) -> int:
+    """Steps of a run: num_examples * epochs // batch_size + 1, the reference's count."""
+    _check_integer("batch_size", batch_size, 1)
+    return int(num_examples * epochs // batch_size) + 1
+
+
+def warmup_steps(num_examples: int, warmup_epochs: float, batch_size: int) -> int:
+    """Steps of warm-up, the reference's count; `warmup_epochs` may be a fraction."""
+    _check_integer("batch_size", batch_size, 1)
+    return int(round(warmup_epochs * num_examples // batch_size))
+
+
+def _check_integer(name, value, least):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
+        )

@@ -1,0 +1,180 @@
+"""Figures of views, accuracy and training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from simclrv2_tf.report.results import METHODS, ordered, percent
+from simclrv2_tf.report.style import TEXT, style_axis
+
+_OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
+
+
+def views_figure(view1: np.ndarray, view2: np.ndarray, count: int = 12):
+    """Draws pairs of views, one pair a column: what the network is asked to agree on.
+
+    Args:
+        view1: (b, S, S, 3) in [0, 1]; `view2` likewise.
+        count: Pairs to show, at most b.
+
+    Returns:
+        A matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    count = min(count, len(view1))
+    figure = Figure(figsize=(count, 2.3), dpi=120, layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False)
+    for row, views in zip(axes, (view1, view2), strict=True):
+        for axis, image in zip(row, views, strict=False):
+            axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+            axis.set_axis_off()
+    figure.suptitle("Two augmented views of each image", fontsize=9)
+    return figure
+
+
+class Panel(NamedTuple):
+    """One panel of `learning_curves_figure`.
+
+    `curves` maps a label to its x and y values, equally many. A label that is a key of `METHODS`
+    takes its name and color, the same ones as in `accuracy_figure`.
+    """
+
+    title: str
+    y_label: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    x_label: str = "epoch"
+
+
+def accuracy_figure(rows: Sequence[Mapping]):
+    """Draws top-1 accuracy against the label fraction, one line a method.
+
+    Args:
+        rows: As for `results_markdown`. Methods may be missing at a fraction; those with a
+            `top1_std` get error bars of one standard deviation.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: as `results_markdown`.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+    from matplotlib.transforms import ScaledTranslation
+
+    rows = ordered(rows)
+    figure = Figure(figsize=(7.2, 4.8), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    present = [name for name in METHODS if any(row["method"] == name for row in rows)]
+    fractions = sorted({row["label_fraction"] for row in rows})
+    axis.set_xscale("log")
+    # Limits are set by hand: lines moved aside count for nothing in matplotlib's own.
+    margin = max(1.6, (fractions[-1] / fractions[0]) ** 0.12)
+    axis.set_xlim(fractions[0] / margin, fractions[-1] * margin)
+    top1 = np.array([100 * row["top1"] for row in rows])
+    reach = np.nan_to_num(_percent_std(rows))
+    low, high = np.min(top1 - reach), np.max(top1 + reach)
+    margin = max(0.08 * (high - low), 0.5)
+    axis.set_ylim(low - margin, high + margin)
+    for index, name in enumerate(present):
+        method = METHODS[name]
+        own = [row for row in rows if row["method"] == name]
+        spread = _percent_std(own)
+        # Methods close to each other stand apart on paper, by points of 1/72 inch.
+        step = 14 if len(fractions) == 1 else 7
+        aside = step / 72 * (index - (len(present) - 1) / 2)
+        line, _, _ = axis.errorbar(
+            [row["label_fraction"] for row in own],
+            [100 * row["top1"] for row in own],
+            None if np.all(np.isnan(spread)) else spread,
+            label=method.name,
+            color=method.color,
+            marker=method.marker,
+            linestyle=method.dashes,
+            linewidth=2.2,
+            markersize=9,
+            elinewidth=1.6,
+            capsize=4,
+            transform=axis.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans),
+        )
+        line.set_markeredgecolor("white")
+    labels = {row["label_fraction"]: row["num_labels"] for row in rows}
+    axis.set_xticks(fractions, [f"{percent(x)}\n{labels[x]:,} labels" for x in fractions])
+    axis.xaxis.set_minor_locator(NullLocator())
+    style_axis(axis, x_label="share of the images with a label", y_label="top-1 accuracy (%)")
+    # Accuracy grows with the labels: the corner below stays free.
+    axis.legend(loc="lower right", fontsize=TEXT, handlelength=3)
+    return figure
+
+
+def _percent_std(rows) -> np.ndarray:
+    """`top1_std` in percent, NaN where a row has none."""
+    return 100 * np.array([row.get("top1_std") for row in rows], float)
+
+
+def learning_curves_figure(panels: Sequence[Panel]):
+    """Draws training curves, one panel a quantity, with one legend for all.
+
+    Args:
+        panels: What to draw, in order, up to three side by side. The legend holds the curves of
+            panels with several; a panel's only curve is what its title and `y_label` say.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: there are no panels, or a panel has no curves, or a curve has no points or
+            not as many x as y values.
+    """
+    from matplotlib.figure import Figure
+
+    if not panels:
+        raise ValueError(f"`panels` must hold at least one panel. Received: panels={panels!r}")
+    lines = math.ceil(len(panels) / 3)
+    columns = math.ceil(len(panels) / lines)
+    figure = Figure(figsize=(4.6 * columns, 3.7 * lines + 0.5), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    others = itertools.cycle(_OTHER_STYLES)
+    styles = {key: (method.dashes, method.color) for key, method in METHODS.items()}
+    legend = {}
+    for axis, panel in zip(axes, panels, strict=False):
+        if not panel.curves:
+            raise ValueError(f"`panels` must have curves. Received: an empty {panel.title!r}")
+        for key, (x, y) in panel.curves.items():
+            if len(x) != len(y) or len(x) == 0:
+                raise ValueError(
+                    "`panels` must have curves of equally many x and y values, at least one. "
+                    f"Received: {len(x)} and {len(y)} for {key!r} in {panel.title!r}"
+                )
+            if key not in styles:
+                styles[key] = next(others)
+            dashes, color = styles[key]
+            name = METHODS[key].name if key in METHODS else key
+            (curve,) = axis.plot(
+                *(np.asarray(values, float) for values in (x, y)),
+                color=color,
+                linestyle=dashes,
+                linewidth=2,
+                label=name,
+                # One point makes no line.
+                marker="o" if len(x) == 1 else None,
+            )
+            if len(panel.curves) > 1:
+                legend.setdefault(name, curve)
+        axis.set_title(panel.title, fontsize=TEXT + 1)
+        style_axis(axis, x_label=panel.x_label, y_label=panel.y_label)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    if legend:
+        figure.legend(
+            legend.values(), legend, ncols=min(4, 2 * columns),
+            loc="outside lower center", fontsize=TEXT, frameon=False,
+        )  # fmt: skip
+    return figure

@@ -1,0 +1,87 @@
+"""The rows of `results.json` as a table."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from simclrv2_tf.tables import table
+
+
+class Method(NamedTuple):
+    """How a method of `results.json` is called and drawn."""
+
+    name: str
+    color: str
+    marker: str
+    dashes: str
+
+
+# Colors of Okabe and Ito, which readers with any color vision tell apart.
+METHODS = {
+    "supervised": Method("supervised", "#000000", "o", "--"),
+    "fine_tuned": Method("fine-tuned", "#0072B2", "s", "-"),
+    "self_distilled": Method("self-distilled", "#D55E00", "^", "-"),
+    "small_student": Method("small student", "#009E73", "D", "-"),
+}
+
+
+def percent(fraction: float) -> str:
+    """How a share in [0, 1] is shown, to four digits: "0.5%", "1%", "100%"."""
+    return f"{np.format_float_positional(100 * fraction, 4, fractional=False, trim='-')}%"
+
+
+def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
+    """The text of `results.md`: one line for each label fraction and method.
+
+    Args:
+        rows: Those of `results.json`: `label_fraction` in (0, 1], `method` (a key of `METHODS`),
+            `top1` in [0, 1], `num_labels`, `parameters`, `seconds`; optionally `top1_std` (over
+            seeds) and `expected_calibration_error`, each in [0, 1], whose columns appear where a
+            row has them.
+        title: Optional heading.
+
+    Raises:
+        ValueError: `rows` is empty, has an unknown method or a method twice at a fraction.
+    """
+    rows = ordered(rows)
+    columns = {
+        "label fraction": [percent(row["label_fraction"]) for row in rows],
+        "labels": [row["num_labels"] for row in rows],
+        "method": [METHODS[row["method"]].name for row in rows],
+        "top-1": [float(row["top1"]) for row in rows],
+        "top-1 std": [row.get("top1_std") for row in rows],
+        "ECE": [row.get("expected_calibration_error") for row in rows],
+        "parameters": [row["parameters"] for row in rows],
+        "seconds": [round(row["seconds"]) for row in rows],
+    }
+    columns = {
+        name: values
+        for name, values in columns.items()
+        if any(value is not None for value in values)
+    }
+    text = table(list(columns), list(zip(*columns.values(), strict=True))) + "\n"
+    return text if title is None else f"# {title}\n\n{text}"
+
+
+def ordered(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Rows by fraction and method, having checked that they can be shown so."""
+    if not rows:
+        raise ValueError(f"`rows` must hold at least one result. Received: rows={rows!r}")
+    keys = [(row["label_fraction"], row["method"]) for row in rows]
+    for key, count in collections.Counter(keys).items():
+        if key[1] not in METHODS:
+            raise ValueError(
+                f"`rows` must have methods among {list(METHODS)}. Received: method={key[1]!r}"
+            )
+        if count > 1:
+            raise ValueError(
+                "`rows` must have each method once at a label fraction (the mean over seeds, its "
+                f"spread in `top1_std`). Received: label_fraction={key[0]}, method={key[1]!r} "
+                f"{count} times"
+            )
+    order = list(METHODS)
+    return sorted(rows, key=lambda row: (row["label_fraction"], order.index(row["method"])))

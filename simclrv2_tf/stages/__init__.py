@@ -1,0 +1,27 @@
+"""The training stages as Keras models: pretraining, classifiers on the encoder, distillation.
+
+A stage says what its loss is; the step around it is written once, in `Stage`. Stages work with
+Keras's own `fit` on one device, and with `loop` under every `tf.distribute` strategy.
+"""
+
+from etils import epy
+
+from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.stages.base import Stage
+    from simclrv2_tf.stages.classifier import Classifier
+    from simclrv2_tf.stages.distiller import Distiller
+    from simclrv2_tf.stages.evaluation import Evaluation
+    from simclrv2_tf.stages.pretrainer import Pretrainer
+
+__all__ = [
+    "Classifier",
+    "ClassifierOptions",
+    "Distiller",
+    "DistillerOptions",
+    "Evaluation",
+    "Pretrainer",
+    "PretrainerOptions",
+    "Stage",
+]

@@ -1,0 +1,60 @@
+"""The step around a loss, the same for every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from simclrv2_tf import distribute
+
+
+class Stage(keras.Model):
+    """A model that owns its loss: the base of all stages.
+
+    A subclass defines `training_loss(data)`, which returns the mean loss over this replica's
+    examples, a float32 scalar, and updates the stage's metrics on the way.
+
+    Args:
+        penalty: Optional function from the trainable variables to a scalar that is added to the
+            training loss: weight decay, as far as it is not the optimizer's.
+    """
+
+    def __init__(self, penalty: Callable | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.penalty = penalty
+        self.loss_tracker = keras.metrics.Mean("loss")
+        # Views come as a tuple, which `fit` would otherwise try to call the model on.
+        self.built = True
+
+    def training_loss(self, data):
+        raise NotImplementedError
+
+    def train_step(self, data):
+        """One update from one batch of this replica; returns the metrics so far, by name."""
+        loss, gradients = self.loss_and_gradients(data)
+        self.loss_tracker.update_state(loss)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self.get_metrics_result()
+
+    def loss_and_gradients(self, data, *more) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """This replica's loss with the penalty, and its share of the global batch's gradients.
+
+        What more is given is handed to `training_loss`.
+
+        The gradients belong to `trainable_variables`, in order; their sum over replicas, which the
+        optimizer takes, is the gradient of the mean of the losses.
+        """
+        with tf.GradientTape() as tape:
+            loss = self._penalized(self.training_loss(data, *more))
+            scaled = loss / distribute.replica_count()
+        return loss, tape.gradient(scaled, self.trainable_variables)
+
+    def _penalized(self, loss):
+        return loss if self.penalty is None else loss + self.penalty(self.trainable_variables)
+
+
+def cross_entropy(labels, logits):
+    """(b,), (b, C) to (b,), in float32."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))

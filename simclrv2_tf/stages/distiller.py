@@ -1,0 +1,144 @@
+"""Distillation: a student learns a teacher's class probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from simclrv2_tf import objectives, options
+from simclrv2_tf.stages.base import cross_entropy
+from simclrv2_tf.stages.classifier import ImageClassifier
+from simclrv2_tf.stages.options import DistillerOptions
+
+
+class Distiller(ImageClassifier):
+    """SimCLRv2's third stage (arXiv 2006.10029, section 2.2): a student learns a teacher's labels.
+
+    The teacher gives class probabilities to images without labels (equation 2); with `alpha`
+    below 1 the cross entropy of labelled images joins in (equation 3), each term a mean over its
+    own batch:
+
+        loss = (1 - alpha) * cross_entropy(labelled) + alpha * distillation(unlabelled).
+
+    Data: images (b, S, S, 3) in [0, 1], alone or in a tuple of one, with `alpha` = 1, where there
+    is no place for a label; else `(images, (labelled_images, labels))`, the latter (c, S, S, 3)
+    and (c,). Both pass the student as one batch of b + c: batch norm takes its statistics over
+    all of them, every image counting the same, and updates the moving ones once. In two passes
+    the labelled images, however few, would be normalized by their own noisy statistics and make
+    half of the moving ones, which inference applies to all images.
+
+    Metrics: `distill_loss` (in nats, without `alpha` or the temperature's square),
+    `teacher_agreement` (share of unlabelled images with the same argmax of student and teacher)
+    and with `alpha` below 1 `label_loss` and `top_1_accuracy` of the labelled images.
+
+    Args:
+        encoder: The student's encoder, a model of `resnet.resnet`.
+        classifier: The student's classifier, from features (b, w) to logits (b, C).
+        teacher: `teacher(images, training=False)` to logits (b, C): a Keras model, a loaded
+            SavedModel or any function. It is run in inference mode, gets no gradient, and is no
+            part of the stage: neither its weights nor its checkpoints have it.
+        head: Optional part of the student's projection head before the classifier.
+        temperature: Of both softmaxes of the distillation loss, above 0.
+        alpha: Weight of the distillation loss, in [0, 1].
+        squared_temperature: Whether the distillation loss is multiplied by the squared temperature,
+            which keeps its gradient's size (Hinton et al., arXiv 1503.02531). The paper does not.
+
+    Raises:
+        ValueError: `temperature` or `alpha` out of range.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        classifier,
+        teacher: Callable,
+        head=None,
+        temperature: float = 1.0,
+        alpha: float = 1.0,
+        squared_temperature: bool = False,
+        **kwargs,
+    ):
+        objectives.check_temperature(temperature)
+        options.of(DistillerOptions)["distill_alpha"].check(alpha, "alpha")
+        super().__init__(encoder, classifier, head, **kwargs)
+        self.temperature = temperature
+        self.alpha = alpha
+        self.squared_temperature = squared_temperature
+
+        def teach(images):
+            return tf.stop_gradient(teacher(images, training=False))
+
+        # A function, as Keras takes every model among its attributes for a part of itself.
+        self._teach = teach
+        self.distill_loss = keras.metrics.Mean("distill_loss")
+        self.teacher_agreement = keras.metrics.Mean("teacher_agreement")
+        if alpha < 1:
+            self.label_loss = keras.metrics.Mean("label_loss")
+            self.top_1 = keras.metrics.SparseCategoricalAccuracy("top_1_accuracy")
+
+    def training_loss(self, data):
+        images, labelled_images, labels = self._unpack(data)
+        if labels is None:
+            losses = self._distill(images, self(images, training=True))
+            return self._weighted(tf.reduce_mean(losses))
+        count = tf.shape(images)[0]
+        logits = self(tf.concat([images, labelled_images], 0), training=True)  # (b + c, C)
+        losses = self._distill(images, logits[:count])  # (b,)
+        label_losses = self._classify(labels, logits[count:])  # (c,)
+        return self._weighted(tf.reduce_mean(losses), tf.reduce_mean(label_losses))
+
+    def test_step(self, data):
+        """Loss and metrics of one batch in inference mode.
+
+        Data: images, or `(image, label)` or `(image, label, weight)` as for `Classifier`; every
+        image is distilled. Labels count with `alpha` below 1 only, as the training's; there one
+        below 0 stands for none.
+        """
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        logits = self(images, training=False)
+        losses = self._distill(images, logits, weights)
+        if labels is None or self.alpha == 1:
+            losses = self._weighted(losses)
+        else:
+            labelled = tf.cast(labels >= 0, tf.float32)
+            counted = labelled if weights is None else labelled * tf.cast(weights, tf.float32)
+            label_losses = self._classify(tf.maximum(labels, 0), logits, counted)
+            losses = self._weighted(losses, label_losses * labelled)
+        self.loss_tracker.update_state(losses, weights)
+        return self.get_metrics_result()
+
+    def _unpack(self, data):
+        """Images, labelled images and labels; the latter None with `alpha` = 1."""
+        parts = data if isinstance(data, tuple) else (data,)
+        if self.alpha == 1 and len(parts) == 1:
+            return *parts, None, None
+        if self.alpha < 1 and len(parts) == 2 and isinstance(parts[1], tuple):
+            return parts[0], *parts[1]
+        raise ValueError(
+            "`data` must be images with alpha=1, and (images, (labelled_images, labels)) with "
+            f"alpha below 1. Received: alpha={self.alpha}, data of shapes "
+            f"{tf.nest.map_structure(lambda x: tuple(x.shape), data)}"
+        )
+
+    def _distill(self, images, logits, weights=None):
+        """Images and the student's logits (b, C) of them to losses (b,)."""
+        teacher_logits = self._teach(images)
+        losses = objectives.distillation_per_example(logits, teacher_logits, self.temperature)
+        agree = tf.equal(tf.argmax(logits, -1), tf.argmax(teacher_logits, -1))
+        self.distill_loss.update_state(losses, weights)
+        self.teacher_agreement.update_state(tf.cast(agree, tf.float32), weights)
+        return losses
+
+    def _classify(self, labels, logits, weights=None):
+        """Labels (c,) and the student's logits (c, C) to losses (c,)."""
+        losses = cross_entropy(labels, logits)
+        self.label_loss.update_state(losses, weights)
+        self.top_1.update_state(labels, logits, weights)
+        return losses
+
+    def _weighted(self, distill_loss, label_loss=0.0):
+        if self.squared_temperature:
+            distill_loss *= self.temperature**2
+        return (1 - self.alpha) * label_loss + self.alpha * distill_loss

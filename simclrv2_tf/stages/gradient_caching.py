@@ -1,0 +1,107 @@
+"""Gradient caching: a batch's exact loss and gradients in the memory of a micro-batch.
+
+A batch passes the network twice, a micro-batch at a time, and the activations of one micro-batch
+alone are alive (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives all
+embeddings, and their loss gives the gradient at each embedding. The second pass takes that gradient
+to the weights. Loss and gradients are exact for what the network then computes, in which batch norm
+takes the statistics of a micro-batch. The moving statistics are updated once, with the whole
+batch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from simclrv2_tf import batch_norm, distribute
+
+
+def loss_and_gradients(
+    network: Callable, loss: Callable, views: Sequence, variables: Sequence, size: int
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """This replica's loss, and its share of the gradients.
+
+    Args:
+        network: `network(views)` of v views (m, ...) returns tensors (v * m, ...), the embeddings
+            first, one view after the other.
+        loss: `loss(*outputs)` of the network's outputs for the whole batch returns a scalar.
+        views: v batches of images (b, S, S, 3).
+        variables: Keras variables that the gradients belong to.
+        size: m, images of a micro-batch; it must divide b.
+
+    Returns:
+        The loss and a gradient for each of `variables`; the sum of the gradients over replicas is
+        the gradient of the mean of the losses.
+
+    Raises:
+        ValueError: `size` does not divide b.
+    """
+    embeddings, *others = in_parts(network, views, size)
+    # Keras's variables have no zeros for where a gradient does not reach them.
+    variables = [v.value for v in variables]
+    with tf.GradientTape() as tape:
+        tape.watch(embeddings)
+        value = loss(embeddings, *others)
+        scaled = value / distribute.replica_count()
+    upstream, *direct = tape.gradient(
+        scaled, [embeddings, *variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    upstream = [_parts(x, size) for x in tf.split(upstream, len(views))]
+    parts = [_parts(view, size) for view in views]
+
+    def backpropagate(index):
+        with batch_norm.statistics_held_back(), tf.GradientTape() as tape:
+            embeddings, *_ = network([view[index] for view in parts])
+        ours = tf.cast(tf.concat([x[index] for x in upstream], 0), embeddings.dtype)
+        return tape.gradient(
+            embeddings, variables, ours, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+    return value, distribute.in_turn_summed(backpropagate, parts[0].shape[0], direct)
+
+
+def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
+    """`network(views)` by micro-batches; moving statistics are updated once, with all of them.
+
+    Args and errors as in `loss_and_gradients`.
+
+    Returns:
+        The network's outputs (v * b, ...) in float32, without a gradient.
+    """
+    parts = [_parts(view, size) for view in views]
+
+    def forward(index):
+        with batch_norm.statistics_held_back() as statistics:
+            outputs = network([view[index] for view in parts])
+        layers[:] = [layer for layer, _, _ in statistics]
+        moments = [moment for _, *both in statistics for moment in both]
+        # The views in a first axis: stacked, each comes out in the batch's order.
+        outputs = [tf.stack(tf.split(x, len(parts))) for x in outputs]
+        numbers[:] = [len(outputs)]
+        return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
+
+    layers, numbers = [], []
+    results = distribute.in_turn(forward, parts[0].shape[0])
+    outputs, moments = results[: numbers[0]], results[numbers[0] :]
+    for layer, means, variances in zip(layers, moments[::2], moments[1::2], strict=True):
+        mean = tf.reduce_mean(means, 0)
+        spread = variances + tf.square(means - mean)
+        layer.update_moving(mean, tf.reduce_mean(spread, 0))
+    return [_views_first(x) for x in outputs]
+
+
+def _parts(batch, size):
+    """(b, ...) to (K, m, ...), K micro-batches of m."""
+    count = batch.shape[0]
+    if count is None or count % size:
+        raise ValueError(
+            "`micro_batch_size` must divide the batch of a replica, whose size must be known "
+            f"when traced. Received: micro_batch_size={size} for {count}"
+        )
+    return tf.reshape(batch, (-1, size, *batch.shape[1:]))
+
+
+def _views_first(x):
+    """(K, v, m, d), K micro-batches of v views, to (v * K * m, d), one view after the other."""
+    return tf.reshape(tf.transpose(x, (1, 0, 2, 3)), (-1, x.shape[-1]))

@@ -1,0 +1,79 @@
+"""Options of the stages."""
+
+import dataclasses
+
+from simclrv2_tf import options
+from simclrv2_tf.options import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainerOptions(options.Group):
+    """Pretraining beside its objective: micro-batches, and the online classifier."""
+
+    title = "Pretraining"
+
+    micro_batch_size: int = option(
+        0,
+        "pretrain: images that a device passes through the network at a time; the loss stays that "
+        "of the whole batch, in the memory of a small one and a third as much computation "
+        "again. Batch norm then takes its statistics over these images. 0: the whole batch.",
+        minimum=0,
+    )
+    lineareval_while_pretraining: bool = option(
+        True,
+        "Train a linear classifier beside the network while pretraining, for a running accuracy; "
+        "its gradient never reaches the network.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierOptions(options.Group):
+    """What trains of a classifier on an encoder."""
+
+    title = "Fine-tuning and linear evaluation"
+
+    fine_tune_after_block: int = option(
+        -1,
+        "In finetune, train what comes after this block: -1 everything, 0 after the stem, 1 to 4 "
+        "after that block group; 4 is linear evaluation where `ft_proj_selector` is 0: the layers "
+        "of the projection head below the selected one always train in finetune.",
+        minimum=-1,
+        maximum=4,
+    )
+    zero_init_logits_layer: bool = option(False, "Start the classifier at zero.")
+    linear_evaluation: bool = option(
+        False,
+        "semi_supervised: also linear evaluation on all labels, of the pretrained encoder and of "
+        "the same encoder at random initialization.",
+        once=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillerOptions(options.Group):
+    """A student's teacher, and the parts of its loss."""
+
+    title = "Distillation"
+
+    teacher: str | None = option(
+        None,
+        "Whose class probabilities the student matches: the folder of a labelled run, a .keras "
+        "model from images to logits, or a SavedModel.",
+        once=True,
+    )
+    distill_alpha: float = option(
+        1.0,
+        "Weight of the distillation loss; 1 - distill_alpha is that of the cross-entropy on the "
+        "labelled images. 1: unlabelled images only.",
+        minimum=0,
+        maximum=1,
+    )
+    distill_squared_temperature: bool = option(
+        False, "Multiply the distillation loss by temperature^2; not in the paper."
+    )
+    labelled_batch_size: int = option(
+        0,
+        "Labelled images a step where distill_alpha is below 1; 0: train_batch_size, or all of "
+        "them where they are fewer.",
+        minimum=0,
+    )

@@ -1,0 +1,9 @@
+"""The loop that drives a stage under any strategy, and what a run writes while it trains."""
+
+from etils import epy
+
+with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.training.callbacks import Health, SaveCheckpoints, Summaries
+    from simclrv2_tf.training.history import HistoryFile, read_history, seconds_spent
+    from simclrv2_tf.training.loop import NonFiniteError, evaluate, gather, train
+    from simclrv2_tf.training.options import TrainingOptions

@@ -1,0 +1,47 @@
+"""The history of a run: metrics and seconds of each epoch, in a file that survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+
+import keras
+from etils import epath
+
+from simclrv2_tf import files
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Writes a row for each epoch, with its seconds; a resumed run drops the rows it repeats."""
+
+    def __init__(self, path: epath.Path):
+        super().__init__()
+        self._path = path
+        self._rows: list[dict] | None = None
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+        if self._rows is None:
+            rows = read_history(self._path) if self._path.exists() else []
+            self._rows = [row for row in rows if int(row["epoch"]) <= epoch]
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = round(time.monotonic() - self._began, 3)
+        self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        files.write_text(self._path, text.getvalue())
+
+
+def read_history(path: epath.Path) -> list[dict[str, str]]:
+    """The rows of a file of `HistoryFile`, by column: `epoch`, the metrics, `seconds`."""
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def seconds_spent(path: epath.Path) -> int:
+    """Seconds of training by a file of `HistoryFile`, resumed or not."""
+    return round(sum(float(row["seconds"]) for row in read_history(path)))

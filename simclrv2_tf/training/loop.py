@@ -1,0 +1,185 @@
+"""The one loop that trains and evaluates a stage, under any strategy, with Keras's callbacks.
+
+Keras's `fit` fails under several workers, and drops features with several replicas (keras issue
+20585); this loop around the stage's own `train_step` behaves the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from simclrv2_tf import distribute
+from simclrv2_tf.errors import UserError
+
+Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
+
+
+class NonFiniteError(UserError):
+    """The loss or a weight became NaN or infinite: the run stops rather than trains through it.
+
+    Args:
+        what: What became so, as a sentence.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"{what} No checkpoint of it was made. Lower the learning rate, lengthen the warm-up "
+            "or use float32."
+        )
+
+
+def train(
+    stage: keras.Model,
+    strategy: tf.distribute.Strategy,
+    batches: Batches,
+    *,
+    schedule: Callable[[int], float],
+    total_steps: int,
+    epochs: int,
+    start_step: int = 0,
+    steps_per_execution: int = 1,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+) -> keras.callbacks.History:
+    """Trains a compiled `stage` up to `total_steps` updates; returns Keras's history.
+
+    Callbacks are called as `fit` calls them: once for every `steps_per_execution` steps, with the
+    index of the last. Their logs hold the stage's metrics since the epoch began and the
+    `learning_rate` of the step; `batch` counts from the epoch's beginning.
+
+    Args:
+        stage: A compiled `stages.Stage`, built under `strategy`.
+        batches: Makes the endless data set of one input pipeline, in batches of the context's
+            per-replica size, from `start_step` on.
+        schedule: The optimizer's learning rate at a step, for the logs.
+        total_steps: Updates of the whole run, those before `start_step` included.
+        epochs: In how many epochs these fall, as equal as whole steps can be.
+        start_step: Updates that the stage has already made.
+        steps_per_execution: Most updates in one call of the compiled function; fewer at the end of
+            an epoch.
+        verbose: 0 silent, 1 progress bar, 2 one line an epoch.
+
+    Raises:
+        NonFiniteError: the training loss is NaN or infinite. The step that made it was applied,
+            and what was left of its call; no callback has seen it.
+    """
+    epochs = min(epochs, total_steps)
+    ends = [round(total_steps * (epoch + 1) / epochs) for epoch in range(epochs)]
+    params = {"verbose": verbose, "epochs": epochs, "steps": ends[0]}
+    callbacks = keras.callbacks.CallbackList(
+        list(callbacks), add_history=True, add_progbar=verbose > 0, model=stage, **params
+    )
+    iterator = iter(strategy.distribute_datasets_from_function(batches))
+
+    @tf.function(autograph=False)  # steps branch in Python only, and converting them takes long
+    def run_steps(count):
+        def step(index):
+            strategy.run(stage.train_step, args=(next(iterator),))
+            return index + 1
+
+        tf.while_loop(lambda index: index < count, step, [0], parallel_iterations=1)
+
+    stage.stop_training = False
+    callbacks.on_train_begin()
+    logs = {}
+    for epoch, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if end <= start_step or stage.stop_training:
+            continue
+        stage.reset_metrics()
+        callbacks.set_params({**params, "steps": end - begin})
+        callbacks.on_epoch_begin(epoch)
+        index = max(begin, start_step)
+        while index < end and not stage.stop_training:
+            callbacks.on_train_batch_begin(index - begin)
+            count = min(steps_per_execution, end - index)
+            run_steps(tf.constant(count))
+            index += count
+            rate = float(schedule(index - 1))
+            logs = {**_results(stage), "learning_rate": rate}
+            if not math.isfinite(logs["loss"]):
+                raise NonFiniteError(
+                    f"The training loss became {logs['loss']} at step {index} of "
+                    f"{total_steps}, learning rate {rate:.4g}."
+                )
+            callbacks.on_train_batch_end(index - 1 - begin, logs)
+        callbacks.on_epoch_end(epoch, logs)
+    callbacks.on_train_end(logs)
+    return stage.history
+
+
+def evaluate(
+    stage: keras.Model,
+    strategy: tf.distribute.Strategy,
+    batches: Batches,
+    *,
+    steps: int,
+    verbose: int = 1,
+) -> dict[str, float]:
+    """Evaluates `stage` on `steps` batches; returns its metrics over all of them, by name.
+
+    Args:
+        batches: Makes the finite data set of one input pipeline. Every replica must get equally
+            many batches, all of one size: the last one is padded, with weights of 0.
+        steps: Global batches to take.
+    """
+    params = {"verbose": verbose, "epochs": 1, "steps": steps}
+    callbacks = keras.callbacks.CallbackList(add_progbar=verbose > 0, model=stage, **params)
+    iterator = iter(strategy.distribute_datasets_from_function(batches))
+
+    @tf.function(autograph=False)
+    def step():
+        strategy.run(stage.test_step, args=(next(iterator),))
+
+    stage.reset_metrics()
+    callbacks.on_test_begin()
+    logs = {}
+    for index in range(steps):
+        callbacks.on_test_batch_begin(index)
+        step()
+        logs = _results(stage)
+        callbacks.on_test_batch_end(index, logs)
+    callbacks.on_test_end(logs)
+    return logs
+
+
+def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batches) -> Callable:
+    """Makes a function that applies `function` to one global batch, always the same.
+
+    Args:
+        function: From a replica's batch to a list of tensors, (b, ...) each.
+        batches: Makes the data set of one input pipeline; its first batch is taken.
+
+    Returns:
+        A function without arguments to a list of NumPy arrays, (N, ...), of all replicas' examples.
+    """
+    batch = next(iter(strategy.distribute_datasets_from_function(batches)))
+
+    @tf.function(autograph=False)
+    def gathered(batch):
+        return strategy.run(
+            lambda part: [distribute.all_gather(x) for x in function(part)], args=(batch,)
+        )
+
+    return lambda: [
+        strategy.experimental_local_results(values)[0].numpy() for values in gathered(batch)
+    ]
+
+
+def _results(stage) -> dict[str, float]:
+    return {name: float(value) for name, value in stage.get_metrics_result().items()}
+
+
+def verbosity(shown: bool) -> int:
+    """How much `train` and `evaluate` show: 0, 1 a progress bar on a terminal, else 2."""
+    if not shown:
+        return 0
+    # A progress bar redraws its line, which makes a file or a pipe unreadable.
+    on_terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return 1 if keras.utils.is_interactive_logging_enabled() and on_terminal else 2

@@ -1,0 +1,44 @@
+"""Options of what a run writes while it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from simclrv2_tf import options
+from simclrv2_tf.options import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions(options.Group):
+    """Checkpoints, logs, and steps in one call."""
+
+    title = "Checkpoints and logs"
+
+    checkpoint_epochs: int = option(
+        1,
+        "Epochs between checkpoints. Where there are over 50 epochs of less than 20 steps, several "
+        "of them count as one here and in the logs.",
+        minimum=1,
+        incidental=True,
+    )
+    checkpoint_steps: int = option(
+        0,
+        "Steps between checkpoints; 0: as `checkpoint_epochs` says.",
+        minimum=0,
+        incidental=True,
+    )
+    keep_checkpoint_max: int = option(5, "Newest checkpoints to keep.", minimum=1, incidental=True)
+    train_summary_steps: int = option(
+        100,
+        "Steps between TensorBoard scalars; 0: only at each epoch's end.",
+        minimum=0,
+        incidental=True,
+    )
+    steps_per_execution: int = option(
+        0,
+        "Training steps in one call of the compiled function, after which metrics are read: more "
+        "keep an accelerator busy. 0: 1 on CPUs, 16 elsewhere.",
+        minimum=0,
+        once=True,
+        incidental=True,
+    )

@@ -1,0 +1,82 @@
+"""Checkpoints of a run, from which it resumes exactly."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from simclrv2_tf.weights.errors import CheckpointError
+from simclrv2_tf.weights.readers import VARIABLES, TensorFlowCheckpoint
+
+
+class Checkpoints:
+    """The checkpoints in one folder, newest last.
+
+    Args:
+        directory: Folder of the checkpoints; made with the first one.
+        variables: All that the run has to remember, by a name that is the same in every process.
+        keep: How many of the newest to keep.
+        writes: Whether this process writes them. Of several processes that train together, those
+            that do not must call `save` too: reading the variables takes all of them.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        variables: Mapping[str, keras.Variable],
+        keep: int,
+        writes: bool = True,
+    ):
+        self._variables = dict(variables)
+        self._checkpoint = tf.train.Checkpoint(
+            **{VARIABLES: {name: v.value for name, v in self._variables.items()}}
+        )
+        self._directory = directory
+        # TensorFlow writes in every process; the files of the others go to a temporary folder.
+        self._elsewhere = None if writes else tempfile.TemporaryDirectory()
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint,
+            directory if writes else self._elsewhere.name,
+            max_to_keep=keep if writes else 1,
+        )
+
+    def restore(self) -> bool:
+        """Restores the newest checkpoint, every variable of it; False if there is none.
+
+        Raises:
+            CheckpointError: its variables are not those of this run.
+        """
+        latest = tf.train.latest_checkpoint(self._directory)
+        if latest is None:
+            return False
+        source = TensorFlowCheckpoint(latest)
+        stored = source.shapes()
+        expected = {name: tuple(v.shape) for name, v in self._variables.items()}
+        if stored != expected:
+            wrong = sorted(
+                name for name in stored | expected if stored.get(name) != expected.get(name)
+            )
+            raise CheckpointError(
+                f"{latest} holds another network or optimizer: {len(wrong)} variable(s) differ, "
+                f"{wrong[0]} the first. Use another `model_dir`, or the flags of that run."
+            )
+        with source.reading():
+            self._checkpoint.restore(latest).assert_consumed()
+        return True
+
+    def save(self, step: int) -> str:
+        """Saves all variables as of `step`; returns the checkpoint's path.
+
+        Raises:
+            FloatingPointError: a weight is NaN or infinite. Nothing is written.
+        """
+        for name, variable in self._variables.items():
+            if variable.dtype.startswith(("float", "bfloat")) and not np.all(
+                np.isfinite(variable.numpy())
+            ):
+                raise FloatingPointError(f"{name} has a value that is NaN or infinite.")
+        return self._manager.save(checkpoint_number=step)

@@ -1,0 +1,123 @@
+"""Weights to start from, wherever a path leads: their shapes, values and checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+
+from simclrv2_tf import official
+from simclrv2_tf.contents import Contents
+from simclrv2_tf.weights.errors import CheckpointError, reading
+from simclrv2_tf.weights.readers import (
+    EXPORTED,
+    OPTIMIZER,
+    KerasFiles,
+    OfficialCheckpoint,
+    TensorFlowCheckpoint,
+)
+
+Source = TensorFlowCheckpoint | OfficialCheckpoint | KerasFiles
+
+
+def source(path: str) -> Source | None:
+    """The reader of the weights that `path` leads to, or None if it leads to none.
+
+    Args:
+        path: As in the package's description.
+
+    Raises:
+        CheckpointError: the path or the checkpoint cannot be read.
+    """
+    with reading(path, "Copy it to this machine, and give the copy's path."):
+        path, _ = official.resolve(path)
+        contents = Contents(path)
+        checkpoint = contents.checkpoint
+    if checkpoint is not None:
+        ours = TensorFlowCheckpoint(checkpoint)
+        return ours if ours.keys else OfficialCheckpoint(checkpoint)
+    if contents.kind == "saved model":
+        ours = TensorFlowCheckpoint(contents.released, EXPORTED)
+        return ours if ours.keys else OfficialCheckpoint(contents.released)
+    if contents.keras_files:
+        return KerasFiles(contents.keras_files)
+    return OfficialCheckpoint(contents.released) if contents.released else None
+
+
+def latest(path: str) -> str | None:
+    """The newest checkpoint of a run that `path` leads to, as a prefix, or None.
+
+    Args:
+        path: A run's folder (of several stages: its pretraining's), a folder of checkpoints, or a
+            checkpoint's prefix.
+    """
+    return Contents(path).checkpoint
+
+
+def fingerprint(path: str | None) -> str | None:
+    """Names the weights that `path` leads to by their checksums; None if there are none.
+
+    The fingerprint is the same in every copy of the weights, and in every file of one kind and one
+    network.
+
+    Raises:
+        CheckpointError: a file there is no checkpoint, SavedModel or `.keras` file.
+    """
+    found = source(path) if path else None
+    return found.fingerprint() if found else None
+
+
+def shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that `path` leads to, by variable path.
+
+    `shapes(path)["classifier/kernel"][1]` is the number of classes of weights with a classifier.
+
+    Raises:
+        CheckpointError: no weights there, or unreadable ones.
+    """
+    stored = _existing(path).shapes()
+    return {name: shape for name, shape in stored.items() if not name.startswith(OPTIMIZER)}
+
+
+def fits(path: str, models: Iterable[keras.Model]) -> bool:
+    """Whether `path` leads to every weight of `models`; False if there are no weights at all.
+
+    Raises:
+        CheckpointError: the weights there are unreadable.
+    """
+    found = source(path)
+    stored = found.shapes() if found else {}
+    return all(stored.get(v.path) == tuple(v.shape) for m in models for v in m.weights)
+
+
+def load(path: str, models: Iterable[keras.Model]) -> None:
+    """Fills `models` with the weights at `path`, by variable path: all of them, or none.
+
+    Raises:
+        CheckpointError: no weights there, unreadable ones, or a weight of the models is missing or
+            has another shape. The models are as they were.
+    """
+    found = _existing(path)
+    stored = found.shapes()
+    weights = [v for model in models for v in model.weights]
+    for variable in weights:
+        if stored.get(variable.path) != tuple(variable.shape):
+            raise CheckpointError(
+                f"`checkpoint` {found} is of another network: {variable.path} has shape "
+                f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
+                f"Give the network flags it was trained with ({found.flags})."
+            )
+    values = found.read([variable.path for variable in weights])
+    for variable, value in zip(weights, values, strict=True):
+        variable.assign(value)
+
+
+def _existing(path: str) -> Source:
+    found = source(path)
+    if found is None:
+        raise CheckpointError(
+            "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras, a "
+            "SavedModel of it, or weights that the reference released. "
+            f"Received: checkpoint={path}, where there is none."
+        )
+    return found

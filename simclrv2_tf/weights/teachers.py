@@ -1,0 +1,154 @@
+"""Teachers for distillation: a labelled run, a Keras model or a SavedModel, as one function."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import tensorflow as tf
+from etils import epath
+
+from simclrv2_tf import official, options
+from simclrv2_tf.contents import Contents
+from simclrv2_tf.export.inference import load_model
+from simclrv2_tf.networks import NetworksOptions, build_networks
+from simclrv2_tf.weights import sources
+from simclrv2_tf.weights.errors import CheckpointError
+
+_CLASSIFIER_KERNEL = "classifier/kernel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained classifier, held for inference only.
+
+    Attributes:
+        predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
+        num_classes: C.
+    """
+
+    predict: Callable
+    num_classes: int
+
+
+def load(path: str, resnet: Callable | None = None) -> Teacher:
+    """Loads the teacher at `path`, a run's networks in the current Keras dtype policy.
+
+    Args:
+        path: The folder of a run with a classifier, or of imported weights of the reference's; a
+            `.keras` file of a model from images to logits (`image_classifier.keras` of a run is
+            one); or a SavedModel: one that `export.export` wrote, or one with a callable from
+            images to logits.
+        resnet: In place of `resnet.resnet`, for the networks of a run.
+
+    Raises:
+        CheckpointError: nothing there, or it does not map images to logits.
+        ModelError: the file or the SavedModel cannot be read.
+    """
+    contents = Contents(path)
+    if contents.kind == "file" and contents.keras_files:
+        return _from_keras(path)
+    if contents.kind == "saved model":
+        return _from_saved_model(path)
+    if contents.kind in ("run", "stages"):
+        return _from_run(contents, resnet)
+    if contents.image_classifier is not None:
+        return _from_keras(str(contents.image_classifier))
+    raise CheckpointError(
+        "`teacher` must be the folder of a labelled run, a .keras file or a SavedModel's folder. "
+        f"Received: teacher={path}, which is none of these.{_import_advice(path)}"
+    )
+
+
+def _import_advice(path: str) -> str:
+    """How to import weights of the reference, whose files do not say what feeds the classifier."""
+    found, model = official.resolve(path)
+    try:
+        if model is None:
+            official.infer(official.Variables(found).shapes)
+    except official.OfficialError:
+        return ""
+    return (
+        " It holds weights of the reference, which do not tell which layer feeds the classifier: "
+        f"python -m simclrv2_tf.official --source={path} --output=FOLDER makes a teacher of them."
+    )
+
+
+def _from_run(contents: Contents, resnet: Callable | None) -> Teacher:
+    folder = epath.Path(contents.path)
+    if contents.kind == "stages":
+        stages = sorted(str(path.parent) for path in folder.glob("*/*/image_classifier.keras"))
+        raise CheckpointError(
+            "`teacher` must be one stage of a run of several, such as "
+            f"{stages[-1] if stages else 'label_fraction_0.1/fine_tuned in it'}. "
+            f"Received: teacher={folder}, the whole run"
+        )
+    try:
+        held = json.loads((folder / "config.json").read_text())
+        known = {name: held[name] for name in options.of(NetworksOptions) if name in held}
+        config = NetworksOptions(**known)
+        image_size, seed, train_mode = (held[n] for n in ("image_size", "seed", "train_mode"))
+    except (ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"`teacher` must be a run whose options can be read ({reason}). "
+            f"Received: teacher={folder}"
+        ) from None
+    shapes = sources.shapes(str(folder))
+    if _CLASSIFIER_KERNEL not in shapes:
+        raise CheckpointError(
+            "`teacher` must be a run with a classifier: of train_mode finetune, supervised, "
+            f"linear_eval or distill. Received: teacher={folder}, of train_mode "
+            f"{train_mode}, which has none."
+        )
+    num_classes = shapes[_CLASSIFIER_KERNEL][-1]
+    networks = build_networks(config, num_classes, image_size=image_size, seed=seed, resnet=resnet)
+    used = [networks.encoder, networks.classifier]
+    used += [networks.head_part] * bool(networks.classifier_layer)
+    sources.load(str(folder), used)
+    return Teacher(networks.image_classifier(), num_classes)
+
+
+def _from_keras(path: str) -> Teacher:
+    model = load_model(path, option="teacher").loaded
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
+        raise CheckpointError(
+            "`teacher` must map images (B, H, W, 3) to logits (B, C); a run's "
+            f"image_classifier.keras does. Received: teacher={path}, which maps "
+            f"{shapes[0]} to {shapes[1]}"
+        )
+    return Teacher(model, model.output_shape[-1])
+
+
+def _from_saved_model(path: str) -> Teacher:
+    module = load_model(path, option="teacher").loaded
+    signatures = getattr(module, "signatures", {})
+    if "logits" in signatures:
+        signature = signatures["logits"]
+
+        def predict(images, training=False):
+            if training:
+                raise ValueError("A teacher is for inference. Received: training=True")
+            return signature(images=tf.cast(images, tf.float32))["logits"]
+
+        num_classes = signature.structured_outputs["logits"].shape[-1]
+        # The function does not keep the variables alive by itself.
+        predict.module = module
+    elif callable(module):
+        predict = module
+        try:
+            probe = module(tf.zeros((1, 32, 32, 3)), training=False)
+        except (TypeError, ValueError):  # it is called otherwise
+            probe = None
+        num_classes = probe.shape[-1] if getattr(probe, "ndim", 0) == 2 else None
+    else:
+        num_classes = None
+    if num_classes is None:
+        raise CheckpointError(
+            "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
+            f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
+            f"{sorted(signatures)}.{_import_advice(path)}"
+        )
+    return Teacher(predict, num_classes)

@@ -1,0 +1,28 @@
+"""Networks whose weights and outputs are recorded from the reference."""
+
+import numpy as np
+
+from simclrv2_tf import heads, resnet
+
+
+def networks(recorded):
+    """Encoder, head and classifier of the recorded options, at random weights."""
+    encoder = resnet.resnet(
+        depth=int(recorded["depth"]),
+        width_multiplier=float(recorded["width"]),
+        sk_ratio=float(recorded["sk_ratio"]),
+        se_ratio=float(recorded["se_ratio"]),
+        image_size=int(recorded["image_size"]),
+    )
+    width = encoder.output_shape[-1]
+    head = heads.projection_head(
+        width, int(recorded["num_proj_layers"]), int(recorded["proj_out_dim"])
+    )
+    classifier = heads.classifier(width, int(recorded["num_classes"]))
+    return encoder, head, classifier
+
+
+def assert_close(got, expected, relative, noise=0.0, name=""):
+    error = np.max(np.abs(np.asarray(got) - expected))
+    bound = max(relative * np.max(np.abs(expected)), 10 * noise)
+    assert error <= bound, f"{name}: off by {error}, allowed {bound}"

@@ -1,0 +1,52 @@
+"""Data sets that tests of this folder share; none of them changes their files."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from helpers.colored import TRAIN, prepare, write_folder, write_tfds
+from simclrv2_tf import datasets
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(tmp_path_factory):
+    return write_tfds(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="session")
+def numbered(folder, tfds_dir):
+    """The two sources of numbered images, by kind."""
+    return {
+        "folder": datasets.open_dataset(f"folder:{folder}"),
+        "tfds": datasets.open_dataset("color_images", data_dir=str(tfds_dir)),
+    }
+
+
+@pytest.fixture(scope="session")
+def packaged():
+    return datasets.open_dataset("fashion_mnist_small")
+
+
+@pytest.fixture(params=["packaged", "folder", "tfds"])
+def split(request, packaged, numbered):
+    """The same number of examples of each source."""
+    if request.param == "packaged":
+        return packaged.split(f"train[:{TRAIN}]")
+    return numbered[request.param].split("train")
+
+
+@pytest.fixture
+def own_tfds(tmp_path):
+    """A data set of which a test may spoil the files."""
+    examples = [(n, {"image": np.full((2, 3, 3), n, np.uint8), "label": n % 2}) for n in range(9)]
+    features = {
+        "image": tfds.features.Image(shape=(2, 3, 3)),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    prepare(tmp_path, "own_images", features, {"train": examples}, 2)
+    return datasets.open_dataset("own_images", data_dir=str(tmp_path)), tmp_path

@@ -1,0 +1,181 @@
+"""TensorFlow Datasets: prepared data alone is read, and only what is asked for."""
+
+import socket
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import gcs_utils
+
+from helpers.colored import (
+    TEST,
+    TRAIN,
+    as_labels,
+    assert_same,
+    examples_of,
+    ids_of,
+    prepare,
+    take,
+)
+from simclrv2_tf import datasets
+
+
+def test_tfds_set_that_exists_only_on_disk(numbered):
+    dataset = numbered["tfds"]
+    assert dataset.splits == {"train": TRAIN, "test": TEST}
+    assert dataset.class_names == ("a", "b", "c")
+    examples = examples_of(dataset.split("train"))
+    assert len({example["id"] for example in examples}) == TRAIN
+    assert {int(example["image"][0, 0, 1]) for example in examples} == set(range(TRAIN))
+    for example in examples:
+        number = int(example["image"][0, 0, 1])
+        assert example["label"] == number % 3 and example["image"].shape == (8, 8 + number, 3)
+    # Ids do not depend on how the split was asked for.
+    by_number = {int(example["image"][0, 0, 1]): example["id"] for example in examples}
+    for example in examples_of(dataset.split("train[7:19]")):
+        assert example["id"] == by_number[int(example["image"][0, 0, 1])]
+
+
+def test_tfds_gray_unlabelled_and_odd_names(tmp_path):
+    image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    features = {
+        "picture": tfds.features.Image(shape=(8, 8, 1)),
+        "n": tfds.features.Scalar(np.int64),
+    }
+    prepare(tmp_path, "gray_images", features, {"train": [(0, {"picture": image, "n": 3})]}, 1)
+    dataset = datasets.open_dataset("gray_images:1.0.0", data_dir=str(tmp_path))
+    assert dataset.num_classes == 0 and dataset.default_eval_split is None
+    (example,) = examples_of(dataset.split("train"))
+    np.testing.assert_array_equal(example["image"], np.repeat(image, 3, axis=2))
+    assert example["label"] == -1
+
+
+@pytest.mark.parametrize(
+    "features, example",
+    [
+        ({"text": tfds.features.Text()}, {"text": "words"}),
+        (
+            {"image": tfds.features.Image(shape=(2, 2, 1), dtype=np.float32)},
+            {"image": np.zeros((2, 2, 1), np.float32)},
+        ),
+    ],
+)
+def test_tfds_without_usable_images_names_the_features(tmp_path, features, example):
+    prepare(tmp_path, "no_images", features, {"train": [(0, example)]}, 1)
+    with pytest.raises(datasets.DatasetError, match="one image feature of 8 or 16 bits") as caught:
+        datasets.open_dataset("no_images", data_dir=str(tmp_path))
+    assert next(iter(features)) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_tfds_with_a_missing_file(tmp_path):
+    features = {"image": tfds.features.Image(shape=(2, 2, 3))}
+    image = np.zeros((2, 2, 3), np.uint8)
+    prepare(tmp_path, "torn_images", features, {"train": [(0, {"image": image})]}, 1)
+    (record_file,) = tmp_path.rglob("*.tfrecord*")
+    record_file.unlink()
+    with pytest.raises(datasets.DatasetError, match=f"{record_file.name} is missing"):
+        datasets.open_dataset("torn_images", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("cifar10", "must be prepared on disk.* tfds build cifar10 --data_dir"),
+        ("imagenet2012_subset/1pct", "tfds build imagenet2012_subset/1pct"),
+        ("color_images/other_config", "must be prepared on disk"),
+        ("color_images:2.0.0", "must be prepared on disk"),
+        ("cifr10", "did you mean cifar10"),
+        ("color_imagse", "did you mean color_images"),
+        ("fashion_mnist_smal", "did you mean fashion_mnist_small"),
+        ("qqqqqqqqqq", "qqqqqqqqqq is none. Received"),
+        ("huggingface:mnist", "is none|must be prepared"),
+        ("not a name!", "or a TensorFlow Datasets name"),
+        ("", "or a TensorFlow Datasets name"),
+        ("folder:", "must be folder:PATH"),
+    ],
+)
+def test_unavailable_names_fail_without_network(tfds_dir, monkeypatch, name, message):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(gcs_utils, "exists", refuse)
+    monkeypatch.setattr(gcs_utils, "_is_gcs_disabled", False)
+    with pytest.raises(datasets.DatasetError, match=message) as caught:
+        datasets.open_dataset(name, data_dir=str(tfds_dir))
+    assert "\n" not in str(caught.value)
+
+
+def rewrite_records(root, change):
+    """Applies `change` to the features of each stored TFDS example."""
+    for path in map(str, root.rglob("*.tfrecord*")):
+        changed = []
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            example = tf.train.Example.FromString(record)
+            change(example.features.feature)
+            changed.append(example.SerializeToString())
+        with tf.io.TFRecordWriter(path) as writer:
+            for record in changed:
+                writer.write(record)
+
+
+def test_labels_of_tfds_read_no_image(own_tfds):
+    dataset, root = own_tfds
+    split = dataset.split("train")
+    expected = as_labels(split)
+    rewrite_records(root, lambda features: features.pop("image"))
+    ids, labels = split.labels()
+    assert (ids.tolist(), labels.tolist()) == expected
+    with pytest.raises(tf.errors.OpError):
+        examples_of(split)
+
+
+def test_labels_of_tfds_without_label_feature(tmp_path):
+    features = {"image": tfds.features.Image(shape=(2, 2, 3))}
+    examples = [(n, {"image": np.full((2, 2, 3), n, np.uint8)}) for n in range(5)]
+    prepare(tmp_path, "bare_images", features, {"train": examples}, 1)
+    split = datasets.open_dataset("bare_images", data_dir=str(tmp_path)).split("train")
+    ids, labels = split.labels()
+    assert ids.tolist() == ids_of(split) and labels.tolist() == [-1] * 5
+    subset = split.subset(ids[1:3])
+    assert not subset.labelled
+    assert as_labels(subset) == (ids[1:3].tolist(), [-1, -1])
+
+
+def test_subset_of_tfds_stays_in_memory_as_stored(own_tfds):
+    dataset, root = own_tfds
+    # Strings that end in zeros are cut short where they pass through NumPy's fixed-width type.
+    rewrite_records(root, lambda features: pad_with_zeros(features["image"].bytes_list.value))
+    split = dataset.split("train")
+    expected = examples_of(split)[2:5]
+    subset = split.subset(example["id"].decode() for example in expected)
+    for path in root.rglob("*.tfrecord*"):
+        path.unlink()
+    assert_same(examples_of(subset), expected)
+    (record,) = take(subset.ordered_records((0, 1)).skip(1), 1)
+    assert subset._reader._images[record].numpy().endswith(bytes(5))
+
+
+def pad_with_zeros(values):
+    values[0] += bytes(5)
+
+
+def test_unlabelled_tfds_does_not_parse_labels(own_tfds):
+    dataset, root = own_tfds
+    split = dataset.split("train")
+    expected = [(example["id"], example["image"]) for example in examples_of(split)]
+
+    def spoil(features):
+        features["label"].bytes_list.value.append(b"a string where an integer belongs")
+
+    rewrite_records(root, spoil)
+    with pytest.raises(tf.errors.OpError, match="label"):
+        examples_of(split)
+    with pytest.raises(tf.errors.OpError, match="label"):
+        split.labels()
+    hidden = split.unlabelled()
+    some = hidden.labels()[0][:3]
+    for same, those in ((hidden, 9), (split.cached().unlabelled(), 9), (hidden.subset(some), 3)):
+        assert_same([(e["id"], e["image"]) for e in examples_of(same)], expected[:those])

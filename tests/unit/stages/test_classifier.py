@@ -1,0 +1,58 @@
+"""Classifiers on an encoder: what is frozen stays, padding counts as nothing."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers.stages import random_views, tiny, weights
+from simclrv2_tf import heads, optimizers, resnet, stages
+
+
+def test_frozen_encoder_stays_bit_equal_with_its_statistics():
+    encoder, head, classifier = tiny()
+    resnet.freeze(encoder, 4)
+    stage = stages.Classifier(encoder, classifier)
+    optimizer = optimizers.make_optimizer(optimizers.OptimizerOptions(optimizer="momentum"), 0.1)
+    stage.compile(optimizer, jit_compile=False)
+    before, kernel = weights(encoder), classifier.get_weights()[0]
+    (images, _), labels = random_views()
+    stage.train_step((images, labels))
+    for path, value in weights(encoder).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
+    assert np.any(classifier.get_weights()[0] != kernel)
+
+
+def test_freezing_after_a_block_trains_what_follows():
+    encoder = resnet.resnet(10, 1 / 16, image_size=8)
+    resnet.freeze(encoder, 2)
+    assert {v.path[:12] for v in encoder.trainable_variables} == {"block_group3", "block_group4"}
+    resnet.freeze(encoder, -1)
+    assert any(v.path.startswith("stem") for v in encoder.trainable_variables)
+    with pytest.raises(ValueError, match="after_block=5"):
+        resnet.freeze(encoder, 5)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_classifier_stage_trains_only_the_head_below_it(layer):
+    encoder, head, classifier = tiny(classifier_layer=layer)
+    stage = stages.Classifier(encoder, classifier, heads.up_to(head, layer) if layer else None)
+    paths = {v.path for v in stage.trainable_variables}
+    for k in (1, 2):
+        assert (f"projection{k}_dense/kernel" in paths) == (k <= layer)
+
+
+def test_evaluation_counts_padding_as_nothing():
+    encoder, _, classifier = tiny()
+    stage = stages.Classifier(encoder, classifier)
+    (images, more), labels = random_views(6)
+    logits = stage(images).numpy()
+    losses = -tf.gather(tf.nn.log_softmax(logits), labels, batch_dims=1).numpy()
+    right = np.argmax(logits, -1) == labels.numpy()
+    stage.reset_metrics()
+    stage.test_step((images[:4], labels[:4], tf.ones(4)))
+    padded = tf.concat([images[4:], more[:2]], 0)
+    padded_labels = tf.concat([labels[4:], tf.zeros(2, tf.int64)], 0)
+    logs = stage.test_step((padded, padded_labels, tf.constant([1.0, 1.0, 0.0, 0.0])))
+    np.testing.assert_allclose(logs["loss"], losses.mean(), rtol=1e-5)
+    np.testing.assert_allclose(logs["top_1_accuracy"], right.mean(), rtol=1e-6)
+    np.testing.assert_allclose(logs["top_5_accuracy"], 1.0)  # of 3 classes

@@ -1,0 +1,58 @@
+"""Errors of commands: one line each, and the exit status of their kind; files whole or not."""
+
+import pytest
+from etils import epath
+
+from simclrv2_tf import errors, files
+from simclrv2_tf.errors import UserError, UserErrors
+from simclrv2_tf.training.loop import NonFiniteError
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "lines"),
+    [
+        (UserError("`a` must be 1. Received: a=2"), 2, ["`a` must be 1. Received: a=2"]),
+        (UserErrors(["one", "two"]), 2, ["one", "two"]),
+        (NonFiniteError("The loss became nan."), 1, ["The loss became nan. No checkpoint"]),
+        (OSError("disk full"), 1, ["disk full"]),
+    ],
+)
+def test_a_command_reports_and_returns_the_status(error, status, lines, capsys):
+    assert errors.exit_status(raising(error)) == status
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == len(lines)
+    assert all(line.startswith(f"Error: {text}") for line, text in zip(shown, lines, strict=True))
+
+
+def test_an_interrupted_command_says_how_to_resume(capsys):
+    status = errors.exit_status(raising(KeyboardInterrupt()), stopped="Rerun to resume.")
+    assert status == 130 and "Rerun to resume." in capsys.readouterr().err
+    assert errors.exit_status(lambda: 5) == 0
+
+
+def test_other_errors_and_debugging_keep_the_traceback():
+    with pytest.raises(ZeroDivisionError):
+        errors.exit_status(lambda: 1 / 0)
+    with pytest.raises(UserError):
+        errors.exit_status(raising(UserError("x")), debug=True)
+    assert errors.exit_status(raising(OSError("x")), os_error=2) == 2
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path) / "file.txt"
+    files.write_text(path, "old")
+
+    def fails(self, target):
+        raise OSError("killed here")
+
+    monkeypatch.setattr(type(files.unfinished(path)), "replace", fails)
+    with pytest.raises(OSError, match="killed here"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"

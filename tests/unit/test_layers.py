@@ -1,0 +1,104 @@
+"""Who may import whom: one way, from the bottom layer up, and no configuration in the library."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from helpers.paths import ROOT
+
+PACKAGE = ROOT / "simclrv2_tf"
+# From the bottom up: a part imports its own layer and those below.
+LAYERS = [
+    {"errors", "files", "options", "environment", "tables", "contents", "depths"},
+    {"distribute", "augment", "optimizers", "metrics"},
+    {"batch_norm", "memory", "objectives", "datasets"},
+    {"resnet", "heads", "stages"},
+    {"networks"},
+    {"export"},
+    {"official"},
+    {"weights", "predict"},
+    {"training"},
+    {"report"},
+    {"experiments"},
+    {"config"},
+    {"run"},
+]
+RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+
+
+def part_of(module: str) -> str:
+    return module.removeprefix("simclrv2_tf").strip(".").split(".")[0]
+
+
+def imports(tree, typing_only=False):
+    """The modules of the package that a file imports when it runs, lazily or not."""
+    for node in tree.body if isinstance(tree, ast.Module) else ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simclrv2_tf"):
+            if node.module == "simclrv2_tf":
+                yield from (f"simclrv2_tf.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("simclrv2_tf."))
+        else:
+            yield from imports(node)
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_are_one_way(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part in ("data",):  # a program that makes the packaged images
+        return
+    for module in imports(ast.parse(path.read_text())):
+        imported = part_of(module)
+        assert RANKS[imported] <= RANKS[part], f"{part} imports {module}"
+
+
+def test_every_part_has_a_layer():
+    parts = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert parts - {"data"} == set(RANKS)
+
+
+@pytest.mark.parametrize("order", ["function first", "file first"])
+def test_an_objective_is_its_function_not_its_file(order):
+    first, second = "import simclrv2_tf.objectives", "import simclrv2_tf.objectives.vicreg"
+    if order == "file first":
+        first, second = second, first
+    code = f"""
+{first}
+{second}
+from simclrv2_tf import objectives
+assert objectives.vicreg.__name__ == "vicreg" and callable(objectives.vicreg)
+assert callable(objectives.nt_xent) and callable(objectives.barlow_twins)
+"""
+    run(code)
+
+
+def test_the_package_imports_lazily():
+    """Names are there without TensorFlow, which is imported with the first that needs it."""
+    run(
+        """
+import sys
+import simclrv2_tf as sc
+from simclrv2_tf import objectives, datasets, stages, optimizers, augment, distribute, export
+from simclrv2_tf.config import Config
+Config()
+heavy = {"tensorflow", "keras", "numpy", "matplotlib", "tensorflow_datasets"} & set(sys.modules)
+assert not heavy, heavy
+assert {"LARS", "nt_xent", "Pretrainer", "resnet", "open_dataset"} <= set(dir(sc))
+assert sc.nt_xent is objectives.nt_xent
+assert "tensorflow" not in sys.modules
+"""
+    )
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,25 @@
+"""The repository itself: style, and that CI runs the command of the README."""
+
+import subprocess
+import sys
+
+import pytest
+
+from helpers.paths import ROOT
+
+
+def test_ci_runs_the_readmes_test_command():
+    (command,) = (
+        line
+        for line in (ROOT / ".ci" / "run").read_text().splitlines()
+        if line.startswith("python3 ")
+    )
+    assert "pytest" in command
+    assert command in (ROOT / "README.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])
+def test_ruff(command):
+    ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(ROOT)]
+    done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,74 @@
+"""The alarm while training: numbers in the logs, and a warning of a collapse."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers.stages import batches_from, pretrainer
+from simclrv2_tf import metrics
+from simclrv2_tf.training import callbacks, loop
+
+
+def train(stage, every_steps, total_steps=4):
+    """Trains with the alarm on; what every batch's and epoch's logs held."""
+    strategy = tf.distribute.get_strategy()
+    seen = {"batch": [], "epoch": []}
+
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen["batch"].append(dict(logs))
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen["epoch"].append(dict(logs))
+
+    representations = loop.gather(stage.representations, strategy, batches_from(6))
+
+    def measure():
+        return metrics.measure(*representations())
+
+    loop.train(
+        stage,
+        strategy,
+        batches_from(6),
+        schedule=lambda step: 0.1,
+        total_steps=total_steps,
+        epochs=2,
+        callbacks=[callbacks.Health(measure, every_steps, settled_after=3), Seen()],
+        verbose=0,
+    )
+    return seen
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    found = []
+    monkeypatch.setattr(callbacks.logging, "warning", lambda text, *args: found.append(text % args))
+    return found
+
+
+def test_numbers_are_logged_and_a_healthy_network_raises_no_alarm(warnings):
+    seen = train(pretrainer(), 1)
+    names = {"representation_rank", "embedding_spread", "alignment", "uniformity"}
+    assert all(names <= logs.keys() for logs in (*seen["batch"], *seen["epoch"]))
+    assert not warnings
+
+
+def test_without_an_interval_they_are_of_epochs(warnings):
+    seen = train(pretrainer(), 0)
+    assert all("alignment" in logs for logs in seen["epoch"])
+    assert not any("alignment" in logs for logs in seen["batch"])
+
+
+def test_a_constant_encoder_raises_the_alarm_once_within_an_interval(warnings):
+    stage = pretrainer()
+    for variable in stage.encoder.weights:
+        if variable.path.endswith(("gamma", "beta")):
+            variable.assign(np.zeros(variable.shape))
+            variable.trainable = False
+    stage.optimizer.built = False
+    stage.compile(type(stage.optimizer)(0.0), jit_compile=False)
+    stage.optimizer.build(stage.trainable_variables)
+    train(stage, 2)
+    [warning] = warnings
+    assert "Collapse at step 2" in warning and "one point" in warning

@@ -1,0 +1,73 @@
+"""Checkpoints of a run: resuming is exact, and damaged or other ones are refused."""
+
+import numpy as np
+import pytest
+
+from helpers.stages import pretrainer, small_encoder, tiny, train, weights
+from simclrv2_tf import optimizers
+from simclrv2_tf import weights as checkpoints
+
+
+def test_stop_and_resume_equals_not_stopping(tmp_path):
+    def make():
+        stage = pretrainer(optimizer=optimizers.LARS(0.5, weight_decay=1e-4))
+        models = (stage.encoder, stage.head, stage.classifier)
+        state = checkpoints.named([v for m in models for v in m.weights], stage.optimizer)
+        return stage, models, checkpoints.Checkpoints(str(tmp_path / "checkpoints"), state, 2)
+
+    straight, models, _ = make()
+    train(straight, 0, 6)
+    expected = weights(*models)
+
+    first, _, store = make()
+    assert not store.restore()
+    train(first, 0, 3)
+    store.save(3)
+    second, models, store = make()
+    assert store.restore()
+    assert int(second.optimizer.iterations.numpy()) == 3
+    train(second, 3, 6)
+    for path, value in weights(*models).items():
+        np.testing.assert_allclose(value, expected[path], rtol=1e-5, atol=1e-7, err_msg=path)
+
+
+def test_checkpoints_keep_the_newest_and_refuse_another_network(tmp_path):
+    encoder, head, _ = tiny()
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=2)
+    for step in (1, 2, 3):
+        store.save(step)
+    assert sorted(p.name for p in tmp_path.glob("*.index")) == ["ckpt-2.index", "ckpt-3.index"]
+    both = checkpoints.named([*encoder.weights, *head.weights])
+    with pytest.raises(checkpoints.CheckpointError, match="projection1"):
+        checkpoints.Checkpoints(str(tmp_path), both, keep=2).restore()
+    wider = small_encoder(1 / 8)
+    before = weights(wider)
+    with pytest.raises(checkpoints.CheckpointError, match="stem"):
+        checkpoints.load(str(tmp_path), [wider])
+    assert all(np.array_equal(before[p], v) for p, v in weights(wider).items())
+    with pytest.raises(checkpoints.CheckpointError, match="none"):
+        checkpoints.load(str(tmp_path / "nothing"), [encoder])
+
+
+def test_checkpoint_with_a_nan_is_not_written(tmp_path):
+    encoder, _, _ = tiny()
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=2)
+    encoder.weights[0].assign(np.full(encoder.weights[0].shape, np.nan))
+    with pytest.raises(FloatingPointError, match="stem_conv/kernel"):
+        store.save(1)
+    assert not list(tmp_path.glob("*.index"))
+
+
+def test_damaged_checkpoint_is_an_error_of_ours(tmp_path):
+    encoder, _, _ = tiny()
+    state = checkpoints.named(encoder.weights)
+    checkpoints.Checkpoints(str(tmp_path), state, keep=2).save(1)
+    first = checkpoints.fingerprint(str(tmp_path))
+    encoder.weights[0].assign(encoder.weights[0] + 1)
+    checkpoints.Checkpoints(str(tmp_path), state, keep=2).save(1)
+    assert checkpoints.fingerprint(str(tmp_path)) != first
+    (tmp_path / "ckpt-1.index").write_bytes(b"short")
+    with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
+        checkpoints.Checkpoints(str(tmp_path), state, keep=2).restore()
+    with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
+        checkpoints.load(str(tmp_path), [encoder])
