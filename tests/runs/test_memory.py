@@ -1,4 +1,4 @@
-"""Pretraining runs that remember: resumed, evaluated and exported with queue and momentum network."""
+"""Pretraining runs with a memory: resumed, evaluated and exported with all that they remember."""
 
 import json
 import shutil
@@ -100,6 +100,6 @@ def rewind(folder, step):
     latest = tf.train.latest_checkpoint(str(checkpoints))
     for path in [*checkpoints.glob(f"{latest.rpartition('/')[2]}.*"), *folder.glob("*.keras")]:
         path.unlink()
-    tf.train.update_checkpoint_state(str(checkpoints), f"ckpt-{step}", [f"ckpt-{step}"])
-    shutil.rmtree(folder / "hub")
+    (checkpoints / "checkpoint").write_text(f'model_checkpoint_path: "ckpt-{step}"\n')
+    shutil.rmtree(folder / "hub", ignore_errors=True)
     (folder / "result.json").unlink()
