@@ -18,7 +18,7 @@ def results(tmp_path_factory):
     found, others = {}, []
     for count in (2, 1, 4):  # each resumes what the one before it left
         file = folder / f"{count}.npz"
-        python("helpers.train_on_replicas", file, count, *others)
+        python("-m", "helpers.train_on_replicas", file, count, *others)
         for key, value in np.load(file).items():
             kind, name = key.split("|")
             found.setdefault((kind, count), {})[name] = value
@@ -129,7 +129,7 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     """In a process of its own: logical CPUs must be made first."""
     command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
     command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
-    python("helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")
+    python("-m", "helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")
     # What the padded evaluation on two replicas says is what the exported networks do.
     models = [keras.saving.load_model(tmp_path / f"{n}.keras") for n in ("encoder", "classifier")]
     losses, right = [], 0
