@@ -14,14 +14,14 @@ environment.prepare()
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 
 # Workers share the cores among themselves: threads of each for the same operation only get into the
-# other's way.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# other's way. One thread also sums in one order: runs of several processes are compared bit for bit.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # The files that take the longest, below `tests`, the longest first. Of those that need the same
 # shared runs only one is near the top: the others would wait for it.
 LONG = [
     "processes/test_notebooks.py",
+    "processes/test_notebook_of_a_model.py",
     "runs/test_semi_supervised.py",
     "processes/test_multi_worker.py",
     "processes/test_replicas.py",

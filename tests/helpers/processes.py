@@ -11,10 +11,21 @@ import time
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def python(module, *arguments):
-    """Runs a program to its end, which must be good; returns what it printed."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_QUIET})
+def python(*arguments, cwd=None, **variables):
+    """Runs a program to its end, which must be good; returns what it printed.
+
+    Args:
+        arguments: Those of the interpreter, such as "-m" and a module.
+        cwd: The program's folder.
+        variables: Of the environment, beside those of this process.
+    """
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **_QUIET, **variables},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -19,12 +19,7 @@ METHODS = ["supervised", "fine_tuned", "self_distilled", "small_student"]
 _RUN = ["--mode=train_then_eval", "--dataset=folder:images", *SMALL]
 # The options of each kind of run, without its folder.
 FLAGS = {
-    # Also the run to which training on several workers is compared. LARS would magnify the last
-    # digits.
-    "pretrain": [
-        *[*_RUN, "--train_epochs=2", "--checkpoint_steps=2", "--keep_checkpoint_max=1"],
-        *["--optimizer=momentum", "--learning_rate=0.02"],
-    ],
+    "pretrain": [*_RUN, "--train_epochs=2", "--keep_checkpoint_max=1"],
     "pretrain_linear_eval": [*_RUN, "--train_mode=pretrain_linear_eval", "--train_steps=2"],
     # Half of the 24 labels; the small student is half as wide.
     "study": [

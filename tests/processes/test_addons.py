@@ -2,13 +2,13 @@
 
 import ast
 import importlib.util
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from helpers.paths import ROOT
+from helpers.processes import python
 from simclrv2_tf import augment
 
 # Shape of the batch, kernel size, the images' sigmas.
@@ -55,18 +55,7 @@ def addons(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("addons")
     np.savez(folder / "inputs.npz", **arrays)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "helpers.addons_oracle",
-            folder / "inputs.npz",
-            folder / "outputs.npz",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    python("-m", "helpers.addons_oracle", folder / "inputs.npz", folder / "outputs.npz")
     with np.load(folder / "outputs.npz") as file:
         return dict(file)
 

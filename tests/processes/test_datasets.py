@@ -1,10 +1,8 @@
 """Another process makes the same batches of every source, and imports TensorFlow late."""
 
-import subprocess
-import sys
-
 from helpers.colored import write_folder, write_tfds
 from helpers.paths import ROOT
+from helpers.processes import python
 
 DIGEST = """
 import hashlib, sys
@@ -36,13 +34,7 @@ assert not {"tensorflow", "keras"} & set(sys.modules), "imported with the packag
 
 def test_another_process_makes_the_same_batches(tmp_path):
     arguments = [str(write_folder(tmp_path / "images")), str(write_tfds(tmp_path / "tfds"))]
-    process = subprocess.run(
-        [sys.executable, "-c", LATE + DIGEST + "print(digests(*sys.argv[1:]))", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    printed = python("-c", LATE + DIGEST + "print(digests(*sys.argv[1:]))", *arguments, cwd=ROOT)
     namespace = {}
     exec(DIGEST, namespace)
-    assert process.stdout.strip().splitlines()[-1] == str(namespace["digests"](*arguments))
+    assert printed.splitlines()[-1] == str(namespace["digests"](*arguments))

@@ -1,12 +1,11 @@
 """What the commands set before they import TensorFlow."""
 
 import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
+from helpers.processes import python
 from simclrv2_tf import environment
 
 # Prints the variable's value at the moment when TensorFlow is first imported, and ends.
@@ -37,19 +36,12 @@ COMMANDS = {
 
 @pytest.mark.parametrize("module", COMMANDS)
 @pytest.mark.parametrize("given", [None, "0"])
-def test_commands_turn_onednn_on_unless_the_user_set_it(module, given, tmp_path):
-    variables = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+def test_commands_turn_onednn_on_unless_the_user_set_it(module, given, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if given is not None:
-        variables["TF_ENABLE_ONEDNN_OPTS"] = given
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), module, *COMMANDS[module]],
-        capture_output=True,
-        text=True,
-        env=variables,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [given or "1"]
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    program = ["-c", textwrap.dedent(PROGRAM), module, *COMMANDS[module]]
+    assert python(*program, cwd=tmp_path).split() == [given or "1"]
 
 
 def test_prepare_keeps_what_is_set(monkeypatch):

@@ -4,8 +4,6 @@ import functools
 import http.server
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 import textwrap
 import threading
@@ -18,6 +16,7 @@ from etils import epath
 from helpers.command_line import files
 from helpers.exported import CLASSES, IMAGES, assert_same, networks
 from helpers.predictions import check_classes, outputs_of, run, write_model, write_photos
+from helpers.processes import python
 from simclrv2_tf import resnet
 from simclrv2_tf.export import EXPORT_FORMATS, Artifacts
 from simclrv2_tf.networks import Networks
@@ -94,18 +93,15 @@ def test_loads_and_fine_tunes_in_a_new_process_without_this_package(exported, tm
     """By `hub.load`, and as a Keras 3 layer."""
     files, models, expected = exported
     np.save(tmp_path / "images.npy", IMAGES)
-    arguments = [str(files.module), str(tmp_path / "images.npy"), str(tmp_path / "outputs.npz")]
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = [files.module, tmp_path / "images.npy", tmp_path / "outputs.npz"]
+    printed = python("-c", LOAD, *arguments, cwd=tmp_path)
     outputs = dict(np.load(tmp_path / "outputs.npz"))
     assert_same(outputs.pop("call"), expected["logits"], "call")
     assert outputs.keys() == expected.keys()
     for name, value in expected.items():
         assert_same(outputs[name], value, name)
 
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(printed.splitlines()[-1])
     for way in ("hub.load", "TFSMLayer"):
         losses, moved = report[way]["losses"], report[way]["moved"]
         assert losses[-1] < 0.5 * losses[0], losses

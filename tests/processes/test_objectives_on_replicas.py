@@ -1,9 +1,6 @@
 """Objectives, LARS and the calibration metric: two replicas equal one, all in one process."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,19 +8,14 @@ import tensorflow as tf
 
 from helpers import objectives_on_replicas as program
 from helpers.formulas import assert_close, views
+from helpers.processes import python
 from simclrv2_tf import metrics
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     file = tmp_path_factory.mktemp("replicas") / "results.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.objectives_on_replicas", str(file)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    python("-m", "helpers.objectives_on_replicas", file, CUDA_VISIBLE_DEVICES="")
     return json.loads(file.read_text())
 
 

@@ -1,7 +1,5 @@
 """The same training on 1, 2 and 4 replicas: loss, gradients, statistics, and steps of LARS."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -11,8 +9,6 @@ from helpers import distillation
 from helpers.command_line import SMALL, result
 from helpers.processes import python
 from helpers.stages import compare
-from simclrv2_tf.config import Config
-from simclrv2_tf.experiments.directory import RunDirectory, RunError
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +18,7 @@ def results(tmp_path_factory):
     found, others = {}, []
     for count in (2, 1, 4):  # each resumes what the one before it left
         file = folder / f"{count}.npz"
-        python("helpers.train_on_replicas", file, count, *others)
+        python("-m", "helpers.train_on_replicas", file, count, *others)
         for key, value in np.load(file).items():
             kind, name = key.split("|")
             found.setdefault((kind, count), {})[name] = value
@@ -133,7 +129,7 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     """In a process of its own: logical CPUs must be made first."""
     command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
     command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
-    python("helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")
+    python("-m", "helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")
     # What the padded evaluation on two replicas says is what the exported networks do.
     models = [keras.saving.load_model(tmp_path / f"{n}.keras") for n in ("encoder", "classifier")]
     losses, right = [], 0
@@ -146,14 +142,3 @@ def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
             right += int(np.argmax(logits) == label)
     assert result(tmp_path)["loss"] == pytest.approx(np.mean(losses), rel=2e-2)  # bfloat16
     assert abs(result(tmp_path)["label_top_1_accuracy"] * 10 - right) <= 1
-
-
-def test_a_folder_takes_another_number_of_replicas(tmp_path):
-    """And another batch size it does not, lest all were taken."""
-    config = Config(train_mode="pretrain", num_replicas=2, model_dir=str(tmp_path))
-    RunDirectory(config).claim()
-    one = dataclasses.replace(config, num_replicas=1, strategy="default")
-    RunDirectory(one).claim()
-    other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
-    with pytest.raises(RunError, match="train_batch_size"):
-        RunDirectory(other).claim()

@@ -1,13 +1,11 @@
 """Weights to start from, read in a new process and onto replicas."""
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
 
+from helpers.processes import python
 from helpers.stored_weights import write_all
 from simclrv2_tf import weights
 
@@ -40,13 +38,7 @@ def test_a_new_process_reads_them_onto_replicas(tmp_path):
     expected, paths = write_all(tmp_path)
     paths = {kind: paths[kind] for kind in ("run", "file", "saved model")}
     np.savez(tmp_path / "values.npz", **{k.replace("/", "|"): v for k, v in expected.items()})
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(paths), str(tmp_path / "values.npz")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    facts = json.loads(done.stdout.splitlines()[-1])
+    printed = python("-c", LOAD, json.dumps(paths), tmp_path / "values.npz")
+    facts = json.loads(printed.splitlines()[-1])
     for kind, path in paths.items():
         assert facts[kind] == [weights.fingerprint(path), len(expected)], kind

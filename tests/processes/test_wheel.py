@@ -10,7 +10,7 @@ import pytest
 
 from helpers.config import parse
 from helpers.paths import RECIPES, ROOT
-from helpers.programs import run_python
+from helpers.processes import python
 from simclrv2_tf.config import Config
 
 
@@ -54,7 +54,7 @@ for recipe in config.recipe_names():
     assert len({Config.from_argv(["run", arg]) for arg in args}) == 1
 print(Config.from_argv(["run"]).to_json())
 """
-    file, *rest = run_python(code, elsewhere, PYTHONPATH=str(site)).splitlines()
+    file, *rest = python("-c", code, cwd=elsewhere, PYTHONPATH=str(site)).splitlines()
     assert pathlib.Path(file).is_relative_to(site)
     assert rest[: len(RECIPES)] == RECIPES
     assert Config.from_json("\n".join(rest[len(RECIPES) :])) == parse()

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.config import parse
 from helpers.paths import RECIPES, ROOT
-from helpers.programs import run_python
+from helpers.processes import python
 from simclrv2_tf.config import Config
 
 
@@ -36,4 +36,4 @@ Config.from_argv(["run", "--seed=3"])
 heavy = {"tensorflow", "keras", "numpy", "tensorflow_datasets", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
 """
-    assert "--temperature" in run_python(code, tmp_path, PYTHONPATH=str(ROOT))
+    assert "--temperature" in python("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
