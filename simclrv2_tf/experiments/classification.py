@@ -21,8 +21,19 @@ _NESTEROV = {
 }
 
 
-class _Classification(StageRun):
-    """Trains a classifier, and the network below it as far as it is not frozen."""
+class Classification(StageRun):
+    """Trains a classifier, and the network below it as far as it is not frozen.
+
+    Attributes:
+        frozen_up_to: The block group up to which the encoder is frozen, as for `resnet.freeze`.
+        trains_head: Whether the layers of the head below the classifier train.
+    """
+
+    trains_head = True
+
+    @property
+    def frozen_up_to(self) -> int:
+        return self.config.fine_tune_after_block
 
     def open(self):
         split = self.data.labelled_images(self.config)
@@ -36,10 +47,9 @@ class _Classification(StageRun):
 
     def build(self, **options):
         networks = self.keep_used_head(self.build_networks(self.data.main.num_classes))
-        linear = self.train_mode == LinearEvaluation.train_mode
-        resnet.freeze(networks.encoder, 4 if linear else self.config.fine_tune_after_block)
+        resnet.freeze(networks.encoder, self.frozen_up_to)
         if networks.head is not None:
-            networks.head.trainable = not linear
+            networks.head.trainable = self.trains_head
         stage = stages.Classifier(
             networks.encoder, networks.classifier, networks.head_part, **options
         )
@@ -57,7 +67,7 @@ class _Classification(StageRun):
         return metrics
 
 
-class LinearEvaluation(_Classification):
+class LinearEvaluation(Classification):
     """Trains a classifier on the encoder and head, which stay as they are."""
 
     train_mode = "linear_eval"
@@ -66,9 +76,11 @@ class LinearEvaluation(_Classification):
     )
     published = {"linear_eval": lambda config, fraction: {**_NESTEROV, "weight_decay": 1e-6}}
     method = "a linear classifier on the frozen encoder"
+    frozen_up_to = 4
+    trains_head = False
 
 
-class Supervised(_Classification):
+class Supervised(Classification):
     """Trains encoder and classifier on the labelled images alone: the baseline."""
 
     train_mode = "supervised"
@@ -96,7 +108,7 @@ def _fine_tuning(config, fraction):
     }
 
 
-class FineTuning(_Classification):
+class FineTuning(Classification):
     """Trains the pretrained network with a classifier on a layer of its head."""
 
     train_mode = "finetune"
