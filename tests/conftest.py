@@ -14,7 +14,7 @@ environment.prepare()
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 
 # Workers share the cores among themselves: threads of each for the same operation only get into the
-# other's way. One thread also sums in one order: runs of several processes are compared bit for bit.
+# other's way. And one thread sums in one order: runs of several processes are compared bit by bit.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # The files that take the longest, below `tests`, the longest first. Of those that need the same
