@@ -32,10 +32,8 @@ with epy.lazy_imports():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryOptions(options.Group):
+class MemoryOptions(options.Group, title="Memory"):
     """The momentum network of pretraining and its queue."""
-
-    title = "Memory"
 
     memory_size: int = option(
         0,

@@ -19,10 +19,8 @@ with epy.lazy_imports():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkOptions(options.Group):
+class NetworkOptions(options.Group, title="Network"):
     """The encoder: a ResNet."""
-
-    title = "Network"
 
     resnet_depth: int = option(
         50,
@@ -66,10 +64,8 @@ class NetworkOptions(options.Group):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadOptions(options.Group):
+class HeadOptions(options.Group, title="Projection head"):
     """The projection head, and its layer that feeds a classifier."""
-
-    title = "Projection head"
 
     proj_head_mode: str = option(
         "nonlinear",

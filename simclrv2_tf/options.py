@@ -4,15 +4,13 @@ A part of the package declares its options beside what it configures, and takes 
 
 ```python
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeviceOptions(options.Group):
-    title = "Devices"
-
+class DeviceOptions(options.Group, title="Devices"):
     num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
 ```
 
 `config.Config` is made of these groups: flags, `--help`, checks and `config.json` follow from the
-fields. Nothing here imports TensorFlow or Keras, and files that declare options import both lazily
-(`etils.epy.lazy_imports`), so that `--help` and a mistyped flag are answered at once.
+fields. Files that declare options import TensorFlow and Keras lazily (`etils.epy.lazy_imports`), so
+that `--help` and a mistyped flag are answered at once.
 """
 
 from __future__ import annotations
@@ -36,77 +34,40 @@ class ConfigError(UserErrors):
     """Everything that is wrong with some options, one line each."""
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    flag: str | None = None,
-    choices: tuple | None = None,
-    positive: bool = False,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-    once: bool = False,
-    incidental: bool = False,
-) -> Any:
-    """Declares a field of a group of options; its type is the field's annotation.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """How to read, check and describe a value.
 
-    The annotation is `bool`, `int`, `float` or `str`, `tuple[T, ...]` for several values with
-    commas between, each with `| None` where the option may be left out.
-
-    Args:
-        default: The default value.
+    Attributes:
         help: What the option does, for `--help`.
-        flag: Name of the flag, where the field has another one.
+        name: Name of the flag; by default the name of the field.
         choices: The allowed values.
         positive: Whether the value must be greater than zero.
         minimum: The smallest allowed value.
         maximum: The largest allowed value.
         below: A bound that the value must stay under.
-        once: Whether all stages of a run share one value.
+        once: Whether all stages of a run share one value; by default as in the rest of the group.
         incidental: Whether the value leaves the trained weights as they are, so that a run may be
-            resumed with another one.
-    """
-    rule = dict(choices=choices, positive=positive, minimum=minimum, maximum=maximum, below=below)
-    metadata = dict(help=help, flag=flag, once=once, incidental=incidental, **rule)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def shared(group: type, name: str) -> Any:
-    """Declares the option `name` of another group once more: one flag, one rule, one help."""
-    field = next(field for field in dataclasses.fields(group) if field.name == name)
-    metadata = {**field.metadata, "flag": field.metadata["flag"] or name}
-    return dataclasses.field(default=field.default, metadata=metadata)
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """A declared option with its annotation resolved: how to read, check and describe a value.
-
-    Attributes:
-        name: Name of the flag.
-        field: Name of the field.
+            resumed with another one; by default as in the rest of the group.
+        default: The default value.
         kind: `bool`, `int`, `float` or `str`.
         many: Whether the value is a tuple of them, written with commas.
         optional: Whether the value may be None.
-        default, help, choices, positive, minimum, maximum, below, once, incidental: As for
-            `option`.
     """
 
-    name: str
-    field: str
-    kind: type
-    many: bool
-    optional: bool
-    default: Any
     help: str
-    choices: tuple | None
-    positive: bool
-    minimum: float | None
-    maximum: float | None
-    below: float | None
-    once: bool
-    incidental: bool
+    name: str = ""
+    choices: tuple | None = None
+    positive: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+    once: bool | None = None
+    incidental: bool | None = None
+    default: Any = None
+    kind: type = str
+    many: bool = False
+    optional: bool = False
 
     @property
     def rule(self) -> str:
@@ -136,24 +97,15 @@ class Option:
         ]
         return " ".join([words, " and ".join(bounds)]).strip()
 
-    def parse(self, text: Any) -> Any:
-        """Reads a flag's text; text that cannot be read is returned as it came, for `check`.
-
-        Conversion errors are deferred this way because absl stops at the first one, while all bad
-        flags are to be reported together.
-        """
-        if not isinstance(text, str):  # a default, already of its type
-            return text
+    def parse(self, text: str) -> Any:
+        """Reads a flag's text; text that cannot be read is returned as it came, for `check`."""
         if self.optional and not text:
             return None
         if self.many:
             return tuple(dataclasses.replace(self, many=False).parse(t) for t in text.split(","))
+        booleans = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
         try:
-            if self.kind is bool:
-                return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[
-                    text.lower()
-                ]
-            return self.kind(text)
+            return booleans[text.lower()] if self.kind is bool else self.kind(text)
         except (ValueError, KeyError):
             return text
 
@@ -161,7 +113,7 @@ class Option:
         """Returns `value` as the option's own type.
 
         Args:
-            name: What the error calls it; by default the flag.
+            name: The name in the error; by default the flag.
 
         Raises:
             ValueError: the value breaks the option's rule; the message is complete.
@@ -213,24 +165,50 @@ class Option:
         )
 
 
+def option(default: Any, help: str, *, flag: str = "", **rule: Any) -> Any:
+    """Declares a field of a group of options.
+
+    The field's annotation is `bool`, `int`, `float` or `str`, or `tuple[T, ...]` for several values
+    with commas between; each with `| None` where the option may be left out.
+
+    Args:
+        default: The default value.
+        help: What the option does, for `--help`.
+        flag: Name of the flag, where the field has another name.
+        **rule: `choices`, `positive`, `minimum`, `maximum`, `below`, `once` and `incidental` of
+            `Option`.
+    """
+    return _field(Option(help=help, name=flag, default=default, **rule))
+
+
+def shared(group: type, name: str) -> Any:
+    """Declares the option `name` of another group once more: one flag, one rule, one help."""
+    return _field(of(group)[name])
+
+
+def _field(declared: Option) -> Any:
+    return dataclasses.field(default=declared.default, metadata={"option": declared})
+
+
 @functools.cache
 def of(group: type) -> dict[str, Option]:
-    """The options that a group declares, by the name of their field."""
+    """The options that a dataclass declares, by the name of their field."""
     found = {}
     for field in dataclasses.fields(group):
-        if not field.metadata:
-            continue
-        metadata = dict(field.metadata)
-        name = metadata.pop("flag") or field.name
-        # Options are of built-in types; nothing else in the file has to be imported to know them.
-        hint = eval(field.type) if isinstance(field.type, str) else field.type
-        optional = isinstance(hint, types.UnionType)
-        kind = typing.get_args(hint)[0] if optional else hint
-        many = typing.get_origin(kind) is tuple
-        kind = typing.get_args(kind)[0] if many else kind
-        found[field.name] = Option(
-            name, field.name, kind, many, optional, field.default, **metadata
-        )
+        if "option" in field.metadata:
+            # Options are of built-in types; no other name of the file has to be imported.
+            hint = eval(field.type) if isinstance(field.type, str) else field.type
+            optional = isinstance(hint, types.UnionType)
+            kind = typing.get_args(hint)[0] if optional else hint
+            many = typing.get_origin(kind) is tuple
+            declared = field.metadata["option"]
+            found[field.name] = dataclasses.replace(
+                declared,
+                name=declared.name or field.name,
+                kind=typing.get_args(kind)[0] if many else kind,
+                many=many,
+                optional=optional,
+            )
     return found
 
 
@@ -249,25 +227,35 @@ class Checked:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group(Checked):
-    """A group of options: flags of one part of the package.
+    """A group of options, the flags of one part of the package.
 
-    Attributes:
+    Args of a subclass, after its bases:
         title: The group's heading in `--help`.
+        once, incidental: Of the group's options, where these do not say otherwise.
     """
 
     title: ClassVar[str] = ""
 
+    def __init_subclass__(cls, title: str = "", once: bool = False, incidental: bool = False):
+        cls.title = title or cls.title
+        for name, field in vars(cls).copy().items():
+            if isinstance(field, dataclasses.Field) and "option" in field.metadata:
+                own = field.metadata["option"]
+                flags = {"once": once, "incidental": incidental}
+                unset = {k: v for k, v in flags.items() if getattr(own, k) is None}
+                setattr(cls, name, _field(dataclasses.replace(own, **unset)))
+
 
 def checked_fields(instance: Any) -> tuple[set[str], list[str]]:
     """Gives the options of a dataclass their own types: the fields that are wrong, and why."""
-    bad, errors = set(), []
-    for name, spec in of(type(instance)).items():
+    invalid, errors = set(), []
+    for name, declared in of(type(instance)).items():
         try:
-            object.__setattr__(instance, name, spec.check(getattr(instance, name), name))
+            object.__setattr__(instance, name, declared.check(getattr(instance, name), name))
         except ValueError as error:
-            bad.add(name)
+            invalid.add(name)
             errors.append(str(error))
-    return bad, errors
+    return invalid, errors
 
 
 def check_numbers(group: type, **values: Any) -> None:
@@ -282,7 +270,7 @@ def check_numbers(group: type, **values: Any) -> None:
 
 
 def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str, Any]) -> type:
-    """A group that has every flag of several dataclasses, its fields called as the flags.
+    """A group with every flag of several dataclasses, its fields named as the flags.
 
     Args:
         name: Of the class.
@@ -290,20 +278,17 @@ def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str,
         groups: Dataclasses with options. Two that have the same flag declare it by `shared`.
         **fields: More fields, by name: their annotation and `option(...)`; they come first.
     """
-    members: dict[str, tuple[str, Any]] = dict(fields)
     for group in groups:
-        for field in dataclasses.fields(group):
-            if not field.metadata:
-                continue
-            flag = field.metadata["flag"] or field.name
-            metadata = {**field.metadata, "flag": None}
-            member = (field.type, dataclasses.field(default=field.default, metadata=metadata))
-            earlier = members.setdefault(flag, member)
-            if earlier[1].metadata != metadata or earlier[1].default != field.default:
-                raise TypeError(f"{group.__name__} declares the flag `{flag}` in another way.")
+        hints = {field.name: field.type for field in dataclasses.fields(group)}
+        for field, declared in of(group).items():
+            hint, earlier = fields.setdefault(
+                declared.name, (hints[field], _field(dataclasses.replace(declared, name="")))
+            )
+            if earlier.metadata["option"] != dataclasses.replace(declared, name=""):
+                raise TypeError(f"{group.__name__} declares the flag `{declared.name}` otherwise.")
     return dataclasses.make_dataclass(
         name,
-        [(member, hint, field) for member, (hint, field) in members.items()],
+        [(field, *member) for field, member in fields.items()],
         bases=(Group,),
         namespace={"title": title},
         frozen=True,
@@ -313,7 +298,7 @@ def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str,
 
 def values(options: Any, group: type) -> dict[str, Any]:
     """The arguments of a dataclass with options, from an object that has them by their flags."""
-    return {name: getattr(options, spec.name) for name, spec in of(group).items()}
+    return {name: getattr(options, declared.name) for name, declared in of(group).items()}
 
 
 def at_least_1(text: str) -> int:

@@ -13,8 +13,8 @@ environment.prepare()
 # Programs of the tests import the same package, and `helpers`.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 
-# Workers share the cores among themselves: threads of each for the same operation only get into the
-# other's way. And one thread sums in one order: runs of several processes are compared bit by bit.
+# Workers share the cores: more threads for an operation slow the others down. One thread also sums
+# in one order: runs of several processes are compared bit for bit.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # The files that take the longest, below `tests`, the longest first. Of those that need the same
@@ -27,6 +27,7 @@ LONG = [
     "processes/test_replicas.py",
     "runs/test_pretrain.py",
     "processes/test_kills.py",
+    "processes/test_exports.py",
     "runs/test_distill.py",
 ]
 KINDS = ["processes", "runs", "unit"]

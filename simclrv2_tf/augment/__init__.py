@@ -9,8 +9,8 @@ per image on a batch.
 Random operations take `seed`. With a seed, a pair of integers, they are deterministic. With None
 they draw anew at each execution, also inside `tf.function` and `tf.data.Dataset.map`. One rule of
 TensorFlow's is inherited: after `tf.random.set_seed`, every *new iterator* over a mapped data set
-starts the same sequence of draws again. So repeat inside the pipeline (`map(...).repeat()` goes on
-with new draws), or hand in seeds.
+starts the same sequence of draws again. So repeat inside the pipeline (`map(...).repeat()` draws
+anew), or hand in seeds.
 
 Where a batch is spread over several hosts, `shard` = (index, count) says that a host has every
 count-th image of it, from the index-th on. Each image then draws what it would draw in the whole

@@ -17,10 +17,8 @@ with epy.lazy_imports():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViewOptions(Group):
+class ViewOptions(Group, title="Augmentation"):
     """How the views of training are made."""
-
-    title = "Augmentation"
 
     color_jitter_strength: float = option(
         1.0,

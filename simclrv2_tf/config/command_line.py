@@ -105,7 +105,7 @@ class _DeferringParser(flags.ArgumentParser):
         self.syntactic_help = option.rule
 
     def parse(self, argument: Any) -> Any:
-        return self._option.parse(argument)
+        return self._option.parse(argument) if isinstance(argument, str) else argument
 
     def flag_type(self) -> str:
         return self._option.kind.__name__

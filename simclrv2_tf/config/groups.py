@@ -10,30 +10,23 @@ from simclrv2_tf.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions(options.Group):
+class RunOptions(options.Group, title="Run", once=True):
     """What a run does and where it is kept."""
-
-    title = "Run"
 
     mode: str = option(
         "train",
         "Train, evaluate the last checkpoint in `model_dir`, or one after the other.",
         choices=("train", "eval", "train_then_eval"),
-        once=True,
         incidental=True,
     )
     train_mode: str = option(
-        "pretrain",
-        f"What is trained. {registry.summaries()}",
-        choices=registry.train_modes(),
-        once=True,
+        "pretrain", f"What is trained. {registry.summaries()}", choices=registry.train_modes()
     )
     model_dir: str | None = option(
         None,
         "Folder of the run: checkpoints, logs, results, exports. The same command run again "
         "resumes there. By default runs/RECIPE (with the train mode appended where flags change "
         "the recipe's), or runs/DATASET-TRAIN_MODE without a recipe.",
-        once=True,
         incidental=True,
     )
     checkpoint: str | None = option(
@@ -41,45 +34,35 @@ class RunOptions(options.Group):
         "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, one of "
         "its checkpoints, its encoder.keras, or its SavedModel; or weights that the reference "
         "released: a TF1 checkpoint, a TF2 SavedModel, or a name such as r50_1x_sk0.",
-        once=True,
     )
     variable_schema: str | None = option(
         None,
         "Accepted for the reference's command lines and without effect: which weights are restored "
         "follows from the train mode.",
-        once=True,
         incidental=True,
     )
     seed: int = option(
-        0, "Seed of initial weights, data order, augmentation and data splits.", minimum=0
+        0,
+        "Seed of initial weights, data order, augmentation and data splits.",
+        minimum=0,
+        once=False,
     )
     precision: str = option(
         "float32",
         "Compute type of the networks. Weights, batch statistics, logits and losses stay float32.",
         choices=("float32", "mixed_bfloat16"),
-        once=True,
     )
     debug: bool = option(
-        False,
-        "Show the traceback of an error, not its message alone.",
-        once=True,
-        incidental=True,
+        False, "Show the traceback of an error, not its message alone.", incidental=True
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(options.Group):
+class EvaluationOptions(options.Group, title="Evaluation", incidental=True):
     """How a run is evaluated."""
 
-    title = "Evaluation"
-
-    eval_batch_size: int = option(256, "Images a step in evaluation.", minimum=1, incidental=True)
-    eval_steps: int = option(
-        0, "Steps of an evaluation; 0: the whole split.", minimum=0, incidental=True
-    )
+    eval_batch_size: int = option(256, "Images a step in evaluation.", minimum=1)
+    eval_steps: int = option(0, "Steps of an evaluation; 0: the whole split.", minimum=0)
     eval_name: str | None = option(
-        None,
-        "Name of the evaluation, so that several can share a `model_dir`.",
-        once=True,
-        incidental=True,
+        None, "Name of the evaluation, so that several can share a `model_dir`.", once=True
     )

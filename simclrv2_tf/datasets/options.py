@@ -8,55 +8,47 @@ from simclrv2_tf.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataOptions(options.Group):
+class DataOptions(options.Group, title="Data", once=True):
     """Data sets, their splits, and the size of the images."""
-
-    title = "Data"
 
     dataset: str | None = option(
         None,
         f"{PACKAGED} (packaged), the name of a TensorFlow Datasets builder, or folder:PATH "
         "for a folder of images. Without it, flags that are not given come from the recipe "
         "`demo`.",
-        once=True,
     )
     data_dir: str | None = option(
-        None,
-        "Folder where TensorFlow Datasets keeps its data sets.",
-        once=True,
-        incidental=True,
+        None, "Folder where TensorFlow Datasets keeps its data sets.", incidental=True
     )
-    train_split: str = option("train", "Split to train on.", once=True)
+    train_split: str = option("train", "Split to train on.")
     unlabelled_dataset: str | None = option(
         None,
         "Data set of the unlabelled images of pretraining and distillation; by default `dataset`. "
         "Named like it; its labels, if any, are never read.",
-        once=True,
     )
     unlabelled_split: str | None = option(
         None,
         "Split of the unlabelled images; by default `train_split`, or `train` of another data set.",
-        once=True,
     )
     eval_split: str | None = option(
         None,
         "Split to evaluate on. By default the data set's test or validation split.",
-        once=True,
         incidental=True,
     )
     cache_dataset: bool = option(
         False,
         "Keep the training images in memory, as they are stored: for small data sets.",
+        once=False,
         incidental=True,
     )
-    image_size: int = option(224, "Height and width of the network's input, in pixels.", minimum=8)
+    image_size: int = option(
+        224, "Height and width of the network's input, in pixels.", minimum=8, once=False
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelOptions(options.Group):
+class LabelOptions(options.Group, title="Labels", once=True):
     """Which labels are used."""
-
-    title = "Labels"
 
     label_fraction: tuple[float, ...] | None = option(
         None,
@@ -66,24 +58,18 @@ class LabelOptions(options.Group):
         "--dataset=imagenet2012_subset/1pct.",
         positive=True,
         maximum=1,
-        once=True,
     )
     labels_per_class: int = option(
-        0,
-        "Labels of each class, in place of `label_fraction`; 0: as that says.",
-        minimum=0,
-        once=True,
+        0, "Labels of each class, in place of `label_fraction`; 0: as that says.", minimum=0
     )
     label_seed: int = option(
         0,
         "Seed of the label subset: the same subset in every stage, run and machine, whatever "
         "`seed` is.",
         minimum=0,
-        once=True,
     )
     hold_labels_back: bool = option(
         False,
         "Never read the labels of the unlabelled images: pretraining then has no online "
         "classifier. (No label ever reaches the encoder in pretraining, either way.)",
-        once=True,
     )

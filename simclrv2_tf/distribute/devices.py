@@ -25,10 +25,8 @@ STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeviceOptions(options.Group):
+class DeviceOptions(options.Group, title="Devices", once=True, incidental=True):
     """Where a run trains."""
-
-    title = "Devices"
 
     strategy: str = option(
         "auto",
@@ -38,39 +36,16 @@ class DeviceOptions(options.Group):
         "TF_CONFIG names several workers, mirrored where there are several GPUs or num_replicas is "
         "above 1, else default.",
         choices=STRATEGIES,
-        once=True,
-        incidental=True,
     )
-    num_replicas: int = option(
-        0,
-        "Number of replicas; 0: every GPU, or one CPU.",
-        minimum=0,
-        once=True,
-        incidental=True,
-    )
-    use_tpu: bool = option(
-        False,
-        "The same as strategy=tpu; an error where there is no TPU.",
-        once=True,
-        incidental=True,
-    )
+    num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
+    use_tpu: bool = option(False, "The same as strategy=tpu; an error where there is no TPU.")
     tpu_name: str | None = option(
-        None,
-        "With a TPU: name or grpc address of the Cloud TPU, or `local`.",
-        once=True,
-        incidental=True,
+        None, "With a TPU: name or grpc address of the Cloud TPU, or `local`."
     )
-    tpu_zone: str | None = option(
-        None, "With a TPU: zone of the Cloud TPU.", once=True, incidental=True
-    )
-    gcp_project: str | None = option(
-        None, "With a TPU: project of the Cloud TPU.", once=True, incidental=True
-    )
+    tpu_zone: str | None = option(None, "With a TPU: zone of the Cloud TPU.")
+    gcp_project: str | None = option(None, "With a TPU: project of the Cloud TPU.")
     master: str | None = option(
-        None,
-        "With a TPU: address of the TensorFlow master, in place of `tpu_name`.",
-        once=True,
-        incidental=True,
+        None, "With a TPU: address of the TensorFlow master, in place of `tpu_name`."
     )
 
 

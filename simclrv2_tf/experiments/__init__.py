@@ -1,8 +1,7 @@
 """Runs: which stages a run has, one run of a stage in its folder, and the results of them all.
 
-A stage is described in one file, a subclass of `stage.StageRun` with its train mode, its published
-settings, what it builds and how it is evaluated: `pretrain`, `linear_eval`, `finetune`,
-`supervised`, `distill`.
+A stage is described once, by a subclass of `stage.StageRun` with its train mode, its published
+settings, what it builds and how it is evaluated: `pretrain`, `classification`, `distill`.
 """
 
 from etils import epy

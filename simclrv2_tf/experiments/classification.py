@@ -1,4 +1,4 @@
-"""A classifier on an encoder: shared by linear evaluation, fine-tuning and supervised training."""
+"""A classifier on an encoder: linear evaluation, fine-tuning and supervised training."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from simclrv2_tf.experiments.stage import Built, StageRun
 with epy.lazy_imports():
     from simclrv2_tf import resnet, stages
 
+_NESTEROV = {
+    "optimizer": "momentum",
+    "learning_rate": 0.1,
+    "learning_rate_scaling": "linear",
+    "warmup_epochs": 0.0,
+    "train_epochs": 90,
+}
 
-class Classification(StageRun):
-    """Trains a classifier and what lies below it, as far as `frozen_up_to` lets it."""
+
+class _Classification(StageRun):
+    """Trains a classifier, and the network below it as far as it is not frozen."""
 
     def open(self):
         split = self.data.labelled_images(self.config)
@@ -26,25 +34,16 @@ class Classification(StageRun):
             )
         return split, split
 
-    @property
-    def frozen_up_to(self) -> int:
-        """The block group up to which the encoder is frozen, as for `resnet.freeze`."""
-        return self.config.fine_tune_after_block
-
     def build(self, **options):
         networks = self.keep_used_head(self.build_networks(self.data.main.num_classes))
-        resnet.freeze(networks.encoder, self.frozen_up_to)
+        linear = self.train_mode == LinearEvaluation.train_mode
+        resnet.freeze(networks.encoder, 4 if linear else self.config.fine_tune_after_block)
         if networks.head is not None:
-            networks.head.trainable = self.trains_head
+            networks.head.trainable = not linear
         stage = stages.Classifier(
             networks.encoder, networks.classifier, networks.head_part, **options
         )
         return Built(networks, stage)
-
-    @property
-    def trains_head(self) -> bool:
-        """Whether the layers of the head below the classifier train."""
-        return True
 
     def batches(self, context, start_step):
         size = self.config.train_batch_size
@@ -56,3 +55,57 @@ class Classification(StageRun):
         )
         evaluation.write_calibration(self, {self.train_mode: calibration})
         return metrics
+
+
+class LinearEvaluation(_Classification):
+    """Trains a classifier on the encoder and head, which stay as they are."""
+
+    train_mode = "linear_eval"
+    summary = (
+        "a classifier on the frozen encoder and head, like finetune with fine_tune_after_block=4."
+    )
+    published = {"linear_eval": lambda config, fraction: {**_NESTEROV, "weight_decay": 1e-6}}
+    method = "a linear classifier on the frozen encoder"
+
+
+class Supervised(_Classification):
+    """Trains encoder and classifier on the labelled images alone: the baseline."""
+
+    train_mode = "supervised"
+    summary = "a classifier and its encoder from random weights."
+    published = {
+        "supervised": lambda config, fraction: {
+            **_NESTEROV, "weight_decay": 1e-4, "ft_proj_selector": 0,
+        }
+    }  # fmt: skip
+    method = "supervised training from random weights"
+
+
+def _fine_tuning(config, fraction):
+    """60 epochs at 1%, 30 at 10% and above; wider or selective-kernel networks less rate."""
+    large = config.width_multiplier > 1 or config.sk_ratio > 0
+    return {
+        "optimizer": "lars",
+        "learning_rate": 0.002 if large else 0.005,
+        "learning_rate_scaling": "sqrt",
+        "warmup_epochs": 0.0,
+        "weight_decay": 0.0,
+        "zero_init_logits_layer": True,
+        "train_epochs": 60 if fraction and fraction < 0.05 else 30,
+        "ft_proj_selector": min(1, config.num_head_layers),
+    }
+
+
+class FineTuning(_Classification):
+    """Trains the pretrained network with a classifier on a layer of its head."""
+
+    train_mode = "finetune"
+    summary = (
+        "a classifier on a layer of the pretrained head, and the network above "
+        "`fine_tune_after_block`."
+    )
+    published = {"fine_tuned": _fine_tuning}
+
+    @property
+    def method(self):
+        return f"fine-tuning from layer {self.config.ft_proj_selector} of the head"

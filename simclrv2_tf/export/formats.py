@@ -70,10 +70,8 @@ def of_file(path: epath.Path) -> Format | None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportOptions(options.Group):
+class ExportOptions(options.Group, title="Export", incidental=True):
     """What is exported of a run's networks, and kept."""
-
-    title = "Export"
 
     export_formats: tuple[str, ...] | None = option(
         None,
@@ -81,13 +79,11 @@ class ExportOptions(options.Group):
         "file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
         "litert: the encoder, or the whole image classifier, in these formats.",
         choices=EXPORT_FORMATS,
-        incidental=True,
     )
     keep_hub_module_max: int = option(
         1,
         "Newest exported SavedModels to keep; 0: all, as in the reference.",
         minimum=0,
-        incidental=True,
     )
 
 

@@ -7,14 +7,14 @@ import dataclasses
 from etils import epy
 
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, check_views, float32
+from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32
 from simclrv2_tf.options import check_numbers, option
 
 with epy.lazy_imports():
     from keras import ops
 
 
-def barlow_twins(z1, z2, off_diagonal: float = 5e-3):
+def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal: float = 5e-3) -> Tensor:
     """Barlow Twins: the cross-correlation of the two views is to be the identity.
 
     Equations 1 and 2 of arXiv 2103.03230, over the N images of the global batch:
@@ -48,11 +48,7 @@ def barlow_twins(z1, z2, off_diagonal: float = 5e-3):
 
 @dataclasses.dataclass(frozen=True)
 class BarlowTwins(Objective):
-    """`barlow_twins` with its weight set, as an objective of pretraining.
-
-    Raises:
-        ConfigError: `off_diagonal` is out of range.
-    """
+    """`barlow_twins` with its weight set, as an objective of pretraining."""
 
     summary = "the views' cross-correlation"
     smallest_batch = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 from etils import epy
 
@@ -11,6 +11,8 @@ from simclrv2_tf import options
 with epy.lazy_imports():
     import keras
     from keras import ops
+
+Tensor: TypeAlias = Any  # of whichever Keras backend; NumPy arrays are taken too
 
 
 class Objective(options.Checked):
@@ -63,7 +65,9 @@ class Objective(options.Checked):
         """What a checkpoint has to hold beside the networks, by name."""
         return {}
 
-    def __call__(self, z1, z2, training: bool = False):
+    def __call__(
+        self, z1: Tensor, z2: Tensor, training: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Computes the loss of the embeddings of two views.
 
         Args:
@@ -77,7 +81,7 @@ class Objective(options.Checked):
         raise NotImplementedError
 
 
-def check_views(z1, z2):
+def check_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the embeddings of two views as float32 tensors.
 
     Raises:
@@ -92,7 +96,7 @@ def check_views(z1, z2):
     return z1, z2
 
 
-def float32(x):
+def float32(x: Tensor) -> Tensor:
     """Returns a number, array or tensor as a float32 tensor."""
     return ops.cast(ops.convert_to_tensor(x), "float32")
 

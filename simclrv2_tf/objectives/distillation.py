@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from etils import epy
 
-from simclrv2_tf.objectives.base import float32, same_shape
+from simclrv2_tf.objectives.base import Tensor, float32, same_shape
 from simclrv2_tf.objectives.nt_xent import check_temperature
 
 with epy.lazy_imports():
     from keras import ops
 
 
-def distillation(student_logits, teacher_logits, temperature: float = 1.0):
+def distillation(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Distillation loss of SimCLRv2: the cross entropy of the student to the teacher's labels.
 
     Equation 2 of arXiv 2006.10029, as the mean over the batch's images x:
@@ -35,7 +37,9 @@ def distillation(student_logits, teacher_logits, temperature: float = 1.0):
     return ops.mean(distillation_per_example(student_logits, teacher_logits, temperature))
 
 
-def distillation_per_example(student_logits, teacher_logits, temperature: float = 1.0):
+def distillation_per_example(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
+) -> Tensor:
     """The terms that `distillation` is the mean of: (b, C), (b, C) -> (b,) float32.
 
     Raises:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
+from typing import Any
 
 from etils import epy
 
 from simclrv2_tf import options
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, check_views, float32, same_shape
+from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32, same_shape
 from simclrv2_tf.objectives.streamed import (
     NO_IMAGE,
     NO_KEY,
@@ -27,14 +27,14 @@ with epy.lazy_imports():
 
 
 def nt_xent(
-    z1,
-    z2,
+    z1: Tensor,
+    z2: Tensor,
     temperature: float = 0.1,
     normalize: bool = True,
-    negatives=None,
-    negatives_valid=None,
+    negatives: Tensor | None = None,
+    negatives_valid: Tensor | None = None,
     chunk_size: int | None = None,
-):
+) -> tuple[Tensor, dict[str, Tensor]]:
     """NT-Xent, the normalized temperature-scaled cross entropy of SimCLR.
 
     Equation 1 of both papers (arXiv 2002.05709, 2006.10029): every view has to pick the other view
@@ -72,7 +72,8 @@ def nt_xent(
             `negatives_valid` without `negatives`.
     """
     check_temperature(temperature)
-    _check_chunk_size(chunk_size)
+    rule = dataclasses.replace(options.of(NTXent)["chunk_size"], minimum=1, optional=True)
+    rule.check(chunk_size)
     z1, z2, negatives, negatives_valid = _check_embeddings(z1, z2, negatives, negatives_valid)
     temperature = ops.cast(temperature, "float32")
     z1 = statistics.unit_rows(z1) if normalize else z1
@@ -119,9 +120,6 @@ class NTXent(Objective):
     ```python
     loss, metrics = NTXent(temperature=0.1)(z1, z2)
     ```
-
-    Raises:
-        ConfigError: `temperature` or `chunk_size` is out of range.
     """
 
     summary = "SimCLR's contrastive loss"
@@ -162,21 +160,9 @@ class NTXent(Objective):
         )
 
 
-def check_temperature(temperature) -> None:
+def check_temperature(temperature: Any) -> None:
     """Raises ValueError unless `temperature`, a tensor aside, is positive and finite."""
     options.check_numbers(NTXent, temperature=temperature)
-
-
-def _check_chunk_size(chunk_size):
-    if chunk_size is not None and (
-        isinstance(chunk_size, bool)
-        or not isinstance(chunk_size, numbers.Integral)
-        or chunk_size < 1
-    ):
-        raise ValueError(
-            f"`chunk_size` must be None or an integer of at least 1. Received: "
-            f"chunk_size={chunk_size!r}"
-        )
 
 
 def _check_embeddings(z1, z2, negatives, negatives_valid):

@@ -10,7 +10,7 @@ from etils import epy
 
 from simclrv2_tf import options
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, check_views, float32, same_shape
+from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32, same_shape
 from simclrv2_tf.options import option
 
 with epy.lazy_imports():
@@ -20,7 +20,9 @@ with epy.lazy_imports():
     from simclrv2_tf import distribute
 
 
-def tico(z1, z2, covariance, beta: float = 0.9, rho: float = 8.0):
+def tico(
+    z1: Tensor, z2: Tensor, covariance: Tensor, beta: float = 0.9, rho: float = 8.0
+) -> tuple[Tensor, Tensor]:
     """TiCo: transformation invariance and covariance contrast.
 
     arXiv 2206.10698, over the N images of the global batch, z1 and z2 scaled to unit length:
@@ -73,6 +75,7 @@ def check_with_covariance(z1, z2, covariance, beta):
     return z1, z2, covariance
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class WithCovariance(Objective):
     """An objective with a running covariance: (d, d) float32 zeros, then what each step returns.
 
@@ -81,10 +84,13 @@ class WithCovariance(Objective):
     Attributes:
         width: d, of the embeddings, at least 1.
         covariance: The running covariance, a variable.
+
+    Raises:
+        ValueError: `width` is below 1.
     """
 
     width: int
-    covariance: keras.Variable
+    covariance: keras.Variable = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,18 +122,10 @@ class WithCovariance(Objective):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TiCo(WithCovariance):
-    """`tico` with its options set and its covariance kept, as an objective of pretraining.
-
-    Args:
-        width: d, of the embeddings, at least 1.
-
-    Raises:
-        ValueError: an option is out of range.
-    """
+    """`tico` with its options set and its covariance kept: an objective of pretraining."""
 
     summary = "invariance and the running covariance of the embeddings"
 
-    width: int
     beta: float = option(
         0.9,
         "Weight of the past in the running covariance of tico and vicreg_tico.",

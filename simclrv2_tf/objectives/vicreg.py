@@ -7,14 +7,20 @@ import dataclasses
 from etils import epy
 
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, check_views, float32
+from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32
 from simclrv2_tf.options import check_numbers, option
 
 with epy.lazy_imports():
     from keras import ops
 
 
-def vicreg(z1, z2, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0):
+def vicreg(
+    z1: Tensor,
+    z2: Tensor,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+) -> Tensor:
     """VICReg: variance, invariance and covariance regularization.
 
     Equations 1 to 6 of arXiv 2105.04906 in the form of the released code, over the N images of the
@@ -44,25 +50,21 @@ def vicreg(z1, z2, invariance: float = 25.0, variance: float = 25.0, covariance:
     check_numbers(VICReg, invariance=invariance, variance=variance, covariance=covariance)
     z1, z2 = statistics.gather_views(*check_views(z1, z2))
     centered = statistics.center(z1), statistics.center(z2)
-    return invariance_and_variance(z1, z2, centered, invariance, variance) + float32(
-        covariance
-    ) * sum(map(statistics.covariance_energy, centered))
+    energy = sum(map(statistics.covariance_energy, centered))
+    loss = invariance_and_variance(z1, z2, centered, invariance, variance)
+    return loss + float32(covariance) * energy
 
 
 def invariance_and_variance(z1, z2, centered, invariance, variance):
     """The first two terms of `vicreg`, of (N, d) and their centered forms: () float32."""
-    return float32(invariance) * ops.mean(ops.square(z1 - z2)) + float32(
-        variance
-    ) * statistics.variance_hinge(*centered)
+    distance = ops.mean(ops.square(z1 - z2))
+    hinge = statistics.variance_hinge(*centered)
+    return float32(invariance) * distance + float32(variance) * hinge
 
 
 @dataclasses.dataclass(frozen=True)
 class VICReg(Objective):
-    """`vicreg` with its weights set, as an objective of pretraining.
-
-    Raises:
-        ConfigError: a weight is out of range.
-    """
+    """`vicreg` with its weights set, as an objective of pretraining."""
 
     summary = "variance, invariance, covariance"
     smallest_batch = 2

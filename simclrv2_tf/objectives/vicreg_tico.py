@@ -5,23 +5,23 @@ from __future__ import annotations
 import dataclasses
 
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import float32
+from simclrv2_tf.objectives.base import Tensor, float32
 from simclrv2_tf.objectives.tico import TiCo, WithCovariance, check_with_covariance
 from simclrv2_tf.objectives.vicreg import VICReg, invariance_and_variance
 from simclrv2_tf.options import check_numbers, option, shared
 
 
 def vicreg_tico(
-    z1,
-    z2,
-    covariance,
+    z1: Tensor,
+    z2: Tensor,
+    covariance: Tensor,
     beta: float = 0.9,
     invariance: float = 25.0,
     variance: float = 25.0,
     rho: float = 1.0,
     diagonal: bool = True,
     normalize: bool = False,
-):
+) -> tuple[Tensor, Tensor]:
     """VICReg with TiCo's covariance term: that of `tico` in place of that of `vicreg`.
 
     From neither paper. The invariance and variance terms are those of `vicreg`, followed by
@@ -64,19 +64,11 @@ def vicreg_tico(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VICRegTiCo(WithCovariance):
-    """`vicreg_tico` with its options set and its covariance kept, as an objective of pretraining.
-
-    Args:
-        width: d, of the embeddings, at least 1.
-
-    Raises:
-        ValueError: an option is out of range.
-    """
+    """`vicreg_tico` with its options set and its covariance kept: an objective of pretraining."""
 
     summary = "vicreg with tico's covariance"
     smallest_batch = 2
 
-    width: int
     beta: float = shared(TiCo, "beta")
     invariance: float = shared(VICReg, "invariance")
     variance: float = shared(VICReg, "variance")
@@ -94,14 +86,5 @@ class VICRegTiCo(WithCovariance):
     )
 
     def loss_and_covariance(self, z1, z2, covariance):
-        return vicreg_tico(
-            z1,
-            z2,
-            covariance,
-            self.beta,
-            self.invariance,
-            self.variance,
-            self.rho,
-            self.diagonal,
-            self.normalize,
-        )
+        weights = self.beta, self.invariance, self.variance, self.rho
+        return vicreg_tico(z1, z2, covariance, *weights, self.diagonal, self.normalize)

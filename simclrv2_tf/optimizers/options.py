@@ -19,10 +19,8 @@ SCALINGS = ("linear", "sqrt")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerOptions(Group):
+class OptimizerOptions(Group, title="Training"):
     """How long a stage trains, with which optimizer and at which learning rate."""
-
-    title = "Training"
 
     train_batch_size: int = option(
         512, "Images a step over all replicas (twice as many views).", minimum=1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import keras
 from keras import ops
 
-from simclrv2_tf.optimizers.options import SCALINGS
+from simclrv2_tf.optimizers.options import SCALINGS, OptimizerOptions
+from simclrv2_tf.options import of
 
 
 @keras.saving.register_keras_serializable(package="simclrv2_tf")
@@ -38,8 +38,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         if not 0 <= peak < math.inf:
             raise ValueError(f"`peak` must be finite and at least 0. Received: peak={peak}")
-        _check_integer("warmup_steps", warmup_steps, 0)
-        _check_integer("total_steps", total_steps, 0)
+        of(OptimizerOptions)["train_steps"].check(warmup_steps, "warmup_steps")
+        of(OptimizerOptions)["train_steps"].check(total_steps, "total_steps")
         self.peak = float(peak)
         self.warmup_steps = int(warmup_steps)
         self.total_steps = int(total_steps)
@@ -74,7 +74,7 @@ def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") ->
     Raises:
         ValueError: unknown `scaling`, or `batch_size` below 1.
     """
-    _check_integer("batch_size", batch_size, 1)
+    of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
     if scaling == "linear":
         return base * batch_size / 256
     if scaling == "sqrt":
@@ -84,18 +84,11 @@ def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") ->
 
 def total_steps(num_examples: int, epochs: int, batch_size: int) -> int:
     """Steps of a run: num_examples * epochs // batch_size + 1, the reference's count."""
-    _check_integer("batch_size", batch_size, 1)
+    of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
     return int(num_examples * epochs // batch_size) + 1
 
 
 def warmup_steps(num_examples: int, warmup_epochs: float, batch_size: int) -> int:
     """Steps of warm-up, the reference's count; `warmup_epochs` may be a fraction."""
-    _check_integer("batch_size", batch_size, 1)
+    of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
     return int(round(warmup_epochs * num_examples // batch_size))
-
-
-def _check_integer(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-        )

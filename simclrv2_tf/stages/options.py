@@ -7,10 +7,8 @@ from simclrv2_tf.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainerOptions(options.Group):
+class PretrainerOptions(options.Group, title="Pretraining"):
     """Pretraining beside its objective: micro-batches, and the online classifier."""
-
-    title = "Pretraining"
 
     micro_batch_size: int = option(
         0,
@@ -27,10 +25,8 @@ class PretrainerOptions(options.Group):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassifierOptions(options.Group):
+class ClassifierOptions(options.Group, title="Fine-tuning and linear evaluation"):
     """What trains of a classifier on an encoder."""
-
-    title = "Fine-tuning and linear evaluation"
 
     fine_tune_after_block: int = option(
         -1,
@@ -50,10 +46,8 @@ class ClassifierOptions(options.Group):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillerOptions(options.Group):
+class DistillerOptions(options.Group, title="Distillation"):
     """A student's teacher, and the parts of its loss."""
-
-    title = "Distillation"
 
     teacher: str | None = option(
         None,

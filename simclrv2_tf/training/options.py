@@ -9,30 +9,21 @@ from simclrv2_tf.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingOptions(options.Group):
+class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=True):
     """Checkpoints, logs, and steps in one call."""
-
-    title = "Checkpoints and logs"
 
     checkpoint_epochs: int = option(
         1,
         "Epochs between checkpoints. Where there are over 50 epochs of less than 20 steps, several "
         "of them count as one here and in the logs.",
         minimum=1,
-        incidental=True,
     )
     checkpoint_steps: int = option(
-        0,
-        "Steps between checkpoints; 0: as `checkpoint_epochs` says.",
-        minimum=0,
-        incidental=True,
+        0, "Steps between checkpoints; 0: as `checkpoint_epochs` says.", minimum=0
     )
-    keep_checkpoint_max: int = option(5, "Newest checkpoints to keep.", minimum=1, incidental=True)
+    keep_checkpoint_max: int = option(5, "Newest checkpoints to keep.", minimum=1)
     train_summary_steps: int = option(
-        100,
-        "Steps between TensorBoard scalars; 0: only at each epoch's end.",
-        minimum=0,
-        incidental=True,
+        100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0
     )
     steps_per_execution: int = option(
         0,
@@ -40,5 +31,4 @@ class TrainingOptions(options.Group):
         "keep an accelerator busy. 0: 1 on CPUs, 16 elsewhere.",
         minimum=0,
         once=True,
-        incidental=True,
     )

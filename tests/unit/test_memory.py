@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.stages import random_views, remembering, with_batch_norm, without_batch_norm
-from simclrv2_tf import memory, objectives, resnet, stages
+from helpers.stages import (
+    random_views,
+    remembering,
+    small_encoder,
+    with_batch_norm,
+    without_batch_norm,
+)
+from simclrv2_tf import memory, objectives, stages
 
 
 @pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])
@@ -147,7 +153,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="`decay` must .* below 1. Received: decay=1"):
         memory.MomentumNetwork((encoder, head), with_batch_norm()[:2], 1)
     with pytest.raises(ValueError, match="architecture"):
-        wider = resnet.resnet(10, 1 / 8, image_size=8)
+        wider = small_encoder(1 / 8)
         memory.MomentumNetwork((encoder, head), (wider, head), 0.9)
     with pytest.raises(ValueError, match="need `momentum`"):
         stages.Pretrainer(encoder, head, objectives.NTXent(), queue=memory.Queue(2, 8))

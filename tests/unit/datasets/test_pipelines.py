@@ -12,6 +12,9 @@ from simclrv2_tf.augment import ViewOptions
 
 PIPELINES = (datasets.pretraining_batches, datasets.training_batches)
 
+# Pretraining views of one size, so that all pipelines of a shard share what is traced.
+ONE_SIZE = {"image_size": 20, "seed": 0}
+
 
 def test_resuming_gives_what_was_left_out(split):
     options = {"batch_size": 5, "image_size": 8, "seed": 3}
@@ -22,7 +25,7 @@ def test_resuming_gives_what_was_left_out(split):
 
 
 def test_resuming_pretraining_gives_what_was_left_out(packaged):
-    options = {"batch_size": 5, "image_size": 8, "seed": 3}
+    options = {"batch_size": 5, "image_size": 20, "seed": 3}
     split = packaged.split("train[:23]")
     whole = take(datasets.pretraining_batches(split, **options), 8)
     assert_same(take(datasets.pretraining_batches(split, start_step=4, **options), 4), whole[4:])
@@ -36,9 +39,9 @@ def test_resuming_with_cache_and_shards(split):
 
 def test_shapes_types_and_ranges(packaged):
     split = packaged.split("train[:23]")
-    pretraining = datasets.pretraining_batches(split, batch_size=5, image_size=8, seed=0)
-    training = datasets.training_batches(split, batch_size=5, image_size=8, seed=0)
-    image = tf.TensorSpec((5, 8, 8, 3), tf.float32)
+    pretraining = datasets.pretraining_batches(split, batch_size=5, **ONE_SIZE)
+    training = datasets.training_batches(split, batch_size=5, **ONE_SIZE)
+    image = tf.TensorSpec((5, 20, 20, 3), tf.float32)
     label = tf.TensorSpec((5,), tf.int64)
     assert pretraining.element_spec == ((image, image), label)
     assert training.element_spec == (image, label)
@@ -50,7 +53,7 @@ def test_shapes_types_and_ranges(packaged):
 
 def test_views_steps_and_examples_have_their_own_draws(packaged):
     split = packaged.split("train[:4]")
-    options = {"batch_size": 4, "image_size": 16, "seed": 0}
+    options = {"batch_size": 4, **ONE_SIZE}
     batches = take(datasets.pretraining_batches(split, **options), 6)
     views = np.concatenate([np.concatenate(pair) for pair, _ in batches])
     assert len({view.tobytes() for view in views}) == len(views)
@@ -132,16 +135,12 @@ def test_training_shards_are_disjoint_and_complete(numbered):
     assert sorted(number for first, _ in parts for number in first) == list(range(TRAIN))
 
 
-# The views of one size, so that all pipelines of a shard share what is traced.
-SHARDED = {"image_size": 20, "seed": 0}
-
-
 def test_shards_together_make_the_single_host_batch(packaged):
     """Images, labels, crops and every other draw: the number of hosts changes nothing."""
     split = packaged.split("train[:30]")
-    whole, whole_labels = take(datasets.pretraining_batches(split, batch_size=12, **SHARDED), 3)[2]
+    whole, whole_labels = take(datasets.pretraining_batches(split, batch_size=12, **ONE_SIZE), 3)[2]
     parts = [
-        take(datasets.pretraining_batches(split, batch_size=4, shard=(i, 3), **SHARDED), 3)[2]
+        take(datasets.pretraining_batches(split, batch_size=4, shard=(i, 3), **ONE_SIZE), 3)[2]
         for i in range(3)
     ]
     labels = np.stack([labels for _, labels in parts], axis=1).reshape(-1)
@@ -154,7 +153,7 @@ def test_shards_together_make_the_single_host_batch(packaged):
 @pytest.mark.parametrize("labelled_views", ["crop_flip", "pretrain"])
 def test_shards_together_make_the_single_host_training_batch(packaged, labelled_views):
     split = packaged.split("train[:30]")
-    options = {**SHARDED, "views": ViewOptions(labelled_views=labelled_views)}
+    options = {**ONE_SIZE, "views": ViewOptions(labelled_views=labelled_views)}
     whole, _ = take(datasets.training_batches(split, batch_size=12, **options), 4)[3]
     parts = [
         take(datasets.training_batches(split, batch_size=4, shard=(i, 3), **options), 4)[3][0]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from helpers.stages import batches_from, pretrainer
 from simclrv2_tf import metrics
+from simclrv2_tf.batch_norm import BatchNorm
 from simclrv2_tf.training import callbacks, loop
 
 
@@ -48,7 +49,12 @@ def warnings(monkeypatch):
 
 
 def test_numbers_are_logged_and_a_healthy_network_raises_no_alarm(warnings):
-    seen = train(pretrainer(), 1)
+    stage = pretrainer()
+    for layer in (*stage.encoder.layers, *stage.head.layers):
+        if isinstance(layer, BatchNorm):
+            layer.momentum = 0.2  # with which statistics have settled when they are judged
+    assert metrics.settled_after(0.2) == 3
+    seen = train(stage, 1)
     names = {"representation_rank", "embedding_spread", "alignment", "uniformity"}
     assert all(names <= logs.keys() for logs in (*seen["batch"], *seen["epoch"]))
     assert not warnings
