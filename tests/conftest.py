@@ -27,6 +27,7 @@ LONG = [
     "processes/test_replicas.py",
     "runs/test_pretrain.py",
     "processes/test_kills.py",
+    "processes/test_exports.py",
     "runs/test_distill.py",
 ]
 KINDS = ["processes", "runs", "unit"]
