@@ -1,22 +1,77 @@
-"""Whose a run's folder is."""
+"""The folder of a run: whose it is, what it began with, and whether it has ended."""
 
 import dataclasses
+import json
 
 import pytest
 
+from helpers.command_line import files
 from simclrv2_tf.config import Config
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
+from simclrv2_tf.files import to_json
 
 
-def test_a_folder_takes_another_number_of_replicas(tmp_path):
+@pytest.fixture
+def config(tmp_path):
+    return Config(mode="train_then_eval", num_replicas=2, model_dir=str(tmp_path / "run"))
+
+
+def test_a_folder_takes_another_number_of_replicas(config):
     """And another batch size it does not, lest all were taken."""
-    config = Config(train_mode="pretrain", num_replicas=2, model_dir=str(tmp_path))
     RunDirectory(config).claim()
     one = dataclasses.replace(config, num_replicas=1, strategy="default")
     RunDirectory(one).claim()
     other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
-    with pytest.raises(RunError, match="train_batch_size"):
+    before = files(RunDirectory(config).path)
+    with pytest.raises(RunError, match="train_batch_size=512 there, 1024 here"):
         RunDirectory(other).claim()
+    assert files(RunDirectory(config).path) == before
+
+
+def test_a_run_is_finished_by_its_options_whatever_their_order(config):
+    """Files of an earlier version have the options in another order."""
+    directory, start = RunDirectory(config), {"weights": None}
+    directory.begin(start)
+    assert directory.finished(10, start) is None, "there is no result yet"
+    directory.result.write_text(to_json({"global_step": 10, "loss": 1.0}))
+    values = json.loads(directory.options.read_text())
+    directory.options.write_text(json.dumps(dict(sorted(values.items()))))
+    assert directory.finished(10, start) == {"global_step": 10, "loss": 1.0}
+    assert directory.finished(11, start) is None, "it stopped before"
+    assert directory.finished(10, {"weights": "others"}) is None
+    for change in (dict(mode="train"), dict(export_formats=("tar.gz",)), dict(eval_steps=1)):
+        other = RunDirectory(dataclasses.replace(config, **change))
+        assert other.finished(10, start) is None
+
+
+def test_beginning_again_removes_a_result_of_another_evaluation_alone(config):
+    directory, start = RunDirectory(config), {"weights": None}
+    directory.begin(start)
+    directory.result.write_text("{}")
+    RunDirectory(dataclasses.replace(config, export_formats=("tar.gz",))).begin(start)
+    assert directory.result.exists(), "formats leave the result as it is"
+    RunDirectory(dataclasses.replace(config, eval_steps=1)).begin(start)
+    assert not directory.result.exists()
+
+
+def test_files_of_an_evaluation_have_its_name(config):
+    plain, named = (
+        RunDirectory(dataclasses.replace(config, eval_name=name)) for name in (None, "again")
+    )
+    assert (plain.result.name, named.result.name) == ("result.json", "result_again.json")
+    assert named.named("results.md").name == "results_again.md"
+    assert named.named("figures").name == "figures_again"
+
+
+@pytest.mark.parametrize("text", ['{"gone": 1}', '{"mode": "tra', "[]"])
+def test_options_that_cannot_be_read_are_named_and_left_alone(config, text):
+    directory = RunDirectory(config)
+    directory.path.mkdir()
+    directory.options.write_text(text)
+    for method in (directory.check, directory.claim):
+        with pytest.raises(RunError, match="config.json cannot be read"):
+            method()
+    assert directory.options.read_text() == text
 
 
 def test_the_other_network_of_a_run_of_several_stages_is_refused_by_name(tmp_path):
