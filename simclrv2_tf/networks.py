@@ -115,8 +115,8 @@ class Networks:
     """
 
     encoder: keras.Model
-    head: keras.Model | None
-    classifier: keras.Model | None
+    head: keras.Model | None = None
+    classifier: keras.Model | None = None
     classifier_layer: int = 0
 
     @property
@@ -130,12 +130,18 @@ class Networks:
         """The part of the head between encoder and classifier."""
         return heads.up_to(self.head, self.classifier_layer) if self.classifier_layer else None
 
+    @property
+    def to_logits(self) -> list[keras.Model]:
+        """The models that turn images into logits, one after the other."""
+        path = (self.encoder, self.head_part, self.classifier)
+        return [model for model in path if model is not None]
+
     def image_classifier(self) -> keras.Model:
-        """Images (B, S, S, 3) to logits (B, C), through all that lies between, as one model."""
-        features = self.encoder.output
-        if self.head_part is not None:
-            features = self.head_part(features)
-        return keras.Model(self.encoder.input, self.classifier(features), name="image_classifier")
+        """Images (B, S, S, 3) to logits (B, C), by all models in between, as one model."""
+        outputs = self.encoder.output
+        for model in self.to_logits[1:]:
+            outputs = model(outputs)
+        return keras.Model(self.encoder.input, outputs, name="image_classifier")
 
     @property
     def weights(self) -> list[keras.Variable]:

@@ -15,17 +15,3 @@ with epy.lazy_api_imports(globals()):
     from simclrv2_tf.export.inference import batches, load_model, top_classes
     from simclrv2_tf.export.model import ExportError, Model, ModelError
     from simclrv2_tf.export.saved_model import export
-
-__all__ = [
-    "EXPORT_FORMATS",
-    "Artifacts",
-    "ExportError",
-    "ExportOptions",
-    "Model",
-    "ModelError",
-    "batches",
-    "check_formats",
-    "export",
-    "load_model",
-    "top_classes",
-]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from simclrv2_tf import options
-from simclrv2_tf.export import archive, keras_file, saved_model
+from simclrv2_tf.export import keras_file, saved_model
 from simclrv2_tf.export.model import ExportError, Model
 from simclrv2_tf.options import option
 
@@ -47,7 +47,13 @@ FORMATS = {
     for row in (
         Format("keras", ".keras", keras_file.read),
         Format("saved_model", "", saved_model.read),
-        Format("tar.gz", ".tar.gz", archive.read, archive.write, source="saved_model"),
+        Format(
+            "tar.gz",
+            ".tar.gz",
+            saved_model.read_archive,
+            saved_model.write_archive,
+            source="saved_model",
+        ),
         Format(
             "onnx",
             ".onnx",
@@ -64,9 +70,8 @@ EXPORT_FORMATS = tuple(name for name, row in FORMATS.items() if row.write)
 
 def of_file(path: epath.Path) -> Format | None:
     """The format of a file by the suffix of its name, or None."""
-    return next(
-        (row for row in FORMATS.values() if row.suffix and path.name.endswith(row.suffix)), None
-    )
+    rows = (row for row in FORMATS.values() if row.suffix and path.name.endswith(row.suffix))
+    return next(rows, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

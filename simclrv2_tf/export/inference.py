@@ -1,4 +1,4 @@
-"""Inference with exported networks: one reader of every kind, and what is made of images."""
+"""Inference with exported networks: one reader of every kind, and the outputs for images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath, epy
 
 from simclrv2_tf.contents import Contents
-from simclrv2_tf.errors import UserError
+from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import formats
 from simclrv2_tf.export.model import Model, ModelError
 
@@ -41,42 +41,32 @@ def load_model(path: str, option: str = "model") -> Model:
             f"`{option}` must be a run's folder, a SavedModel's folder or tar.gz, or a .keras, "
             f".onnx or .tflite file. Received: {option}={path}{advice}"
         )
-    try:
+    advice = f"Received: {option}={path}"
+    with raised_as(ModelError, f"`{option}` must be readable", advice):
         return row.read(found)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the runtimes raise on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"`{option}` must be readable ({reason}). Received: {option}={path}"
-        ) from error
 
 
 def batches(
     model: Model, images: Split, endpoints: Sequence[str], image_size: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields what the network makes of images, batch by batch.
+    """Yields the network's outputs for images, batch by batch.
 
     Args:
         images: Made by `datasets.open_images`.
         endpoints: Which of the model's.
         image_size: Side that they are cropped and scaled to, as in evaluation.
-        batch_size: Images at once.
 
     Yields:
         Paths below the folder (n,), and the endpoints' arrays (n, ...) by name, of the images of
-        each batch that can be read; a warning is logged for each of the others.
+        each batch that can be read. Logs a warning for each other image.
     """
     paths, _ = images.labels()
     given = datasets.evaluation_batches(images, batch_size=batch_size, image_size=image_size)
     for number, (pixels, _, weight) in enumerate(given):
         readable = weight.numpy() > 0
-        outputs = model.outputs(pixels.numpy(), endpoints)
         here = paths[number * batch_size : (number + 1) * batch_size]
-        yield (
-            here[readable[: len(here)]],
-            {name: value[readable] for name, value in outputs.items()},
-        )
+        outputs = model.outputs(pixels.numpy(), endpoints)
+        yield here[readable[: len(here)]], {name: v[readable] for name, v in outputs.items()}
 
 
 def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
@@ -92,7 +82,5 @@ def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tup
     probabilities = exponentials / exponentials.sum(-1, keepdims=True)
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
     names = class_names or [str(number) for number in range(logits.shape[-1])]
-    return [
-        [(names[k], float(row[k])) for k in best]
-        for row, best in zip(probabilities, order, strict=True)
-    ]
+    pairs = zip(probabilities, order, strict=True)
+    return [[(names[k], float(row[k])) for k in best] for row, best in pairs]

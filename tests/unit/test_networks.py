@@ -1,7 +1,6 @@
 """The networks against the recorded reference, and as their options describe them."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import oracle
+from helpers import oracle, small
 from helpers import recorded as recordings
 from helpers.recorded import assert_close
 from simclrv2_tf import heads, official, options, resnet
@@ -97,29 +96,6 @@ def test_training_pass_equals_the_reference(file):
             assert_close(value, expected[path], 1e-3, allowed[path], path)
 
 
-def count(variables):
-    return sum(int(np.prod(v.shape)) for v in variables)
-
-
-@pytest.mark.parametrize("index", range(17))
-def test_parameter_counts_are_the_papers(index):
-    path = oracle.ORACLE / "parameter_counts.json"
-    if not path.exists():
-        pytest.skip("the reference's recordings are not beside the project")
-    row = json.loads(path.read_text())[index]
-    # Up to 795 million numbers, whose values do not matter here.
-    with keras.StatelessScope(initialize_variables=False):
-        encoder = resnet.resnet(row["depth"], row["width"], row["sk"])
-        width = encoder.output_shape[-1]
-        head = heads.projection_head(width)
-        classifier = heads.classifier(width, 1000)
-    assert count(encoder.trainable_variables) == row["base_trainable"]
-    assert count(encoder.variables) == row["base_all"]
-    assert count(head.trainable_variables) == row["proj_trainable"]
-    assert count(head.variables) == row["proj_all"]
-    assert count(classifier.variables) == row["sup"]
-
-
 def test_bfloat16_networks_answer_in_float32(monkeypatch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -140,15 +116,15 @@ SMALL = NetworksOptions(resnet_depth=10, width_multiplier=1 / 16, proj_out_dim=4
 @pytest.mark.parametrize(
     ("changes", "widths"),
     [
-        ({}, [32, 32, 32, 4]),
-        ({"proj_hidden_dim": 6, "num_proj_layers": 2, "ft_proj_selector": 1}, [32, 6, 4]),
-        ({"proj_head_mode": "linear", "ft_proj_selector": -1}, [32, 4]),
-        ({"proj_head_mode": "none"}, [32, 32]),
+        ({}, [8, 8, 8, 4]),
+        ({"proj_hidden_dim": 6, "num_proj_layers": 2, "ft_proj_selector": 1}, [8, 6, 4]),
+        ({"proj_head_mode": "linear", "ft_proj_selector": -1}, [8, 4]),
+        ({"proj_head_mode": "none"}, [8, 8]),
     ],
 )
 def test_networks_are_as_described(changes, widths):
     described = dataclasses.replace(SMALL, **changes)
-    networks = build_networks(described, 3, image_size=8, seed=1)
+    networks = build_networks(described, 3, image_size=8, seed=1, resnet=small.resnet)
     assert [hidden.shape[-1] for hidden in networks.head.outputs] == widths
     assert described.num_head_layers == len(widths) - 1 - (described.proj_head_mode == "none")
     assert networks.classifier.input_shape == (None, widths[described.ft_proj_selector])
@@ -162,12 +138,12 @@ def test_networks_are_as_described(changes, widths):
 
 def test_initial_weights_are_a_function_of_the_seed():
     first, again, other = (
-        build_networks(SMALL, 2, image_size=8, seed=seed).classifier.get_weights()[0]
+        build_networks(SMALL, 2, image_size=8, seed=seed, resnet=small.resnet).classifier.weights[0]
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
-    assert np.any(first != other)
-    zero = build_networks(SMALL, 2, image_size=8, seed=1, zero_init=True)
+    assert np.any(first.numpy() != other.numpy())
+    zero = build_networks(SMALL, 2, image_size=8, seed=1, zero_init=True, resnet=small.resnet)
     np.testing.assert_array_equal(zero.classifier.get_weights()[0], 0)
     assert build_networks(SMALL, 0, image_size=8, seed=1).classifier is None
 
