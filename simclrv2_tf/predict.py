@@ -17,13 +17,13 @@ from etils import epy
 
 from simclrv2_tf import environment
 from simclrv2_tf.errors import UserError, exit_status
+from simclrv2_tf.export.formats import load_model
 from simclrv2_tf.options import at_least_1
 
 with epy.lazy_imports():
     import keras
 
     from simclrv2_tf import datasets
-    from simclrv2_tf.export import inference
 
 if TYPE_CHECKING:
     from simclrv2_tf.datasets import Split
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         PredictError, ModelError, DatasetError: it cannot be carried out; nothing is written.
     """
     targets = _checked_targets(args.output, args.embeddings, args.overwrite)
-    model = inference.load_model(args.model)
+    model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
     images = datasets.open_images(args.images)
     paths, embeddings, rows = _predict(model, images, wanted, args, quiet=bool(targets))
@@ -120,20 +120,45 @@ def _predict(
         -(-images.num_examples // args.batch_size), verbose=int(quiet and sys.stdout.isatty())
     )
     paths, embeddings, rows = [], [], []
-    image_size = args.image_size or model.image_size
-    for names, outputs in inference.batches(model, images, wanted, image_size, args.batch_size):
+    files, _ = images.labels()
+    batches = datasets.evaluation_batches(
+        images, batch_size=args.batch_size, image_size=args.image_size or model.image_size
+    )
+    for number, (pixels, _, weight) in enumerate(batches):
+        readable = weight.numpy() > 0
+        outputs = model.outputs(pixels.numpy(), wanted)
+        outputs = {name: values[readable] for name, values in outputs.items()}
+        names = files[number * args.batch_size :][: len(readable)]
+        names = names[readable[: len(names)]]
         _check_outputs(model, outputs, names, args.model)
         paths += names.tolist()
         if args.embeddings:
             embeddings.append(outputs[args.endpoint].reshape(len(names), -1))
         if "logits" in outputs:
-            best = inference.top_classes(outputs["logits"], model.class_names, args.top_k)
+            best = top_classes(outputs["logits"], model.class_names, args.top_k)
             for name, found in zip(names, best, strict=True):
                 rows += [(name, rank, *one) for rank, one in enumerate(found, start=1)]
                 if not quiet:
                     print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
         progress.add(1)
     return paths, embeddings, rows
+
+
+def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
+    """The most probable classes (name, probability) of each image, the first one first.
+
+    Args:
+        logits: (n, C).
+        class_names: (C,); empty: classes are called by their number.
+        top_k: How many, at most C.
+    """
+    logits = np.asarray(logits, np.float64)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
+    names = class_names or [str(number) for number in range(logits.shape[-1])]
+    pairs = zip(probabilities, order, strict=True)
+    return [[(names[k], float(row[k])) for k in best] for row, best in pairs]
 
 
 def _check_outputs(model, outputs, names, path):

@@ -50,9 +50,8 @@ class Architecture:
         )
         models = {"encoder": encoder}
         if self.num_proj_layers:
-            out_dim, mode = self.proj_out_dim, self.proj_head_mode
-            width = encoder.output_shape[-1]
-            models["head"] = heads.projection_head(width, self.num_proj_layers, out_dim, mode)
+            sizes = encoder.output_shape[-1], self.num_proj_layers, self.proj_out_dim
+            models["head"] = heads.projection_head(*sizes, self.proj_head_mode)
         if self.num_classes:
             models["classifier"] = heads.classifier(self.classifier_inputs, self.num_classes)
         return models
@@ -61,12 +60,11 @@ class Architecture:
 def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Architecture:
     """Infers the networks from the reference's variable names and their shapes.
 
-    A few variables that are missing, superfluous or of another shape do not matter here;
-    `load_weights` names them.
+    A few variables may be missing, superfluous or of another shape; `load_weights` names them.
 
     Args:
         shapes: By name, as `Variables.shapes`.
-        momentum: Of the momentum network, `ema_model/...`, in place of the network itself.
+        momentum: Whether to infer the momentum network, `ema_model/...`.
 
     Raises:
         OfficialError: no network of `resnet.resnet` is like it.
@@ -97,7 +95,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Arch
 
 
 def _expansion(depth: int) -> int:
-    """The width of a block's output by that of its convolutions: bottlenecks widen it."""
+    """How much wider a block's output is than its convolutions."""
     return 4 if depth >= 50 else 1
 
 

@@ -23,16 +23,14 @@ class ReleasedModel:
 
     Attributes:
         name: Such as "pretrained/r50_1x_sk0".
-        training: How it was trained: "pretrained", "finetuned_1pct", "finetuned_10pct",
-            "finetuned_100pct", "supervised", "distill_1pct" or "distill_10pct".
-        resnet_depth, width_multiplier, sk_ratio: Of its encoder.
+        training: "pretrained", "finetuned_1pct", "finetuned_10pct", "finetuned_100pct",
+            "supervised", "distill_1pct" or "distill_10pct".
         parameters_in_millions: Of its encoder with moving statistics, as the paper counts them.
         top_1_accuracy: On ImageNet's validation images, in percent; of a pretrained model its
             linear evaluation.
-        ft_proj_selector: Which layer of the head feeds its classifier, by the paper; None where
-            the paper does not say.
-        saved_model: Address of its TF2 SavedModel.
-        tf1_checkpoint: Address of the folder of its TF1 checkpoint.
+        ft_proj_selector: The head's layer that feeds its classifier; None if the paper does not
+            say.
+        saved_model, tf1_checkpoint: Addresses of its TF2 SavedModel, its TF1 checkpoint's folder.
     """
 
     name: str

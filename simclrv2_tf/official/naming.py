@@ -35,10 +35,11 @@ _NOT_WEIGHTS = re.compile(
     r"beta1_power|beta2_power)(:0)?$|(^|/)(SGD|Adam|LARSOptimizer)/"
 )
 _MOMENTUM_NETWORK = "ema_model/"
-# Creation order within a residual block of the reference.
-_BLOCK_ORDER = ("shortcut", "conv1", "bn1", "sk_", "conv2", "bn2", "conv3", "bn3", "se_")
-_WITHIN = ("sk_conv", "sk_bn", "sk_squeeze", "sk_squeeze_bn", "sk_mix", "se_reduce", "se_expand")
-
+# How names of our layers begin, in the order in which the reference creates a residual block's.
+_BLOCK_ORDER = (
+    *("shortcut", "conv1", "bn1", "sk_conv", "sk_bn", "sk_squeeze", "sk_mix", "conv2", "bn2"),
+    *("conv3", "bn3", "se_reduce", "se_expand"),
+)
 
 Place = tuple[str, tuple[str, int, str] | str]
 
@@ -144,11 +145,9 @@ def _encoder_places(encoder):
 def _creation_order(layer_name):
     block = re.match(r"block_group(\d+)_block(\d+)_(.+)$", layer_name)
     if block is None:  # the stem: stem_conv, stem_bn or stem_conv1, stem_bn1, stem_conv2, ...
-        return (0, 0, int(re.search(r"\d*$", layer_name)[0] or 0), 0)
-    group, number, rest = int(block[1]), int(block[2]), block[3]
-    place = next(i for i, prefix in enumerate(_BLOCK_ORDER) if rest.startswith(prefix))
-    inner = _WITHIN.index(rest) if rest in _WITHIN else 0
-    return (group, number, place, inner)
+        return (0, 0, int(re.search(r"\d*$", layer_name)[0] or 0))
+    place = next(i for i, prefix in enumerate(_BLOCK_ORDER) if block[3].startswith(prefix))
+    return (int(block[1]), int(block[2]), place)
 
 
 def _head_places(head):

@@ -8,6 +8,7 @@ import functools
 import zipfile
 import zlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -19,17 +20,15 @@ from simclrv2_tf import official
 from simclrv2_tf.errors import UserError, raised_as
 
 OPTIMIZER = "optimizer/"  # begins the names of its variables
-# The dicts of variables in a checkpoint of ours, and in a SavedModel of `export.export`.
-VARIABLES, EXPORTED = "variables", "weights"
 
 
 class CheckpointError(UserError):
     """Weights are missing, unreadable, or of another network."""
 
 
-def reading(what: object, advice: str) -> contextlib.AbstractContextManager[None]:
+def reading(path: object, advice: str) -> contextlib.AbstractContextManager[None]:
     """Turns what TensorFlow and Keras raise on a damaged file into a `CheckpointError`."""
-    return raised_as(CheckpointError, f"{what} cannot be read", advice)
+    return raised_as(CheckpointError, f"{path} cannot be read", advice)
 
 
 def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.Variable]:
@@ -50,18 +49,18 @@ def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.
 
 @dataclasses.dataclass(frozen=True)
 class TensorFlowCheckpoint:
-    """A checkpoint in TensorFlow's format whose root object has a dict of variables.
-
-    A SavedModel keeps its variables in such a checkpoint: no graph has to be loaded.
+    """A checkpoint of a run; `attribute` of its root object is a dict of variables by path.
 
     Args:
         prefix: The checkpoint's path without `.index`.
-        attribute: The dict's name.
     """
 
     prefix: str
-    attribute: str = VARIABLES
-    flags = "its run's config.json has them"
+    attribute: ClassVar[str] = "variables"
+    flags: ClassVar[str] = "its run's config.json has them"
+    advice: ClassVar[str] = (
+        "Remove it and name an older one in the file `checkpoint` beside it, or begin anew."
+    )
 
     def __str__(self) -> str:
         return self.prefix
@@ -82,10 +81,7 @@ class TensorFlowCheckpoint:
             return [self._reader.get_tensor(self.keys[path]) for path in paths]
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
-        advice = (
-            "Remove it and name an older one in the file `checkpoint` beside it, or begin anew."
-        )
-        return reading(self, advice if self.attribute == VARIABLES else "Export it again.")
+        return reading(self, self.advice)
 
     @functools.cached_property
     def _reader(self):
@@ -109,8 +105,20 @@ class TensorFlowCheckpoint:
         }
 
 
+class ExportedWeights(TensorFlowCheckpoint):
+    """The checkpoint in a SavedModel of `export.export`: no graph has to be loaded."""
+
+    attribute = "weights"
+    advice = "Export it again."
+
+
 class OfficialCheckpoint(TensorFlowCheckpoint):
     """A checkpoint of the reference's; `official` finds the paths that its variables have here."""
+
+    advice = (
+        "`checkpoint` must be a run's folder, one of its checkpoints, a `.keras` file, a "
+        "SavedModel of `export`, or the released weights of the reference."
+    )
 
     @property
     def flags(self) -> str:
@@ -127,13 +135,6 @@ class OfficialCheckpoint(TensorFlowCheckpoint):
     def read(self, paths: Iterable[str]) -> list[np.ndarray]:
         with self.reading():
             return [self._variables[self.keys[path]] for path in paths]
-
-    def reading(self) -> contextlib.AbstractContextManager[None]:
-        return reading(
-            self,
-            "`checkpoint` must be a run's folder, one of its checkpoints, a `.keras` file, a "
-            "SavedModel of `export`, or the released weights of the reference.",
-        )
 
     @functools.cached_property
     def _variables(self) -> official.Variables:

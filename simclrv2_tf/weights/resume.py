@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simclrv2_tf.weights.readers import VARIABLES, CheckpointError, TensorFlowCheckpoint
+from simclrv2_tf.weights.readers import CheckpointError, TensorFlowCheckpoint
 
 
 class Checkpoints:
@@ -32,7 +32,7 @@ class Checkpoints:
     ):
         self._variables = dict(variables)
         held = {name: variable.value for name, variable in self._variables.items()}
-        self._checkpoint = tf.train.Checkpoint(**{VARIABLES: held})
+        self._checkpoint = tf.train.Checkpoint(variables=held)
         self._directory = directory
         # TensorFlow writes in every process; the files of the others go to a temporary folder.
         self._elsewhere = None if writes else tempfile.TemporaryDirectory()

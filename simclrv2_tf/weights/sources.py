@@ -9,10 +9,9 @@ import keras
 from simclrv2_tf import official
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.weights.readers import (
-    EXPORTED,
     OPTIMIZER,
-    VARIABLES,
     CheckpointError,
+    ExportedWeights,
     KerasFiles,
     OfficialCheckpoint,
     TensorFlowCheckpoint,
@@ -29,8 +28,8 @@ def _source(path: str) -> Source | None:
         contents = Contents(path)
         checkpoint = contents.checkpoint
     if checkpoint or contents.kind == "saved model":
-        attribute = VARIABLES if checkpoint else EXPORTED
-        ours = TensorFlowCheckpoint(checkpoint or contents.released, attribute)
+        reader = TensorFlowCheckpoint if checkpoint else ExportedWeights
+        ours = reader(checkpoint or contents.released)
         return ours if ours.keys else OfficialCheckpoint(ours.prefix)
     if contents.keras_files:
         return KerasFiles(contents.keras_files)

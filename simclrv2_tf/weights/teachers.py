@@ -12,7 +12,7 @@ from etils import epath
 from simclrv2_tf import official, options
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
 from simclrv2_tf.errors import raised_as
-from simclrv2_tf.export.inference import load_model
+from simclrv2_tf.export import load_model
 from simclrv2_tf.networks import NetworksOptions, build_networks
 from simclrv2_tf.weights import sources
 from simclrv2_tf.weights.readers import CheckpointError
@@ -36,9 +36,8 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
 
     Args:
         path: The folder of a run with a classifier, or of imported weights of the reference's; a
-            `.keras` file of a model from images to logits (`image_classifier.keras` of a run is
-            one); or a SavedModel: one that `export.export` wrote, or one with a callable from
-            images to logits.
+            `.keras` file of a model from images to logits, such as a run's
+            `image_classifier.keras`; or a SavedModel of `export.export`, or of such a model.
         resnet: In place of `resnet.resnet`, for the networks of a run.
 
     Raises:

@@ -12,22 +12,16 @@ import tensorflow as tf
 from helpers import oracle, small
 from helpers import recorded as recordings
 from helpers.recorded import assert_close
-from simclrv2_tf import heads, official, options, resnet
+from simclrv2_tf import heads, options, resnet
 from simclrv2_tf.networks import HeadOptions, NetworkOptions, NetworksOptions, build_networks
 
 NETWORKS = ["network_r18_cifar.npz", "network_r50.npz", "network_r50_sk.npz"]
 
 
-def loaded(recorded):
-    models = recordings.networks(recorded)
-    official.load_weights(oracle.numbered(recorded, "weights"), *models)
-    return models
-
-
 @pytest.mark.parametrize("file", NETWORKS)
 def test_inference_equals_the_reference(file):
     recorded = oracle.load(file)
-    encoder, head, classifier = loaded(recorded)
+    encoder, head, classifier = recordings.loaded(recorded)
     endpoints = resnet.features(encoder)(recorded["images_two_views"][..., :3], training=False)
     hiddens = head(endpoints["representation"], training=False)
     selected = hiddens[int(recorded["ft_proj_selector"])]
@@ -36,64 +30,6 @@ def test_inference_equals_the_reference(file):
     assert_close(hiddens[-1], recorded["projection"], 1e-4, name="projection")
     assert_close(selected, recorded["finetune_head_input"], 1e-4, name="finetune_head_input")
     assert_close(classifier(selected), recorded["logits"], 1e-4, name="logits")
-
-
-def paper_nt_xent(z1, z2, temperature):
-    """The reference's value (both directions, mean over N), in plain TensorFlow."""
-    z = tf.math.l2_normalize(tf.concat([z1, z2], 0), -1)
-    n = z1.shape[0]
-    logits = tf.matmul(z, z, transpose_b=True) / temperature
-    logits = tf.linalg.set_diag(logits, tf.fill([2 * n], -1e9))
-    positives = tf.concat([tf.range(n, 2 * n), tf.range(n)], 0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(positives, logits)
-    return tf.reduce_sum(losses) / n
-
-
-@pytest.mark.parametrize("file", NETWORKS)
-def test_training_pass_equals_the_reference(file):
-    recorded = oracle.load(file)
-    encoder, head, classifier = loaded(recorded)
-    images = recorded["images_two_views"]
-    views = tf.concat([images[..., :3], images[..., 3:]], 0)
-    labels = tf.concat([tf.range(3), tf.range(3)], 0)
-    with tf.GradientTape() as tape:
-        hiddens = head(encoder(views, training=True), training=True)
-        logits = classifier(tf.stop_gradient(hiddens[int(recorded["ft_proj_selector"])]))
-        contrastive = paper_nt_xent(*tf.split(hiddens[-1], 2), 0.1)
-        supervised = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        loss = contrastive + supervised
-    noise = lambda key: float(recorded[f"noise/{key}"])  # noqa: E731
-    outputs = {
-        "train_projection": hiddens[-1],
-        "train_logits": logits,
-        "contrastive_loss": contrastive,
-        "supervised_loss": supervised,
-    }
-    for name, value in outputs.items():
-        assert_close(value, recorded[name], 1e-3, noise(name), name)
-
-    # The recorded gradients and statistics travel through load_weights into models of the same
-    # shape, so that the comparison needs no second mapping of names.
-    models = (encoder, head, classifier)
-    trainable = [v for model in models for v in model.trainable_variables]
-    gradients = dict(zip([v.path for v in trainable], tape.gradient(loss, trainable), strict=True))
-    statistics = {v.path: v.numpy() for model in models for v in model.non_trainable_variables}
-    kinds = {"grads": gradients, "after_step": statistics}
-    noises = {}
-    for kind in kinds:
-        for key in recorded:
-            if key.startswith(f"noise/{kind}/"):
-                noises[key.split("/", 3)[3]] = float(recorded[key])
-    names = {**oracle.numbered(recorded, "grads"), **oracle.numbered(recorded, "after_step")}
-    assert set(names) == set(oracle.numbered(recorded, "weights"))
-    official.load_weights(names, *models)
-    expected = {v.path: v.numpy() for model in models for v in model.weights}
-    official.load_weights({k: np.full(v.shape, noises[k]) for k, v in names.items()}, *models)
-    allowed = {v.path: float(np.max(v.numpy())) for model in models for v in model.weights}
-    assert set(expected) == set(gradients) | set(statistics)
-    for got in kinds.values():
-        for path, value in got.items():
-            assert_close(value, expected[path], 1e-3, allowed[path], path)
 
 
 def test_bfloat16_networks_answer_in_float32(monkeypatch):

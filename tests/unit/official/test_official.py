@@ -99,55 +99,6 @@ def test_widths_are_told_from_filters(multiplier, structure):
     assert found == multiplier or multiplier == 0.3
 
 
-class ModelOfKeras2(tf.Module):
-    """Its variables are an attribute, which a checkpoint's keys have the name of."""
-
-    variables = ()
-
-
-def saved_model(folder, values, trainable):
-    """A SavedModel as the exporter of the reference writes one.
-
-    Args:
-        values: Of all variables, by name; of each network those that train before the others.
-        trainable: Which of them train.
-    """
-    variables = {n: tf.Variable(v, name=n) for n, v in values.items()}
-    module = tf.Module()
-    module.model = tf.Module()
-    for attribute, scope in (("resnet_model", "resnet/"), ("_projection_head", "projection_head/")):
-        part = ModelOfKeras2()
-        part.variables = [v for n, v in variables.items() if n.startswith(scope)]
-        setattr(module.model, attribute, part)
-    module.trainable_variables_list = [variables[n] for n in trainable]
-    tf.saved_model.save(module, str(folder))
-
-
-def test_a_saved_model_is_read_by_name_and_not_run(tmp_path):
-    """Written with the names and the keys of one of the reference's."""
-    path = oracle.ORACLE / "tf2_saved_model_variables.json"
-    if not path.exists():
-        pytest.skip("the reference's recordings are not beside the project")
-    layout = json.loads(path.read_text())
-    trainable = {
-        name.removesuffix(":0"): shape for name, shape in layout["trainable_variables_list"]
-    }
-    recorded = oracle.load("network_r50_sk.npz")
-    values = oracle.numbered(recorded, "weights")
-    saved_model(tmp_path / "model", values, trainable)
-    reader = tf.train.load_checkpoint(str(tmp_path / "model" / "variables" / "variables"))
-    assert reader.get_variable_to_shape_map() == dict(layout["checkpoint_keys"])
-    variables = official.Variables(str(tmp_path / "model"))
-    assert variables.shapes == {name: value.shape for name, value in values.items()}
-    assert trainable == {name: [*variables.shapes[name]] for name in trainable}
-    models = official.infer(variables.shapes).build()
-    official.load_checkpoint(str(tmp_path / "model"), **models)
-    images = recorded["images_two_views"][..., :3]
-    representation = models["encoder"](images)
-    scale = np.abs(recorded["representation"]).max()
-    np.testing.assert_allclose(representation, recorded["representation"], atol=1e-4 * scale)
-
-
 def test_what_does_not_fit_is_named(tmp_path):
     values = oracle.load("tf1_checkpoint/r18_cifar/expected.npz") and {
         name: value for name, value in official.Variables(str(TF1 / "r18_cifar")).items()
