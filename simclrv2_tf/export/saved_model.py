@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath, epy
 
-from simclrv2_tf.export.endpoints import endpoints, models_to
 from simclrv2_tf.export.model import Model, notes
 from simclrv2_tf.networks import Networks
 
@@ -43,9 +42,8 @@ def export(
       `regularization_losses`, empty; `weights`, the same variables as a dict by variable path,
       such as "classifier/kernel", from which `weights.load` fills a network;
     * `signatures`: "serving_default" gives a dict of all endpoints, and each of these its own:
-      "representation"; with a head "projection1", "projection2", ..., its hidden layers, and
-      "projection", the embedding; with a classifier "logits". "features" gives a dict of the
-      encoder's, from "stem" (B, h, w, c) to "representation" (B, f);
+      "representation", and what a head and a classifier add (`Networks.endpoints`). "features"
+      gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f);
     * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
       line, and `inputs.json` with the side of its images in pixels.
 
@@ -76,14 +74,14 @@ def export(
             f"`class_names` must name the {num_classes} classes. Received: {len(class_names)} names"
         )
     networks = Networks(encoder, head, classifier, classifier_layer)
-    together = endpoints(networks)
-    names = list(together.output)
+    endpoints = networks.endpoints()
+    names = list(endpoints.output)
     output = output or ("representation" if classifier is None else "logits")
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
     # Concrete functions: what calls them while the module is saved does not trace them again.
-    infer = _traced(lambda images: together(images, training=False))
-    called = models_to(output, networks)
+    infer = _traced(lambda images: endpoints(images, training=False))
+    called = networks.leading_to(output)
 
     def apply(images):
         for model in called:

@@ -98,7 +98,7 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
             "has none."
         )
     networks = build_networks(config, kernel[-1], image_size=image_size, seed=seed, resnet=resnet)
-    sources.load(path, networks.to_logits)
+    sources.load(path, networks.leading_to("logits"))
     return Teacher(networks.image_classifier(), kernel[-1])
 
 
