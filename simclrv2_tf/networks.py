@@ -140,7 +140,15 @@ class Networks:
 
         The encoder's are those of `resnet.features`; a head adds "projection1", "projection2", ...,
         its hidden layers, and "projection", the embedding; a classifier adds "logits".
+
+        Raises:
+            ValueError: `classifier_layer` is not 0 without a head.
         """
+        layer = self.classifier_layer
+        if self.classifier is not None and self.head is None and layer != 0:
+            raise ValueError(
+                f"`classifier_layer` must be 0 without a head. Received: classifier_layer={layer}"
+            )
         found = dict(resnets.features(self.encoder).output)
         hiddens = [found["representation"]]
         if self.head is not None:
@@ -148,7 +156,7 @@ class Networks:
             found |= {f"projection{k}": hidden for k, hidden in enumerate(hiddens[1:-1], start=1)}
             found["projection"] = hiddens[-1]
         if self.classifier is not None:
-            found["logits"] = self.classifier(hiddens[self.classifier_layer])
+            found["logits"] = self.classifier(hiddens[layer])
         return keras.Model(self.encoder.input, found)
 
     def leading_to(self, endpoint: str) -> list[keras.Model]:

@@ -64,10 +64,6 @@ def export(
         ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
             there are not as many names as classes.
     """
-    if classifier is not None and head is None and classifier_layer != 0:
-        raise ValueError(
-            f"`classifier_layer` must be 0 without a head. Received: {classifier_layer=}"
-        )
     num_classes = 0 if classifier is None else classifier.output_shape[-1]
     if class_names and len(class_names) != num_classes:
         raise ValueError(
@@ -115,8 +111,7 @@ def export(
     module.__call__ = call
     of_encoder = resnet.endpoints(encoder)
     signatures = {"serving_default": signature(*names), "features": signature(*of_encoder)}
-    for name in ("representation", *names[len(of_encoder) :]):
-        signatures[name] = signature(name)
+    signatures |= {n: signature(n) for n in ("representation", *names[len(of_encoder) :])}
     with tempfile.TemporaryDirectory() as folder:
         for name, text in notes(image_size, class_names).items():
             file = epath.Path(folder) / name
