@@ -20,22 +20,21 @@ IMAGE_CLASSIFIER = "image_classifier.keras"
 class Contents:
     """What `path` holds, in a local folder or wherever else `tf.io.gfile` reads.
 
-    Only names are looked at, each when it is asked for: whose weights a checkpoint or a SavedModel
-    holds, and whether a file is whole, is told by reading them (`weights`, `official`).
+    Only names are looked at: a file may still hold other weights, or be damaged.
     """
 
     path: str
 
     @functools.cached_property
     def kind(self) -> str | None:
-        """What the path is, the first of these that holds; None where it is none of them.
+        """The first of these kinds that the path is, or None.
 
         "checkpoint": the prefix of a checkpoint. "saved model": the folder of a SavedModel. "file":
         any one file. "stages": the folder of a run of several stages. "run": the folder of a run,
         or of one of its stages. "files": a folder of `.keras` files, such as an import's.
         "checkpoints": a folder of checkpoints, or one that has such a folder.
         """
-        if self._prefix is not None:
+        if self._is_prefix:
             return "checkpoint"
         if self._has("saved_model.pb"):
             return "saved model"
@@ -50,13 +49,11 @@ class Contents:
 
     @functools.cached_property
     def checkpoint(self) -> str | None:
-        """The prefix of the newest checkpoint: a run's (of several stages: its pretraining's), a
-        folder's, or the one that the path is the prefix of."""
+        """The prefix of a run's newest checkpoint (of several stages: its pretraining's), of a
+        folder's, or the prefix that is given."""
         below = (self._folder / "checkpoints", self._folder / "pretrain" / "checkpoints")
-        for folder in (*below, self._folder):
-            if found := _newest(folder):
-                return found
-        return self._prefix
+        found = next(filter(None, map(_newest, (*below, self._folder))), None)
+        return found or (self.path if self._is_prefix else None)
 
     @functools.cached_property
     def released(self) -> str | None:
@@ -65,8 +62,8 @@ class Contents:
         The path is a checkpoint's prefix, its folder, where the file `checkpoint` may be missing,
         or a SavedModel's folder.
         """
-        if self._prefix is not None:
-            return self._prefix
+        if self._is_prefix:
+            return self.path
         if self._has("saved_model.pb"):
             return os.path.join(self.path, "variables", "variables")
         if not self._folder.is_dir():
@@ -90,8 +87,8 @@ class Contents:
     def keras_files(self) -> tuple[epath.Path, ...]:
         """The `.keras` files that together are one network.
 
-        Those of a run (of several stages: its pretraining's), or the file itself; to encoder.keras
-        belong head.keras and classifier.keras beside it.
+        Those of a run (of several stages: its pretraining's), or the file itself. The files
+        head.keras and classifier.keras belong to the encoder.keras that they stand beside.
         """
         first = KERAS_FILES[0]
         for file in (self._folder / first, self._folder / "pretrain" / first, self._folder):
@@ -105,23 +102,19 @@ class Contents:
         """The folder's image_classifier.keras."""
         return self._folder / IMAGE_CLASSIFIER if self._has(IMAGE_CLASSIFIER) else None
 
-    @functools.cached_property
+    @property
     def runs(self) -> list[str]:
         """Folders of networks one or two levels below, sorted: where a run may be meant."""
-        found = (
-            file.parent
-            for deep in ("*", "*/*")
-            for file in self._folder.glob(f"{deep}/{KERAS_FILES[0]}")
-        )
-        return sorted(map(str, found))
+        files = (f for deep in ("*", "*/*") for f in self._folder.glob(f"{deep}/{KERAS_FILES[0]}"))
+        return sorted(str(file.parent) for file in files)
 
     @property
     def _folder(self) -> epath.Path:
         return epath.Path(self.path)
 
     @functools.cached_property
-    def _prefix(self) -> str | None:
-        return self.path if tf.io.gfile.exists(self.path + ".index") else None
+    def _is_prefix(self) -> bool:
+        return tf.io.gfile.exists(self.path + ".index")
 
     def _has(self, *names: str) -> bool:
         return self._folder.joinpath(*names).exists()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class UserError(ValueError):
@@ -39,6 +40,22 @@ class UserErrors(UserError):
     @property
     def lines(self) -> tuple[str, ...]:
         return self.errors
+
+
+@contextlib.contextmanager
+def raised_as(kind: type[UserError], problem: str, advice: str = "") -> Iterator[None]:
+    """Raises what a library raises, on a damaged file for example, as `kind`.
+
+    The message is "problem (reason). advice", where the reason is the library's first line.
+    """
+    try:
+        yield
+    except kind:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise kind(f"{problem} ({reason}). {advice}".strip()) from error
 
 
 def report(error: Exception, os_error: int = 1) -> int:

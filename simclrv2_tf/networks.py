@@ -111,8 +111,8 @@ class Networks:
     """
 
     encoder: keras.Model
-    head: keras.Model | None
-    classifier: keras.Model | None
+    head: keras.Model | None = None
+    classifier: keras.Model | None = None
     classifier_layer: int = 0
 
     @property
@@ -126,17 +126,54 @@ class Networks:
         """The part of the head between encoder and classifier."""
         return heads.up_to(self.head, self.classifier_layer) if self.classifier_layer else None
 
-    def image_classifier(self) -> keras.Model:
-        """Images (B, S, S, 3) to logits (B, C), through all that lies between, as one model."""
-        features = self.encoder.output
-        if self.head_part is not None:
-            features = self.head_part(features)
-        return keras.Model(self.encoder.input, self.classifier(features), name="image_classifier")
-
     @property
     def weights(self) -> list[keras.Variable]:
         """The variables of all networks."""
         return [v for model in self.models.values() for v in model.weights]
+
+    def endpoints(self) -> keras.Model:
+        """All endpoints as one model: images (B, H, W, 3) to a dict by name, the encoder's first.
+
+        The encoder's are those of `resnet.features`; a head adds "projection1", "projection2", ...,
+        its hidden layers, and "projection", the embedding; a classifier adds "logits".
+
+        Raises:
+            ValueError: `classifier_layer` is not 0 without a head.
+        """
+        layer = self.classifier_layer
+        if self.classifier is not None and self.head is None and layer != 0:
+            raise ValueError(
+                f"`classifier_layer` must be 0 without a head. Received: classifier_layer={layer}"
+            )
+        found = dict(resnets.features(self.encoder).output)
+        hiddens = [found["representation"]]
+        if self.head is not None:
+            hiddens = self.head(hiddens[0])
+            found |= {f"projection{k}": hidden for k, hidden in enumerate(hiddens[1:-1], start=1)}
+            found["projection"] = hiddens[-1]
+        if self.classifier is not None:
+            found["logits"] = self.classifier(hiddens[layer])
+        return keras.Model(self.encoder.input, found)
+
+    def leading_to(self, endpoint: str) -> list[keras.Model]:
+        """The models that turn images into an endpoint, one after the other, and no others.
+
+        Training the representation must not move the head's statistics.
+        """
+        if endpoint == "logits":
+            path = (self.encoder, self.head_part, self.classifier)
+            return [model for model in path if model is not None]
+        if endpoint.startswith("projection"):
+            layer = int(endpoint.removeprefix("projection") or -1)
+            return [self.encoder, heads.up_to(self.head, layer)]
+        return [keras.Model(self.encoder.input, self.encoder.get_layer(endpoint).output)]
+
+    def image_classifier(self) -> keras.Model:
+        """Images (B, S, S, 3) to logits (B, C), by all models in between, as one model."""
+        outputs = self.encoder.output
+        for model in self.leading_to("logits")[1:]:
+            outputs = model(outputs)
+        return keras.Model(self.encoder.input, outputs, name="image_classifier")
 
 
 def build_networks(

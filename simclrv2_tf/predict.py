@@ -9,20 +9,25 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from etils import epy
 
 from simclrv2_tf import environment
 from simclrv2_tf.errors import UserError, exit_status
+from simclrv2_tf.export.formats import load_model
 from simclrv2_tf.options import at_least_1
+
+with epy.lazy_imports():
+    import keras
+
+    from simclrv2_tf import datasets
 
 if TYPE_CHECKING:
     from simclrv2_tf.datasets import Split
     from simclrv2_tf.export import Model
-
-_EMBEDDING_FILES = (".npy", ".csv")
 
 
 class PredictError(UserError):
@@ -35,12 +40,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         PredictError, ModelError, DatasetError: it cannot be carried out; nothing is written.
     """
-    output, embeddings_file = map(_expanded, (args.output, args.embeddings))
-    targets = _checked_targets(output, embeddings_file, args.overwrite)
-    from simclrv2_tf import datasets
-    from simclrv2_tf.export import load_model
-
-    model = load_model(_expanded(args.model))
+    targets = _checked_targets(args.output, args.embeddings, args.overwrite)
+    model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
     images = datasets.open_images(args.images)
     paths, embeddings, rows = _predict(model, images, wanted, args, quiet=bool(targets))
@@ -48,23 +49,19 @@ def run(args: argparse.Namespace) -> None:
         raise PredictError(f"No image of {args.images} can be read.")
     if targets and len(paths) < images.num_examples:
         print(f"{images.num_examples - len(paths):,} unreadable image(s) were skipped.", flush=True)
-    if output:
-        with open(output, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "rank", "class", "probability"])
-            writer.writerows((*row[:3], f"{row[3]:.6f}") for row in rows)
-        print(f"{len(paths):,} images' classes in {output}", flush=True)
-    if embeddings_file:
-        _write_embeddings(embeddings_file, paths, np.concatenate(embeddings))
-        print(f"{len(paths):,} embeddings in {embeddings_file}", flush=True)
+    if args.output:
+        rows = [(*row, f"{probability:.6f}") for *row, probability in rows]
+        _write_csv(args.output, ["file", "rank", "class", "probability"], rows)
+        print(f"{len(paths):,} images' classes in {args.output}", flush=True)
+    if args.embeddings:
+        _write_embeddings(args.embeddings, paths, np.concatenate(embeddings))
+        print(f"{len(paths):,} embeddings in {args.embeddings}", flush=True)
 
 
 def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool) -> list[str]:
     """All files that will be written."""
-    if embeddings and not embeddings.endswith(_EMBEDDING_FILES):
-        raise PredictError(
-            "`embeddings` must end in .npy or .csv. Received: embeddings=" + embeddings
-        )
+    if embeddings and not embeddings.endswith((".npy", ".csv")):
+        raise PredictError(f"`embeddings` must end in .npy or .csv. Received: {embeddings=!s}")
     targets = [target for target in (output, embeddings) if target]
     if embeddings and embeddings.endswith(".npy"):
         targets.append(_names_file(embeddings))
@@ -81,7 +78,7 @@ def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool
 
 
 def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
-    """The endpoints of the model that are asked for."""
+    """The endpoints of the model that the command line asks for."""
     if not model.endpoints:
         raise PredictError(
             "`model` must take images (B, H, W, 3), and a file must be called encoder or "
@@ -116,19 +113,23 @@ def _predict(
 ) -> tuple[list[str], list[np.ndarray], list[tuple[str, int, str, float]]]:
     """Paths of the images, their embeddings, and their classes (path, rank, class, probability).
 
-    Classes are printed as they are found unless `quiet`, which shows a progress bar instead.
+    Prints classes batch by batch, or, if `quiet`, shows a progress bar instead.
     """
-    import keras
-
-    from simclrv2_tf.export import batches, top_classes
-
     # A progress bar redraws its line, which makes a file or a pipe unreadable.
     progress = keras.utils.Progbar(
         -(-images.num_examples // args.batch_size), verbose=int(quiet and sys.stdout.isatty())
     )
     paths, embeddings, rows = [], [], []
-    image_size = args.image_size or model.image_size
-    for names, outputs in batches(model, images, wanted, image_size, args.batch_size):
+    files, _ = images.labels()
+    batches = datasets.evaluation_batches(
+        images, batch_size=args.batch_size, image_size=args.image_size or model.image_size
+    )
+    for number, (pixels, _, weight) in enumerate(batches):
+        readable = weight.numpy() > 0
+        outputs = model.outputs(pixels.numpy(), wanted)
+        outputs = {name: values[readable] for name, values in outputs.items()}
+        names = files[number * args.batch_size :][: len(readable)]
+        names = names[readable[: len(names)]]
         _check_outputs(model, outputs, names, args.model)
         paths += names.tolist()
         if args.embeddings:
@@ -141,6 +142,23 @@ def _predict(
                     print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
         progress.add(1)
     return paths, embeddings, rows
+
+
+def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
+    """The most probable classes (name, probability) of each image, the first one first.
+
+    Args:
+        logits: (n, C).
+        class_names: (C,); empty: classes are called by their number.
+        top_k: How many, at most C.
+    """
+    logits = np.asarray(logits, np.float64)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(-1, keepdims=True)
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
+    names = class_names or [str(number) for number in range(logits.shape[-1])]
+    pairs = zip(probabilities, order, strict=True)
+    return [[(names[k], float(row[k])) for k in best] for row, best in pairs]
 
 
 def _check_outputs(model, outputs, names, path):
@@ -158,10 +176,6 @@ def _check_outputs(model, outputs, names, path):
         )
 
 
-def _expanded(path: str | None) -> str | None:
-    return path and os.path.expanduser(path)
-
-
 def _names_file(path: str) -> str:
     """The file of the paths of the images whose embeddings are in `path`."""
     return path.removesuffix(".npy") + ".txt"
@@ -172,11 +186,14 @@ def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> No
         np.save(path, values)
         with open(_names_file(path), "w", encoding="utf-8") as file:
             file.writelines(f"{name}\n" for name in names)
-        return
+    else:
+        rows = ([name, *map(str, row)] for name, row in zip(names, values, strict=True))
+        _write_csv(path, ["file", *range(values.shape[1])], rows)
+
+
+def _write_csv(path: str, header: Sequence, rows: Iterable[Sequence]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", *range(values.shape[1])])
-        writer.writerows([name, *map(str, row)] for name, row in zip(names, values, strict=True))
+        csv.writer(file).writerows([header, *rows])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -192,20 +209,19 @@ def _parser() -> argparse.ArgumentParser:
         "file for the embeddings: .csv, a row for each image; or .npy, with the images' paths in "
         "a .txt beside it"
     )
-    endpoint = "what counts as the embedding, such as projection (default: %(default)s)"
-    parser.add_argument("--model", required=True, metavar="PATH", help=model)
-    parser.add_argument("--images", required=True, metavar="PATH", help="a folder, or one image")
-    parser.add_argument("--output", metavar="CSV", help="file for the classes")
-    parser.add_argument("--embeddings", metavar="FILE", help=embeddings)
-    parser.add_argument("--endpoint", default="representation", metavar="NAME", help=endpoint)
-    parser.add_argument(
-        "--top_k", type=at_least_1, default=5, metavar="K", help="classes (default: %(default)s)"
-    )
-    parser.add_argument("--image_size", type=at_least_1, metavar="S", help=size)
-    parser.add_argument(
-        "--batch_size", type=at_least_1, default=64, metavar="B", help="(default: %(default)s)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    default = "(default: %(default)s)"
+    endpoint = f"what counts as the embedding, such as projection {default}"
+    add = parser.add_argument
+    home = os.path.expanduser
+    add("--model", type=home, required=True, metavar="PATH", help=model)
+    add("--images", required=True, metavar="PATH", help="a folder, or one image")
+    add("--output", type=home, metavar="CSV", help="file for the classes")
+    add("--embeddings", type=home, metavar="FILE", help=embeddings)
+    add("--endpoint", default="representation", metavar="NAME", help=endpoint)
+    add("--top_k", type=at_least_1, default=5, metavar="K", help=f"classes {default}")
+    add("--image_size", type=at_least_1, metavar="S", help=size)
+    add("--batch_size", type=at_least_1, default=64, metavar="B", help=default)
+    add("--overwrite", action="store_true", help="replace existing files")
     return parser
 
 

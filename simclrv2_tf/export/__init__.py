@@ -11,21 +11,6 @@ from etils import epy
 # Lazily: the options of an export are declared without TensorFlow.
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.export.artifacts import Artifacts
-    from simclrv2_tf.export.formats import EXPORT_FORMATS, ExportOptions, check_formats
-    from simclrv2_tf.export.inference import batches, load_model, top_classes
+    from simclrv2_tf.export.formats import EXPORT_FORMATS, ExportOptions, check_formats, load_model
     from simclrv2_tf.export.model import ExportError, Model, ModelError
     from simclrv2_tf.export.saved_model import export
-
-__all__ = [
-    "EXPORT_FORMATS",
-    "Artifacts",
-    "ExportError",
-    "ExportOptions",
-    "Model",
-    "ModelError",
-    "batches",
-    "check_formats",
-    "export",
-    "load_model",
-    "top_classes",
-]

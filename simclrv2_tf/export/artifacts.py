@@ -2,28 +2,30 @@
 
 Below the directory of a run, and of what `python -m simclrv2_tf.official` imports:
 
-    encoder.keras, head.keras, classifier.keras   the networks that there are
+    encoder.keras, head.keras, classifier.keras   the networks
     image_classifier.keras                        with a classifier: images to logits
     labels.txt, inputs.json                       class names; the images' side
     hub/NAME/                                     the SavedModel of `export.export`, README.md in it
-    hub/NAME.tar.gz                               and, where they are asked for: all of that folder,
-    encoder.onnx or image_classifier.onnx         ONNX, of the .keras file,
-    encoder.tflite or image_classifier.tflite     and LiteRT
+
+and, on demand,
+
+    hub/NAME.tar.gz                               that folder as one file
+    encoder.onnx or image_classifier.onnx         ONNX, of the .keras file
+    encoder.tflite or image_classifier.tflite     LiteRT
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 from etils import epath
 
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.export.formats import EXPORT_FORMATS, FORMATS
-from simclrv2_tf.export.model import INPUTS_FILE, LABELS_FILE, inputs_json, labels_txt
+from simclrv2_tf.export.model import notes
 from simclrv2_tf.export.saved_model import export
 from simclrv2_tf.networks import Networks
 
@@ -33,10 +35,10 @@ class Artifacts:
     """The files of trained networks below one directory.
 
     Args:
-        directory: Where they are.
-        name: Of the SavedModel, such as the number of its last step.
-        labelled: Whether the networks are a way from images to logits.
-        formats: Of `EXPORT_FORMATS`, what is written beside the SavedModel.
+        directory: The directory.
+        name: Name of the SavedModel, such as the number of its last step.
+        labelled: Whether the networks turn images into logits.
+        formats: What is written beside the SavedModel, of `EXPORT_FORMATS`.
         saved_model: Whether to write the SavedModel. Without it its folder holds the model card
             alone, for tests of other files.
     """
@@ -77,42 +79,31 @@ class Artifacts:
             if anew or not path.exists():
                 with _whole(path) as unfinished:
                     model().save(unfinished)
-        (self.directory / INPUTS_FILE).write_text(inputs_json(image_size))
-        if class_names:
-            (self.directory / LABELS_FILE).write_text(labels_txt(class_names))
+        for name, text in notes(image_size, class_names).items():
+            (self.directory / name).write_text(text)
         if anew or not self.module.exists():
-            self._write_saved_model(networks, image_size, class_names)
-
-    def _write_saved_model(self, networks, image_size, class_names):
-        unfinished = _unfinished(self.module)
-        if unfinished.exists():
-            unfinished.rmtree()
-        if self.saved_model:
-            export(
-                str(unfinished),
-                networks.encoder,
-                networks.head,
-                networks.classifier,
-                networks.classifier_layer,
-                output="logits" if self.labelled else "representation",
-                image_size=image_size,
-                class_names=class_names,
-            )
-        else:
-            unfinished.mkdir(parents=True)
-        if self.module.exists():
-            self.module.rmtree()
-        unfinished.rename(self.module)
+            with _whole(self.module) as unfinished:
+                if self.saved_model:
+                    export(
+                        str(unfinished),
+                        **networks.models,
+                        classifier_layer=networks.classifier_layer,
+                        output="logits" if self.labelled else "representation",
+                        image_size=image_size,
+                        class_names=class_names,
+                    )
+                else:
+                    unfinished.mkdir(parents=True)
 
     def written(self, networks: Networks) -> bool:
         """Whether all files that `write` makes of `networks` exist."""
         return all(path.exists() for path in (*self._keras_files(networks), self.module))
 
     def finish(self, card: str | None, image_size: int) -> None:
-        """Writes what is made of the files: the model card and the other formats.
+        """Writes the model card and the other formats, which are made of the files.
 
         Args:
-            card: For the SavedModel's folder; None leaves the one there is.
+            card: For the SavedModel's folder; None leaves an earlier card.
             image_size: As for `write`.
 
         Raises:
@@ -122,7 +113,7 @@ class Artifacts:
             (self.module / "README.md").write_text(card)
         for name in filter(self.formats.__contains__, EXPORT_FORMATS):
             row, path = FORMATS[name], self.path(name)
-            of_module = row.source == "saved_model"  # whose card may be another one now
+            of_module = row.source == "saved_model"  # its card may have changed
             if of_module or not path.exists():
                 source = self.module if of_module else path.with_suffix(".keras")
                 with _whole(path) as unfinished:
@@ -142,22 +133,20 @@ class Artifacts:
                     row.path(old).unlink(missing_ok=True)
             old.rmtree()
 
-    def _keras_files(self, networks: Networks) -> Mapping[epath.Path, Callable[[], keras.Model]]:
-        files = {
-            self.directory / f"{name}.keras": functools.partial(networks.models.get, name)
-            for name in networks.models
-        }
+    def _keras_files(self, networks: Networks) -> dict[epath.Path, Callable[[], keras.Model]]:
+        files = {f"{n}.keras": lambda model=model: model for n, model in networks.models.items()}
         if self.labelled:
-            files[self.directory / IMAGE_CLASSIFIER] = networks.image_classifier
-        return files
-
-
-def _unfinished(path: epath.Path) -> epath.Path:
-    return path.parent / f"unfinished-{path.name}"  # Keras wants the file's own suffix
+            files[IMAGE_CLASSIFIER] = networks.image_classifier
+        return {self.directory / name: make for name, make in files.items()}
 
 
 @contextlib.contextmanager
 def _whole(path: epath.Path) -> Iterator[epath.Path]:
-    """Gives the path to write to; the file there becomes `path` at the end."""
-    yield _unfinished(path)
-    _unfinished(path).replace(path)
+    """Gives the path to write to; the file or folder there replaces `path` at the end."""
+    unfinished = path.parent / f"unfinished-{path.name}"  # Keras wants the file's own suffix
+    if unfinished.is_dir():
+        unfinished.rmtree()
+    yield unfinished
+    if path.is_dir():
+        path.rmtree()
+    unfinished.replace(path)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from simclrv2_tf import options
-from simclrv2_tf.export import archive, keras_file, saved_model
-from simclrv2_tf.export.model import ExportError, Model
+from simclrv2_tf.contents import Contents
+from simclrv2_tf.errors import raised_as
+from simclrv2_tf.export import keras_file, saved_model
+from simclrv2_tf.export.model import ExportError, Model, ModelError
 from simclrv2_tf.options import option
 
 
@@ -47,7 +49,13 @@ FORMATS = {
     for row in (
         Format("keras", ".keras", keras_file.read),
         Format("saved_model", "", saved_model.read),
-        Format("tar.gz", ".tar.gz", archive.read, archive.write, source="saved_model"),
+        Format(
+            "tar.gz",
+            ".tar.gz",
+            saved_model.read_archive,
+            saved_model.write_archive,
+            source="saved_model",
+        ),
         Format(
             "onnx",
             ".onnx",
@@ -64,9 +72,34 @@ EXPORT_FORMATS = tuple(name for name, row in FORMATS.items() if row.write)
 
 def of_file(path: epath.Path) -> Format | None:
     """The format of a file by the suffix of its name, or None."""
-    return next(
-        (row for row in FORMATS.values() if row.suffix and path.name.endswith(row.suffix)), None
-    )
+    rows = (row for row in FORMATS.values() if row.suffix and path.name.endswith(row.suffix))
+    return next(rows, None)
+
+
+def load_model(path: str, option: str = "model") -> Model:
+    """Loads a network from any file of `FORMATS`.
+
+    Args:
+        path: The folder of a run or of an import, which stands for the newest SavedModel in it;
+            the folder of a SavedModel or its tar.gz; a .keras, .onnx or .tflite file.
+        option: What errors call the path.
+
+    Raises:
+        ModelError: there is no such file, it cannot be read, or its runtime is not installed.
+    """
+    contents = Contents(path)
+    found = epath.Path(path) if contents.kind == "file" else contents.saved_model
+    row = of_file(found) if contents.kind == "file" else FORMATS["saved_model"]
+    if found is None or row is None:
+        runs = contents.runs[:3]
+        advice = f" In it there are {', '.join(runs)}." if runs else ""
+        raise ModelError(
+            f"`{option}` must be a run's folder, a SavedModel's folder or tar.gz, or a .keras, "
+            f".onnx or .tflite file. Received: {option}={path}{advice}"
+        )
+    advice = f"Received: {option}={path}"
+    with raised_as(ModelError, f"`{option}` must be readable", advice):
+        return row.read(found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import tempfile
 
 from etils import epath, epy
 
+from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export.model import ExportError, Model, ModelError
 
 with epy.lazy_imports():
@@ -32,11 +33,7 @@ def read(path: epath.Path) -> Model:
 
 
 def read_onnx(path: epath.Path) -> Model:
-    """Reads an ONNX file for the package onnxruntime.
-
-    Raises:
-        ModelError: the package is not installed.
-    """
+    """Reads an ONNX file by the package onnxruntime."""
     try:
         import onnxruntime
     except ImportError:
@@ -82,7 +79,7 @@ def read_litert(path: epath.Path) -> Model:
 
 def write_onnx(source: epath.Path, path: epath.Path, image_size: int) -> None:
     """Writes the model of a `.keras` file as ONNX."""
-    _convert(source, path, image_size, "onnx", ".onnx")
+    _convert(source, path, image_size, "onnx")
 
 
 def write_litert(source: epath.Path, path: epath.Path, image_size: int) -> None:
@@ -90,23 +87,18 @@ def write_litert(source: epath.Path, path: epath.Path, image_size: int) -> None:
     # Its runtimes are made for one shape; with others they leave their fast kernels.
     shape = (1, image_size, image_size, 3)
     signature = [keras.InputSpec(shape=shape, dtype="float32", name="images")]
-    _convert(source, path, image_size, "litert", ".tflite", signature)
+    _convert(source, path, image_size, "litert", input_signature=signature)
 
 
-def _convert(source, path, image_size, kind, suffix, signature=None):
+def _convert(source, path, image_size, kind, **options):
     model = keras.saving.load_model(str(source), compile=False)
     model(np.zeros((1, image_size, image_size, 3), np.float32))  # ONNX needs one call before it
     # The exporters write to local files alone.
     with tempfile.TemporaryDirectory() as folder:
-        made = epath.Path(folder) / f"{source.stem}{suffix}"
-        try:
-            model.export(str(made), format=kind, input_signature=signature, verbose=False)
-        except Exception as error:  # whatever the converters raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ExportError(
-                f"Keras could not write {made.name} ({reason}). All other files are there; leave "
-                f"{kind} out of --export_formats."
-            ) from error
+        made = epath.Path(folder) / f"{source.stem}{path.suffix}"
+        advice = f"All other files are there; leave {kind} out of --export_formats."
+        with raised_as(ExportError, f"Keras could not write {made.name}", advice):
+            model.export(str(made), format=kind, verbose=False, **options)
         made.copy(path, overwrite=True)
 
 

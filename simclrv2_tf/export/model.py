@@ -14,8 +14,7 @@ from simclrv2_tf.errors import UserError
 with epy.lazy_imports():
     import numpy as np
 
-LABELS_FILE = "labels.txt"
-INPUTS_FILE = "inputs.json"
+_LABELS, _INPUTS = "labels.txt", "inputs.json"
 
 
 class ExportError(UserError):
@@ -48,23 +47,24 @@ class Model:
     loaded: Any = None
 
     @classmethod
-    def noted(cls, notes: epath.Path, endpoints: Iterable[str], outputs, loaded=None) -> Self:
-        """A model whose image size and class names are in the folder `notes`."""
-        inputs, labels = notes / INPUTS_FILE, notes / LABELS_FILE
-        return cls(
-            tuple(endpoints),
-            outputs,
-            json.loads(inputs.read_text())["image_size"] if inputs.exists() else None,
-            tuple(labels.read_text().splitlines()) if labels.exists() else (),
-            loaded,
-        )
+    def noted(cls, folder: epath.Path, endpoints: Iterable[str], outputs, loaded=None) -> Self:
+        """A model whose notes are in `folder`."""
+        inputs, labels = folder / _INPUTS, folder / _LABELS
+        image_size = json.loads(inputs.read_text())["image_size"] if inputs.exists() else None
+        class_names = tuple(labels.read_text().splitlines()) if labels.exists() else ()
+        return cls(tuple(endpoints), outputs, image_size, class_names, loaded)
 
 
-def inputs_json(image_size: int) -> str:
-    """The text of `inputs.json`: how to crop and scale images as in evaluation."""
-    return json.dumps({"image_size": image_size, "range": [0, 1], "channels": "RGB"}) + "\n"
+def notes(image_size: int | None, class_names: Sequence[str]) -> dict[str, str]:
+    """The texts of the files that say how to use a network, by name, of those that are known.
 
-
-def labels_txt(class_names: Sequence[str]) -> str:
-    """The text of `labels.txt`: a class name in each line, in the order of the logits."""
-    return "".join(f"{name}\n" for name in class_names)
+    `labels.txt` has a class name in each line, in the order of the logits; `inputs.json` says how
+    to crop and scale images as in evaluation.
+    """
+    found = {}
+    if class_names:
+        found[_LABELS] = "".join(f"{name}\n" for name in class_names)
+    if image_size:
+        inputs = {"image_size": image_size, "range": [0, 1], "channels": "RGB"}
+        found[_INPUTS] = json.dumps(inputs) + "\n"
+    return found

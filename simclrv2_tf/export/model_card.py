@@ -18,10 +18,7 @@ _METRICS = {
 
 
 def public(path: str) -> str:
-    """How a card names a path, `folder:PATH` too: others have no use for this machine's folders.
-
-    Addresses and relative paths stay; of an absolute path the last part does.
-    """
+    """How cards show a path, `folder:PATH` too: an absolute one without this machine's folders."""
     if "://" in path:
         return path
     kind, colon, place = path.rpartition(":")
@@ -49,15 +46,11 @@ def model_card(
         measured_on: What they were measured on.
         licence: A sentence on it.
         image_size: Side of the images it was trained with, in pixels.
-        class_names: What its logits stand for; empty where it has none or nobody knows.
+        class_names: What its logits stand for; empty if it has none or they are unknown.
         output: What calling it gives: "logits" or "representation".
     """
-    shown = {text: measured[name] for name, text in _METRICS.items() if name in measured}
-    result = "Not evaluated."
-    if shown:
-        result = f"Measured on {measured_on}:\n\n" + _table(
-            {text: f"{value:.4f}" for text, value in shown.items()}
-        )
+    shown = {text: f"{measured[name]:.4f}" for name, text in _METRICS.items() if name in measured}
+    result = f"Measured on {measured_on}:\n\n{_table(shown)}" if shown else "Not evaluated."
     classes = ""
     if class_names:
         names = ", ".join(class_names[:_MOST_CLASSES])

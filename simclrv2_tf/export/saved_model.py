@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath, epy
 
-from simclrv2_tf.export import endpoints
-from simclrv2_tf.export.model import INPUTS_FILE, LABELS_FILE, Model, inputs_json, labels_txt
+from simclrv2_tf.export.model import Model, notes
+from simclrv2_tf.networks import Networks
 
 with epy.lazy_imports():
     import keras
@@ -39,13 +41,11 @@ def export(
     * `variables`, all of them; `trainable_variables`, those that `output` depends on;
       `regularization_losses`, empty; `weights`, the same variables as a dict by variable path,
       such as "classifier/kernel", from which `weights.load` fills a network;
-    * `signatures`: "serving_default" gives a dict of all endpoints, each of these its own (where
-      the model is there): "representation"; "projection1", "projection2", ..., what the hidden
-      layers of the head give; "projection", the embedding; "logits". "features" gives those of
-      the encoder, from "stem" (B, h, w, c) to "representation" (B, f).
-
-    Files that say how to use it are among its assets: `labels.txt`, a class name in each line, and
-    `inputs.json` with the side of its images in pixels, each where it is known.
+    * `signatures`: "serving_default" gives a dict of all endpoints, and each of these its own:
+      "representation", and what a head and a classifier add (`Networks.endpoints`). "features"
+      gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f);
+    * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
+      line, and `inputs.json` with the side of its images in pixels.
 
     `keras.Model.export` is not used: what it writes has frozen batch norm and cannot be called.
 
@@ -64,13 +64,20 @@ def export(
         ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
             there are not as many names as classes.
     """
-    names = endpoints.checked_names(encoder, head, classifier, classifier_layer, class_names)
+    num_classes = 0 if classifier is None else classifier.output_shape[-1]
+    if class_names and len(class_names) != num_classes:
+        raise ValueError(
+            f"`class_names` must name the {num_classes} classes. Received: {len(class_names)} names"
+        )
+    networks = Networks(encoder, head, classifier, classifier_layer)
+    endpoints = networks.endpoints()
+    names = list(endpoints.output)
     output = output or ("representation" if classifier is None else "logits")
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
     # Concrete functions: what calls them while the module is saved does not trace them again.
-    infer = _traced(endpoints.outputs(encoder, head, classifier, classifier_layer))
-    called = endpoints.models_to(output, encoder, head, classifier, classifier_layer)
+    infer = _traced(lambda images: endpoints(images, training=False))
+    called = networks.leading_to(output)
 
     def apply(images):
         for model in called:
@@ -93,34 +100,32 @@ def export(
     for training in (False, True):
         call.get_concrete_function(_images(), training=training)
     # Plain variables: Keras models in the object graph would bring Keras's own saving along.
-    models = [model for model in (encoder, head, classifier) if model is not None]
-    weights = [v for model in models for v in model.weights]
     module = tf.train.Checkpoint(
-        variables=[v.value for v in weights],
+        variables=[v.value for v in networks.weights],
         trainable_variables=[v.value for m in called for v in m.weights if v.trainable],
         regularization_losses=[],
-        weights={v.path: v.value for v in weights},
+        weights={v.path: v.value for v in networks.weights},
         infer=tf.function(lambda images: infer(images)[output], [_images()], autograph=False),
         train=tf.function(lambda images: train(images), [_images()], autograph=False),
     )
     module.__call__ = call
-    signatures = {
-        "serving_default": signature(*names),
-        "features": signature(*resnet.endpoints(encoder)),
-        "representation": signature("representation"),
-        **{name: signature(name) for name in names if name not in resnet.endpoints(encoder)},
-    }
+    of_encoder = resnet.endpoints(encoder)
+    signatures = {"serving_default": signature(*names), "features": signature(*of_encoder)}
+    signatures |= {n: signature(n) for n in ("representation", *names[len(of_encoder) :])}
     with tempfile.TemporaryDirectory() as folder:
-        files = {
-            LABELS_FILE: labels_txt(class_names),
-            INPUTS_FILE: inputs_json(image_size) if image_size else "",
-        }
-        for name, text in files.items():
-            if text:
-                file = epath.Path(folder) / name
-                file.write_text(text)
-                setattr(module, file.stem, tf.saved_model.Asset(str(file)))
+        for name, text in notes(image_size, class_names).items():
+            file = epath.Path(folder) / name
+            file.write_text(text)
+            setattr(module, file.stem, tf.saved_model.Asset(str(file)))
         tf.saved_model.save(module, path, signatures=signatures)
+
+
+def _images() -> tf.TensorSpec:
+    return tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+
+
+def _traced(function):
+    return tf.function(function, autograph=False).get_concrete_function(_images())
 
 
 def read(path: epath.Path) -> Model:
@@ -130,20 +135,42 @@ def read(path: epath.Path) -> Model:
     together = signatures.get("serving_default")
 
     def outputs(images, names):
-        found = {}
-        for name in names:
-            # The endpoint's own signature computes, and hands over, no more than the endpoint.
-            signature = signatures.get(name, together)
-            found[name] = signature(images=tf.constant(images))[name].numpy()
-        return found
+        # The endpoint's own signature computes, and hands over, no more than the endpoint.
+        images = tf.constant(images)
+        return {n: signatures.get(n, together)(images=images)[n].numpy() for n in names}
 
     names = together.structured_outputs if together else ()
     return Model.noted(path / "assets", names, outputs, module)
 
 
-def _images() -> tf.TensorSpec:
-    return tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+def write_archive(folder: epath.Path, path: epath.Path, image_size: int) -> None:
+    """Packs the contents of `folder`, without the folder itself, as TF Hub loads an address."""
+    del image_size
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
+        for member in _below(folder):
+            info = tarfile.TarInfo(str(member.relative_to(folder)))
+            if member.is_dir():
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                packed.addfile(info)
+                continue
+            info.size = tf.io.gfile.stat(str(member)).length
+            with member.open("rb") as content:
+                packed.addfile(info, content)
 
 
-def _traced(function):
-    return tf.function(function, autograph=False).get_concrete_function(_images())
+def read_archive(path: epath.Path) -> Model:
+    """Reads the SavedModel in an archive."""
+    folder = tempfile.TemporaryDirectory()
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as packed:
+        packed.extractall(folder.name, filter="data")
+    model = read(epath.Path(folder.name))
+    # The folder is removed with the last reference to it: not before the model.
+    model.outputs.folder = folder
+    return dataclasses.replace(model, loaded=None)
+
+
+def _below(folder: epath.Path) -> Iterator[epath.Path]:
+    for member in sorted(folder.iterdir()):
+        yield member
+        if member.is_dir():
+            yield from _below(member)

@@ -1,7 +1,7 @@
 """The reference's released weights, in our networks.
 
 * `Variables` reads its files, TF1 checkpoints and TF2 SavedModels, by variable name;
-* `infer` tells from names and shapes what networks they are;
+* `infer` infers the networks from names and shapes;
 * `load_checkpoint` and `load_weights` fill networks, every variable used once or named;
 * `released` lists the published models by short name, with their accuracy.
 
@@ -14,20 +14,5 @@ from etils import epy
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.official.architecture import Architecture, infer
     from simclrv2_tf.official.catalog import ReleasedModel, released, resolve
-    from simclrv2_tf.official.files import OfficialError, Variables, find_prefix
+    from simclrv2_tf.official.files import OfficialError, Variables, object_graph
     from simclrv2_tf.official.weights import Report, load_checkpoint, load_weights, names_by_path
-
-__all__ = [
-    "Architecture",
-    "OfficialError",
-    "ReleasedModel",
-    "Report",
-    "Variables",
-    "find_prefix",
-    "infer",
-    "load_checkpoint",
-    "load_weights",
-    "names_by_path",
-    "released",
-    "resolve",
-]

@@ -1,4 +1,4 @@
-"""What networks the reference's variables are of, told from their names and shapes alone."""
+"""The architecture of the reference's networks, inferred from variable names and shapes alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_WRONG = 0.1
 class Architecture:
     """The networks of some variables; attributes are called as the options of `run`.
 
-    What no shape tells is as the reference has it by default: the `sk_ratio` of 0.0625 where all
+    Where shapes leave a choice, it is the reference's default: the `sk_ratio` of 0.0625 where all
     widths are at their floor, and no selective kernels for basic blocks with the CIFAR stem.
 
     Attributes:
@@ -44,18 +44,14 @@ class Architecture:
     classifier_inputs: int
 
     def build(self) -> dict[str, keras.Model]:
-        """The networks, at random weights: "encoder", and "head" and "classifier" if there."""
+        """The networks at random weights: "encoder", and "head" and "classifier" if it has them."""
         encoder = resnet.resnet(
             self.resnet_depth, self.width_multiplier, self.sk_ratio, self.se_ratio, stem=self.stem
         )
         models = {"encoder": encoder}
         if self.num_proj_layers:
-            models["head"] = heads.projection_head(
-                encoder.output_shape[-1],
-                self.num_proj_layers,
-                self.proj_out_dim,
-                self.proj_head_mode,
-            )
+            sizes = encoder.output_shape[-1], self.num_proj_layers, self.proj_out_dim
+            models["head"] = heads.projection_head(*sizes, self.proj_head_mode)
         if self.num_classes:
             models["classifier"] = heads.classifier(self.classifier_inputs, self.num_classes)
         return models
@@ -64,12 +60,11 @@ class Architecture:
 def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Architecture:
     """Infers the networks from the reference's variable names and their shapes.
 
-    A few variables that are missing, superfluous or of another shape do not hide what the rest
-    are of: `load_weights` names them.
+    A few variables may be missing, superfluous or of another shape; `load_weights` names them.
 
     Args:
         shapes: By name, as `Variables.shapes`.
-        momentum: Of the momentum network, `ema_model/...`, in place of the network itself.
+        momentum: Whether to infer the momentum network, `ema_model/...`.
 
     Raises:
         OfficialError: no network of `resnet.resnet` is like it.
@@ -81,23 +76,31 @@ def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Arch
         )
     encoder = _encoder(names, shapes)
     head = {key: shapes[name] for key, name in names.part("head").items()}
-    dense = {layer: shape for (kind, layer, _), shape in head.items() if kind == "dense"}
-    layers = {layer for _, layer, _ in head}
-    last = max(layers, default=0)
+    has_dense = any(kind == "dense" for kind, _, _ in head)
+    last = max((layer for _, layer, _ in head), default=-1)
     # The width of the last layer, of its kernel or of its batch norm.
     out_dims = [shape[-1] for (_, layer, _), shape in head.items() if layer == last]
     classifier = {key: shapes[name] for key, name in names.part("classifier").items()}
     outputs = [shape[-1] for shape in classifier.values()]
-    width = int(512 * encoder["width_multiplier"]) * (4 if encoder["resnet_depth"] >= 50 else 1)
+    width = int(512 * encoder["width_multiplier"]) * _expansion(encoder["resnet_depth"])
     fed_by = classifier.get("kernel", (width,))[0]
     return Architecture(
         **encoder,
-        num_proj_layers=last + 1 if layers else 0,
-        proj_head_mode="linear" if names.is_linear_head else "nonlinear" if dense else "none",
-        proj_out_dim=_most_common(out_dims) if layers else 0,
-        num_classes=_most_common(outputs) if outputs else 0,
+        num_proj_layers=last + 1,
+        proj_head_mode="linear" if names.is_linear_head else "nonlinear" if has_dense else "none",
+        proj_out_dim=_most_common(out_dims),
+        num_classes=_most_common(outputs),
         classifier_inputs=(fed_by if fed_by in out_dims else width) if outputs else 0,
     )
+
+
+def _expansion(depth: int) -> int:
+    """How much wider a block's output is than its convolutions."""
+    return 4 if depth >= 50 else 1
+
+
+def _most_common(values: list[int]) -> int:
+    return collections.Counter(values).most_common(1)[0][0] if values else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +108,10 @@ class _Convolution:
     """One convolution of an encoder.
 
     Attributes:
-        role: What part it has in its block.
+        role: Its part in a block.
         kernel: Height, width, and whether it has a bias.
-        base, factor: It has factor * int(base * width_multiplier) filters; a base of 0: a ratio
-            decides.
+        base, factor: It has factor * int(base * width_multiplier) filters; with a base of 0 they
+            depend on a ratio.
     """
 
     role: str
@@ -125,9 +128,8 @@ def _encoder(names: naming.Sorted, shapes) -> dict:
 
     def wrong(kernels, expected):
         kinds = {number: (*shape[:2], bias) for number, (shape, bias) in kernels.items()}
-        return sum(
-            kinds.get(number) != convolution.kernel for number, convolution in enumerate(expected)
-        ) + sum(number >= len(expected) for number in kinds)
+        wanted = {number: convolution.kernel for number, convolution in enumerate(expected)}
+        return sum(kinds.get(n) != wanted.get(n) for n in kinds.keys() | wanted.keys())
 
     counted = (_kernels(names, shapes), _kernels(names.shifted("conv2d"), shapes))
     kernels, structure = min(
@@ -145,11 +147,11 @@ def _encoder(names: naming.Sorted, shapes) -> dict:
     depth, selective, excited, stem = structure
     present = [(c, kernels[number][0]) for number, c in enumerate(expected) if number in kernels]
 
-    def widths(role):
-        return [shape[2:] for convolution, shape in present if convolution.role == role]
+    def widths(role, divisor=1):
+        found = [shape[2:] for convolution, shape in present if convolution.role == role]
+        return [(inputs // divisor, outputs) for inputs, outputs in found]
 
-    expansion = 4 if depth >= 50 else 1
-    reduces = [(inputs // expansion, outputs) for inputs, outputs in widths("se_reduce")]
+    reduces = widths("se_reduce", _expansion(depth))
     return {
         "resnet_depth": depth,
         "width_multiplier": _width_multiplier([(c, s[3]) for c, s in present if c.base]),
@@ -171,30 +173,30 @@ def _kernels(names: naming.Sorted, shapes) -> dict[int, tuple[tuple[int, ...], b
 
 def _structures() -> Iterable[tuple[int, bool, bool, str]]:
     """Depth, selective kernels, squeeze-excitation and stem of every kind of encoder."""
-    for depth in resnet.DEPTHS:
-        for selective, excited, stem in itertools.product(
-            (False, True), (False, True), ("imagenet", "cifar")
-        ):
-            # Basic blocks have no selective kernels, and the CIFAR stem is no ResNet-D's.
-            if not (depth < 50 and selective and stem == "cifar"):
-                yield depth, selective, excited, stem
+    both = (False, True)
+    for structure in itertools.product(resnet.DEPTHS, both, both, ("imagenet", "cifar")):
+        depth, selective, _, stem = structure
+        # Basic blocks have no selective kernels, and the CIFAR stem is no ResNet-D's.
+        if depth >= 50 or not selective or stem != "cifar":
+            yield structure
 
 
 @functools.cache
 def _convolutions(depth: int, selective: bool, excited: bool, stem: str) -> list[_Convolution]:
     """An encoder's convolutions in the order in which the reference creates them."""
     small, large, biased = (1, 1, False), (3, 3, False), (1, 1, True)
-    found = [_Convolution("stem", large, 64)]
-    if stem == "imagenet":
+    expansion = _expansion(depth)
+    if stem == "cifar":
+        found = [_Convolution("stem", large, 64)]
+    elif selective:
+        found = [_Convolution("stem", large, 64, factor) for factor in (0.5, 0.5, 1)]
+    else:
         found = [_Convolution("stem", (7, 7, False), 64)]
-        if selective:
-            found = [_Convolution("stem", large, 64, factor) for factor in (0.5, 0.5, 1)]
     for group, blocks in enumerate(resnet.BLOCKS[depth]):
         base = 64 * 2**group
-        expansion = 4 if depth >= 50 else 1
         block = [_Convolution("main", large, base)] * 2
         if depth >= 50:
-            block = [_Convolution("main", small, base), _Convolution("main", large, base)]
+            block[0] = _Convolution("main", small, base)
             if selective:
                 block[1:] = [
                     _Convolution("main", large, base, 2),
@@ -218,8 +220,10 @@ def _width_multiplier(filters: list[tuple[_Convolution, int]]) -> float:
 
 
 def _ratio(widths: list[tuple[int, int]], floor: int) -> float:
-    """The ratio of hidden to given width, which is rounded down and no less than `floor`."""
-    # Where several will do: the recommended one, else the one that a person would have chosen.
+    """The ratio of hidden to given width, which is rounded down and no less than `floor`.
+
+    Of several ratios that fit, the recommended one, else the one that a person would have chosen.
+    """
     exact = [hidden / width for width, hidden in reversed(widths)]
     within = [(hidden + 0.5) / width for width, hidden in widths]
 
@@ -227,7 +231,3 @@ def _ratio(widths: list[tuple[int, int]], floor: int) -> float:
         return sum(hidden == max(int(width * ratio), floor) for width, hidden in widths)
 
     return max((_RECOMMENDED_SK_RATIO, *exact, *within), key=fitting)
-
-
-def _most_common(values):
-    return collections.Counter(values).most_common(1)[0][0]

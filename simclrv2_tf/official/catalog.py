@@ -1,7 +1,7 @@
 """The published models: 13 architectures by 5 ways of training, and the distilled ones.
 
-The list is data, `released.json`: accuracies from Table 1 and Table 2 of the paper (arXiv
-2006.10029), addresses from the README of the released code.
+`released.json` has the accuracies of Tables 1 and 2 of the paper (arXiv 2006.10029) and the
+addresses from the README of the released code.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ class ReleasedModel:
 
     Attributes:
         name: Such as "pretrained/r50_1x_sk0".
-        training: How it was trained: "pretrained", "finetuned_1pct", "finetuned_10pct",
-            "finetuned_100pct", "supervised", "distill_1pct" or "distill_10pct".
-        resnet_depth, width_multiplier, sk_ratio: Of its encoder.
+        training: "pretrained", "finetuned_1pct", "finetuned_10pct", "finetuned_100pct",
+            "supervised", "distill_1pct" or "distill_10pct".
         parameters_in_millions: Of its encoder with moving statistics, as the paper counts them.
         top_1_accuracy: On ImageNet's validation images, in percent; of a pretrained model its
             linear evaluation.
-        ft_proj_selector: Which layer of the head feeds its classifier, by the paper; None where
-            the paper does not say.
-        saved_model: Address of its TF2 SavedModel.
-        tf1_checkpoint: Address of the folder of its TF1 checkpoint.
+        ft_proj_selector: The head's layer that feeds its classifier; None if the paper does not
+            say.
+        saved_model, tf1_checkpoint: Addresses of its TF2 SavedModel, its TF1 checkpoint's folder.
     """
 
     name: str
@@ -49,17 +47,14 @@ class ReleasedModel:
 
 @functools.cache
 def released() -> dict[str, ReleasedModel]:
-    """All published models by name: "pretrained/r50_1x_sk0", or "r50_1x_sk0" for short, and so on.
-
-    A name of the architecture alone is that of the pretrained model.
-    """
+    """All published models by name, such as "pretrained/r50_1x_sk0", or "r50_1x_sk0" for short."""
     data = json.loads(_FILE.read_text())
     found = {}
     for training, kind in data["trainings"].items():
         for architecture, accuracy in kind["top_1_accuracy"].items():
             spec = data["architectures"][architecture]
             path = f"{training}/{architecture}"
-            model = ReleasedModel(
+            found[path] = ReleasedModel(
                 name=path,
                 training=training,
                 **spec,
@@ -68,17 +63,16 @@ def released() -> dict[str, ReleasedModel]:
                 saved_model=f"{data['saved_models']}/{path}/saved_model",
                 tf1_checkpoint=f"{data['tf1_checkpoints']}/{path}",
             )
-            found[path] = model
             if training == "pretrained":
-                found[architecture] = model
+                found[architecture] = found[path]
     return found
 
 
 def resolve(source: str) -> tuple[str, ReleasedModel | None]:
-    """Where weights are: `source` itself where it is there, else a released model of this name.
+    """The path of weights: `source` itself if it exists, else a released model of this name.
 
     Returns:
-        The path, and the released model whose name it was.
+        The path, and the released model whose name `source` is, or None.
     """
     path = os.path.expanduser(source)
     model = released().get(source)

@@ -1,4 +1,4 @@
-"""The reference's files: what they hold, by variable name, read one variable at a time."""
+"""The reference's files, read by variable name, one variable at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from simclrv2_tf.contents import Contents
-from simclrv2_tf.errors import UserError
+from simclrv2_tf.errors import UserError, raised_as
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -23,12 +23,12 @@ class Variables(Mapping):
 
     Args:
         path: A TF1 checkpoint, its prefix or its folder; or the folder of a SavedModel of the TF2
-            code, whose graph is not run. `gs://` and whatever else `tf.io.gfile` opens will do.
+            code, whose graph is not run. `tf.io.gfile` opens it, so `gs://` works too.
 
     Attributes:
-        prefix: Of the files that hold them.
-        shapes: By name.
-        nameless: Keys of the file that no name is given to.
+        prefix: Prefix of the files that hold them.
+        shapes: Shapes by name.
+        nameless: Keys of the file without a name.
 
     Raises:
         OfficialError: there is neither, it cannot be reached or read, or its variables have no
@@ -36,18 +36,18 @@ class Variables(Mapping):
     """
 
     def __init__(self, path: str):
-        try:
-            self.prefix = find_prefix(path)
+        with raised_as(OfficialError, f"{path} cannot be read"):
+            self.prefix = Contents(path).released
+            if self.prefix is None:
+                raise OfficialError(
+                    "The path must be the prefix of a TF1 checkpoint, the folder of one, or that "
+                    f"of a SavedModel. Received: {path}"
+                )
             self._reader = tf.train.load_checkpoint(self.prefix)
             by_key = self._reader.get_variable_to_shape_map()
             self._keys = {name: name for name in by_key}
             if _GRAPH in by_key:
-                self._keys = _keys_by_name(self._reader.get_tensor(_GRAPH), by_key)
-        except OfficialError:
-            raise
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise OfficialError(f"{path} cannot be read ({reason}).") from error
+                self._keys = _keys_by_name(self._reader, by_key)
         if not self._keys:
             raise OfficialError(f"{path} holds no variables with names.")
         self.shapes = {name: tuple(by_key[key]) for name, key in self._keys.items()}
@@ -55,13 +55,9 @@ class Variables(Mapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Raises `OfficialError` where the file is damaged."""
-        try:
+        problem = f"{name} of {self.prefix} cannot be read"
+        with raised_as(OfficialError, problem, "Is the copy complete?"):
             return self._reader.get_tensor(self._keys[name])
-        except Exception as error:  # TensorFlow raises many kinds, IndexError among them
-            reason = str(error).splitlines()[0]
-            raise OfficialError(
-                f"{name} of {self.prefix} cannot be read ({reason}). Is the copy complete?"
-            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -70,32 +66,22 @@ class Variables(Mapping):
         return len(self._keys)
 
 
-def _keys_by_name(graph: bytes, keys) -> dict[str, str]:
+def object_graph(reader) -> trackable_object_graph_pb2.TrackableObjectGraph:
+    """The graph of objects that a checkpoint of TF2 holds; an empty one of TF1's."""
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    if reader.has_tensor(_GRAPH):
+        graph.ParseFromString(reader.get_tensor(_GRAPH))
+    return graph
+
+
+def _keys_by_name(reader, keys) -> dict[str, str]:
     """The keys of an object-based checkpoint by the names that its graph gives to them."""
-    parsed = trackable_object_graph_pb2.TrackableObjectGraph()
-    parsed.ParseFromString(graph)
     found = {}
-    for node in parsed.nodes:
-        for value in node.attributes:
-            name, key = value.full_name, value.checkpoint_key
-            if name and key in keys and found.setdefault(name, key) != key:
-                raise OfficialError(
-                    f"Two variables have the name {name}: {found[name]} and {key}. Only the "
-                    "released code's own files, which tell them apart, can be read."
-                )
+    for value in (value for node in object_graph(reader).nodes for value in node.attributes):
+        name, key = value.full_name, value.checkpoint_key
+        if name and key in keys and found.setdefault(name, key) != key:
+            raise OfficialError(
+                f"Two variables have the name {name}: {found[name]} and {key}. Only the "
+                "released code's own files, which tell them apart, can be read."
+            )
     return found
-
-
-def find_prefix(path: str) -> str:
-    """The prefix of the checkpoint's files that `path` leads to.
-
-    Raises:
-        OfficialError: there are none.
-    """
-    found = Contents(path).released
-    if found is not None:
-        return found
-    raise OfficialError(
-        "The path must be the prefix of a TF1 checkpoint, the folder of one, or that of a "
-        f"SavedModel. Received: {path}"
-    )

@@ -1,10 +1,10 @@
-"""The reference's variable names, TF1's and TF2's: which place in the networks each one tells.
+"""The reference's variable names, TF1's and TF2's, and the places in the networks that they mean.
 
 The released code numbers its layers in the order in which it creates them, one counter for
-convolutions and one for batch norms, and creates a block's shortcut before its main path. A
-variable's place is therefore told by its scope, its kind and its counter, not by its position in
-a list. A place is (part, key): the part is "encoder", "head" or "classifier"; a key is
-(kind, number, slot), such as ("conv2d", 3, "kernel"), and of the classifier the slot alone.
+convolutions and one for batch norms, and creates a block's shortcut before its main path. So a
+variable's scope, kind and counter give its place, not its position in a list. A place is
+(part, key): the part is "encoder", "head" or "classifier"; a key is (kind, number, slot), such as
+("conv2d", 3, "kernel"), and of the classifier the slot alone.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ _NOT_WEIGHTS = re.compile(
     r"beta1_power|beta2_power)(:0)?$|(^|/)(SGD|Adam|LARSOptimizer)/"
 )
 _MOMENTUM_NETWORK = "ema_model/"
-# Creation order within a residual block of the reference.
-_BLOCK_ORDER = ("shortcut", "conv1", "bn1", "sk_", "conv2", "bn2", "conv3", "bn3", "se_")
-_SK_ORDER = ("sk_conv", "sk_bn", "sk_squeeze", "sk_squeeze_bn", "sk_mix")
-_SE_ORDER = ("se_reduce", "se_expand")
+# How names of our layers begin, in the order in which the reference creates a residual block's.
+_BLOCK_ORDER = (
+    *("shortcut", "conv1", "bn1", "sk_conv", "sk_bn", "sk_squeeze", "sk_mix", "conv2", "bn2"),
+    *("conv3", "bn3", "se_reduce", "se_expand"),
+)
+
+Place = tuple[str, tuple[str, int, str] | str]
 
 
 @dataclasses.dataclass
@@ -47,13 +50,13 @@ class Sorted:
 
     Attributes:
         names: Those of weights, by place.
-        skipped: Why it is not one of them, by name: a counter, an optimizer's slot, or of the
-            network that was not asked for.
+        skipped: By name, why it is none of them: a counter, an optimizer's slot, or of the network
+            that was not asked for.
         problems: A sentence for each name that cannot be understood.
         is_linear_head: Whether the head is the linear one, whose layer is called l_0.
     """
 
-    names: dict[tuple, str] = dataclasses.field(default_factory=dict)
+    names: dict[Place, str] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     is_linear_head: bool = False
@@ -67,75 +70,66 @@ class Sorted:
 
         They begin higher where the network was not the first of its process.
         """
-        names = {key: name for key, name in self.part("encoder").items() if key[0] == kind}
-        first = min((key[1] for key in names), default=0)
-        moved = {
-            ("encoder", (kind, number - first, slot)): name
-            for (_, number, slot), name in names.items()
-        }
-        others = {place: name for place, name in self.names.items() if name not in names.values()}
-        return dataclasses.replace(self, names={**others, **moved})
+        first = min((key[1] for key in self.part("encoder") if key[0] == kind), default=0)
+
+        def moved(place):
+            part, key = place
+            if part != "encoder" or key[0] != kind:
+                return place
+            return part, (kind, key[1] - first, key[2])
+
+        names = {moved(place): name for place, name in self.names.items()}
+        return dataclasses.replace(self, names=names)
 
 
 def sort(names: Iterable[str], momentum: bool = False) -> Sorted:
-    """Tells the place of each of `names`.
-
-    Args:
-        momentum: Whether the momentum network is asked for, `ema_model/...`, in place of the
-            network itself.
-    """
+    """Finds the place of each of `names`, or with `momentum` of the momentum network's names."""
     found = Sorted()
     for name in names:
+        match = _NAME.search(name)
         if _NOT_WEIGHTS.search(name):
             found.skipped[name] = "no weight: a counter or an optimizer's"
-            continue
-        if name.startswith(_MOMENTUM_NETWORK) != momentum:
+        elif name.startswith(_MOMENTUM_NETWORK) != momentum:
             found.skipped[name] = "of the network" if momentum else "of the momentum network"
-            continue
-        match = _NAME.search(name)
-        if match is None:
+        elif match is None:
             found.problems.append(f"{name}: not a variable name of the reference")
-            continue
-        part = _SCOPES[match["scope"]]
-        place = (part, _key(part, name, match))
-        other = found.names.setdefault(place, name)
-        if other != name:
-            found.problems.append(f"{name}: has the same place as {other}")
-        if part == "head" and "/l_" in name:
-            found.is_linear_head = True
+        else:
+            place = _place(name, match)
+            other = found.names.setdefault(place, name)
+            if other != name:
+                found.problems.append(f"{name}: has the same place as {other}")
+            found.is_linear_head |= place[0] == "head" and "/l_" in name
     return found
 
 
-def _key(part, name, match):
+def _place(name, match) -> Place:
+    part, kind, number = _SCOPES[match["scope"]], match["kind"], match["count"]
     if part == "classifier":
-        return match["slot"]
+        return part, match["slot"]
     if part == "head":
         layer = _HEAD_LAYER.search(name)
-        return (match["kind"], int(layer[1]) if layer else 0, match["slot"])
-    return (match["kind"], int(match["count"] or 0), match["slot"])
+        number = layer and layer[1]
+    return part, (kind, int(number or 0), match["slot"])
 
 
-def describe(key: tuple | str) -> str:
-    """A key in words."""
-    return key if isinstance(key, str) else f"{key[0]} number {key[1]}, {key[2]}"
+def describe(place: Place) -> str:
+    """A place in words."""
+    part, key = place
+    return f"the {part}'s {key if isinstance(key, str) else '{} number {}, {}'.format(*key)}"
 
 
 def places(
     encoder: keras.Model,
     head: keras.Model | None = None,
     classifier: keras.Model | keras.layers.Layer | None = None,
-) -> dict[str, dict]:
-    """Our variables: for each part that is there, by key.
-
-    Raises:
-        ValueError: the classifier has not exactly a kernel and a bias.
-    """
+) -> dict[Place, keras.Variable]:
+    """The variables of our models by place."""
     found = {"encoder": _encoder_places(encoder)}
     if head is not None:
         found["head"] = _head_places(head)
     if classifier is not None:
         found["classifier"] = _classifier_places(classifier)
-    return found
+    return {(part, key): v for part, keys in found.items() for key, v in keys.items()}
 
 
 def _encoder_places(encoder):
@@ -143,8 +137,7 @@ def _encoder_places(encoder):
     weighted = [layer for layer in encoder.layers if layer.weights]
     for layer in sorted(weighted, key=lambda layer: _creation_order(layer.name)):
         kind = "conv2d" if isinstance(layer, keras.layers.Conv2D) else "batch_normalization"
-        for variable in layer.weights:
-            found[kind, counters[kind], variable.name] = variable
+        found |= {(kind, counters[kind], variable.name): variable for variable in layer.weights}
         counters[kind] += 1
     return found
 
@@ -152,18 +145,15 @@ def _encoder_places(encoder):
 def _creation_order(layer_name):
     block = re.match(r"block_group(\d+)_block(\d+)_(.+)$", layer_name)
     if block is None:  # the stem: stem_conv, stem_bn or stem_conv1, stem_bn1, stem_conv2, ...
-        return (0, 0, int(re.search(r"\d*$", layer_name)[0] or 0), 0)
-    group, number, rest = int(block[1]), int(block[2]), block[3]
-    place = next(i for i, prefix in enumerate(_BLOCK_ORDER) if rest.startswith(prefix))
-    inner = {**{n: i for i, n in enumerate(_SK_ORDER)}, **{n: i for i, n in enumerate(_SE_ORDER)}}
-    return (group, number, place, inner.get(rest, 0))
+        return (0, 0, int(re.search(r"\d*$", layer_name)[0] or 0))
+    place = next(i for i, prefix in enumerate(_BLOCK_ORDER) if block[3].startswith(prefix))
+    return (int(block[1]), int(block[2]), place)
 
 
 def _head_places(head):
     found = {}
     for layer in head.layers:
-        named = re.match(r"projection(\d+)_(dense|bn)$", layer.name)
-        if named:
+        if named := re.match(r"projection(\d+)_(dense|bn)$", layer.name):
             kind = "dense" if named[2] == "dense" else "batch_normalization"
             for variable in layer.weights:
                 found[kind, int(named[1]) - 1, variable.name] = variable

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from simclrv2_tf.official import naming
-from simclrv2_tf.official.architecture import infer
+from simclrv2_tf.official.architecture import Architecture, infer
 from simclrv2_tf.official.files import OfficialError, Variables
 
 
@@ -38,14 +39,10 @@ def load_checkpoint(
     Args:
         path: As for `Variables`: a TF1 checkpoint or a TF2 SavedModel of the released code
             (github.com/google-research/simclr).
-        encoder, head, classifier, momentum: As for `load_weights`.
-
-    Returns:
-        What was used for what, and what was not.
+        encoder, head, classifier, momentum: As for `load_weights`, like what is returned.
 
     Raises:
-        OfficialError: the file cannot be read, or its variables do not fit the models, each of
-            those that do not named. Nothing is assigned then.
+        OfficialError: the file cannot be read, or as for `load_weights`.
     """
     return load_weights(Variables(path), encoder, head, classifier, momentum)
 
@@ -62,37 +59,34 @@ def load_weights(
     Args:
         mapping: Reference variable name, of its TF1 code (`base_model/conv2d_3/kernel`) or its
             TF2 code (`resnet/block_group1/.../conv2d_3/kernel`, with or without `:0`), to its
-            value; or `Variables`, read one at a time. Optimizer slots and the global step are
-            passed over. So are the variables of a part that is not handed in.
+            value; or `Variables`, read one at a time. Optimizer slots, the global step and the
+            variables of a part that is not given are skipped.
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`.
         classifier: Any Keras model or layer whose weights are a kernel and a bias.
-        momentum: Whether to take the momentum network, `ema_model/...`, in place of the network
-            itself.
+        momentum: Whether to take the momentum network, `ema_model/...`, in place of the network.
 
     Returns:
         What was used for what, and what was not.
 
     Raises:
-        OfficialError: naming every variable of `mapping` that is not known, has no place or another
-            shape, and every variable of ours that nothing fills; or one that the file cannot give,
-            as it is damaged. Nothing is assigned then.
+        OfficialError: with the names of all variables of `mapping` that are not known, have no
+            place or another shape, and of all of ours that nothing fills; or with the name of one
+            that cannot be read. Nothing is assigned then.
+        ValueError: `classifier` has not exactly a kernel and a bias.
     """
-    places = naming.places(encoder, head, classifier)
-    if isinstance(mapping, Variables):
-        shapes = mapping.shapes
-    else:
-        shapes = {name: tuple(np.shape(value)) for name, value in mapping.items()}
-
-    names = _counted_as(naming.sort(shapes, momentum), places)
+    ours = naming.places(encoder, head, classifier)
+    shapes = getattr(mapping, "shapes", None) or {n: np.shape(v) for n, v in mapping.items()}
+    names = _counted_as(naming.sort(shapes, momentum), ours)
     problems, skipped = list(names.problems), dict(names.skipped)
+    skipped |= dict.fromkeys(getattr(mapping, "nameless", ()), "has no name")
+    parts = {part for part, _ in ours}
     assignments = []
-    for (part, key), name in names.names.items():
-        if part not in places:
+    for place, name in names.names.items():
+        part, variable = place[0], ours.pop(place, None)
+        if part not in parts:
             skipped[name] = f"no {part} was asked for"
-            continue
-        variable = places[part].pop(key, None)
-        if variable is None:
+        elif variable is None:
             problems.append(f"{name}: the {part} has no such variable")
         elif tuple(variable.shape) != shapes[name]:
             problems.append(
@@ -101,35 +95,28 @@ def load_weights(
             )
         else:
             assignments.append((variable, name))
-    for part, left in places.items():
-        for key, variable in left.items():
-            problems.append(
-                f"{variable.path}: nothing fills it (the {part}'s {naming.describe(key)})"
-            )
+    for place, variable in ours.items():
+        problems.append(f"{variable.path}: nothing fills it ({naming.describe(place)})")
     if problems:
         raise OfficialError(
             f"`mapping` does not fit the models, {len(problems)} problem(s):\n  "
             + "\n  ".join(problems)
         )
-    if isinstance(mapping, Variables):
-        for _, name in assignments:
-            mapping[name]  # a damaged one is found before the first is assigned
-        skipped |= dict.fromkeys(mapping.nameless, "has no name")
+    for _, name in assignments:
+        mapping[name]  # a damaged one is found before the first is assigned
     for variable, name in assignments:
         variable.assign(mapping[name])
     return Report({name: variable.path for variable, name in assignments}, skipped)
 
 
-def _counted_as(names: naming.Sorted, places) -> naming.Sorted:
-    """`names` with the encoder's counters from where they fit `places`, as they are or from 0.
+def _counted_as(names: naming.Sorted, ours: Mapping[naming.Place, object]) -> naming.Sorted:
+    """`names` with the encoder's counters from where they fit `ours`, as they are or from 0.
 
     Where one end is off, a variable is missing or superfluous; where both are, all are shifted.
     """
-    ours = {("encoder", key) for key in places["encoder"]}
     for kind in ("conv2d", "batch_normalization"):
         shifted = names.shifted(kind)
-        if len(ours & shifted.names.keys()) > len(ours & names.names.keys()):
-            names = shifted
+        names = max(names, shifted, key=lambda counted: len(counted.names.keys() & ours.keys()))
     return names
 
 
@@ -144,21 +131,23 @@ def names_by_path(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """
     # A path does not depend on the width, and a narrow network is built in a moment.
     found = infer(shapes)
-    narrow = dataclasses.replace(
-        found, width_multiplier=1 / 32, proj_out_dim=2, num_classes=min(found.num_classes, 2)
-    )
-    places = naming.places(**narrow.build())
-    names = _counted_as(naming.sort(shapes), places)
-    ours = {(part, key) for part, variables in places.items() for key in variables}
+    narrow = dict(width_multiplier=1 / 32, proj_out_dim=2, num_classes=min(found.num_classes, 2))
+    paths = _paths(dataclasses.replace(found, **narrow))
+    names = _counted_as(naming.sort(shapes), paths)
+    theirs = names.names
     problems = names.problems + [
-        f"{names.names[place]}: no network of ours has it" for place in names.names.keys() - ours
+        f"{theirs[place]}: no network of ours has it" for place in theirs.keys() - paths.keys()
     ]
-    problems += [
-        f"the {part}'s {naming.describe(key)}: missing" for part, key in ours - names.names.keys()
-    ]
+    problems += [f"{naming.describe(place)}: missing" for place in paths.keys() - theirs.keys()]
     if problems:
         raise OfficialError(
             f"The variables fit no network of ours, {len(problems)} problem(s):\n  "
             + "\n  ".join(sorted(problems))
         )
-    return {places[part][key].path: name for (part, key), name in names.names.items()}
+    return {paths[place]: name for place, name in theirs.items()}
+
+
+@functools.cache
+def _paths(architecture: Architecture) -> dict[naming.Place, str]:
+    """The paths of our variables by place."""
+    return {place: v.path for place, v in naming.places(**architecture.build()).items()}

@@ -13,18 +13,6 @@
    SavedModel's folder, or a released model's name.
 """
 
-from simclrv2_tf.weights.errors import CheckpointError
-from simclrv2_tf.weights.readers import named
+from simclrv2_tf.weights.readers import CheckpointError, named
 from simclrv2_tf.weights.resume import Checkpoints
 from simclrv2_tf.weights.sources import fingerprint, fits, latest, load, shapes
-
-__all__ = [
-    "CheckpointError",
-    "Checkpoints",
-    "fingerprint",
-    "fits",
-    "latest",
-    "load",
-    "named",
-    "shapes",
-]

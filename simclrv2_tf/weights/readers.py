@@ -8,20 +8,27 @@ import functools
 import zipfile
 import zlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 from etils import epath
-from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if their classes are known)
 from simclrv2_tf import official
-from simclrv2_tf.weights.errors import reading
+from simclrv2_tf.errors import UserError, raised_as
 
 OPTIMIZER = "optimizer/"  # begins the names of its variables
-# The dicts of variables in a checkpoint of ours, and in a SavedModel of `export.export`.
-VARIABLES, EXPORTED = "variables", "weights"
+
+
+class CheckpointError(UserError):
+    """Weights are missing, unreadable, or of another network."""
+
+
+def reading(path: object, advice: str) -> contextlib.AbstractContextManager[None]:
+    """Turns what TensorFlow and Keras raise on a damaged file into a `CheckpointError`."""
+    return raised_as(CheckpointError, f"{path} cannot be read", advice)
 
 
 def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.Variable]:
@@ -42,18 +49,18 @@ def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.
 
 @dataclasses.dataclass(frozen=True)
 class TensorFlowCheckpoint:
-    """A checkpoint in TensorFlow's format whose root object has a dict of variables.
-
-    Also what a SavedModel keeps its variables in: read like this, no graph has to be loaded.
+    """A checkpoint of a run; `attribute` of its root object is a dict of variables by path.
 
     Args:
         prefix: The checkpoint's path without `.index`.
-        attribute: The dict's name.
     """
 
     prefix: str
-    attribute: str = VARIABLES
-    flags = "its run's config.json has them"
+    attribute: ClassVar[str] = "variables"
+    flags: ClassVar[str] = "its run's config.json has them"
+    advice: ClassVar[str] = (
+        "Remove it and name an older one in the file `checkpoint` beside it, or begin anew."
+    )
 
     def __str__(self) -> str:
         return self.prefix
@@ -67,18 +74,14 @@ class TensorFlowCheckpoint:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         with self.reading():
             by_key = self._reader.get_variable_to_shape_map()
-        return {name: tuple(by_key[key]) for name, key in self.keys.items()}
+        return {path: tuple(by_key[key]) for path, key in self.keys.items()}
 
-    def read(self, names: Iterable[str]) -> list[np.ndarray]:
+    def read(self, paths: Iterable[str]) -> list[np.ndarray]:
         with self.reading():
-            return [self._reader.get_tensor(self.keys[name]) for name in names]
+            return [self._reader.get_tensor(self.keys[path]) for path in paths]
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
-        """Turns errors of a damaged checkpoint into a `CheckpointError`."""
-        if self.attribute == VARIABLES:
-            advice = "Remove it and name an older one in the file `checkpoint` beside it, or begin "
-            return reading(self, advice + "anew.")
-        return reading(self, "Export it again.")
+        return reading(self, self.advice)
 
     @functools.cached_property
     def _reader(self):
@@ -88,70 +91,60 @@ class TensorFlowCheckpoint:
     def keys(self) -> dict[str, str]:
         """The checkpoint's keys by variable path; none if it is not one of ours.
 
-        A key is any one path to the variable in the graph of objects, so only that graph, which
-        the checkpoint holds too, says which variable it is.
+        A key is any one path to the variable, so only the graph of objects says which it is.
         """
         with self.reading():
-            graph = trackable_object_graph_pb2.TrackableObjectGraph()
-            if self._reader.has_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"):  # not in TF1's
-                graph.ParseFromString(self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+            nodes = official.object_graph(self._reader).nodes
         return {
             variable.local_name: value.checkpoint_key
-            for attribute in (graph.nodes[0].children if graph.nodes else ())
+            for attribute in (nodes[0].children if nodes else ())
             if attribute.local_name == self.attribute
-            for variable in graph.nodes[attribute.node_id].children
-            for value in graph.nodes[variable.node_id].attributes
+            for variable in nodes[attribute.node_id].children
+            for value in nodes[variable.node_id].attributes
             if value.name == "VARIABLE_VALUE"
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class OfficialCheckpoint:
-    """A checkpoint of the reference's, whose variables have the paths of ours by `official`.
+class ExportedWeights(TensorFlowCheckpoint):
+    """The checkpoint in a SavedModel of `export.export`: no graph has to be loaded."""
 
-    Args:
-        prefix: The checkpoint's path without `.index`.
-    """
+    attribute = "weights"
+    advice = "Export it again."
 
-    prefix: str
 
-    def __str__(self) -> str:
-        return self.prefix
+class OfficialCheckpoint(TensorFlowCheckpoint):
+    """A checkpoint of the reference's; `official` finds the paths that its variables have here."""
 
-    def fingerprint(self) -> str:
-        return TensorFlowCheckpoint(self.prefix).fingerprint()
+    advice = (
+        "`checkpoint` must be a run's folder, one of its checkpoints, a `.keras` file, a "
+        "SavedModel of `export`, or the released weights of the reference."
+    )
 
     @property
     def flags(self) -> str:
         """The options of `run` that make its networks."""
-        found = dataclasses.asdict(official.infer(self._variables.shapes))
+        found = official.infer(self._variables.shapes)
         names = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem")
-        if found["num_proj_layers"]:
+        if found.num_proj_layers:
             names += ("num_proj_layers", "proj_head_mode", "proj_out_dim")
-        return " ".join(f"--{name}={found[name]}" for name in names)
+        return " ".join(f"--{name}={getattr(found, name)}" for name in names)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {path: self._variables.shapes[name] for path, name in self._names.items()}
+        return {path: self._variables.shapes[name] for path, name in self.keys.items()}
 
-    def read(self, names: Iterable[str]) -> list[np.ndarray]:
-        with self._reading():
-            return [self._variables[self._names[path]] for path in names]
-
-    def _reading(self):
-        return reading(
-            self,
-            "`checkpoint` must be a run's folder, one of its checkpoints, a `.keras` file, a "
-            "SavedModel of `export`, or the released weights of the reference.",
-        )
+    def read(self, paths: Iterable[str]) -> list[np.ndarray]:
+        with self.reading():
+            return [self._variables[self.keys[path]] for path in paths]
 
     @functools.cached_property
     def _variables(self) -> official.Variables:
-        with self._reading():
+        with self.reading():
             return official.Variables(self.prefix)
 
     @functools.cached_property
-    def _names(self) -> dict[str, str]:
-        with self._reading():
+    def keys(self) -> dict[str, str]:
+        """The reference's names by variable path."""
+        with self.reading():
             return official.names_by_path(self._variables.shapes)
 
 
@@ -160,7 +153,7 @@ class KerasFiles:
     """Models as `keras.Model.save` writes them, which together are one network."""
 
     files: tuple[epath.Path, ...]
-    flags = "its run's config.json has them"
+    flags = TensorFlowCheckpoint.flags
 
     def __str__(self) -> str:
         return str(self.files[0])
@@ -170,18 +163,15 @@ class KerasFiles:
         checksums = []
         for file in self.files:
             with self._reading(file), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-                checksums += [
-                    (entry.filename, entry.CRC)
-                    for entry in archive.infolist()
-                    if entry.filename != "metadata.json"
-                ]
+                entries = [(entry.filename, entry.CRC) for entry in archive.infolist()]
+            checksums += [entry for entry in entries if entry[0] != "metadata.json"]
         return f"keras-{zlib.crc32(repr(checksums).encode()):08x}"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(v.shape) for name, v in self._weights.items()}
+        return {path: tuple(v.shape) for path, v in self._weights.items()}
 
-    def read(self, names: Iterable[str]) -> list[np.ndarray]:
-        return [self._weights[name].numpy() for name in names]
+    def read(self, paths: Iterable[str]) -> list[np.ndarray]:
+        return [self._weights[path].numpy() for path in paths]
 
     @staticmethod
     def _reading(file):

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simclrv2_tf.weights.errors import CheckpointError
-from simclrv2_tf.weights.readers import VARIABLES, TensorFlowCheckpoint
+from simclrv2_tf.weights.readers import CheckpointError, TensorFlowCheckpoint
 
 
 class Checkpoints:
@@ -20,8 +19,8 @@ class Checkpoints:
         directory: Folder of the checkpoints; made with the first one.
         variables: All that the run has to remember, by a name that is the same in every process.
         keep: How many of the newest to keep.
-        writes: Whether this process writes them. Of several processes that train together, those
-            that do not must call `save` too: reading the variables takes all of them.
+        writes: Whether this process writes them. Of processes that train together, all must call
+            `save`: reading the variables takes all of them.
     """
 
     def __init__(
@@ -32,17 +31,13 @@ class Checkpoints:
         writes: bool = True,
     ):
         self._variables = dict(variables)
-        self._checkpoint = tf.train.Checkpoint(
-            **{VARIABLES: {name: v.value for name, v in self._variables.items()}}
-        )
+        held = {name: variable.value for name, variable in self._variables.items()}
+        self._checkpoint = tf.train.Checkpoint(variables=held)
         self._directory = directory
         # TensorFlow writes in every process; the files of the others go to a temporary folder.
         self._elsewhere = None if writes else tempfile.TemporaryDirectory()
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint,
-            directory if writes else self._elsewhere.name,
-            max_to_keep=keep if writes else 1,
-        )
+        target = directory if writes else self._elsewhere.name
+        self._manager = tf.train.CheckpointManager(self._checkpoint, target, keep if writes else 1)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint, every variable of it; False if there is none.
@@ -56,10 +51,8 @@ class Checkpoints:
         source = TensorFlowCheckpoint(latest)
         stored = source.shapes()
         expected = {name: tuple(v.shape) for name, v in self._variables.items()}
-        if stored != expected:
-            wrong = sorted(
-                name for name in stored | expected if stored.get(name) != expected.get(name)
-            )
+        wrong = sorted(n for n in stored | expected if stored.get(n) != expected.get(n))
+        if wrong:
             raise CheckpointError(
                 f"{latest} holds another network or optimizer: {len(wrong)} variable(s) differ, "
                 f"{wrong[0]} the first. Use another `model_dir`, or the flags of that run."
@@ -75,8 +68,7 @@ class Checkpoints:
             FloatingPointError: a weight is NaN or infinite. Nothing is written.
         """
         for name, variable in self._variables.items():
-            if variable.dtype.startswith(("float", "bfloat")) and not np.all(
-                np.isfinite(variable.numpy())
-            ):
+            is_float = variable.dtype.startswith(("float", "bfloat"))
+            if is_float and not np.all(np.isfinite(variable.numpy())):
                 raise FloatingPointError(f"{name} has a value that is NaN or infinite.")
         return self._manager.save(checkpoint_number=step)

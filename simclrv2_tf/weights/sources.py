@@ -8,62 +8,59 @@ import keras
 
 from simclrv2_tf import official
 from simclrv2_tf.contents import Contents
-from simclrv2_tf.weights.errors import CheckpointError, reading
 from simclrv2_tf.weights.readers import (
-    EXPORTED,
     OPTIMIZER,
+    CheckpointError,
+    ExportedWeights,
     KerasFiles,
     OfficialCheckpoint,
     TensorFlowCheckpoint,
+    reading,
 )
 
-Source = TensorFlowCheckpoint | OfficialCheckpoint | KerasFiles
+Source = TensorFlowCheckpoint | KerasFiles
 
 
-def source(path: str) -> Source | None:
-    """The reader of the weights that `path` leads to, or None if it leads to none.
-
-    Args:
-        path: As in the package's description.
-
-    Raises:
-        CheckpointError: the path or the checkpoint cannot be read.
-    """
+def _source(path: str) -> Source | None:
+    """The reader of the weights that `path` leads to, or None if it leads to none."""
     with reading(path, "Copy it to this machine, and give the copy's path."):
         path, _ = official.resolve(path)
         contents = Contents(path)
         checkpoint = contents.checkpoint
-    if checkpoint is not None:
-        ours = TensorFlowCheckpoint(checkpoint)
-        return ours if ours.keys else OfficialCheckpoint(checkpoint)
-    if contents.kind == "saved model":
-        ours = TensorFlowCheckpoint(contents.released, EXPORTED)
-        return ours if ours.keys else OfficialCheckpoint(contents.released)
+    if checkpoint or contents.kind == "saved model":
+        reader = TensorFlowCheckpoint if checkpoint else ExportedWeights
+        ours = reader(checkpoint or contents.released)
+        return ours if ours.keys else OfficialCheckpoint(ours.prefix)
     if contents.keras_files:
         return KerasFiles(contents.keras_files)
     return OfficialCheckpoint(contents.released) if contents.released else None
 
 
-def latest(path: str) -> str | None:
-    """The newest checkpoint of a run that `path` leads to, as a prefix, or None.
+def _existing(path: str) -> Source:
+    found = _source(path)
+    if found is None:
+        raise CheckpointError(
+            "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras, a "
+            "SavedModel of it, or weights that the reference released. "
+            f"Received: checkpoint={path}, where there is none."
+        )
+    return found
 
-    Args:
-        path: A run's folder (of several stages: its pretraining's), a folder of checkpoints, or a
-            checkpoint's prefix.
-    """
+
+def latest(path: str) -> str | None:
+    """The prefix of the newest checkpoint that `path` leads to, a run's for example, or None."""
     return Contents(path).checkpoint
 
 
 def fingerprint(path: str | None) -> str | None:
     """Names the weights that `path` leads to by their checksums; None if there are none.
 
-    The fingerprint is the same in every copy of the weights, and in every file of one kind and one
-    network.
+    Copies of the weights, and files of one kind and one network, have the same fingerprint.
 
     Raises:
         CheckpointError: a file there is no checkpoint, SavedModel or `.keras` file.
     """
-    found = source(path) if path else None
+    found = _source(path) if path else None
     return found.fingerprint() if found else None
 
 
@@ -85,7 +82,7 @@ def fits(path: str, models: Iterable[keras.Model]) -> bool:
     Raises:
         CheckpointError: the weights there are unreadable.
     """
-    found = source(path)
+    found = _source(path)
     stored = found.shapes() if found else {}
     return all(stored.get(v.path) == tuple(v.shape) for m in models for v in m.weights)
 
@@ -95,7 +92,7 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
 
     Raises:
         CheckpointError: no weights there, unreadable ones, or a weight of the models is missing or
-            has another shape. The models are as they were.
+            has another shape.
     """
     found = _existing(path)
     stored = found.shapes()
@@ -107,17 +104,5 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
                 f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
                 f"Give the network flags it was trained with ({found.flags})."
             )
-    values = found.read([variable.path for variable in weights])
-    for variable, value in zip(weights, values, strict=True):
+    for variable, value in zip(weights, found.read([v.path for v in weights]), strict=True):
         variable.assign(value)
-
-
-def _existing(path: str) -> Source:
-    found = source(path)
-    if found is None:
-        raise CheckpointError(
-            "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras, a "
-            "SavedModel of it, or weights that the reference released. "
-            f"Received: checkpoint={path}, where there is none."
-        )
-    return found

@@ -10,13 +10,12 @@ import tensorflow as tf
 from etils import epath
 
 from simclrv2_tf import official, options
-from simclrv2_tf.contents import Contents
-from simclrv2_tf.export.inference import load_model
+from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
+from simclrv2_tf.errors import raised_as
+from simclrv2_tf.export import load_model
 from simclrv2_tf.networks import NetworksOptions, build_networks
 from simclrv2_tf.weights import sources
-from simclrv2_tf.weights.errors import CheckpointError
-
-_CLASSIFIER_KERNEL = "classifier/kernel"
+from simclrv2_tf.weights.readers import CheckpointError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +36,8 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
 
     Args:
         path: The folder of a run with a classifier, or of imported weights of the reference's; a
-            `.keras` file of a model from images to logits (`image_classifier.keras` of a run is
-            one); or a SavedModel: one that `export.export` wrote, or one with a callable from
-            images to logits.
+            `.keras` file of a model from images to logits, such as a run's
+            `image_classifier.keras`; or a SavedModel of `export.export`, or of such a model.
         resnet: In place of `resnet.resnet`, for the networks of a run.
 
     Raises:
@@ -47,14 +45,21 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
         ModelError: the file or the SavedModel cannot be read.
     """
     contents = Contents(path)
-    if contents.kind == "file" and contents.keras_files:
-        return _from_keras(path)
+    if contents.kind == "stages":
+        stages = sorted(map(str, epath.Path(path).glob(f"*/*/{IMAGE_CLASSIFIER}")))
+        example = stages[-1] if stages else "label_fraction_0.1/fine_tuned in it"
+        raise CheckpointError(
+            "`teacher` must be one stage of a run of several, such as "
+            f"{example.removesuffix('/' + IMAGE_CLASSIFIER)}. Received: teacher={path}, the whole "
+            "run"
+        )
+    if contents.kind == "run":
+        return _from_run(path, resnet)
     if contents.kind == "saved model":
         return _from_saved_model(path)
-    if contents.kind in ("run", "stages"):
-        return _from_run(contents, resnet)
-    if contents.image_classifier is not None:
-        return _from_keras(str(contents.image_classifier))
+    file = path if contents.kind == "file" and contents.keras_files else contents.image_classifier
+    if file is not None:
+        return _from_keras(str(file))
     raise CheckpointError(
         "`teacher` must be the folder of a labelled run, a .keras file or a SavedModel's folder. "
         f"Received: teacher={path}, which is none of these.{_import_advice(path)}"
@@ -75,39 +80,26 @@ def _import_advice(path: str) -> str:
     )
 
 
-def _from_run(contents: Contents, resnet: Callable | None) -> Teacher:
-    folder = epath.Path(contents.path)
-    if contents.kind == "stages":
-        stages = sorted(str(path.parent) for path in folder.glob("*/*/image_classifier.keras"))
-        raise CheckpointError(
-            "`teacher` must be one stage of a run of several, such as "
-            f"{stages[-1] if stages else 'label_fraction_0.1/fine_tuned in it'}. "
-            f"Received: teacher={folder}, the whole run"
-        )
-    try:
-        held = json.loads((folder / "config.json").read_text())
+def _from_run(path: str, resnet: Callable | None) -> Teacher:
+    with raised_as(
+        CheckpointError,
+        "`teacher` must be a run whose options can be read",
+        f"Received: teacher={path}",
+    ):
+        held = json.loads((epath.Path(path) / "config.json").read_text())
         known = {name: held[name] for name in options.of(NetworksOptions) if name in held}
         config = NetworksOptions(**known)
         image_size, seed, train_mode = (held[n] for n in ("image_size", "seed", "train_mode"))
-    except (ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"`teacher` must be a run whose options can be read ({reason}). "
-            f"Received: teacher={folder}"
-        ) from None
-    shapes = sources.shapes(str(folder))
-    if _CLASSIFIER_KERNEL not in shapes:
+    kernel = sources.shapes(path).get("classifier/kernel")
+    if kernel is None:
         raise CheckpointError(
             "`teacher` must be a run with a classifier: of train_mode finetune, supervised, "
-            f"linear_eval or distill. Received: teacher={folder}, of train_mode "
-            f"{train_mode}, which has none."
+            f"linear_eval or distill. Received: teacher={path}, of train_mode {train_mode}, which "
+            "has none."
         )
-    num_classes = shapes[_CLASSIFIER_KERNEL][-1]
-    networks = build_networks(config, num_classes, image_size=image_size, seed=seed, resnet=resnet)
-    used = [networks.encoder, networks.classifier]
-    used += [networks.head_part] * bool(networks.classifier_layer)
-    sources.load(str(folder), used)
-    return Teacher(networks.image_classifier(), num_classes)
+    networks = build_networks(config, kernel[-1], image_size=image_size, seed=seed, resnet=resnet)
+    sources.load(path, networks.leading_to("logits"))
+    return Teacher(networks.image_classifier(), kernel[-1])
 
 
 def _from_keras(path: str) -> Teacher:
@@ -125,30 +117,25 @@ def _from_keras(path: str) -> Teacher:
 def _from_saved_model(path: str) -> Teacher:
     module = load_model(path, option="teacher").loaded
     signatures = getattr(module, "signatures", {})
-    if "logits" in signatures:
-        signature = signatures["logits"]
+    signature = signatures.get("logits")
+    if signature and signature.structured_outputs["logits"].shape[-1]:
 
         def predict(images, training=False):
             if training:
                 raise ValueError("A teacher is for inference. Received: training=True")
             return signature(images=tf.cast(images, tf.float32))["logits"]
 
-        num_classes = signature.structured_outputs["logits"].shape[-1]
         # The function does not keep the variables alive by itself.
         predict.module = module
-    elif callable(module):
-        predict = module
-        try:
-            probe = module(tf.zeros((1, 32, 32, 3)), training=False)
-        except (TypeError, ValueError):  # it is called otherwise
-            probe = None
-        num_classes = probe.shape[-1] if getattr(probe, "ndim", 0) == 2 else None
-    else:
-        num_classes = None
-    if num_classes is None:
-        raise CheckpointError(
-            "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
-            f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
-            f"{sorted(signatures)}.{_import_advice(path)}"
-        )
-    return Teacher(predict, num_classes)
+        return Teacher(predict, signature.structured_outputs["logits"].shape[-1])
+    try:
+        probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
+    except (TypeError, ValueError):  # it is called otherwise
+        probe = None
+    if getattr(probe, "ndim", 0) == 2:
+        return Teacher(module, probe.shape[-1])
+    raise CheckpointError(
+        "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
+        f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
+        f"{sorted(signatures)}.{_import_advice(path)}"
+    )

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from simclrv2_tf import heads, resnet
+from helpers import oracle
+from simclrv2_tf import heads, official, resnet
 
 
 def networks(recorded):
@@ -20,6 +21,13 @@ def networks(recorded):
     )
     classifier = heads.classifier(width, int(recorded["num_classes"]))
     return encoder, head, classifier
+
+
+def loaded(recorded):
+    """The same at the recorded weights."""
+    models = networks(recorded)
+    official.load_weights(oracle.numbered(recorded, "weights"), *models)
+    return models
 
 
 def assert_close(got, expected, relative, noise=0.0, name=""):

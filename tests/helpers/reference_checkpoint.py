@@ -2,32 +2,37 @@
 
 import pathlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf.official import naming
 
+SCOPES = {
+    "encoder": "base_model",
+    "head": "head_contrastive",
+    "classifier": "head_supervised/linear_layer",
+}
+
+
+def reference_names(**networks) -> dict[str, keras.Variable]:
+    """Variables of our models under the reference's TF1 names, counted as its code makes them."""
+    found = {}
+    for (part, key), variable in naming.places(**networks).items():
+        if part == "classifier":
+            name = f"dense/{key}"
+        else:
+            kind, count, slot = key
+            layer = f"nl_{count}/{kind}" if part == "head" else kind
+            numbered = f"_{count}" if part == "encoder" and count else ""
+            name = f"{layer}{numbered}/{slot}"
+        found[f"{SCOPES[part]}/{name}"] = variable
+    return found
+
 
 def as_reference(**networks) -> dict[str, np.ndarray]:
-    """Weights of our models under the reference's TF1 names, counted as its code creates them."""
-    scopes = {
-        "encoder": ("base_model", naming._encoder_places),
-        "head": ("head_contrastive", naming._head_places),
-        "classifier": ("head_supervised/linear_layer", naming._classifier_places),
-    }
-    found = {}
-    for part, model in networks.items():
-        scope, places = scopes[part]
-        for key, variable in places(model).items():
-            if part == "classifier":
-                name = f"dense/{key}"
-            else:
-                kind, count, slot = key
-                layer = f"nl_{count}/{kind}" if part == "head" else kind
-                numbered = f"_{count}" if part == "encoder" and count else ""
-                name = f"{layer}{numbered}/{slot}"
-            found[f"{scope}/{name}"] = variable.numpy()
-    return found
+    """The values of `reference_names`."""
+    return {name: variable.numpy() for name, variable in reference_names(**networks).items()}
 
 
 def write_tf1(folder: pathlib.Path, values: dict[str, np.ndarray]) -> str:

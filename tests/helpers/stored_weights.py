@@ -1,5 +1,7 @@
 """The same networks as every kind of weights that a path may lead to."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -10,15 +12,16 @@ ALL = ("encoder", "head", "classifier")
 KINDS = ("run", "checkpoint", "files", "pretraining's files", "file", "saved model")
 
 
+@functools.cache
 def built(width, num_classes):
-    encoder = resnet.resnet(10, width, image_size=8)
+    encoder = resnet.resnet(10, width, image_size=8, blocks=(1, 1))
     head = heads.projection_head(encoder.output_shape[-1], 2, 8)
     classifier = heads.classifier(head.outputs[1].shape[-1], num_classes)
     return dict(zip(ALL, (encoder, head, classifier), strict=True))
 
 
 def networks(seed=0, width=1 / 16, num_classes=3):
-    """Networks that differ in every weight with `seed`; built once, so one seed at a time."""
+    """Networks that differ in every weight with `seed`; built once, so use one seed at a time."""
     models = built(width, num_classes)
     rng = np.random.default_rng(seed)
     for model in models.values():

@@ -21,8 +21,8 @@ LOAD = textwrap.dedent(
     expected = dict(np.load(sys.argv[2]))
     for kind, path in paths.items():
         with strategy.scope():
-            encoder = resnet.resnet(10, 1 / 16, image_size=8)
-            classifier = heads.classifier(32, 3)
+            encoder = resnet.resnet(10, 1 / 16, image_size=8, blocks=(1, 1))
+            classifier = heads.classifier(encoder.output_shape[-1], 3)
             assert weights.fits(path, [encoder, classifier])
         weights.load(path, [encoder, classifier])
         for variable in [*encoder.weights, *classifier.weights]:

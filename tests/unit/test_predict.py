@@ -16,7 +16,7 @@ from helpers.predictions import (
     write_model,
     write_photos,
 )
-from simclrv2_tf.export import top_classes
+from simclrv2_tf.predict import top_classes
 
 # Others have to be converted first: tests/processes/test_exports.py.
 FORMATS = ("tar.gz",)

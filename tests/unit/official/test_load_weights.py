@@ -4,11 +4,9 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from helpers import oracle
 from helpers import recorded as recordings
-from helpers.recorded import assert_close
 from simclrv2_tf import official
 
 
@@ -62,18 +60,3 @@ def test_counters_of_a_second_network_in_a_process():
     official.load_weights(mapping, *models)
     for first, second in zip(got, models[0].weights, strict=True):
         np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.parametrize("name", ["r18_cifar", "r50_sk"])
-def test_tf1_names(name):
-    expected = oracle.load(f"tf1_checkpoint/{name}/expected.npz")
-    reader = tf.train.load_checkpoint(str(oracle.ORACLE / "tf1_checkpoint" / name))
-    mapping = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
-    models = recordings.networks({**expected, "se_ratio": 0.0, "num_proj_layers": 3})
-    official.load_weights(mapping, *models)
-    encoder, head, classifier = models
-    representation = encoder(expected["images"])
-    selected = head(representation)[int(expected["ft_proj_selector"])]
-    assert_close(representation, expected["representation"], 1e-4)
-    assert_close(selected, expected["finetune_head_input"], 1e-4)
-    assert_close(classifier(selected), expected["logits"], 1e-4)

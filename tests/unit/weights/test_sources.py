@@ -57,7 +57,7 @@ def test_shapes_are_those_of_the_weights(kind, sources):
     expected, paths = sources
     shapes = weights.shapes(paths[kind])
     assert shapes == {path: value.shape for path, value in expected.items()}
-    assert shapes["classifier/kernel"] == (32, 3)
+    assert shapes["classifier/kernel"] == (8, 3)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

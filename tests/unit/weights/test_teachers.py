@@ -1,6 +1,7 @@
 """Teachers: a run's checkpoint, its files and a SavedModel are one function; errors say what."""
 
 import dataclasses
+import functools
 import json
 
 import keras
@@ -8,20 +9,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf import weights
+from simclrv2_tf import resnet, weights
 from simclrv2_tf.errors import UserError
 from simclrv2_tf.export import export
 from simclrv2_tf.networks import NetworksOptions, build_networks
 from simclrv2_tf.weights import teachers
 
 OPTIONS = NetworksOptions(resnet_depth=10, width_multiplier=1 / 16, ft_proj_selector=1)
+RESNET = functools.partial(resnet.resnet, blocks=(1, 1))
 IMAGES = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
 HELD = {**dataclasses.asdict(OPTIONS), "image_size": 8, "seed": 3, "train_mode": "finetune"}
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return build_networks(OPTIONS, 3, image_size=8, seed=0)
+    return build_networks(OPTIONS, 3, image_size=8, seed=0, resnet=RESNET)
 
 
 def write_run(folder, networks, **changes):
@@ -40,7 +42,7 @@ def test_every_kind_is_the_same_function(networks, tmp_path):
     export(str(tmp_path / "module"), *models, classifier_layer=1)
     expected = networks.image_classifier()(IMAGES)
     for path in (run, tmp_path / "image_classifier.keras", tmp_path / "module", tmp_path):
-        teacher = teachers.load(str(path))
+        teacher = teachers.load(str(path), RESNET)
         assert teacher.num_classes == 3, path
         # In a function of TensorFlow, as a training step calls it.
         logits = tf.function(lambda x, predict=teacher.predict: predict(x, training=False))(IMAGES)
@@ -51,7 +53,7 @@ def test_a_run_computes_in_the_current_policy(networks, tmp_path):
     run = write_run(tmp_path, networks)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = teachers.load(str(run)).predict
+        model = teachers.load(str(run), RESNET).predict
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("stem_conv").compute_dtype == "bfloat16"
@@ -74,7 +76,7 @@ def test_a_callable_saved_model_is_probed(tmp_path):
 def test_what_is_no_teacher_is_said(networks, tmp_path):
     def fails(path):
         with pytest.raises(UserError) as raised:
-            teachers.load(str(path))
+            teachers.load(str(path), RESNET)
         text = str(raised.value)
         assert "\n" not in text and f"teacher={path}" in text
         return text
@@ -116,5 +118,5 @@ def test_options_that_a_run_lacks_take_their_defaults(networks, tmp_path):
     run = write_run(tmp_path, networks)
     held = {name: value for name, value in HELD.items() if name != "proj_output_bn"}
     (run / "config.json").write_text(json.dumps(held))
-    logits = teachers.load(str(run)).predict(IMAGES, training=False)
+    logits = teachers.load(str(run), RESNET).predict(IMAGES, training=False)
     np.testing.assert_allclose(logits, networks.image_classifier()(IMAGES), rtol=1e-4, atol=1e-6)
