@@ -1,4 +1,4 @@
-"""What an objective of pretraining is, and the checks that all of them share."""
+"""The contract of an objective of pretraining, and the checks that objectives share."""
 
 from __future__ import annotations
 
@@ -52,11 +52,9 @@ class Objective(options.Checked):
 
     @classmethod
     def from_options(cls, flags: Any, width: int) -> Self:
-        """Makes the objective from an object that has its options by the names of their flags.
+        """Makes the objective from `flags`, an object that has its options by their flags' names.
 
-        Args:
-            flags: Such as an `ObjectiveOptions`.
-            width: d, of the embeddings.
+        `width` is d, of the embeddings.
         """
         return cls(**options.values(flags, cls))
 
@@ -81,28 +79,30 @@ class Objective(options.Checked):
         raise NotImplementedError
 
 
-def check_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the embeddings of two views as float32 tensors.
+def check_pair(columns: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns two arguments of one shape (examples, `columns`) as float32 tensors.
 
     Raises:
-        ValueError: they are not of one shape (b, d).
+        ValueError: their shapes differ, or are not of rank 2.
     """
-    z1, z2 = float32(z1), float32(z2)
-    if len(z1.shape) != 2 or not same_shape(z1.shape, z2.shape):
-        raise ValueError(
-            "`z1` and `z2` must have one shape, (examples, embedding width). Received: "
-            f"z1.shape={tuple(z1.shape)}, z2.shape={tuple(z2.shape)}"
-        )
-    return z1, z2
+    tensors = {name: float32(value) for name, value in pair.items()}
+    names = " and ".join(f"`{name}`" for name in tensors)
+    x, y = tensors.values()
+    for shape in ((None, None), y.shape):
+        check_shape(f"{names} must have one shape, (examples, {columns}).", shape, **tensors)
+    return x, y
+
+
+def check_shape(rule: str, shape: tuple[int | None, ...], **tensors: Tensor) -> None:
+    """Raises ValueError, with `rule` and all shapes, unless the first tensor can have `shape`."""
+    first = next(iter(tensors.values())).shape
+    if len(first) != len(shape) or any(
+        m != n for m, n in zip(first, shape, strict=True) if None not in (m, n)
+    ):
+        shapes = ", ".join(f"{name}.shape={tuple(x.shape)}" for name, x in tensors.items())
+        raise ValueError(f"{rule} Received: {shapes}")
 
 
 def float32(x: Tensor) -> Tensor:
     """Returns a number, array or tensor as a float32 tensor."""
     return ops.cast(ops.convert_to_tensor(x), "float32")
-
-
-def same_shape(a, b) -> bool:
-    """Whether two static shapes can be equal; None is unknown."""
-    return len(a) == len(b) and all(
-        m == n or m is None or n is None for m, n in zip(a, b, strict=True)
-    )

@@ -10,7 +10,7 @@ from etils import epy
 
 from simclrv2_tf import options
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32, same_shape
+from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, check_shape, float32
 from simclrv2_tf.options import option
 
 with epy.lazy_imports():
@@ -34,20 +34,17 @@ def tico(
     batch's z1 in it. It does not flow into `covariance`, nor into an earlier batch by way of it. In
     the paper z2 comes from a moving average of the network: stop its gradient outside.
 
+    Views and errors are those of `vicreg`.
+
     Args:
-        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
-        z2: (b, d), embeddings of view 2 of the same images, in the same order.
-        covariance: (d, d), C_before: what the previous step has returned, the same on every
-            replica; zeros before the first.
-        beta: How much of it is kept, from 0 to 1.
+        covariance: (d, d), C_before: what the previous step returned, the same on every replica;
+            zeros before the first.
+        beta: Weight of C_before, from 0 to 1.
         rho: Weight of the covariance term, finite, at least 0.
 
     Returns:
         loss: () float32, at least -1.
         new_covariance: (d, d) float32, C: without gradient, the same on every replica.
-
-    Raises:
-        ValueError: shapes that do not fit, `beta` or `rho` out of range.
     """
     options.check_numbers(TiCo, rho=rho)
     z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
@@ -58,20 +55,13 @@ def tico(
 
 
 def check_with_covariance(z1, z2, covariance, beta):
-    """Returns two views (b, d) and a covariance (d, d) as float32 tensors.
-
-    Raises:
-        ValueError: shapes that do not fit, or `beta` out of range.
-    """
+    """Returns two views (b, d) and a covariance (d, d) as float32 tensors; checks `beta` too."""
     if isinstance(beta, numbers.Real) and not 0 <= beta <= 1:
         raise ValueError(f"`beta` must be from 0 to 1. Received: beta={beta!r}")
-    z1, z2 = check_views(z1, z2)
-    covariance = float32(covariance)
-    if not same_shape(covariance.shape, (z1.shape[1], z1.shape[1])):
-        raise ValueError(
-            "`covariance` must have the shape (embedding width, embedding width). Received: "
-            f"covariance.shape={tuple(covariance.shape)}, z1.shape={tuple(z1.shape)}"
-        )
+    z1, z2 = check_pair("embedding width", z1=z1, z2=z2)
+    covariance, width = float32(covariance), z1.shape[1]
+    rule = "`covariance` must have the shape (embedding width, embedding width)."
+    check_shape(rule, (width, width), covariance=covariance, z1=z1)
     return z1, z2, covariance
 
 
@@ -113,7 +103,6 @@ class WithCovariance(Objective):
         raise NotImplementedError
 
     def __call__(self, z1, z2, training=False):
-        """(b, d), (b, d) -> (loss, {}); in training the covariance is updated."""
         loss, covariance = self.loss_and_covariance(z1, z2, self.covariance.value)
         if training:
             self.covariance.assign(covariance)
