@@ -21,7 +21,7 @@ def on_batch(images, name, function):
 
 def float_images(images, name, ranks):
     """Returns images of one of the `ranks` as float32 in [0, 1]."""
-    return to_float(convertible(images, name, ranks))
+    return tf.image.convert_image_dtype(convertible(images, name, ranks), tf.float32)
 
 
 def convertible(images, name, ranks):
@@ -39,11 +39,6 @@ def convertible(images, name, ranks):
             f"Received: {name}.shape={images.shape}"
         )
     return tf.ensure_shape(images, [*images.shape[:-1], 3])
-
-
-def to_float(images):
-    """Scales integers to [0, 1]; float32."""
-    return tf.image.convert_image_dtype(images, tf.float32)
 
 
 def integer(name, value, minimum):

@@ -33,9 +33,9 @@ class Draws:
 
 
 def apply_to_some(function: Callable, batch, probability: float, draws: Draws):
-    """Replaces each row by its image under `function` with `probability`, rows independent.
+    """Replaces each row by `function(rows, indices)` of it with `probability`, independently.
 
-    `function` gets only the rows that were drawn, which may be none of them, and their indices.
+    `function` gets only the rows that were drawn, which may be none.
     """
     drawn = draws.uniform(batch) < probability
     rows = tf.where(drawn)  # (n, 1)
