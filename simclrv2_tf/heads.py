@@ -1,13 +1,9 @@
 """The projection head, with every layer exposed, and the classifier."""
 
-from __future__ import annotations
-
 import keras
 from keras import layers
 
 from simclrv2_tf.batch_norm import BatchNorm
-
-_INITIALIZER_STDDEV = 0.01
 
 
 def projection_head(
@@ -22,9 +18,9 @@ def projection_head(
 ) -> keras.Model:
     """Builds g(.) of SimCLRv2 (arXiv 2006.10029, section 2.1): (B, f) to a list of hiddens.
 
-    The list's element 0 is the input (B, f), element k what layer k gives, after its ReLU
-    (B, hidden_dim), and the last one, -1, the embedding (B, out_dim) in float32: any of them can
-    feed a classifier (`ft_proj_selector`).
+    Element 0 of the list is the input (B, f), element k the output of layer k after its ReLU
+    (B, hidden_dim), element -1 the embedding (B, out_dim) in float32. Any of them can feed a
+    classifier (`ft_proj_selector`).
 
     Args:
         feature_dim: f, the encoder's width.
@@ -40,19 +36,14 @@ def projection_head(
             of VICReg and Barlow Twins end in the dense layer alone.
 
     Raises:
-        ValueError: on a value outside of the above.
+        ValueError: a value is out of its range.
     """
     hidden_dim = feature_dim if hidden_dim is None else hidden_dim
     if mode not in ("nonlinear", "linear", "none"):
         raise ValueError(f"`mode` must be 'nonlinear', 'linear' or 'none'. Received: mode={mode!r}")
-    for name, value in (
-        ("feature_dim", feature_dim),
-        ("num_layers", num_layers),
-        ("out_dim", out_dim),
-        ("hidden_dim", hidden_dim),
-    ):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    _check_sizes(
+        feature_dim=feature_dim, num_layers=num_layers, out_dim=out_dim, hidden_dim=hidden_dim
+    )
     representation = keras.Input((feature_dim,), name="representation")
     hiddens = [layers.Identity(name="hidden0", dtype="float32")(representation)]
     depth = {"nonlinear": num_layers, "linear": 1, "none": 0}[mode]
@@ -61,7 +52,7 @@ def projection_head(
         x = layers.Dense(
             out_dim if last else hidden_dim,
             use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
             dtype="float32" if last and not output_batch_norm else None,
             name=f"projection{k}_dense",
         )(hiddens[-1])
@@ -81,9 +72,7 @@ def projection_head(
 
 
 def up_to(head: keras.Model, layer: int) -> keras.Model:
-    """The part of `head` that leads to its hidden number `layer`: (B, f) to (B, width).
-
-    Weights are shared. Layers beyond are no part of it, so nothing trains or averages them.
+    """The part of `head` up to its hidden `layer`, with shared weights: (B, f) to (B, width).
 
     Raises:
         ValueError: the head has no such layer.
@@ -102,22 +91,24 @@ def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> k
     Args:
         feature_dim: Width of the input.
         num_classes: Number of classes, at least 1.
-        zero_init: Zero kernel, as for fine-tuning, instead of N(0, 0.01).
+        zero_init: Whether the kernel is zero, as for fine-tuning, instead of N(0, 0.01).
 
     Raises:
-        ValueError: on a value below 1.
+        ValueError: a size is below 1.
     """
-    for name, value in (("feature_dim", feature_dim), ("num_classes", num_classes)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    _check_sizes(feature_dim=feature_dim, num_classes=num_classes)
     inputs = keras.Input((feature_dim,), name="features")
     # The layer's name is part of its variables' paths, by which LARS knows the supervised head.
     logits = layers.Dense(
         num_classes,
-        kernel_initializer="zeros"
-        if zero_init
-        else keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
+        kernel_initializer="zeros" if zero_init else keras.initializers.RandomNormal(stddev=0.01),
         dtype="float32",
         name="classifier",
     )(inputs)
     return keras.Model(inputs, logits, name="classifier_model")
+
+
+def _check_sizes(**sizes):
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")

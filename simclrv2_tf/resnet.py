@@ -5,8 +5,6 @@ the layout of the released code: explicit padding before strided convolutions, a
 shortcut at the start of every stage, and ResNet-D stem and shortcuts with selective kernels.
 """
 
-from __future__ import annotations
-
 import re
 
 import keras
@@ -17,14 +15,7 @@ from simclrv2_tf.depths import BLOCKS
 
 DEPTHS = tuple(BLOCKS)
 MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
-ENDPOINTS = (
-    "stem",
-    "block_group1",
-    "block_group2",
-    "block_group3",
-    "block_group4",
-    "representation",
-)
+ENDPOINTS = ("stem", *(f"block_group{group}" for group in range(1, 5)), "representation")
 
 
 def resnet(
@@ -60,7 +51,7 @@ def resnet(
             least one block. For tests and studies.
 
     Raises:
-        ValueError: on a value outside of the above.
+        ValueError: a value is out of its range.
     """
     if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {DEPTHS}. Received: depth={depth}")
@@ -80,7 +71,6 @@ def resnet(
         )
     if stem == "auto":
         stem = "cifar" if image_size <= 32 else "imagenet"
-    bottleneck = depth >= 50
     build = _Builder(sk_ratio, se_ratio, global_batch_norm, batch_norm_decay)
 
     images = keras.Input((None, None, 3), name="images")
@@ -91,7 +81,7 @@ def resnet(
                 x,
                 filters=int(64 * 2 ** (group - 1) * width_multiplier),
                 strides=2 if group > 1 and block == 0 else 1,
-                bottleneck=bottleneck,
+                bottleneck=depth >= 50,
                 project=block == 0,
                 prefix=f"block_group{group}_block{block}",
                 output_name=f"block_group{group}" if block == num_blocks - 1 else None,
@@ -109,14 +99,11 @@ def endpoints(encoder: keras.Model) -> tuple[str, ...]:
 def features(encoder: keras.Model) -> keras.Model:
     """All endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
 
-    Returns a model from images (B, H, W, 3) to a dict with the keys `endpoints(encoder)`:
-    "representation" (B, f), the others (B, h, w, c).
+    It maps images (B, H, W, 3) to a dict by `endpoints(encoder)`: "representation" (B, f), the
+    others (B, h, w, c).
     """
-    return keras.Model(
-        encoder.input,
-        {name: encoder.get_layer(name).output for name in endpoints(encoder)},
-        name="features",
-    )
+    outputs = {name: encoder.get_layer(name).output for name in endpoints(encoder)}
+    return keras.Model(encoder.input, outputs, name="features")
 
 
 def freeze(encoder: keras.Model, after_block: int) -> None:
@@ -130,7 +117,7 @@ def freeze(encoder: keras.Model, after_block: int) -> None:
         raise ValueError(f"`after_block` must be in -1..4. Received: after_block={after_block}")
     for layer in encoder.layers:
         group = re.match(r"block_group(\d)", layer.name)
-        depth = int(group.group(1)) if group else 0  # what is in no stage is the stem's
+        depth = int(group.group(1)) if group else 0  # outside the stages: the stem
         layer.trainable = depth > after_block
 
 
@@ -163,37 +150,28 @@ class _Builder:
 
     def stem(self, x, filters, cifar):
         if cifar:
-            x = self.conv(x, filters, 3, 1, name="stem_conv")
-            return self.bn(x, name="stem_bn", relu="stem")
+            return self.conv_bn(x, filters, 3, 1, "stem", relu="stem")
         if self.sk_ratio > 0:
-            for i, (width, strides) in enumerate(
-                ((filters // 2, 2), (filters // 2, 1), (filters, 1)), start=1
-            ):
-                x = self.conv(x, width, 3, strides, name=f"stem_conv{i}")
-                x = self.bn(x, name=f"stem_bn{i}", relu=f"stem_relu{i}")
+            for i, width in enumerate((filters // 2, filters // 2, filters), start=1):
+                x = self.conv_bn(x, width, 3, 2 if i == 1 else 1, "stem", i, relu=f"stem_relu{i}")
         else:
-            x = self.conv(x, filters, 7, 2, name="stem_conv")
-            x = self.bn(x, name="stem_bn", relu="stem_relu")
+            x = self.conv_bn(x, filters, 7, 2, "stem", relu="stem_relu")
         return layers.MaxPooling2D(3, 2, padding="same", name="stem")(x)
 
     def residual_block(self, x, filters, strides, bottleneck, project, prefix, output_name):
         out_filters = 4 * filters if bottleneck else filters
         shortcut = self.shortcut(x, out_filters, strides, prefix) if project else x
+        relu = f"{prefix}_relu"
         if bottleneck:
-            x = self.conv(x, filters, 1, 1, name=f"{prefix}_conv1")
-            x = self.bn(x, name=f"{prefix}_bn1", relu=f"{prefix}_relu1")
+            x = self.conv_bn(x, filters, 1, 1, prefix, 1, f"{relu}1")
             if self.sk_ratio > 0:
                 x = self.selective_kernel(x, filters, strides, prefix)
             else:
-                x = self.conv(x, filters, 3, strides, name=f"{prefix}_conv2")
-                x = self.bn(x, name=f"{prefix}_bn2", relu=f"{prefix}_relu2")
-            x = self.conv(x, out_filters, 1, 1, name=f"{prefix}_conv3")
-            x = self.bn(x, name=f"{prefix}_bn3", gamma="zeros")
+                x = self.conv_bn(x, filters, 3, strides, prefix, 2, f"{relu}2")
+            x = self.conv_bn(x, out_filters, 1, 1, prefix, 3, gamma="zeros")
         else:
-            x = self.conv(x, filters, 3, strides, name=f"{prefix}_conv1")
-            x = self.bn(x, name=f"{prefix}_bn1", relu=f"{prefix}_relu1")
-            x = self.conv(x, out_filters, 3, 1, name=f"{prefix}_conv2")
-            x = self.bn(x, name=f"{prefix}_bn2", gamma="zeros")
+            x = self.conv_bn(x, filters, 3, strides, prefix, 1, f"{relu}1")
+            x = self.conv_bn(x, out_filters, 3, 1, prefix, 2, gamma="zeros")
         if self.se_ratio > 0:
             x = self.squeeze_excitation(x, filters, prefix)
         x = layers.Add(name=f"{prefix}_add")([x, shortcut])
@@ -203,29 +181,24 @@ class _Builder:
         if self.sk_ratio > 0:  # ResNet-D: arXiv 1812.01187
             if strides > 1:
                 x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{prefix}_shortcut_pad")(x)
-            x = layers.AveragePooling2D(
-                2,
-                strides,
-                padding="same" if strides == 1 else "valid",
-                name=f"{prefix}_shortcut_pool",
-            )(x)
+            padding = "same" if strides == 1 else "valid"
+            x = layers.AveragePooling2D(2, strides, padding, name=f"{prefix}_shortcut_pool")(x)
             strides = 1
-        x = self.conv(x, filters, 1, strides, name=f"{prefix}_shortcut_conv")
-        return self.bn(x, name=f"{prefix}_shortcut_bn")
+        return self.conv_bn(x, filters, 1, strides, f"{prefix}_shortcut")
 
     def selective_kernel(self, x, filters, strides, prefix):
-        streams = self.conv(x, 2 * filters, 3, strides, name=f"{prefix}_sk_conv")
-        streams = self.bn(streams, name=f"{prefix}_sk_bn", relu=f"{prefix}_sk_relu")
+        prefix = f"{prefix}_sk"
+        streams = self.conv_bn(x, 2 * filters, 3, strides, prefix, relu=f"{prefix}_relu")
         # The average of the streams' sum, as the sum of their averages: no second full-size map.
         averages = layers.GlobalAveragePooling2D(
-            keepdims=True, name=f"{prefix}_sk_average", dtype="float32"
+            keepdims=True, name=f"{prefix}_average", dtype="float32"
         )(streams)
         first, second = ops.split(averages, 2, axis=-1)
         hidden = max(int(filters * self.sk_ratio), MIN_MIXING_DIM)
-        mixing = self.conv(first + second, hidden, 1, 1, name=f"{prefix}_sk_squeeze")
-        mixing = self.bn(mixing, name=f"{prefix}_sk_squeeze_bn", relu=f"{prefix}_sk_squeeze_relu")
-        mixing = self.conv(mixing, 2 * filters, 1, 1, name=f"{prefix}_sk_mix")
-        return MixStreams(name=f"{prefix}_sk_output")(streams, mixing)
+        mixing = self.conv(first + second, hidden, 1, 1, name=f"{prefix}_squeeze")
+        mixing = self.bn(mixing, name=f"{prefix}_squeeze_bn", relu=f"{prefix}_squeeze_relu")
+        mixing = self.conv(mixing, 2 * filters, 1, 1, name=f"{prefix}_mix")
+        return MixStreams(name=f"{prefix}_output")(streams, mixing)
 
     def squeeze_excitation(self, x, filters, prefix):
         scale = layers.GlobalAveragePooling2D(
@@ -237,6 +210,10 @@ class _Builder:
         scale = self.conv(scale, x.shape[-1], 1, 1, name=f"{prefix}_se_expand", use_bias=True)
         scale = layers.Activation("sigmoid", name=f"{prefix}_se_scale")(scale)
         return layers.Multiply(name=f"{prefix}_se_output")([x, scale])
+
+    def conv_bn(self, x, filters, kernel_size, strides, prefix, number="", relu=None, gamma="ones"):
+        x = self.conv(x, filters, kernel_size, strides, name=f"{prefix}_conv{number}")
+        return self.bn(x, name=f"{prefix}_bn{number}", relu=relu, gamma=gamma)
 
     def conv(self, x, filters, kernel_size, strides, name, use_bias=False):
         if strides > 1 and kernel_size > 1:

@@ -1,7 +1,5 @@
 """Checks and conversions of the arguments of image operations."""
 
-from __future__ import annotations
-
 import math
 import operator
 

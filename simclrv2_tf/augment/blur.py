@@ -24,16 +24,15 @@ def gaussian_blur(image, kernel_size: int, sigma) -> tf.Tensor:
     """
     kernel_size = integer("kernel_size", kernel_size, minimum=0)
     sigma = tf.cast(sigma, tf.float32)
-    if sigma.shape.rank not in (0, 1):
-        raise ValueError(f"`sigma` must be a scalar or (B,). Received: sigma.shape={sigma.shape}")
     known = tf.get_static_value(sigma)
     if known is not None and not (known > 0).all():
         raise ValueError(f"`sigma` must be positive. Received: sigma={known}")
 
     def blur(batch):
-        if sigma.shape.rank == 1 and not sigma.shape.is_compatible_with(batch.shape[:1]):
+        per_image = sigma.shape.rank == 1 and sigma.shape.is_compatible_with(batch.shape[:1])
+        if not (sigma.shape.rank == 0 or per_image):
             raise ValueError(
-                "`sigma` must be a scalar or have one entry per image. "
+                "`sigma` must be a scalar or (B,), one entry per image. "
                 f"Received: sigma.shape={sigma.shape} for {batch.shape[0]} images"
             )
         return _blur(batch, kernel_size, sigma)

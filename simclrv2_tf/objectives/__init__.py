@@ -11,8 +11,6 @@ gradient is that of the global batch.
 Importing this package imports neither TensorFlow nor Keras.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from typing import Any

@@ -1,7 +1,5 @@
 """Barlow Twins: redundancy reduction between two views (arXiv 2103.03230)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from etils import epy

@@ -19,18 +19,7 @@ class Objective(options.Checked):
     """An objective of pretraining: a frozen dataclass whose fields are its options.
 
     `--objective=NAME` is the class with a `summary` in the file `objectives/NAME.py`, which also
-    holds the formula as a function of that name:
-
-    ```python
-    @dataclasses.dataclass(frozen=True)
-    class Agreement(Objective):
-        summary = "the squared distance of the views"
-
-        scale: float = option(1.0, "Weight of agreement.", flag="agreement_scale", minimum=0)
-
-        def __call__(self, z1, z2, training=False):
-            return agreement(z1, z2, self.scale), {}
-    ```
+    holds the formula as a function of that name; `barlow_twins.py` is the shortest example.
 
     Attributes:
         summary: What it minimizes, in a few words for `--help`.
@@ -52,10 +41,7 @@ class Objective(options.Checked):
 
     @classmethod
     def from_options(cls, flags: Any, width: int) -> Self:
-        """Makes the objective from `flags`, an object that has its options by their flags' names.
-
-        `width` is d, of the embeddings.
-        """
+        """Makes the objective, for embeddings of `width` d, from an object that has its flags."""
         return cls(**options.values(flags, cls))
 
     @property

@@ -1,7 +1,5 @@
 """Distillation: a student's cross entropy to its teacher's class probabilities."""
 
-from __future__ import annotations
-
 from etils import epy
 
 from simclrv2_tf.objectives.base import Tensor, check_pair

@@ -1,7 +1,5 @@
 """NT-Xent: the contrastive loss of SimCLR and SimCLRv2 (arXiv 2002.05709, 2006.10029)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from etils import epy

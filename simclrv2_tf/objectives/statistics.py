@@ -1,7 +1,5 @@
 """Statistics of a batch of embeddings, over the N images of the global batch."""
 
-from __future__ import annotations
-
 from etils import epy
 
 from simclrv2_tf.objectives.base import float32

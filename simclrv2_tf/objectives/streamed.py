@@ -1,7 +1,5 @@
 """NT-Xent's sums over keys: of a whole matrix of logits, and streamed over blocks of it."""
 
-from __future__ import annotations
-
 from etils import epy
 
 with epy.lazy_imports():

@@ -1,7 +1,5 @@
 """VICReg: variance, invariance and covariance regularization (arXiv 2105.04906)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from etils import epy

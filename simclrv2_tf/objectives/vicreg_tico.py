@@ -1,7 +1,5 @@
 """VICReg with TiCo's covariance term, from neither paper."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from simclrv2_tf.objectives import statistics
