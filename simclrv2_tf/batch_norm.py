@@ -1,7 +1,6 @@
 """Batch normalization on the fused kernel, with statistics over all replicas.
 
-Keras 3's own layer is never fused and its synchronised form computes E[x^2] - E[x]^2, which loses
-precision at large means; this layer does neither.
+Keras 3's layer is never fused, and its synchronised form loses precision at large means.
 """
 
 import contextlib
@@ -45,9 +44,7 @@ class BatchNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.center = center
-        self.momentum = momentum
-        self.epsilon = epsilon
+        self.center, self.momentum, self.epsilon = center, momentum, epsilon
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.global_statistics = global_statistics
         self.supports_masking = True
@@ -64,9 +61,8 @@ class BatchNorm(keras.layers.Layer):
         self.beta = None
         if self.center:
             self.beta = self.add_weight(name="beta", initializer="zeros", **parameter)
-        # Global statistics are equal on every replica, so each keeps its own copy and nothing is
-        # sent; local ones differ, and are averaged as they are written so that evaluation and
-        # checkpoints see the same values on every replica.
+        # Each replica keeps a copy of global statistics, which are equal. Local ones differ: they
+        # are averaged when written, so that evaluation and checkpoints see one value.
         synchronization = "on_read" if self.global_statistics else "auto"
         self.moving_mean, self.moving_variance = (
             keras.Variable(

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from simclrv2_tf.batch_norm import BatchNorm
+from simclrv2_tf.options import check_sizes
 
 
 def projection_head(
@@ -41,7 +42,7 @@ def projection_head(
     hidden_dim = feature_dim if hidden_dim is None else hidden_dim
     if mode not in ("nonlinear", "linear", "none"):
         raise ValueError(f"`mode` must be 'nonlinear', 'linear' or 'none'. Received: mode={mode!r}")
-    _check_sizes(
+    check_sizes(
         feature_dim=feature_dim, num_layers=num_layers, out_dim=out_dim, hidden_dim=hidden_dim
     )
     representation = keras.Input((feature_dim,), name="representation")
@@ -49,14 +50,15 @@ def projection_head(
     depth = {"nonlinear": num_layers, "linear": 1, "none": 0}[mode]
     for k in range(1, depth + 1):
         last = k == depth
+        batch_norm = output_batch_norm or not last
         x = layers.Dense(
             out_dim if last else hidden_dim,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype="float32" if last and not output_batch_norm else None,
+            dtype=None if batch_norm else "float32",
             name=f"projection{k}_dense",
         )(hiddens[-1])
-        if not last or output_batch_norm:
+        if batch_norm:
             x = BatchNorm(
                 center=not last,
                 momentum=batch_norm_decay,
@@ -88,27 +90,16 @@ def up_to(head: keras.Model, layer: int) -> keras.Model:
 def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> keras.Model:
     """Builds a linear classifier with bias: (B, feature_dim) to logits (B, num_classes), float32.
 
-    Args:
-        feature_dim: Width of the input.
-        num_classes: Number of classes, at least 1.
-        zero_init: Whether the kernel is zero, as for fine-tuning, instead of N(0, 0.01).
+    The kernel starts at N(0, 0.01), with `zero_init` at zero, as for fine-tuning.
 
     Raises:
         ValueError: a size is below 1.
     """
-    _check_sizes(feature_dim=feature_dim, num_classes=num_classes)
+    check_sizes(feature_dim=feature_dim, num_classes=num_classes)
     inputs = keras.Input((feature_dim,), name="features")
+    kernel = "zeros" if zero_init else keras.initializers.RandomNormal(stddev=0.01)
     # The layer's name is part of its variables' paths, by which LARS knows the supervised head.
     logits = layers.Dense(
-        num_classes,
-        kernel_initializer="zeros" if zero_init else keras.initializers.RandomNormal(stddev=0.01),
-        dtype="float32",
-        name="classifier",
+        num_classes, kernel_initializer=kernel, dtype="float32", name="classifier"
     )(inputs)
     return keras.Model(inputs, logits, name="classifier_model")
-
-
-def _check_sizes(**sizes):
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")

@@ -20,8 +20,7 @@ import dataclasses
 
 from etils import epy
 
-from simclrv2_tf import options
-from simclrv2_tf.options import option
+from simclrv2_tf.options import Group, check_sizes, of, option
 
 with epy.lazy_imports():
     import keras
@@ -31,7 +30,7 @@ with epy.lazy_imports():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryOptions(options.Group):
+class MemoryOptions(Group):
     """The momentum network of pretraining and its queue."""
 
     title = "Memory"
@@ -66,9 +65,7 @@ class Queue:
     """
 
     def __init__(self, size: int, width: int):
-        for name, value in (("size", size), ("width", width)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        check_sizes(size=size, width=width)
         self.size = size
         self.keys = distribute.equal_on_replicas(tf.zeros((size, width)), "queue_keys")
         self.position = distribute.equal_on_replicas(tf.constant(0), "queue_position")
@@ -108,14 +105,13 @@ class MomentumNetwork:
     """
 
     def __init__(self, network, average, decay: float = 0.999):
-        options.of(MemoryOptions)["ema_decay"].check(decay, "decay")
+        of(MemoryOptions)["ema_decay"].check(decay, "decay")
         self.encoder, self.head = average
         self.decay = decay
-        self._pairs = [
-            (ours, theirs)
-            for mine, other in zip(average, network, strict=True)
-            for ours, theirs in zip(mine.weights, other.weights, strict=True)
-        ]
+        ours, theirs = (
+            [v for model in models for v in model.weights] for models in (average, network)
+        )
+        self._pairs = list(zip(ours, theirs, strict=True))
         for ours, theirs in self._pairs:
             if ours.path != theirs.path or ours.shape != theirs.shape:
                 raise ValueError(

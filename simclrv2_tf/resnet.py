@@ -1,8 +1,7 @@
-"""The reference's ResNets: basic and bottleneck blocks, selective kernels, squeeze-excitation.
+"""The ResNets of SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), post-activation.
 
-Post-activation residual networks as in SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), with
-the layout of the released code: explicit padding before strided convolutions, a projection
-shortcut at the start of every stage, and ResNet-D stem and shortcuts with selective kernels.
+They have the layout of the released code: explicit padding before strided convolutions, a
+projection shortcut at the start of every stage, ResNet-D stem and shortcuts with selective kernels.
 """
 
 import re
@@ -31,24 +30,23 @@ def resnet(
 ) -> keras.Model:
     """Builds an encoder: images (B, H, W, 3), float in [0, 1], to representations (B, f) float32.
 
-    The layers named in `ENDPOINTS` hold the outputs of the stem, the four stages and the global
-    average; `features` returns them all. f is 512 (depths 10 to 34) or 2048 times the width.
+    The layers named in `ENDPOINTS` output the stem, the four stages and the global average;
+    `features` returns them all. f is 512 (depths 10 to 34) or 2048 times the width.
 
     Args:
         depth: 10 (not in the paper), 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
-        width_multiplier: Factor on the filters of the stem and all stages, positive; the
-            products are rounded down. The paper uses 1, 2 and 3.
-        sk_ratio: Selective kernels (arXiv 1903.06586) in the bottlenecks, with this ratio of
-            hidden width (0.0625 in the paper), and ResNet-D stem and shortcuts. 0 for none.
+        width_multiplier: Factor on all filters, positive, the products rounded down; 1 to 3 in the
+            paper.
+        sk_ratio: Hidden width ratio of the bottlenecks' selective kernels (arXiv 1903.06586; 0.0625
+            in the paper), with ResNet-D stem and shortcuts. 0 for none.
         se_ratio: Squeeze-excitation (arXiv 1709.01507) with this ratio. 0 for none.
-        image_size: Side of the training images in pixels: chooses the stem when `stem` is
-            "auto". The model itself takes images of any size.
+        image_size: Side of the training images in pixels, for the stem "auto". The model takes
+            images of any size.
         global_batch_norm: Whether batch statistics are taken over all replicas.
         batch_norm_decay: Weight of the past in the moving statistics.
         stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (stride 1, no pool), or
             "auto": cifar up to 32 pixels.
-        blocks: Residual blocks of each stage, in place of those of `depth`: 1 to 4 stages of at
-            least one block. For tests and studies.
+        blocks: Residual blocks of 1 to 4 stages, in place of those of `depth`, for tests.
 
     Raises:
         ValueError: a value is out of its range.
@@ -60,7 +58,7 @@ def resnet(
             "`width_multiplier` must leave at least 2 of the 64 filters of the first stage. "
             f"Received: width_multiplier={width_multiplier}"
         )
-    for name, ratio in (("sk_ratio", sk_ratio), ("se_ratio", se_ratio)):
+    for name, ratio in dict(sk_ratio=sk_ratio, se_ratio=se_ratio).items():
         if not 0 <= ratio <= 1:
             raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={ratio}")
     if stem not in ("auto", "cifar", "imagenet"):
@@ -125,8 +123,7 @@ def freeze(encoder: keras.Model, after_block: int) -> None:
 class MixStreams(layers.Layer):
     """Selective kernel's weighted sum: streams (B, H, W, 2F), logits (B, 1, 1, 2F) to (B, H, W, F).
 
-    The first F channels are one stream, the last F the other; a softmax (float32) over the two
-    weighs them, for each channel.
+    A softmax (float32) weighs the first F channels against the last F, channel by channel.
     """
 
     def call(self, streams, logits):

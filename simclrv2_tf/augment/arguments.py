@@ -42,14 +42,11 @@ def convertible(images, name, ranks):
 def integer(name, value, minimum):
     """Returns `value` as an int of at least `minimum`."""
     try:
-        number = operator.index(value)
+        if (number := operator.index(value)) >= minimum:
+            return number
     except TypeError:
-        number = None
-    if number is None or number < minimum:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {minimum}. Received: {name}={value}"
-        )
-    return number
+        pass
+    raise ValueError(f"`{name}` must be an integer of at least {minimum}. Received: {name}={value}")
 
 
 def interval(name, value, largest):

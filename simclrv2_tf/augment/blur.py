@@ -12,9 +12,7 @@ with epy.lazy_imports():
 
 
 def gaussian_blur(image, kernel_size: int, sigma) -> tf.Tensor:
-    """Blurs with a separable Gaussian, normalized over its window, with zero padding (SAME).
-
-    Values are not clipped.
+    """Blurs with a Gaussian, normalized over its window, with zero padding (SAME), unclipped.
 
     Args:
         image: An image or a batch.

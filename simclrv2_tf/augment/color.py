@@ -50,8 +50,8 @@ def color(batch, strength, version, draws):
         return batch
     drawn_jitter, jitter_draws, drawn_gray = draws.split(3)
     shape = tf.shape(batch)
-    # Channel planes are contiguous: the maximum over channels, which saturation and hue need, is
-    # several times faster than along a last axis of three.
+    # The maximum over channels, which saturation and hue need, is several times faster over
+    # contiguous planes than along a last axis of three.
     planes = tf.transpose(tf.reshape(batch, (shape[0], shape[1] * shape[2], 3)), (0, 2, 1))
     order_draws, amount_draws = jitter_draws.split(2)
     order = tf.argsort(order_draws.uniform(planes, 4))  # (B, 4) random permutations
@@ -135,10 +135,8 @@ def _adjust_hue(planes, amount):
     )
     hue = sextant / 6.0 + amount[:, None]  # in turns
     sextant = 6.0 * (hue - tf.floor(hue))  # [0, 6]
-    red = tf.abs(sextant - 3.0) - 1.0
-    green = 2.0 - tf.abs(sextant - 2.0)
-    blue = 2.0 - tf.abs(sextant - 4.0)
-    share = tf.clip_by_value(tf.stack((red, green, blue), axis=1), 0.0, 1.0)
+    red, green, blue = (tf.abs(sextant - peak) for peak in (3.0, 2.0, 4.0))
+    share = tf.clip_by_value(tf.stack((red - 1.0, 2.0 - green, 2.0 - blue), axis=1), 0.0, 1.0)
     return low[:, None] + chroma[:, None] * share
 
 

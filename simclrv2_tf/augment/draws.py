@@ -13,7 +13,7 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """Random numbers of one seed, for the images of one part of a batch."""
+    """Random numbers of one seed for one part of a batch."""
 
     seed: tf.Tensor  # (2,) int64
     index: int

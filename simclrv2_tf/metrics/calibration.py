@@ -8,11 +8,9 @@ class Calibration(keras.metrics.Metric):
     """The mean distance between a classifier's confidence and accuracy over bins, equation 3.
 
     An example's confidence is its largest softmax probability. Bin k of m holds the confidences
-    in (k/m, (k+1)/m]. A tie between classes is a prediction of the first of them, as in Keras's
-    accuracy. A logit that is NaN or +infinity makes the result NaN.
-
-    The state is float32 sums per bin, which replicas add. Counts are exact up to 2^24 examples per
-    bin and replica, where they stop growing.
+    in (k/m, (k+1)/m]. Of classes that tie, the first is predicted, as in Keras's accuracy. A logit
+    that is NaN or +infinity makes the result NaN. The state is float32 sums per bin, which replicas
+    add: counts stop growing at 2^24 examples per bin and replica.
 
     Args:
         num_bins: Bins of equal width over [0, 1]; the paper's experiments have 15.
@@ -36,12 +34,9 @@ class Calibration(keras.metrics.Metric):
         )
 
     def update_state(self, labels, logits, sample_weight=None):
-        """Adds a batch.
+        """Adds a batch: `labels` (b,), integers in [0, C), and `logits` (b, C).
 
-        Args:
-            labels: (b,) integers in [0, C).
-            logits: (b, C) of any floating type; computed in float32.
-            sample_weight: Optional (b,), 0 for the padding of a last batch.
+        `sample_weight` (b,) is 0 for the padding of a last batch.
 
         Raises:
             ValueError: an argument has another rank.
@@ -78,9 +73,8 @@ class Calibration(keras.metrics.Metric):
     def bins(self) -> list[dict[str, float | None]]:
         """The contents of a reliability diagram, for JSON and `report.reliability_figure`.
 
-        Returns:
-            For each bin, in order: `lower` and `upper` edge, `count` (sum of weights), mean
-            `confidence` and `accuracy` in [0, 1], both None where the count is 0.
+        Each bin has `lower` and `upper` edge, `count` (sum of weights), and mean `confidence` and
+        `accuracy` in [0, 1], both None where the count is 0.
         """
         sums = (
             ops.convert_to_numpy(variable).astype(float).tolist()

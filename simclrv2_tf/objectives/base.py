@@ -52,25 +52,16 @@ class Objective(options.Checked):
     def __call__(
         self, z1: Tensor, z2: Tensor, training: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Computes the loss of the embeddings of two views.
+        """Computes the loss of the embeddings z1, z2 (b, d) of two views, not normalized.
 
-        Args:
-            z1, z2: (b, d), embeddings of this replica's images, not normalized.
-            training: Whether `variables` are updated.
-
-        Returns:
-            loss: () float32; its mean over replicas is the loss of the global batch.
-            metrics: A dict of () tensors by `metric_names`.
+        Returns the loss, () float32, whose mean over replicas is that of the global batch, and a
+        dict of () tensors by `metric_names`. With `training`, `variables` are updated.
         """
         raise NotImplementedError
 
 
 def check_pair(columns: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns two arguments of one shape (examples, `columns`) as float32 tensors.
-
-    Raises:
-        ValueError: their shapes differ, or are not of rank 2.
-    """
+    """Returns two arguments as float32 tensors of one shape, (examples, `columns`)."""
     tensors = {name: float32(value) for name, value in pair.items()}
     names = " and ".join(f"`{name}`" for name in tensors)
     x, y = tensors.values()

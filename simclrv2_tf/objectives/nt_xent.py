@@ -4,10 +4,9 @@ import dataclasses
 
 from etils import epy
 
-from simclrv2_tf import options
 from simclrv2_tf.objectives import statistics, streamed
 from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, check_shape, float32
-from simclrv2_tf.options import option
+from simclrv2_tf.options import check_numbers, of, option
 
 with epy.lazy_imports():
     from keras import ops
@@ -41,27 +40,26 @@ def nt_xent(
         normalize: Whether embeddings (and `negatives`) are scaled to unit length, which makes `sim`
             the cosine; otherwise it is the dot product.
         negatives: (K, d), more negatives for every anchor of both directions, such as a memory of
-            past embeddings, normalized here too. They are not gathered: each replica uses those it
-            is given. Gradients flow into them; stop them outside where that is not wanted.
+            past embeddings, normalized here too. They are not gathered: each replica uses its own.
+            Gradients flow into them; stop them outside where that is not wanted.
         negatives_valid: (K,) bool, which of `negatives` count; all by default.
         chunk_size: Keys per block, at least 1. None holds the (2b, 2N + K) matrix of logits. A
-            number streams over blocks of (2b, chunk_size), in the backward pass too, where blocks
-            are computed again: same value, gradient and metrics, memory linear in N, about half
-            as much computation again. It need not divide anything. First derivatives only.
+            number streams over blocks of (2b, chunk_size), computed again in the backward pass:
+            same value, gradient and metrics, memory linear in N, about half as much computation
+            again. It need not divide anything. First derivatives only.
 
     Returns:
         loss: () float32, at least 0.
-        metrics: without gradient, and over the logits of this replica's view 1 against all N
-            view-2 embeddings, as the reference logs them:
-            `contrast_accuracy` () in [0, 1], how often the image's own view 2 scores highest;
-            `contrast_entropy` () in nats, mean entropy of the softmax, from 0 to log(N).
+        metrics: without gradient, of this replica's view 1 against all N views 2, as in the
+            reference: `contrast_accuracy` () in [0, 1], how often the image's own view 2 scores
+            highest; `contrast_entropy` () in nats, mean entropy of the softmax, from 0 to log(N).
 
     Raises:
         ValueError: shapes that do not fit, `temperature` or `chunk_size` out of range, or
             `negatives_valid` without `negatives`.
     """
-    options.check_numbers(NTXent, temperature=temperature)
-    rule = dataclasses.replace(options.of(NTXent)["chunk_size"], minimum=1, optional=True)
+    check_numbers(NTXent, temperature=temperature)
+    rule = dataclasses.replace(of(NTXent)["chunk_size"], minimum=1, optional=True)
     rule.check(chunk_size)
     z1, z2 = check_pair("embedding width", z1=z1, z2=z2)
     negatives, negatives_valid = _check_negatives(negatives, negatives_valid, z1)

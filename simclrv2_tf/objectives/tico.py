@@ -8,10 +8,9 @@ from typing import Any, Self
 
 from etils import epy
 
-from simclrv2_tf import options
 from simclrv2_tf.objectives import statistics
 from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, check_shape, float32
-from simclrv2_tf.options import option
+from simclrv2_tf.options import check_numbers, check_sizes, option, values
 
 with epy.lazy_imports():
     import keras
@@ -46,7 +45,7 @@ def tico(
         loss: () float32, at least -1.
         new_covariance: (d, d) float32, C: without gradient, the same on every replica.
     """
-    options.check_numbers(TiCo, rho=rho)
+    check_numbers(TiCo, rho=rho)
     z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
     z1, z2 = statistics.gather_views(statistics.unit_rows(z1), statistics.unit_rows(z2))
     contrast, new_covariance = statistics.covariance_contrast(z1, covariance, beta)
@@ -70,13 +69,7 @@ class WithCovariance(Objective):
     """An objective with a running covariance: (d, d) float32 zeros, then what each step returns.
 
     The covariance belongs in a checkpoint. Make the objective under the strategy it is used with.
-
-    Attributes:
-        width: d, of the embeddings, at least 1.
-        covariance: The running covariance, a variable.
-
-    Raises:
-        ValueError: `width` is below 1.
+    `width` is d, of the embeddings, at least 1.
     """
 
     width: int
@@ -84,15 +77,14 @@ class WithCovariance(Objective):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width < 1:
-            raise ValueError(f"`width` must be at least 1. Received: width={self.width}")
+        check_sizes(width=self.width)
         zeros = ops.zeros((self.width, self.width))
         covariance = distribute.equal_on_replicas(zeros, "covariance")
         object.__setattr__(self, "covariance", covariance)
 
     @classmethod
     def from_options(cls, flags: Any, width: int) -> Self:
-        return cls(width, **options.values(flags, cls))
+        return cls(width, **values(flags, cls))
 
     @property
     def variables(self) -> dict[str, keras.Variable]:

@@ -36,10 +36,6 @@ class LARS(keras.optimizers.Optimizer):
     the momentum buffer and no epsilon is added to the norms. Weight decay is part of the gradient
     (coupled): `optimizer.coupled_weight_decay`. Keras's decoupled `optimizer.weight_decay` is None.
 
-    ```python
-    optimizer = LARS(WarmupCosine(6.4, warmup_steps, total_steps), weight_decay=1e-4)
-    ```
-
     Args:
         learning_rate: A Python or NumPy number, or a Keras `LearningRateSchedule`.
         momentum: In [0, 1). Defaults to 0.9.
@@ -49,8 +45,7 @@ class LARS(keras.optimizers.Optimizer):
         exclude: Regular expressions, searched in variables' paths: where one is found, the variable
             is neither decayed nor adapted. Defaults to batch norm parameters, biases, and the
             supervised head (a layer named `classifier` or `head_supervised`).
-        name: The optimizer's name.
-        **kwargs: Keras's options common to all optimizers (`clipnorm`, `use_ema`, ...).
+        name, **kwargs: As for all Keras optimizers (`clipnorm`, `use_ema`, ...).
 
     Raises:
         ValueError: a value out of range, or a malformed regular expression.
@@ -107,19 +102,15 @@ class LARS(keras.optimizers.Optimizer):
         if not self._excluded[index]:
             if self.coupled_weight_decay:
                 g = g + self.coupled_weight_decay * p
-            rate = rate * self._trust_ratio(p, g)
+            p_norm, g_norm = (ops.sqrt(ops.sum(ops.square(x))) for x in (p, g))
+            adapts = ops.logical_and(p_norm > 0, g_norm > 0)
+            ratio = self.eta * p_norm / ops.where(adapts, g_norm, ops.ones_like(g_norm))
+            rate = rate * ops.where(adapts, ratio, ops.ones_like(ratio))
         step = rate * g
         v = self.momentum * ops.cast(buffer, dtype) + step
         update = self.momentum * v + step if self.nesterov else v
         self.assign(buffer, ops.cast(v, buffer.dtype))
         self.assign_sub(variable, ops.cast(update, variable.dtype))
-
-    def _trust_ratio(self, p, g):
-        p_norm = ops.sqrt(ops.sum(ops.square(p)))
-        g_norm = ops.sqrt(ops.sum(ops.square(g)))
-        adapts = ops.logical_and(p_norm > 0, g_norm > 0)
-        ratio = self.eta * p_norm / ops.where(adapts, g_norm, ops.ones_like(g_norm))
-        return ops.where(adapts, ratio, ops.ones_like(ratio))
 
     def get_config(self):
         return {

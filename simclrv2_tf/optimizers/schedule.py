@@ -24,9 +24,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     is followed until the run ends. The default of arXiv 2002.05709, section 2.3.
 
     Args:
-        peak: The highest learning rate, at least 0; see `peak_learning_rate`.
-        warmup_steps: At least 0; see `warmup_steps`.
-        total_steps: Steps of the run, warm-up included, at least 0; see `total_steps`.
+        peak, warmup_steps, total_steps: At least 0, warm-up included in `total_steps`; see
+            `peak_learning_rate`, `warmup_steps` and `total_steps`.
 
     Raises:
         ValueError: a negative or not finite value.
@@ -60,10 +59,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") -> float:
     """The learning rate at the end of warm-up, for a global batch (arXiv 2002.05709, B.1).
 
-    Args:
-        base: The learning rate before scaling.
-        batch_size: Images in the global batch, each counted once.
-        scaling: `"linear"`: base * batch_size / 256; `"sqrt"`: base * sqrt(batch_size).
+    `"linear"` scaling gives base * batch_size / 256, `"sqrt"` base * sqrt(batch_size), where
+    `batch_size` counts images of the global batch, not views.
 
     Raises:
         ValueError: unknown `scaling`, or `batch_size` below 1.
