@@ -89,7 +89,7 @@ def resnet(
 
 
 def endpoints(encoder: keras.Model) -> tuple[str, ...]:
-    """Those of `ENDPOINTS` that `encoder` has: all of them with four stages."""
+    """The names of `ENDPOINTS` that `encoder` has: all of them with four stages."""
     names = {layer.name for layer in encoder.layers}
     return tuple(name for name in ENDPOINTS if name in names)
 
@@ -105,11 +105,10 @@ def features(encoder: keras.Model) -> keras.Model:
 
 
 def freeze(encoder: keras.Model, after_block: int) -> None:
-    """Leaves only what follows `after_block` trainable (`fine_tune_after_block` in the reference).
+    """Leaves the layers after `after_block` trainable (`fine_tune_after_block` in the reference).
 
-    Args:
-        after_block: -1 trains everything, 0 all but the stem, k in 1..4 what follows stage k:
-            4 freezes the encoder. Frozen batch norms use their moving statistics.
+    -1 trains everything, 0 all but the stem, k in 1..4 the layers after stage k: 4 freezes the
+    encoder. Frozen batch norms use their moving statistics.
     """
     if not -1 <= after_block <= 4:
         raise ValueError(f"`after_block` must be in -1..4. Received: after_block={after_block}")

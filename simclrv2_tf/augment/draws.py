@@ -1,4 +1,4 @@
-"""Random numbers of the images of a batch, whatever part of it a host has."""
+"""Random numbers of the images of a batch, equal whichever part of it a host has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Draws:
     count: int
 
     def split(self, num: int) -> list[Draws]:
-        """Independent ones."""
+        """Returns `num` independent draws."""
         seeds = tf.unstack(tf.random.split(self.seed, num))
         return [dataclasses.replace(self, seed=seed) for seed in seeds]
 

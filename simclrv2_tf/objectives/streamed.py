@@ -1,4 +1,4 @@
-"""NT-Xent's sums over keys: of a whole matrix of logits, and streamed over blocks of it."""
+"""NT-Xent's sums over keys, of a whole matrix of logits or streamed over its blocks."""
 
 from etils import epy
 
@@ -7,7 +7,7 @@ with epy.lazy_imports():
     import tensorflow as tf
     from keras import ops
 
-# The logit of a key that is no negative. Finite, as -inf - -inf is NaN where a block is all masked.
+# The logit of a key that is no negative: finite, as -inf - -inf would be NaN in a masked block.
 _MASKED = -1e30
 # The image index of a key from outside the batch, and of one that does not count: invalid, padding.
 NO_IMAGE, NO_KEY = -1, -2
@@ -15,7 +15,7 @@ _ENTROPY_EPSILON = 1e-8
 
 
 def mask(logits, anchor_image, key_image):
-    """(A, M) logits, (A,), (M,) -> (A, M) with only the negatives' logits left standing."""
+    """(A, M) logits, (A,), (M,) -> (A, M), where only the negatives keep their logits."""
     other = ops.not_equal(anchor_image[:, None], key_image[None, :])
     return ops.where(ops.logical_and(other, key_image[None, :] != NO_KEY), logits, _MASKED)
 
