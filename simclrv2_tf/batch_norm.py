@@ -1,10 +1,7 @@
 """Batch normalization on the fused kernel, with statistics over all replicas.
 
-Keras 3's own layer is never fused and its synchronised form computes E[x^2] - E[x]^2, which loses
-precision at large means; this layer does neither.
+Keras 3's layer is never fused, and its synchronised form loses precision at large means.
 """
-
-from __future__ import annotations
 
 import contextlib
 import threading
@@ -22,9 +19,10 @@ _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 class BatchNorm(keras.layers.Layer):
     """Normalizes the last axis: `(x - mean) / sqrt(variance + epsilon) * gamma + beta`.
 
-    Statistics, parameters and their arithmetic are float32 whatever the compute dtype. The moving
-    variance averages the biased batch variance (divided by N), as the reference's does. A frozen
-    layer (`trainable = False`) normalizes with its moving statistics, in training too.
+    Input and output: (batch, channels) or (batch, height, width, channels). Statistics, parameters
+    and their arithmetic are float32 whatever the compute dtype. The moving variance averages the
+    biased batch variance (divided by N), as the reference's does. A frozen layer
+    (`trainable = False`) normalizes with its moving statistics, in training too.
 
     Args:
         center: Whether to add `beta`.
@@ -34,8 +32,6 @@ class BatchNorm(keras.layers.Layer):
         global_statistics: Whether the statistics are of the batch of all replicas (SimCLR,
             arXiv 2002.05709, section 2.1, "Global BN") or of this replica's part alone. Replicas
             must hold equally many examples.
-
-    Input and output: (batch, channels) or (batch, height, width, channels).
     """
 
     def __init__(
@@ -48,9 +44,7 @@ class BatchNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.center = center
-        self.momentum = momentum
-        self.epsilon = epsilon
+        self.center, self.momentum, self.epsilon = center, momentum, epsilon
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.global_statistics = global_statistics
         self.supports_masking = True
@@ -64,38 +58,36 @@ class BatchNorm(keras.layers.Layer):
         channels = (input_shape[-1],)
         parameter = dict(shape=channels, dtype="float32", autocast=False)
         self.gamma = self.add_weight(name="gamma", initializer=self.gamma_initializer, **parameter)
-        self.beta = (
-            self.add_weight(name="beta", initializer="zeros", **parameter) if self.center else None
-        )
-        # Global statistics are equal on every replica, so each keeps its own copy and nothing is
-        # sent; local ones differ, and are averaged as they are written so that evaluation and
-        # checkpoints see the same values on every replica.
-        statistic = dict(
-            trainable=False,
-            aggregation="mean",
-            synchronization="on_read" if self.global_statistics else "auto",
-            **parameter,
-        )
-        self.moving_mean = keras.Variable(
-            name="moving_mean", initializer=keras.initializers.get("zeros"), **statistic
-        )
-        self.moving_variance = keras.Variable(
-            name="moving_variance", initializer=keras.initializers.get("ones"), **statistic
+        self.beta = None
+        if self.center:
+            self.beta = self.add_weight(name="beta", initializer="zeros", **parameter)
+        # Each replica keeps a copy of global statistics, which are equal. Local ones differ: they
+        # are averaged when written, so that evaluation and checkpoints see one value.
+        synchronization = "on_read" if self.global_statistics else "auto"
+        self.moving_mean, self.moving_variance = (
+            keras.Variable(
+                name=name,
+                initializer=keras.initializers.get(initializer),
+                trainable=False,
+                aggregation="mean",
+                synchronization=synchronization,
+                **parameter,
+            )
+            for name, initializer in (("moving_mean", "zeros"), ("moving_variance", "ones"))
         )
 
     def call(self, inputs, training=None):
+        # The kernel's inference mode has no gradient for the statistics, so it serves only the
+        # moving ones.
+        fused = _has_fused_kernel(inputs)
         if not (training and self.trainable):
-            return self._normalize(inputs, self.moving_mean, self.moving_variance)
-        if self.global_statistics and distribute.replica_count() > 1:
-            mean, variance = self._global_moments(inputs)
-            outputs = self._normalize(inputs, mean, variance, moving=False)
-        elif _has_fused_kernel(inputs):
-            outputs, mean, variance = _fused_batch_norm(
-                inputs, self.gamma, self.beta, None, None, self.epsilon
-            )
+            apply = self._fused if fused else self._normalize
+            return apply(inputs, self.moving_mean, self.moving_variance)[0]
+        across_replicas = self.global_statistics and distribute.replica_count() > 1
+        if fused and not across_replicas:
+            outputs, mean, variance = self._fused(inputs)
         else:
-            mean, variance = _moments(inputs)
-            outputs = self._normalize(inputs, mean, variance, moving=False)
+            outputs, mean, variance = self._normalize(inputs, *_moments(inputs, across_replicas))
         if _held_back.statistics is None:
             self.update_moving(mean, variance)
         else:
@@ -107,23 +99,35 @@ class BatchNorm(keras.layers.Layer):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1 - self.momentum))
 
-    def _global_moments(self, inputs):
-        local_mean, local_variance = _moments(inputs)
-        mean = distribute.all_reduce_mean(local_mean)
-        # Not E[x^2] - E[x]^2, which cancels catastrophically at large means.
-        spread = local_variance + ops.square(local_mean - mean)
-        return mean, distribute.all_reduce_mean(spread)
-
-    def _normalize(self, inputs, mean, variance, moving=True):
-        # The kernel's inference mode has no gradient for the statistics, so it serves only the
-        # moving ones.
-        if moving and _has_fused_kernel(inputs):
-            return _fused_batch_norm(inputs, self.gamma, self.beta, mean, variance, self.epsilon)[0]
+    def _normalize(self, inputs, mean, variance):
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         outputs = (ops.cast(inputs, "float32") - mean) * scale
         if self.center:
             outputs = outputs + self.beta
-        return ops.cast(outputs, inputs.dtype)
+        return ops.cast(outputs, inputs.dtype), mean, variance
+
+    def _fused(self, inputs, mean=None, variance=None):
+        """TensorFlow's kernel, of the batch's statistics unless they are given.
+
+        Returns the outputs, and the mean and biased variance used, (channels,).
+        """
+        training = mean is None
+        x = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
+        gamma, unused = tf.convert_to_tensor(self.gamma), tf.zeros([0], tf.float32)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=gamma,
+            offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(gamma),
+            mean=unused if training else tf.convert_to_tensor(mean),
+            variance=unused if training else tf.convert_to_tensor(variance),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            # The kernel returns the variance with Bessel's N / (N - 1), meant for moving averages.
+            count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+            variance = variance * (count - 1.0) / count
+        return (outputs if len(inputs.shape) == 4 else outputs[:, 0, 0, :]), mean, variance
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -148,10 +152,7 @@ _held_back = _HeldBack()
 
 @contextlib.contextmanager
 def statistics_held_back():
-    """Within it no layer moves its moving statistics; gives the list of what they would see.
-
-    The list holds `(layer, mean, variance)` for each layer in the order of calling.
-    """
+    """Collects `(layer, mean, variance)` of each call in order, in place of moving averages."""
     earlier, _held_back.statistics = _held_back.statistics, []
     try:
         yield _held_back.statistics
@@ -159,36 +160,17 @@ def statistics_held_back():
         _held_back.statistics = earlier
 
 
-def _moments(inputs):
+def _moments(inputs, across_replicas=False):
     axes = tuple(range(len(inputs.shape) - 1))
-    return ops.moments(ops.cast(inputs, "float32"), axes=axes)  # (channels,), (channels,)
+    mean, variance = ops.moments(ops.cast(inputs, "float32"), axes=axes)  # (channels,) each
+    if not across_replicas:
+        return mean, variance
+    global_mean = distribute.all_reduce_mean(mean)
+    # Not E[x^2] - E[x]^2, which cancels catastrophically at large means.
+    spread = variance + ops.square(mean - global_mean)
+    return global_mean, distribute.all_reduce_mean(spread)
 
 
 def _has_fused_kernel(inputs) -> bool:
     dtype = keras.backend.standardize_dtype(inputs.dtype)
     return keras.backend.backend() == "tensorflow" and dtype in _FUSED_DTYPES
-
-
-def _fused_batch_norm(inputs, gamma, beta, mean, variance, epsilon):
-    """TensorFlow's kernel: the batch's statistics where `mean` is None, else those given.
-
-    Returns outputs of the shape of `inputs`, and the mean and biased variance used, (channels,).
-    """
-    training = mean is None
-    x = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
-    gamma = tf.convert_to_tensor(gamma)
-    unused = tf.zeros([0], tf.float32)
-    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x,
-        scale=gamma,
-        offset=tf.zeros_like(gamma) if beta is None else tf.convert_to_tensor(beta),
-        mean=unused if training else tf.convert_to_tensor(mean),
-        variance=unused if training else tf.convert_to_tensor(variance),
-        epsilon=epsilon,
-        is_training=training,
-    )
-    if training:
-        # The kernel returns the variance with Bessel's N / (N - 1), meant for moving averages.
-        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
-        variance = variance * (count - 1.0) / count
-    return (outputs if len(inputs.shape) == 4 else outputs[:, 0, 0, :]), mean, variance

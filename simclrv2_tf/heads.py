@@ -1,13 +1,10 @@
 """The projection head, with every layer exposed, and the classifier."""
 
-from __future__ import annotations
-
 import keras
 from keras import layers
 
 from simclrv2_tf.batch_norm import BatchNorm
-
-_INITIALIZER_STDDEV = 0.01
+from simclrv2_tf.options import check_sizes
 
 
 def projection_head(
@@ -22,9 +19,9 @@ def projection_head(
 ) -> keras.Model:
     """Builds g(.) of SimCLRv2 (arXiv 2006.10029, section 2.1): (B, f) to a list of hiddens.
 
-    The list's element 0 is the input (B, f), element k what layer k gives, after its ReLU
-    (B, hidden_dim), and the last one, -1, the embedding (B, out_dim) in float32: any of them can
-    feed a classifier (`ft_proj_selector`).
+    Element 0 of the list is the input (B, f), element k the output of layer k after its ReLU
+    (B, hidden_dim), element -1 the embedding (B, out_dim) in float32. Any of them can feed a
+    classifier (`ft_proj_selector`).
 
     Args:
         feature_dim: f, the encoder's width.
@@ -40,32 +37,28 @@ def projection_head(
             of VICReg and Barlow Twins end in the dense layer alone.
 
     Raises:
-        ValueError: on a value outside of the above.
+        ValueError: a value is out of its range.
     """
     hidden_dim = feature_dim if hidden_dim is None else hidden_dim
     if mode not in ("nonlinear", "linear", "none"):
         raise ValueError(f"`mode` must be 'nonlinear', 'linear' or 'none'. Received: mode={mode!r}")
-    for name, value in (
-        ("feature_dim", feature_dim),
-        ("num_layers", num_layers),
-        ("out_dim", out_dim),
-        ("hidden_dim", hidden_dim),
-    ):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    check_sizes(
+        feature_dim=feature_dim, num_layers=num_layers, out_dim=out_dim, hidden_dim=hidden_dim
+    )
     representation = keras.Input((feature_dim,), name="representation")
     hiddens = [layers.Identity(name="hidden0", dtype="float32")(representation)]
     depth = {"nonlinear": num_layers, "linear": 1, "none": 0}[mode]
     for k in range(1, depth + 1):
         last = k == depth
+        batch_norm = output_batch_norm or not last
         x = layers.Dense(
             out_dim if last else hidden_dim,
             use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
-            dtype="float32" if last and not output_batch_norm else None,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype=None if batch_norm else "float32",
             name=f"projection{k}_dense",
         )(hiddens[-1])
-        if not last or output_batch_norm:
+        if batch_norm:
             x = BatchNorm(
                 center=not last,
                 momentum=batch_norm_decay,
@@ -81,9 +74,7 @@ def projection_head(
 
 
 def up_to(head: keras.Model, layer: int) -> keras.Model:
-    """The part of `head` that leads to its hidden number `layer`: (B, f) to (B, width).
-
-    Weights are shared. Layers beyond are no part of it, so nothing trains or averages them.
+    """The part of `head` up to its hidden `layer`, with shared weights: (B, f) to (B, width).
 
     Raises:
         ValueError: the head has no such layer.
@@ -99,25 +90,16 @@ def up_to(head: keras.Model, layer: int) -> keras.Model:
 def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> keras.Model:
     """Builds a linear classifier with bias: (B, feature_dim) to logits (B, num_classes), float32.
 
-    Args:
-        feature_dim: Width of the input.
-        num_classes: Number of classes, at least 1.
-        zero_init: Zero kernel, as for fine-tuning, instead of N(0, 0.01).
+    The kernel starts at N(0, 0.01), with `zero_init` at zero, as for fine-tuning.
 
     Raises:
-        ValueError: on a value below 1.
+        ValueError: a size is below 1.
     """
-    for name, value in (("feature_dim", feature_dim), ("num_classes", num_classes)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    check_sizes(feature_dim=feature_dim, num_classes=num_classes)
     inputs = keras.Input((feature_dim,), name="features")
+    kernel = "zeros" if zero_init else keras.initializers.RandomNormal(stddev=0.01)
     # The layer's name is part of its variables' paths, by which LARS knows the supervised head.
     logits = layers.Dense(
-        num_classes,
-        kernel_initializer="zeros"
-        if zero_init
-        else keras.initializers.RandomNormal(stddev=_INITIALIZER_STDDEV),
-        dtype="float32",
-        name="classifier",
+        num_classes, kernel_initializer=kernel, dtype="float32", name="classifier"
     )(inputs)
     return keras.Model(inputs, logits, name="classifier_model")

@@ -2,17 +2,16 @@
 
 The paper (arXiv 2006.10029, section 2.1): "we also incorporate the memory mechanism from MoCo,
 which designates a memory network (with a moving average of weights for stabilization) whose output
-will be buffered as negative examples". It was never released. What this package makes of it:
+will be buffered as negative examples". It was never released. This package implements it so:
 
 * The momentum network starts equal to the network and follows it after every step,
-  `ema = decay * ema + (1 - decay) * weight`, for all that trains in encoder and head. It sees the
-  same two views of every image, in training mode: its batch norm takes the batch's statistics, and
-  keeps moving ones of its own.
-* Positives stay SimCLR's: an anchor has to pick the network's own embedding of the other view. The
-  momentum network's outputs are negatives only, beside the current batch's.
-* Both views' outputs of the global batch are put in the queue after the loss was taken, view 1
-  before view 2. So no image is its own negative through the queue in the step that brings it; an
-  image that comes back while its older outputs are still there has them for negatives, as in MoCo.
+  `ema = decay * ema + (1 - decay) * weight`, for the trainable weights of encoder and head. It sees
+  the same two views in training mode; its batch norm has moving statistics of its own.
+* Positives stay SimCLR's, the network's own embeddings of the other view. The momentum network's
+  outputs are negatives only, beside the current batch's.
+* Both views' outputs of the global batch enter the queue after the loss, view 1 before view 2. An
+  image is no negative of its own in its step; one that returns while its older outputs are queued
+  has them as negatives, as in MoCo.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ import dataclasses
 
 from etils import epy
 
-from simclrv2_tf import options
-from simclrv2_tf.options import option
+from simclrv2_tf.options import Group, check_sizes, of, option
 
 with epy.lazy_imports():
     import keras
@@ -32,7 +30,7 @@ with epy.lazy_imports():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryOptions(options.Group, title="Memory"):
+class MemoryOptions(Group, title="Memory"):
     """The momentum network of pretraining and its queue."""
 
     memory_size: int = option(
@@ -42,10 +40,7 @@ class MemoryOptions(options.Group, title="Memory"):
         minimum=0,
     )
     ema_decay: float = option(
-        0.999,
-        "Weight of the past in the momentum network's weights, by step.",
-        minimum=0,
-        below=1,
+        0.999, "Weight of the past in the momentum network's weights, by step.", minimum=0, below=1
     )
     eval_ema: bool = option(
         False, "Evaluate and export the momentum network of a pretraining that has one."
@@ -53,11 +48,11 @@ class MemoryOptions(options.Group, title="Memory"):
 
 
 class Queue:
-    """The newest embeddings, the oldest making room: extra negatives for `nt_xent`.
+    """The newest embeddings of the global batches, equal on every replica: negatives for `nt_xent`.
 
-    Every replica holds the same, as each is given those of the global batch. The variables belong
-    in a checkpoint: `keys` (size, width) float32, of which row `position` is the next to be
-    written, and `filled`, how many rows were. Make it under the strategy it is used with.
+    The variables belong in a checkpoint: `keys` (size, width) float32, of which row `position` is
+    written next, and `filled`, the number of written rows. Make it under the strategy it is used
+    with.
 
     Args:
         size: Rows, at least 1. Batches need not divide it.
@@ -68,9 +63,7 @@ class Queue:
     """
 
     def __init__(self, size: int, width: int):
-        for name, value in (("size", size), ("width", width)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        check_sizes(size=size, width=width)
         self.size = size
         self.keys = distribute.equal_on_replicas(tf.zeros((size, width)), "queue_keys")
         self.position = distribute.equal_on_replicas(tf.constant(0), "queue_position")
@@ -85,7 +78,7 @@ class Queue:
         return tf.range(self.size) < self.filled.value
 
     def push(self, keys) -> None:
-        """Writes `keys` (n, width) in their order; of more than `size` only the last count."""
+        """Writes `keys` (n, width) in order over the oldest rows; at most the last `size`."""
         keys = tf.cast(tf.stop_gradient(keys), tf.float32)[-self.size :]
         count = tf.shape(keys)[0]
         rows = (self.position.value + tf.range(count)) % self.size
@@ -95,14 +88,14 @@ class Queue:
 
 
 class MomentumNetwork:
-    """A network whose weights are a moving average of another's; see the module's page.
+    """A network whose weights are a moving average of another's, as the module describes.
 
-    It is no Keras object, so that a stage that holds one does not take its weights for its own.
+    It is no Keras object, so that a stage does not track its weights as the stage's own. Make both
+    networks under the strategy that they are used with.
 
     Args:
-        network: Encoder and head, which it follows.
-        average: Encoder and head of the same architecture, which it changes. Like `network`, made
-            under the strategy that it is used with.
+        network: Encoder and head to follow.
+        average: Encoder and head of the same architecture, to be changed.
         decay: Weight of the past, in [0, 1).
 
     Raises:
@@ -110,14 +103,13 @@ class MomentumNetwork:
     """
 
     def __init__(self, network, average, decay: float = 0.999):
-        options.of(MemoryOptions)["ema_decay"].check(decay, "decay")
+        of(MemoryOptions)["ema_decay"].check(decay, "decay")
         self.encoder, self.head = average
         self.decay = decay
-        self._pairs = [
-            (ours, theirs)
-            for mine, other in zip(average, network, strict=True)
-            for ours, theirs in zip(mine.weights, other.weights, strict=True)
-        ]
+        ours, theirs = (
+            [v for model in models for v in model.weights] for models in (average, network)
+        )
+        self._pairs = list(zip(ours, theirs, strict=True))
         for ours, theirs in self._pairs:
             if ours.path != theirs.path or ours.shape != theirs.shape:
                 raise ValueError(
@@ -136,16 +128,15 @@ class MomentumNetwork:
         return tf.stop_gradient(hiddens[-1])
 
     def begin(self) -> None:
-        """Makes it equal to the network it follows."""
+        """Copies the weights of the network it follows."""
         for ours, theirs in self._pairs:
             ours.assign(theirs.value)
 
     def update(self) -> None:
-        """A step towards the network, of all that trains; called in a replica's training step."""
-        trained = [(ours, theirs) for ours, theirs in self._pairs if theirs.trainable]
+        """Moves the trainable weights towards the network's; called in a replica's step."""
 
         def average(ours, theirs):
             return ours * self.decay + tf.cast(theirs, ours.dtype) * (1 - self.decay)
 
-        ours, theirs = zip(*trained, strict=True)
-        distribute.assign_each(average, [v.value for v in ours], [v.value for v in theirs])
+        pairs = ((ours.value, theirs.value) for ours, theirs in self._pairs if theirs.trainable)
+        distribute.assign_each(average, *map(list, zip(*pairs, strict=True)))

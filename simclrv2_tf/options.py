@@ -269,6 +269,13 @@ def check_numbers(group: type, **values: Any) -> None:
             of(group)[name].check(value, name)
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError, naming the argument, unless all `sizes` are at least 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+
+
 def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str, Any]) -> type:
     """A group with every flag of several dataclasses, its fields named as the flags.
 

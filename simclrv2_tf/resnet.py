@@ -1,11 +1,8 @@
-"""The reference's ResNets: basic and bottleneck blocks, selective kernels, squeeze-excitation.
+"""The ResNets of SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), post-activation.
 
-Post-activation residual networks as in SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), with
-the layout of the released code: explicit padding before strided convolutions, a projection
-shortcut at the start of every stage, and ResNet-D stem and shortcuts with selective kernels.
+They have the layout of the released code: explicit padding before strided convolutions, a
+projection shortcut at the start of every stage, ResNet-D stem and shortcuts with selective kernels.
 """
-
-from __future__ import annotations
 
 import re
 
@@ -17,14 +14,7 @@ from simclrv2_tf.depths import BLOCKS
 
 DEPTHS = tuple(BLOCKS)
 MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
-ENDPOINTS = (
-    "stem",
-    "block_group1",
-    "block_group2",
-    "block_group3",
-    "block_group4",
-    "representation",
-)
+ENDPOINTS = ("stem", *(f"block_group{group}" for group in range(1, 5)), "representation")
 
 
 def resnet(
@@ -40,27 +30,26 @@ def resnet(
 ) -> keras.Model:
     """Builds an encoder: images (B, H, W, 3), float in [0, 1], to representations (B, f) float32.
 
-    The layers named in `ENDPOINTS` hold the outputs of the stem, the four stages and the global
-    average; `features` returns them all. f is 512 (depths 10 to 34) or 2048 times the width.
+    The layers named in `ENDPOINTS` output the stem, the four stages and the global average;
+    `features` returns them all. f is 512 (depths 10 to 34) or 2048 times the width.
 
     Args:
         depth: 10 (not in the paper), 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
-        width_multiplier: Factor on the filters of the stem and all stages, positive; the
-            products are rounded down. The paper uses 1, 2 and 3.
-        sk_ratio: Selective kernels (arXiv 1903.06586) in the bottlenecks, with this ratio of
-            hidden width (0.0625 in the paper), and ResNet-D stem and shortcuts. 0 for none.
+        width_multiplier: Factor on all filters, positive, the products rounded down; 1 to 3 in the
+            paper.
+        sk_ratio: Hidden width ratio of the bottlenecks' selective kernels (arXiv 1903.06586; 0.0625
+            in the paper), with ResNet-D stem and shortcuts. 0 for none.
         se_ratio: Squeeze-excitation (arXiv 1709.01507) with this ratio. 0 for none.
-        image_size: Side of the training images in pixels: chooses the stem when `stem` is
-            "auto". The model itself takes images of any size.
+        image_size: Side of the training images in pixels, for the stem "auto". The model takes
+            images of any size.
         global_batch_norm: Whether batch statistics are taken over all replicas.
         batch_norm_decay: Weight of the past in the moving statistics.
         stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (stride 1, no pool), or
             "auto": cifar up to 32 pixels.
-        blocks: Residual blocks of each stage, in place of those of `depth`: 1 to 4 stages of at
-            least one block. For tests and studies.
+        blocks: Residual blocks of 1 to 4 stages, in place of those of `depth`, for tests.
 
     Raises:
-        ValueError: on a value outside of the above.
+        ValueError: a value is out of its range.
     """
     if depth not in BLOCKS:
         raise ValueError(f"`depth` must be one of {DEPTHS}. Received: depth={depth}")
@@ -69,7 +58,7 @@ def resnet(
             "`width_multiplier` must leave at least 2 of the 64 filters of the first stage. "
             f"Received: width_multiplier={width_multiplier}"
         )
-    for name, ratio in (("sk_ratio", sk_ratio), ("se_ratio", se_ratio)):
+    for name, ratio in dict(sk_ratio=sk_ratio, se_ratio=se_ratio).items():
         if not 0 <= ratio <= 1:
             raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={ratio}")
     if stem not in ("auto", "cifar", "imagenet"):
@@ -80,7 +69,6 @@ def resnet(
         )
     if stem == "auto":
         stem = "cifar" if image_size <= 32 else "imagenet"
-    bottleneck = depth >= 50
     build = _Builder(sk_ratio, se_ratio, global_batch_norm, batch_norm_decay)
 
     images = keras.Input((None, None, 3), name="images")
@@ -91,7 +79,7 @@ def resnet(
                 x,
                 filters=int(64 * 2 ** (group - 1) * width_multiplier),
                 strides=2 if group > 1 and block == 0 else 1,
-                bottleneck=bottleneck,
+                bottleneck=depth >= 50,
                 project=block == 0,
                 prefix=f"block_group{group}_block{block}",
                 output_name=f"block_group{group}" if block == num_blocks - 1 else None,
@@ -101,7 +89,7 @@ def resnet(
 
 
 def endpoints(encoder: keras.Model) -> tuple[str, ...]:
-    """Those of `ENDPOINTS` that `encoder` has: all of them with four stages."""
+    """The names of `ENDPOINTS` that `encoder` has: all of them with four stages."""
     names = {layer.name for layer in encoder.layers}
     return tuple(name for name in ENDPOINTS if name in names)
 
@@ -109,28 +97,24 @@ def endpoints(encoder: keras.Model) -> tuple[str, ...]:
 def features(encoder: keras.Model) -> keras.Model:
     """All endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
 
-    Returns a model from images (B, H, W, 3) to a dict with the keys `endpoints(encoder)`:
-    "representation" (B, f), the others (B, h, w, c).
+    It maps images (B, H, W, 3) to a dict by `endpoints(encoder)`: "representation" (B, f), the
+    others (B, h, w, c).
     """
-    return keras.Model(
-        encoder.input,
-        {name: encoder.get_layer(name).output for name in endpoints(encoder)},
-        name="features",
-    )
+    outputs = {name: encoder.get_layer(name).output for name in endpoints(encoder)}
+    return keras.Model(encoder.input, outputs, name="features")
 
 
 def freeze(encoder: keras.Model, after_block: int) -> None:
-    """Leaves only what follows `after_block` trainable (`fine_tune_after_block` in the reference).
+    """Leaves the layers after `after_block` trainable (`fine_tune_after_block` in the reference).
 
-    Args:
-        after_block: -1 trains everything, 0 all but the stem, k in 1..4 what follows stage k:
-            4 freezes the encoder. Frozen batch norms use their moving statistics.
+    -1 trains everything, 0 all but the stem, k in 1..4 the layers after stage k: 4 freezes the
+    encoder. Frozen batch norms use their moving statistics.
     """
     if not -1 <= after_block <= 4:
         raise ValueError(f"`after_block` must be in -1..4. Received: after_block={after_block}")
     for layer in encoder.layers:
         group = re.match(r"block_group(\d)", layer.name)
-        depth = int(group.group(1)) if group else 0  # what is in no stage is the stem's
+        depth = int(group.group(1)) if group else 0  # outside the stages: the stem
         layer.trainable = depth > after_block
 
 
@@ -138,8 +122,7 @@ def freeze(encoder: keras.Model, after_block: int) -> None:
 class MixStreams(layers.Layer):
     """Selective kernel's weighted sum: streams (B, H, W, 2F), logits (B, 1, 1, 2F) to (B, H, W, F).
 
-    The first F channels are one stream, the last F the other; a softmax (float32) over the two
-    weighs them, for each channel.
+    A softmax (float32) weighs the first F channels against the last F, channel by channel.
     """
 
     def call(self, streams, logits):
@@ -163,37 +146,28 @@ class _Builder:
 
     def stem(self, x, filters, cifar):
         if cifar:
-            x = self.conv(x, filters, 3, 1, name="stem_conv")
-            return self.bn(x, name="stem_bn", relu="stem")
+            return self.conv_bn(x, filters, 3, 1, "stem", relu="stem")
         if self.sk_ratio > 0:
-            for i, (width, strides) in enumerate(
-                ((filters // 2, 2), (filters // 2, 1), (filters, 1)), start=1
-            ):
-                x = self.conv(x, width, 3, strides, name=f"stem_conv{i}")
-                x = self.bn(x, name=f"stem_bn{i}", relu=f"stem_relu{i}")
+            for i, width in enumerate((filters // 2, filters // 2, filters), start=1):
+                x = self.conv_bn(x, width, 3, 2 if i == 1 else 1, "stem", i, relu=f"stem_relu{i}")
         else:
-            x = self.conv(x, filters, 7, 2, name="stem_conv")
-            x = self.bn(x, name="stem_bn", relu="stem_relu")
+            x = self.conv_bn(x, filters, 7, 2, "stem", relu="stem_relu")
         return layers.MaxPooling2D(3, 2, padding="same", name="stem")(x)
 
     def residual_block(self, x, filters, strides, bottleneck, project, prefix, output_name):
         out_filters = 4 * filters if bottleneck else filters
         shortcut = self.shortcut(x, out_filters, strides, prefix) if project else x
+        relu = f"{prefix}_relu"
         if bottleneck:
-            x = self.conv(x, filters, 1, 1, name=f"{prefix}_conv1")
-            x = self.bn(x, name=f"{prefix}_bn1", relu=f"{prefix}_relu1")
+            x = self.conv_bn(x, filters, 1, 1, prefix, 1, f"{relu}1")
             if self.sk_ratio > 0:
                 x = self.selective_kernel(x, filters, strides, prefix)
             else:
-                x = self.conv(x, filters, 3, strides, name=f"{prefix}_conv2")
-                x = self.bn(x, name=f"{prefix}_bn2", relu=f"{prefix}_relu2")
-            x = self.conv(x, out_filters, 1, 1, name=f"{prefix}_conv3")
-            x = self.bn(x, name=f"{prefix}_bn3", gamma="zeros")
+                x = self.conv_bn(x, filters, 3, strides, prefix, 2, f"{relu}2")
+            x = self.conv_bn(x, out_filters, 1, 1, prefix, 3, gamma="zeros")
         else:
-            x = self.conv(x, filters, 3, strides, name=f"{prefix}_conv1")
-            x = self.bn(x, name=f"{prefix}_bn1", relu=f"{prefix}_relu1")
-            x = self.conv(x, out_filters, 3, 1, name=f"{prefix}_conv2")
-            x = self.bn(x, name=f"{prefix}_bn2", gamma="zeros")
+            x = self.conv_bn(x, filters, 3, strides, prefix, 1, f"{relu}1")
+            x = self.conv_bn(x, out_filters, 3, 1, prefix, 2, gamma="zeros")
         if self.se_ratio > 0:
             x = self.squeeze_excitation(x, filters, prefix)
         x = layers.Add(name=f"{prefix}_add")([x, shortcut])
@@ -203,29 +177,24 @@ class _Builder:
         if self.sk_ratio > 0:  # ResNet-D: arXiv 1812.01187
             if strides > 1:
                 x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{prefix}_shortcut_pad")(x)
-            x = layers.AveragePooling2D(
-                2,
-                strides,
-                padding="same" if strides == 1 else "valid",
-                name=f"{prefix}_shortcut_pool",
-            )(x)
+            padding = "same" if strides == 1 else "valid"
+            x = layers.AveragePooling2D(2, strides, padding, name=f"{prefix}_shortcut_pool")(x)
             strides = 1
-        x = self.conv(x, filters, 1, strides, name=f"{prefix}_shortcut_conv")
-        return self.bn(x, name=f"{prefix}_shortcut_bn")
+        return self.conv_bn(x, filters, 1, strides, f"{prefix}_shortcut")
 
     def selective_kernel(self, x, filters, strides, prefix):
-        streams = self.conv(x, 2 * filters, 3, strides, name=f"{prefix}_sk_conv")
-        streams = self.bn(streams, name=f"{prefix}_sk_bn", relu=f"{prefix}_sk_relu")
+        prefix = f"{prefix}_sk"
+        streams = self.conv_bn(x, 2 * filters, 3, strides, prefix, relu=f"{prefix}_relu")
         # The average of the streams' sum, as the sum of their averages: no second full-size map.
         averages = layers.GlobalAveragePooling2D(
-            keepdims=True, name=f"{prefix}_sk_average", dtype="float32"
+            keepdims=True, name=f"{prefix}_average", dtype="float32"
         )(streams)
         first, second = ops.split(averages, 2, axis=-1)
         hidden = max(int(filters * self.sk_ratio), MIN_MIXING_DIM)
-        mixing = self.conv(first + second, hidden, 1, 1, name=f"{prefix}_sk_squeeze")
-        mixing = self.bn(mixing, name=f"{prefix}_sk_squeeze_bn", relu=f"{prefix}_sk_squeeze_relu")
-        mixing = self.conv(mixing, 2 * filters, 1, 1, name=f"{prefix}_sk_mix")
-        return MixStreams(name=f"{prefix}_sk_output")(streams, mixing)
+        mixing = self.conv(first + second, hidden, 1, 1, name=f"{prefix}_squeeze")
+        mixing = self.bn(mixing, name=f"{prefix}_squeeze_bn", relu=f"{prefix}_squeeze_relu")
+        mixing = self.conv(mixing, 2 * filters, 1, 1, name=f"{prefix}_mix")
+        return MixStreams(name=f"{prefix}_output")(streams, mixing)
 
     def squeeze_excitation(self, x, filters, prefix):
         scale = layers.GlobalAveragePooling2D(
@@ -237,6 +206,10 @@ class _Builder:
         scale = self.conv(scale, x.shape[-1], 1, 1, name=f"{prefix}_se_expand", use_bias=True)
         scale = layers.Activation("sigmoid", name=f"{prefix}_se_scale")(scale)
         return layers.Multiply(name=f"{prefix}_se_output")([x, scale])
+
+    def conv_bn(self, x, filters, kernel_size, strides, prefix, number="", relu=None, gamma="ones"):
+        x = self.conv(x, filters, kernel_size, strides, name=f"{prefix}_conv{number}")
+        return self.bn(x, name=f"{prefix}_bn{number}", relu=relu, gamma=gamma)
 
     def conv(self, x, filters, kernel_size, strides, name, use_bias=False):
         if strides > 1 and kernel_size > 1:

@@ -1,20 +1,19 @@
 """Image operations of SimCLRv2: crops, flip, color, blur, and the views made of them.
 
-Pure TensorFlow functions without state. Images are RGB, NHWC, float32 in [0, 1]; uint8 and uint16
-images are accepted everywhere and scaled to that range first. The crops take one image, because
-images differ in size before they are cropped. Everything after the crop takes one image (H, W, 3)
-or a batch (B, H, W, 3), in which every image draws its own parameters; it is several times faster
-per image on a batch.
+Pure TensorFlow functions without state. Arguments and results in common:
 
-Random operations take `seed`. With a seed, a pair of integers, they are deterministic. With None
-they draw anew at each execution, also inside `tf.function` and `tf.data.Dataset.map`. One rule of
-TensorFlow's is inherited: after `tf.random.set_seed`, every *new iterator* over a mapped data set
-starts the same sequence of draws again. So repeat inside the pipeline (`map(...).repeat()` draws
-anew), or hand in seeds.
-
-Where a batch is spread over several hosts, `shard` = (index, count) says that a host has every
-count-th image of it, from the index-th on. Each image then draws what it would draw in the whole
-batch: the number of hosts changes nothing.
+* Images are RGB, NHWC, float in [0, 1], or uint8 or uint16 and then scaled to [0, 1]. The crops
+  take one image (H, W, 3), because images differ in size before they are cropped, and return
+  (S, S, 3). All else takes one image or a batch (B, H, W, 3), several times faster per image on a
+  batch, and returns the same shape. In a batch every image draws its own parameters. Results are
+  float32 in [0, 1].
+* `seed` is a pair of integers, which decides all draws, or None: draws are then new at each
+  execution, also inside `tf.function` and `tf.data.Dataset.map`. After `tf.random.set_seed`,
+  however, TensorFlow starts every *new iterator* over a mapped data set with the same draws: repeat
+  inside the pipeline (`map(...).repeat()` draws anew), or give seeds.
+* `shard` = (index, count) gives a function every count-th image of a batch, from the index-th on,
+  such as those of one host. Each image draws as in the whole batch, which takes a seed.
+* A ValueError names the argument that is out of its range, or images of another shape or type.
 
 Sources: SimCLR, Chen et al. 2020, arXiv 2002.05709, appendix A (the views); SimCLRv2, Chen et al.
 2020, arXiv 2006.10029; "the reference" is the authors' code, google-research/simclr.
@@ -30,17 +29,3 @@ from simclrv2_tf.augment.crops import (
     random_crop,
 )
 from simclrv2_tf.augment.views import ViewOptions, pretraining_view, random_flip
-
-__all__ = [
-    "CROP_PROPORTION",
-    "SMALL_IMAGE",
-    "ViewOptions",
-    "center_crop",
-    "evaluation_image",
-    "gaussian_blur",
-    "pretraining_view",
-    "random_blur",
-    "random_color",
-    "random_crop",
-    "random_flip",
-]

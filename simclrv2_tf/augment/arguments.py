@@ -1,7 +1,5 @@
 """Checks and conversions of the arguments of image operations."""
 
-from __future__ import annotations
-
 import math
 import operator
 
@@ -21,7 +19,7 @@ def on_batch(images, name, function):
 
 def float_images(images, name, ranks):
     """Returns images of one of the `ranks` as float32 in [0, 1]."""
-    return to_float(convertible(images, name, ranks))
+    return tf.image.convert_image_dtype(convertible(images, name, ranks), tf.float32)
 
 
 def convertible(images, name, ranks):
@@ -41,22 +39,14 @@ def convertible(images, name, ranks):
     return tf.ensure_shape(images, [*images.shape[:-1], 3])
 
 
-def to_float(images):
-    """Scales integers to [0, 1]; float32."""
-    return tf.image.convert_image_dtype(images, tf.float32)
-
-
 def integer(name, value, minimum):
     """Returns `value` as an int of at least `minimum`."""
     try:
-        number = operator.index(value)
+        if (number := operator.index(value)) >= minimum:
+            return number
     except TypeError:
-        number = None
-    if number is None or number < minimum:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {minimum}. Received: {name}={value}"
-        )
-    return number
+        pass
+    raise ValueError(f"`{name}` must be an integer of at least {minimum}. Received: {name}={value}")
 
 
 def interval(name, value, largest):

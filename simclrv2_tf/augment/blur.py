@@ -10,37 +10,27 @@ from simclrv2_tf.augment.draws import apply_to_some, make_draws
 with epy.lazy_imports():
     import tensorflow as tf
 
-_SIGMA = (0.1, 2.0)  # pixels
-
 
 def gaussian_blur(image, kernel_size: int, sigma) -> tf.Tensor:
-    """Blurs with a separable Gaussian, normalized over its window, with zero padding (SAME).
+    """Blurs with a Gaussian, normalized over its window, with zero padding (SAME), unclipped.
 
     Args:
-        image: (H, W, 3) or (B, H, W, 3), uint8, uint16, or float.
+        image: An image or a batch.
         kernel_size: Width of the window in pixels, not negative. An even k means k + 1, as in the
             reference.
         sigma: Standard deviation in pixels, positive: a scalar, or (B,), one per image.
-
-    Returns:
-        Float32 of the shape of `image`. Not clipped.
-
-    Raises:
-        ValueError: `kernel_size` is negative, `sigma` is known and not positive or has another
-            shape, or `image` is neither an RGB image nor a batch of them.
     """
     kernel_size = integer("kernel_size", kernel_size, minimum=0)
     sigma = tf.cast(sigma, tf.float32)
-    if sigma.shape.rank not in (0, 1):
-        raise ValueError(f"`sigma` must be a scalar or (B,). Received: sigma.shape={sigma.shape}")
     known = tf.get_static_value(sigma)
     if known is not None and not (known > 0).all():
         raise ValueError(f"`sigma` must be positive. Received: sigma={known}")
 
     def blur(batch):
-        if sigma.shape.rank == 1 and not sigma.shape.is_compatible_with(batch.shape[:1]):
+        per_image = sigma.shape.rank == 1 and sigma.shape.is_compatible_with(batch.shape[:1])
+        if not (sigma.shape.rank == 0 or per_image):
             raise ValueError(
-                "`sigma` must be a scalar or have one entry per image. "
+                "`sigma` must be a scalar or (B,), one entry per image. "
                 f"Received: sigma.shape={sigma.shape} for {batch.shape[0]} images"
             )
         return _blur(batch, kernel_size, sigma)
@@ -53,28 +43,17 @@ def random_blur(
 ) -> tf.Tensor:
     """Blurs each image with `probability`, with a Gaussian of sigma U(0.1, 2) pixels.
 
-    Every image draws its own sigma, as in the paper; the reference draws one for a whole batch of
-    views.
+    Every image draws its own sigma, as in the paper; the reference draws one for a whole batch.
 
     Args:
-        images: (H, W, 3) or (B, H, W, 3), uint8, uint16, or float in [0, 1].
-        kernel_size: Width of the window in pixels, not negative; an even k means k + 1. None takes
-            a tenth of the image height, rounded down.
+        images: An image or a batch.
+        kernel_size: Width of the window in pixels, as for `gaussian_blur`. None takes a tenth of
+            the image height, rounded down; the height must then be known when traced.
         probability: In [0, 1].
-        seed: None, or a (2,) integer seed.
-
-    Returns:
-        Float32 in [0, 1], of the shape of `images`.
-
-    Raises:
-        ValueError: An argument is outside its range, `kernel_size` is None and the height is not
-            known when the function is traced, or `images` is neither an RGB image nor a batch of
-            them.
+        seed: None, or two integers.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"`probability` must be in [0, 1]. Received: probability={probability}")
-    if kernel_size is not None:
-        kernel_size = integer("kernel_size", kernel_size, minimum=0)
     draws = make_draws(seed)
     return on_batch(
         images, "images", lambda batch: randomly_blurred(batch, kernel_size, probability, draws)
@@ -83,7 +62,9 @@ def random_blur(
 
 def randomly_blurred(batch, kernel_size, probability, draws):
     """`random_blur` of a float32 batch (B, H, W, 3)."""
-    if kernel_size is None:
+    if kernel_size is not None:
+        kernel_size = integer("kernel_size", kernel_size, minimum=0)
+    else:
         if batch.shape[1] is None:
             raise ValueError(
                 "`kernel_size` must be given where the image height is not known. "
@@ -91,8 +72,7 @@ def randomly_blurred(batch, kernel_size, probability, draws):
             )
         kernel_size = batch.shape[1] // 10
     drawn, sigma_draws = draws.split(2)
-    low, high = _SIGMA
-    sigma = sigma_draws.uniform(batch, low=low, high=high)  # (B,)
+    sigma = sigma_draws.uniform(batch, low=0.1, high=2.0)  # (B,), pixels
 
     def blur(some, rows):
         return tf.clip_by_value(_blur(some, kernel_size, tf.gather(sigma, rows)), 0.0, 1.0)
@@ -101,8 +81,7 @@ def randomly_blurred(batch, kernel_size, probability, draws):
 
 
 def _blur(batch, kernel_size, sigma):
-    shape = tf.shape(batch)
-    count, height, width = shape[0], shape[1], shape[2]
+    count, height, width, _ = tf.unstack(tf.shape(batch))
     radius = kernel_size // 2
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     kernels = tf.exp(-tf.square(offsets[:, None] / tf.broadcast_to(sigma, (count,))) / 2.0)

@@ -20,8 +20,8 @@ _LUMA = (0.2989, 0.5870, 0.1140)
 def random_color(image, strength: float, version: str = "v2", seed=None) -> tf.Tensor:
     """Jitters the color of each image with probability 0.8, then drops color with 0.2.
 
-    Jitter is brightness, contrast, saturation and hue, each once, in a random order, clipped to
-    [0, 1] after each. With d = 0.8 * `strength`: brightness multiplies by U(max(0, 1 - d), 1 + d)
+    Jitter is brightness, contrast, saturation and hue, each once, in a random order, each clipped
+    to [0, 1]. With d = 0.8 * `strength`: brightness multiplies by U(max(0, 1 - d), 1 + d)
     in version "v2" and adds U(-d, d) in "v1"; contrast and saturation have a factor of
     U(max(0, 1 - d), 1 + d); hue turns by U(-0.2, 0.2) * `strength` of a full turn. The operations
     are those of `tf.image.adjust_*`. From `strength` 1.25 on the lower factor is held at 0; the
@@ -29,47 +29,39 @@ def random_color(image, strength: float, version: str = "v2", seed=None) -> tf.T
     as in the reference.
 
     Args:
-        image: (H, W, 3) or (B, H, W, 3), uint8, uint16, or float in [0, 1]. In a batch every image
-            draws its own decisions, factors and order.
+        image: An image or a batch.
         strength: Not negative; 1 for ImageNet, 0.5 for CIFAR.
         version: "v2" or "v1", the brightness rule of SimCLRv2 or SimCLR.
-        seed: None, or a (2,) integer seed.
-
-    Returns:
-        Float32 in [0, 1], of the shape of `image`.
-
-    Raises:
-        ValueError: An argument is outside its range, or `image` is neither an RGB image nor a
-            batch of them.
+        seed: None, or two integers.
     """
-    check_color(strength, version)
     draws = make_draws(seed)
     return on_batch(image, "image", lambda batch: color(batch, strength, version, draws))
 
 
 def color(batch, strength, version, draws):
     """`random_color` of a float32 batch (B, H, W, 3)."""
+    if not 0 <= strength < math.inf:
+        raise ValueError(
+            f"`strength` must be finite and not negative. Received: strength={strength}"
+        )
+    if version not in ("v1", "v2"):
+        raise ValueError(f'`version` must be "v1" or "v2". Received: version={version!r}')
     if strength == 0:
         return batch
     drawn_jitter, jitter_draws, drawn_gray = draws.split(3)
     shape = tf.shape(batch)
-    # Channel planes are contiguous: the maximum over channels, which saturation and hue need, is
-    # several times faster than along a last axis of three.
+    # The maximum over channels, which saturation and hue need, is several times faster over
+    # contiguous planes than along a last axis of three.
     planes = tf.transpose(tf.reshape(batch, (shape[0], shape[1] * shape[2], 3)), (0, 2, 1))
     order_draws, amount_draws = jitter_draws.split(2)
     order = tf.argsort(order_draws.uniform(planes, 4))  # (B, 4) random permutations
     uniform = amount_draws.uniform(planes, 4)
-    planes = apply_to_some(
-        lambda some, rows: _jitter(
-            some, strength, version, tf.gather(order, rows), tf.gather(uniform, rows)
-        ),
-        planes,
-        _JITTER_PROBABILITY,
-        drawn_jitter,
-    )
-    planes = apply_to_some(
-        lambda some, _: _grayscale(some), planes, _GRAYSCALE_PROBABILITY, drawn_gray
-    )
+
+    def jitter(some, rows):
+        return _jitter(some, strength, version, tf.gather(order, rows), tf.gather(uniform, rows))
+
+    planes = apply_to_some(jitter, planes, _JITTER_PROBABILITY, drawn_jitter)
+    planes = apply_to_some(_grayscale, planes, _GRAYSCALE_PROBABILITY, drawn_gray)
     return tf.reshape(tf.transpose(planes, (0, 2, 1)), shape)
 
 
@@ -143,23 +135,11 @@ def _adjust_hue(planes, amount):
     )
     hue = sextant / 6.0 + amount[:, None]  # in turns
     sextant = 6.0 * (hue - tf.floor(hue))  # [0, 6]
-    red = tf.abs(sextant - 3.0) - 1.0
-    green = 2.0 - tf.abs(sextant - 2.0)
-    blue = 2.0 - tf.abs(sextant - 4.0)
-    share = tf.clip_by_value(tf.stack((red, green, blue), axis=1), 0.0, 1.0)
+    red, green, blue = (tf.abs(sextant - peak) for peak in (3.0, 2.0, 4.0))
+    share = tf.clip_by_value(tf.stack((red - 1.0, 2.0 - green, 2.0 - blue), axis=1), 0.0, 1.0)
     return low[:, None] + chroma[:, None] * share
 
 
-def _grayscale(planes):
+def _grayscale(planes, rows=None):
     luma = tf.reduce_sum(planes * tf.constant(_LUMA)[:, None], axis=1, keepdims=True)
     return tf.tile(luma, (1, 3, 1))
-
-
-def check_color(strength, version):
-    """Raises ValueError unless both are valid for `random_color`."""
-    if not 0 <= strength < math.inf:
-        raise ValueError(
-            f"`strength` must be finite and not negative. Received: strength={strength}"
-        )
-    if version not in ("v1", "v2"):
-        raise ValueError(f'`version` must be "v1" or "v2". Received: version={version!r}')

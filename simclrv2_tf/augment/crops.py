@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from etils import epy
 
-from simclrv2_tf.augment.arguments import convertible, float_images, integer, interval, to_float
+from simclrv2_tf.augment.arguments import convertible, float_images, integer, interval
 from simclrv2_tf.augment.draws import checked_seed
 
 with epy.lazy_imports():
@@ -27,15 +27,9 @@ def center_crop(image, size: int, proportion: float = CROP_PROPORTION) -> tf.Ten
     clipped to [0, 1]. This is the reference's `center_crop` at aspect ratio 1.
 
     Args:
-        image: (H, W, 3), uint8, uint16, or float in [0, 1].
+        image: (H, W, 3).
         size: Side S of the result in pixels, at least 1.
         proportion: Share of the shorter side that is kept, in (0, 1].
-
-    Returns:
-        (S, S, 3) float32 in [0, 1].
-
-    Raises:
-        ValueError: An argument is outside its range, or `image` is not one RGB image.
     """
     size = integer("size", size, minimum=1)
     if not 0 < proportion <= 1:
@@ -49,21 +43,11 @@ def center_crop(image, size: int, proportion: float = CROP_PROPORTION) -> tf.Ten
 
 
 def evaluation_image(image, size: int) -> tf.Tensor:
-    """Prepares one image for evaluation.
+    """Prepares one image (H, W, 3) for evaluation: (`size`, `size`, 3), `size` at least 1.
 
     Above 32 pixels this is `center_crop` with proportion 0.875. At 32 pixels or fewer the whole
     image is kept, as in the reference; an image of another size is resized to `size` x `size`
     (bicubic, clipped), which the reference omits.
-
-    Args:
-        image: (H, W, 3), uint8, uint16, or float in [0, 1].
-        size: Side S of the result in pixels, at least 1.
-
-    Returns:
-        (S, S, 3) float32 in [0, 1].
-
-    Raises:
-        ValueError: `size` is below 1, or `image` is not one RGB image.
     """
     size = integer("size", size, minimum=1)
     if size > SMALL_IMAGE:
@@ -87,18 +71,12 @@ def random_crop(
     Bicubic resizing without antialiasing, clipped to [0, 1].
 
     Args:
-        image: (H, W, 3), uint8, uint16, or float in [0, 1].
+        image: (H, W, 3).
         size: Side S of the result in pixels, at least 1.
         area_range: Smallest and largest share of the image's area, in (0, 1]; the largest at least
             0.1.
         aspect_range: Smallest and largest width / height of the box in pixels, positive.
-        seed: None, or a (2,) integer seed.
-
-    Returns:
-        (S, S, 3) float32 in [0, 1].
-
-    Raises:
-        ValueError: An argument is outside its range, or `image` is not one RGB image.
+        seed: None, or two integers.
     """
     size = integer("size", size, minimum=1)
     area_range = interval("area_range", area_range, largest=1.0)
@@ -120,7 +98,7 @@ def random_crop(
     )
     # Cut first: converting the whole of a large photograph to float costs more than the crop.
     box = tf.slice(image, begin, extent)
-    return _resize(to_float(box), size)
+    return _resize(tf.image.convert_image_dtype(box, tf.float32), size)
 
 
 def _resize(image, size):

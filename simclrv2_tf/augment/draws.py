@@ -1,4 +1,4 @@
-"""Random numbers of the images of a batch, whatever part of it a host has."""
+"""Random numbers of the images of a batch, equal whichever part of it a host has."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """Random numbers of one seed, for the images of one part of a batch."""
+    """Random numbers of one seed for one part of a batch."""
 
     seed: tf.Tensor  # (2,) int64
     index: int
     count: int
 
     def split(self, num: int) -> list[Draws]:
-        """Independent ones."""
+        """Returns `num` independent draws."""
         seeds = tf.unstack(tf.random.split(self.seed, num))
         return [dataclasses.replace(self, seed=seed) for seed in seeds]
 
@@ -33,9 +33,9 @@ class Draws:
 
 
 def apply_to_some(function: Callable, batch, probability: float, draws: Draws):
-    """Replaces each row by its image under `function` with `probability`, rows independent.
+    """Replaces each row by `function(rows, indices)` of it with `probability`, independently.
 
-    `function` gets only the rows that were drawn, which may be none of them, and their indices.
+    `function` gets only the rows that were drawn, which may be none.
     """
     drawn = draws.uniform(batch) < probability
     rows = tf.where(drawn)  # (n, 1)

@@ -8,7 +8,7 @@ from etils import epy
 
 from simclrv2_tf.augment.arguments import on_batch
 from simclrv2_tf.augment.blur import randomly_blurred
-from simclrv2_tf.augment.color import check_color, color
+from simclrv2_tf.augment.color import color
 from simclrv2_tf.augment.draws import apply_to_some, make_draws
 from simclrv2_tf.options import Group, option
 
@@ -42,20 +42,7 @@ class ViewOptions(Group, title="Augmentation"):
 
 
 def random_flip(images, seed=None, shard: tuple[int, int] = (0, 1)) -> tf.Tensor:
-    """Mirrors each image left to right with probability 0.5.
-
-    Args:
-        images: (H, W, 3) or (B, H, W, 3), uint8, uint16, or float in [0, 1].
-        seed: None, or a (2,) integer seed.
-        shard: (index, count) of this part of a batch; needs a seed above one part.
-
-    Returns:
-        Float32 in [0, 1], of the shape of `images`.
-
-    Raises:
-        ValueError: `images` is neither an RGB image nor a batch of them, or there are several parts
-            without a seed.
-    """
+    """Mirrors each image of `images`, an image or a batch, left to right with probability 0.5."""
     draws = make_draws(seed, shard)
     return on_batch(images, "images", lambda batch: flip(batch, draws))
 
@@ -80,21 +67,12 @@ def pretraining_view(
     `random_flip`, `random_color` and `random_blur`.
 
     Args:
-        images: (H, W, 3) or (B, H, W, 3), uint8, uint16, or float in [0, 1]; the results of
-            `random_crop`.
-        seed: None, or a (2,) integer seed.
-        strength: Strength of `random_color`; 0 leaves colors alone.
-        version: "v2" or "v1", see `random_color`.
+        images: An image or a batch, such as the results of `random_crop`.
+        seed: None, or two integers.
+        strength, version: As for `random_color`; a strength of 0 leaves colors alone.
         blur: Whether to blur half of the images; the reference does for ImageNet and not for CIFAR.
         shard: (index, count) of this part of a batch; needs a seed above one part.
-
-    Returns:
-        Float32 in [0, 1], of the shape of `images`.
-
-    Raises:
-        ValueError: As the functions named above.
     """
-    check_color(strength, version)
     flip_draws, color_draws, blur_draws = make_draws(seed, shard).split(3)
 
     def view(batch):

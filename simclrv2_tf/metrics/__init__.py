@@ -3,7 +3,7 @@
 from etils import epy
 
 with epy.lazy_api_imports(globals()):
-    from simclrv2_tf.metrics.calibration import Calibration, expected_calibration_error
+    from simclrv2_tf.metrics.calibration import Calibration
     from simclrv2_tf.metrics.representations import (
         alignment,
         collapsed,
@@ -13,15 +13,3 @@ with epy.lazy_api_imports(globals()):
         spread,
         uniformity,
     )
-
-__all__ = [
-    "Calibration",
-    "alignment",
-    "collapsed",
-    "effective_rank",
-    "expected_calibration_error",
-    "measure",
-    "settled_after",
-    "spread",
-    "uniformity",
-]

@@ -1,45 +1,16 @@
-"""Whether a classifier's confidence is its accuracy: the expected calibration error.
-
-Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
-arXiv 1706.04599, section 2.
-"""
-
-from __future__ import annotations
+"""The expected calibration error (Guo et al., ICML 2017, arXiv 1706.04599, section 2)."""
 
 import keras
 from keras import ops
 
 
-def expected_calibration_error(counts, confidence_sums, correct_sums):
-    """The mean distance between confidence and accuracy over bins (arXiv 1706.04599, eq. 3).
-
-    The equation's `|B| / n * |accuracy(B) - confidence(B)|` is `|correct - confidence| / n` in
-    sums over the bin B, so that an empty bin needs no care.
-
-    Args:
-        counts: Examples in each bin, or the sum of their weights, (m,).
-        confidence_sums: Sums over each bin's examples of their confidence, (m,).
-        correct_sums: Correctly classified examples in each bin, (m,).
-
-    Returns:
-        A float32 scalar in [0, 1]; 0 where there are no examples, as Keras's means are.
-    """
-    counts = ops.cast(counts, "float32")
-    confidence_sums = ops.cast(confidence_sums, "float32")
-    correct_sums = ops.cast(correct_sums, "float32")
-    gaps = ops.abs(correct_sums - confidence_sums)  # (m,)
-    return ops.divide_no_nan(ops.sum(gaps), ops.sum(counts))
-
-
 class Calibration(keras.metrics.Metric):
-    """The expected calibration error of a classifier, over batches and replicas.
+    """The mean distance between a classifier's confidence and accuracy over bins, equation 3.
 
     An example's confidence is its largest softmax probability. Bin k of m holds the confidences
-    in (k/m, (k+1)/m]. A tie between classes is a prediction of the first of them, as in Keras's
-    accuracy. A logit that is NaN or +infinity makes the result NaN.
-
-    The state is sums per bin, in float32: replicas add, and counts are exact up to 2^24 examples
-    a bin and replica, beyond which it stops growing.
+    in (k/m, (k+1)/m]. Of classes that tie, the first is predicted, as in Keras's accuracy. A logit
+    that is NaN or +infinity makes the result NaN. The state is float32 sums per bin, which replicas
+    add: counts stop growing at 2^24 examples per bin and replica.
 
     Args:
         num_bins: Bins of equal width over [0, 1]; the paper's experiments have 15.
@@ -63,21 +34,16 @@ class Calibration(keras.metrics.Metric):
         )
 
     def update_state(self, labels, logits, sample_weight=None):
-        """Adds a batch.
+        """Adds a batch: `labels` (b,), integers in [0, C), and `logits` (b, C).
 
-        Args:
-            labels: (b,) integers in [0, C).
-            logits: (b, C) of any floating type; computed in float32.
-            sample_weight: Optional (b,), 0 for the padding of a last batch.
+        `sample_weight` (b,) is 0 for the padding of a last batch.
 
         Raises:
             ValueError: an argument has another rank.
         """
-        logits = ops.cast(logits, "float32")
-        labels = ops.convert_to_tensor(labels)
-        if sample_weight is None:
-            sample_weight = ops.ones_like(logits[:, 0])
-        weights = ops.cast(sample_weight, "float32")
+        logits, labels = ops.cast(logits, "float32"), ops.convert_to_tensor(labels)
+        weights = ops.ones_like(logits[:, 0]) if sample_weight is None else sample_weight
+        weights = ops.cast(weights, "float32")
         # (b, 1) labels or weights would broadcast to (b, b) below.
         if (len(labels.shape), len(logits.shape), len(weights.shape)) != (1, 2, 1):
             raise ValueError(
@@ -96,33 +62,35 @@ class Calibration(keras.metrics.Metric):
         # Sums, not products of matrices: accelerators round the operands of those.
         self.counts.assign_add(ops.sum(weighted, 0))
         self.confidence_sums.assign_add(ops.sum(weighted * confidence[:, None], 0))
-        correct = ops.cast(correct, "float32")
-        self.correct_sums.assign_add(ops.sum(weighted * correct[:, None], 0))
+        self.correct_sums.assign_add(ops.sum(weighted * ops.cast(correct, "float32")[:, None], 0))
 
     def result(self):
-        """The expected calibration error of what was added since the last reset, a scalar."""
-        return expected_calibration_error(self.counts, self.confidence_sums, self.correct_sums)
+        """Equation 3 of the batches since the last reset: () float32 in [0, 1], 0 without any."""
+        # In sums over a bin, |B| / n * |accuracy - confidence| is |correct - confidence sum| / n.
+        gaps = ops.abs(self.correct_sums - self.confidence_sums)  # (m,)
+        return ops.divide_no_nan(ops.sum(gaps), ops.sum(self.counts))
 
     def bins(self) -> list[dict[str, float | None]]:
-        """What a reliability diagram shows, for JSON and `report.reliability_figure`.
+        """The contents of a reliability diagram, for JSON and `report.reliability_figure`.
 
-        Returns:
-            For each bin, in order: `lower` and `upper` edge, `count` (sum of weights), mean
-            `confidence` and `accuracy` in [0, 1], both None where the count is 0.
+        Each bin has `lower` and `upper` edge, `count` (sum of weights), and mean `confidence` and
+        `accuracy` in [0, 1], both None where the count is 0.
         """
-        counts, confidence_sums, correct_sums = (
+        sums = (
             ops.convert_to_numpy(variable).astype(float).tolist()
             for variable in (self.counts, self.confidence_sums, self.correct_sums)
         )
         return [
             {
-                "lower": self.edges[index],
-                "upper": self.edges[index + 1],
+                "lower": lower,
+                "upper": upper,
                 "count": count,
-                "confidence": confidence_sums[index] / count if count else None,
-                "accuracy": correct_sums[index] / count if count else None,
+                "confidence": confidence / count if count else None,
+                "accuracy": correct / count if count else None,
             }
-            for index, count in enumerate(counts)
+            for lower, upper, count, confidence, correct in zip(
+                self.edges[:-1], self.edges[1:], *sums, strict=True
+            )
         ]
 
     def get_config(self):

@@ -1,35 +1,25 @@
-"""Whether representations have collapsed: numbers that need no label.
+"""Measures of collapse that need no labels, computed with NumPy in float64.
 
-Computed with NumPy in float64 from representations h (n, f) and embeddings z (n, d) of two views of
-the same n images.
+h (n, f) are representations and z (n, d) embeddings of two views of the same n images.
 """
-
-from __future__ import annotations
 
 import math
 
 import numpy as np
 
-# A network that puts out one point has a spread of 0 and a rank of 0, one that puts out a line a
-# rank of 1; a little above both, as rounding and noise are.
+# One point has a spread and a rank of 0, a line a rank of 1; rounding and noise add a little.
 _LEAST_SPREAD, _LEAST_RANK = 0.01, 1.5
 
 
 def effective_rank(x: np.ndarray) -> float:
-    """In how many dimensions the rows of `x` vary: exp of the entropy of its singular values.
+    """In how many dimensions the rows of `x` (n, d) vary: exp of its singular values' entropy.
 
-    The RankMe of Garrido et al. (arXiv 2210.02885, equation 1), of centered rows: what all rows
-    share is no variation.
-
-    Args:
-        x: (n, d).
-
-    Returns:
-        From 1, all rows on one line, to min(n - 1, d); 0 where they are one point.
+    RankMe (Garrido et al., arXiv 2210.02885, equation 1) of centered rows: from 1, all rows on one
+    line, to min(n - 1, d); 0 where they are one point.
     """
     x = np.asarray(x, np.float64)
     values = np.linalg.svd(x - x.mean(0), compute_uv=False)
-    # What is left of equal rows after their mean is taken is rounding.
+    # Equal rows leave rounding once their mean is subtracted.
     if values.max(initial=0) <= 1e-6 * np.linalg.norm(x):
         return 0.0
     p = values[values > 0] / values.sum()
@@ -37,13 +27,10 @@ def effective_rank(x: np.ndarray) -> float:
 
 
 def spread(x: np.ndarray) -> float:
-    """Mean over dimensions of the standard deviation of unit-length rows, times sqrt(d).
+    """Mean over dimensions of the standard deviation of unit-length rows (n, d), times sqrt(d).
 
     As in SimSiam (arXiv 2011.10566, section 4.1), scaled: 1 where the rows point in all directions
     alike, 0 where they point in one.
-
-    Args:
-        x: (n, d).
     """
     x = _unit_rows(x)
     return float(x.std(0).mean() * np.sqrt(x.shape[1]))
@@ -52,8 +39,7 @@ def spread(x: np.ndarray) -> float:
 def alignment(z1: np.ndarray, z2: np.ndarray) -> float:
     """Mean squared distance of the unit-length embeddings of an image's two views: 0 to 4.
 
-    Wang and Isola, arXiv 2005.10242, section 4, with alpha = 2. Small is good, and collapse makes
-    it 0.
+    Wang and Isola, arXiv 2005.10242, section 4, with alpha = 2. Collapse makes it 0.
     """
     return float(np.mean(np.sum((_unit_rows(z1) - _unit_rows(z2)) ** 2, axis=1)))
 
@@ -61,8 +47,7 @@ def alignment(z1: np.ndarray, z2: np.ndarray) -> float:
 def uniformity(z: np.ndarray) -> float:
     """Log of the mean Gaussian potential of all pairs of unit-length rows: -4 or more, to 0.
 
-    Wang and Isola, arXiv 2005.10242, section 4, with t = 2. 0 where all rows are one point. Of one
-    row there is no pair: 0 too.
+    Wang and Isola, arXiv 2005.10242, section 4, with t = 2. 0 for one row, or rows of one point.
     """
     z = _unit_rows(z)
     i, j = np.triu_indices(len(z), 1)
@@ -73,18 +58,19 @@ def uniformity(z: np.ndarray) -> float:
 
 
 def measure(h1, h2, z1, z2) -> dict[str, float]:
-    """All of these for two views' representations (n, f) and embeddings (n, d), by name.
+    """All measures of two views' representations (n, f) and embeddings (n, d), by name.
 
     Raises:
-        FloatingPointError: one of them is NaN or infinite.
+        FloatingPointError: a number is NaN or infinite.
     """
     if not all(np.isfinite(x).all() for x in (h1, h2, z1, z2)):
         raise FloatingPointError("The network's representations became NaN or infinite.")
+    h, z = np.concatenate([h1, h2]), np.concatenate([z1, z2])
     return {
-        "representation_rank": effective_rank(np.concatenate([h1, h2])),
-        "representation_spread": spread(np.concatenate([h1, h2])),
-        "embedding_rank": effective_rank(np.concatenate([z1, z2])),
-        "embedding_spread": spread(np.concatenate([z1, z2])),
+        "representation_rank": effective_rank(h),
+        "representation_spread": spread(h),
+        "embedding_rank": effective_rank(z),
+        "embedding_spread": spread(z),
         "alignment": alignment(z1, z2),
         "uniformity": uniformity(z1),
     }
@@ -96,21 +82,20 @@ def settled_after(batch_norm_decay: float) -> int:
 
 
 def collapsed(numbers: dict[str, float], settled: bool = True) -> str | None:
-    """What has collapsed by the numbers of `measure`, in words; None where nothing has.
+    """Describes what has collapsed by the numbers of `measure`; None where nothing has.
 
     Args:
         numbers: Measured in inference mode.
         settled: Whether batch norm's moving statistics have left their start. Until then the last
-            batch norm does not take the embeddings' mean away, and they look alike whatever they
-            are: representations alone are judged.
+            batch norm does not remove the embeddings' mean, which makes them look alike:
+            representations alone are judged.
     """
     for what in ("representation", "embedding")[: 1 + settled]:
-        if numbers[f"{what}_spread"] < _LEAST_SPREAD:
-            return (
-                f"the {what}s of all images are one point (spread {numbers[f'{what}_spread']:.2g})"
-            )
-        if numbers[f"{what}_rank"] < _LEAST_RANK:
-            return f"the {what}s vary along one line (effective rank {numbers[f'{what}_rank']:.2g})"
+        spread, rank = numbers[f"{what}_spread"], numbers[f"{what}_rank"]
+        if spread < _LEAST_SPREAD:
+            return f"the {what}s of all images are one point (spread {spread:.2g})"
+        if rank < _LEAST_RANK:
+            return f"the {what}s vary along one line (effective rank {rank:.2g})"
     return None
 
 

@@ -1,7 +1,7 @@
 """Objectives: pure functions of embeddings or of logits, with thin objects to configure them.
 
 `--objective=NAME` is the file NAME here, with the formula as a function of that name and an
-`Objective` that holds its options; a new file is found by itself. `base.Objective` is the contract.
+`Objective` that holds its options. New files are discovered. `base.Objective` is the contract.
 
 b = examples per replica, R = replicas, N = R * b, d = embedding width, C = classes. Every objective
 takes the embeddings or logits of this replica, tensors or NumPy arrays of any float dtype, computes
@@ -11,8 +11,6 @@ gradient is that of the global batch.
 Importing this package imports neither TensorFlow nor Keras.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from typing import Any
@@ -21,45 +19,20 @@ from simclrv2_tf import options
 from simclrv2_tf.objectives.barlow_twins import BarlowTwins, barlow_twins
 from simclrv2_tf.objectives.base import Objective
 from simclrv2_tf.objectives.distillation import distillation, distillation_per_example
-from simclrv2_tf.objectives.nt_xent import NTXent, check_temperature, nt_xent
+from simclrv2_tf.objectives.nt_xent import NTXent, nt_xent
 from simclrv2_tf.objectives.tico import TiCo, tico
 from simclrv2_tf.objectives.vicreg import VICReg, vicreg
 from simclrv2_tf.objectives.vicreg_tico import VICRegTiCo, vicreg_tico
 
-__all__ = [
-    "BarlowTwins",
-    "NAMES",
-    "NTXent",
-    "OBJECTIVES",
-    "Objective",
-    "ObjectiveOptions",
-    "TiCo",
-    "VICReg",
-    "VICRegTiCo",
-    "barlow_twins",
-    "check_temperature",
-    "distillation",
-    "distillation_per_example",
-    "make",
-    "nt_xent",
-    "tico",
-    "vicreg",
-    "vicreg_tico",
-]
-
 
 def _discover() -> dict[str, type[Objective]]:
-    """The class of each objective by its name, which is that of its file."""
+    """Finds the class of each objective by the name of its file."""
     found = {}
     for file in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{file.name}")
         for value in vars(module).values():
-            if (
-                isinstance(value, type)
-                and issubclass(value, Objective)
-                and value.__module__ == module.__name__
-                and "summary" in vars(value)
-            ):
+            ours = isinstance(value, type) and value.__module__ == module.__name__
+            if ours and issubclass(value, Objective) and "summary" in vars(value):
                 found[file.name] = value
                 # The import has set the package's attribute to the module; the function wins.
                 globals()[file.name] = getattr(module, file.name)
@@ -69,27 +42,18 @@ def _discover() -> dict[str, type[Objective]]:
 OBJECTIVES = _discover()
 NAMES = tuple(OBJECTIVES)
 
+_SUMMARIES = " ".join(f"{name}: {cls.summary}." for name, cls in OBJECTIVES.items())
 ObjectiveOptions = options.merged(
     "ObjectiveOptions",
     "Objective of pretraining",
     tuple(OBJECTIVES.values()),
     objective=(
         "str",
-        options.option(
-            "nt_xent",
-            "What pretraining minimizes. "
-            + " ".join(f"{name}: {cls.summary}." for name, cls in OBJECTIVES.items()),
-            choices=NAMES,
-        ),
+        options.option("nt_xent", f"What pretraining minimizes. {_SUMMARIES}", choices=NAMES),
     ),
 )
 
 
 def make(flags: Any, width: int) -> Objective:
-    """Makes the objective that `flags.objective` names.
-
-    Args:
-        flags: An `ObjectiveOptions`, or another object that has its options.
-        width: d, of the embeddings.
-    """
+    """Makes the objective that `flags.objective` names; see `Objective.from_options`."""
     return OBJECTIVES[flags.objective].from_options(flags, width)

@@ -1,13 +1,11 @@
 """Barlow Twins: redundancy reduction between two views (arXiv 2103.03230)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from etils import epy
 
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32
+from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, float32
 from simclrv2_tf.options import check_numbers, option
 
 with epy.lazy_imports():
@@ -26,21 +24,17 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal: float = 5e-3) -> Tensor:
     does not vary has correlation 0 with all others, and so has a global batch of one image, whose
     loss is d, without gradient.
 
+    Views, result and errors are those of `vicreg`.
+
     Args:
-        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
-        z2: (b, d), embeddings of view 2 of the same images, in the same order.
         off_diagonal: Weight of the off-diagonal entries, finite, at least 0. The paper's is 5e-3
             (0.0051 in the released code).
-
-    Returns:
-        () float32, at least 0.
-
-    Raises:
-        ValueError: shapes that do not fit, or `off_diagonal` out of range.
     """
     check_numbers(BarlowTwins, off_diagonal=off_diagonal)
-    z1, z2 = map(statistics.standardize, statistics.gather_views(*check_views(z1, z2)))
-    correlation = statistics.mean_outer_product(z1, z2)  # (d, d)
+    z1, z2 = statistics.gather_views(*check_pair("embedding width", z1=z1, z2=z2))
+    correlation = statistics.mean_outer_product(  # (d, d)
+        statistics.standardize(z1), statistics.standardize(z2)
+    )
     identity = ops.sum(ops.square(1.0 - ops.diagonal(correlation)))
     redundancy = ops.sum(ops.square(statistics.without_diagonal(correlation)))
     return identity + float32(off_diagonal) * redundancy
@@ -61,5 +55,4 @@ class BarlowTwins(Objective):
     )
 
     def __call__(self, z1, z2, training=False):
-        """(b, d), (b, d) -> (loss, {})."""
         return barlow_twins(z1, z2, self.off_diagonal), {}

@@ -1,4 +1,4 @@
-"""What an objective of pretraining is, and the checks that all of them share."""
+"""The contract of an objective of pretraining, and the checks that objectives share."""
 
 from __future__ import annotations
 
@@ -19,18 +19,7 @@ class Objective(options.Checked):
     """An objective of pretraining: a frozen dataclass whose fields are its options.
 
     `--objective=NAME` is the class with a `summary` in the file `objectives/NAME.py`, which also
-    holds the formula as a function of that name:
-
-    ```python
-    @dataclasses.dataclass(frozen=True)
-    class Agreement(Objective):
-        summary = "the squared distance of the views"
-
-        scale: float = option(1.0, "Weight of agreement.", flag="agreement_scale", minimum=0)
-
-        def __call__(self, z1, z2, training=False):
-            return agreement(z1, z2, self.scale), {}
-    ```
+    holds the formula as a function of that name; `barlow_twins.py` is the shortest example.
 
     Attributes:
         summary: What it minimizes, in a few words for `--help`.
@@ -52,12 +41,7 @@ class Objective(options.Checked):
 
     @classmethod
     def from_options(cls, flags: Any, width: int) -> Self:
-        """Makes the objective from an object that has its options by the names of their flags.
-
-        Args:
-            flags: Such as an `ObjectiveOptions`.
-            width: d, of the embeddings.
-        """
+        """Makes the objective, for embeddings of `width` d, from an object that has its flags."""
         return cls(**options.values(flags, cls))
 
     @property
@@ -68,41 +52,34 @@ class Objective(options.Checked):
     def __call__(
         self, z1: Tensor, z2: Tensor, training: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Computes the loss of the embeddings of two views.
+        """Computes the loss of the embeddings z1, z2 (b, d) of two views, not normalized.
 
-        Args:
-            z1, z2: (b, d), embeddings of this replica's images, not normalized.
-            training: Whether `variables` are updated.
-
-        Returns:
-            loss: () float32; its mean over replicas is the loss of the global batch.
-            metrics: A dict of () tensors by `metric_names`.
+        Returns the loss, () float32, whose mean over replicas is that of the global batch, and a
+        dict of () tensors by `metric_names`. With `training`, `variables` are updated.
         """
         raise NotImplementedError
 
 
-def check_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the embeddings of two views as float32 tensors.
+def check_pair(columns: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns two arguments as float32 tensors of one shape, (examples, `columns`)."""
+    tensors = {name: float32(value) for name, value in pair.items()}
+    names = " and ".join(f"`{name}`" for name in tensors)
+    x, y = tensors.values()
+    for shape in ((None, None), y.shape):
+        check_shape(f"{names} must have one shape, (examples, {columns}).", shape, **tensors)
+    return x, y
 
-    Raises:
-        ValueError: they are not of one shape (b, d).
-    """
-    z1, z2 = float32(z1), float32(z2)
-    if len(z1.shape) != 2 or not same_shape(z1.shape, z2.shape):
-        raise ValueError(
-            "`z1` and `z2` must have one shape, (examples, embedding width). Received: "
-            f"z1.shape={tuple(z1.shape)}, z2.shape={tuple(z2.shape)}"
-        )
-    return z1, z2
+
+def check_shape(rule: str, shape: tuple[int | None, ...], **tensors: Tensor) -> None:
+    """Raises ValueError, with `rule` and all shapes, unless the first tensor can have `shape`."""
+    first = next(iter(tensors.values())).shape
+    if len(first) != len(shape) or any(
+        m != n for m, n in zip(first, shape, strict=True) if None not in (m, n)
+    ):
+        shapes = ", ".join(f"{name}.shape={tuple(x.shape)}" for name, x in tensors.items())
+        raise ValueError(f"{rule} Received: {shapes}")
 
 
 def float32(x: Tensor) -> Tensor:
     """Returns a number, array or tensor as a float32 tensor."""
     return ops.cast(ops.convert_to_tensor(x), "float32")
-
-
-def same_shape(a, b) -> bool:
-    """Whether two static shapes can be equal; None is unknown."""
-    return len(a) == len(b) and all(
-        m == n or m is None or n is None for m, n in zip(a, b, strict=True)
-    )

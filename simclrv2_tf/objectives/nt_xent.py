@@ -1,24 +1,12 @@
 """NT-Xent: the contrastive loss of SimCLR and SimCLRv2 (arXiv 2002.05709, 2006.10029)."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Any
 
 from etils import epy
 
-from simclrv2_tf import options
-from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32, same_shape
-from simclrv2_tf.objectives.streamed import (
-    NO_IMAGE,
-    NO_KEY,
-    contrast_metrics,
-    mask,
-    streamed_contrast_metrics,
-    streamed_logsumexp,
-)
-from simclrv2_tf.options import option
+from simclrv2_tf.objectives import statistics, streamed
+from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, check_shape, float32
+from simclrv2_tf.options import check_numbers, of, option
 
 with epy.lazy_imports():
     from keras import ops
@@ -52,46 +40,44 @@ def nt_xent(
         normalize: Whether embeddings (and `negatives`) are scaled to unit length, which makes `sim`
             the cosine; otherwise it is the dot product.
         negatives: (K, d), more negatives for every anchor of both directions, such as a memory of
-            past embeddings, normalized here too. They are not gathered: each replica uses those it
-            is given. Gradients flow into them; stop them outside where that is not wanted.
+            past embeddings, normalized here too. They are not gathered: each replica uses its own.
+            Gradients flow into them; stop them outside where that is not wanted.
         negatives_valid: (K,) bool, which of `negatives` count; all by default.
         chunk_size: Keys per block, at least 1. None holds the (2b, 2N + K) matrix of logits. A
-            number streams over blocks of (2b, chunk_size), in the backward pass too, where blocks
-            are computed again: same value, gradient and metrics, memory linear in N, about half
-            as much computation again. It need not divide anything. First derivatives only.
+            number streams over blocks of (2b, chunk_size), computed again in the backward pass:
+            same value, gradient and metrics, memory linear in N, about half as much computation
+            again. It need not divide anything. First derivatives only.
 
     Returns:
         loss: () float32, at least 0.
-        metrics: without gradient, and over the logits of this replica's view 1 against all N
-            view-2 embeddings, as the reference logs them:
-            `contrast_accuracy` () in [0, 1], how often the image's own view 2 scores highest;
-            `contrast_entropy` () in nats, mean entropy of the softmax, from 0 to log(N).
+        metrics: without gradient, of this replica's view 1 against all N views 2, as in the
+            reference: `contrast_accuracy` () in [0, 1], how often the image's own view 2 scores
+            highest; `contrast_entropy` () in nats, mean entropy of the softmax, from 0 to log(N).
 
     Raises:
         ValueError: shapes that do not fit, `temperature` or `chunk_size` out of range, or
             `negatives_valid` without `negatives`.
     """
-    check_temperature(temperature)
-    rule = dataclasses.replace(options.of(NTXent)["chunk_size"], minimum=1, optional=True)
+    check_numbers(NTXent, temperature=temperature)
+    rule = dataclasses.replace(of(NTXent)["chunk_size"], minimum=1, optional=True)
     rule.check(chunk_size)
-    z1, z2, negatives, negatives_valid = _check_embeddings(z1, z2, negatives, negatives_valid)
+    z1, z2 = check_pair("embedding width", z1=z1, z2=z2)
+    negatives, negatives_valid = _check_negatives(negatives, negatives_valid, z1)
     temperature = ops.cast(temperature, "float32")
-    z1 = statistics.unit_rows(z1) if normalize else z1
-    z2 = statistics.unit_rows(z2) if normalize else z2
+    if normalize:
+        z1, z2 = statistics.unit_rows(z1), statistics.unit_rows(z2)
 
     batch, width = ops.shape(z1)
     total = batch * distribute.replica_count()
     image = distribute.replica_id() * batch + ops.arange(batch)  # (b,), index in the global batch
     # Gathering forgets the static shape, by which blocks are sized; the reshape restores it.
-    keys1 = ops.reshape(distribute.all_gather(z1), (total, width))  # (N, d)
-    keys2 = ops.reshape(distribute.all_gather(z2), (total, width))  # (N, d)
-    keys = [keys1, keys2]
+    keys1, keys2 = (ops.reshape(z, (total, width)) for z in statistics.gather_views(z1, z2))
+    keys = [keys1, keys2]  # (N, d) each
     # A negative of an anchor is a key of another image.
     key_image = [ops.arange(total), ops.arange(total)]
     if negatives is not None:
-        negatives = statistics.unit_rows(negatives) if normalize else negatives
-        keys.append(negatives)
-        key_image.append(ops.where(negatives_valid, NO_IMAGE, NO_KEY))
+        keys.append(statistics.unit_rows(negatives) if normalize else negatives)
+        key_image.append(ops.where(negatives_valid, streamed.NO_IMAGE, streamed.NO_KEY))
     keys = ops.concatenate(keys)  # (2N + K, d)
     key_image = ops.concatenate(key_image)  # (2N + K,)
     anchors = ops.concatenate([z1, z2]) / temperature  # (2b, d)
@@ -100,14 +86,13 @@ def nt_xent(
 
     if chunk_size is None:
         logits = ops.matmul(anchors, ops.transpose(keys))  # (2b, 2N + K)
-        negative = ops.logsumexp(mask(logits, anchor_image, key_image), axis=-1)
+        negative = ops.logsumexp(streamed.mask(logits, anchor_image, key_image), axis=-1)
         contrast = ops.stop_gradient(logits[:batch, total : 2 * total])  # (b, N)
-        metrics = contrast_metrics(contrast, image)
+        metrics = streamed.metrics_of(contrast, image)
     else:
-        negative = streamed_logsumexp(anchors, keys, anchor_image, key_image, chunk_size)
-        metrics = streamed_contrast_metrics(
-            ops.stop_gradient(anchors[:batch]), ops.stop_gradient(keys2), image, chunk_size
-        )
+        negative = streamed.logsumexp(anchors, keys, anchor_image, key_image, chunk_size)
+        view1, view2 = ops.stop_gradient(anchors[:batch]), ops.stop_gradient(keys2)
+        metrics = streamed.contrast_metrics(view1, view2, image, chunk_size)
     # log(exp(positive) + exp(negative)) - positive, without cancellation where the loss is small.
     per_anchor = ops.softplus(negative - positive)  # (2b,)
     return 2.0 * ops.mean(per_anchor), metrics
@@ -115,12 +100,7 @@ def nt_xent(
 
 @dataclasses.dataclass(frozen=True)
 class NTXent(Objective):
-    """`nt_xent` with its options set: what a pretraining stage is given as its objective.
-
-    ```python
-    loss, metrics = NTXent(temperature=0.1)(z1, z2)
-    ```
-    """
+    """`nt_xent` with its options set: `loss, metrics = NTXent(temperature=0.1)(z1, z2)`."""
 
     summary = "SimCLR's contrastive loss"
     metric_names = ("contrast_accuracy", "contrast_entropy")
@@ -149,45 +129,27 @@ class NTXent(Objective):
 
     def __call__(self, z1, z2, training=False, negatives=None, negatives_valid=None):
         """(b, d), (b, d), (K, d), (K,) -> (loss, metrics), as `nt_xent`."""
-        return nt_xent(
-            z1,
-            z2,
-            temperature=self.temperature,
-            normalize=self.normalize,
-            negatives=negatives,
-            negatives_valid=negatives_valid,
-            chunk_size=self.chunk_size or None,
-        )
+        fields = self.temperature, self.normalize
+        return nt_xent(z1, z2, *fields, negatives, negatives_valid, self.chunk_size or None)
 
 
-def check_temperature(temperature: Any) -> None:
-    """Raises ValueError unless `temperature`, a tensor aside, is positive and finite."""
-    options.check_numbers(NTXent, temperature=temperature)
-
-
-def _check_embeddings(z1, z2, negatives, negatives_valid):
-    """Returns them as float32 (bool) tensors, with `negatives_valid` filled in."""
-    z1, z2 = check_views(z1, z2)
+def _check_negatives(negatives, valid, z1):
+    """Returns both as tensors, float32 (K, d) and bool (K,); all are valid by default."""
     if negatives is None:
-        if negatives_valid is not None:
+        if valid is not None:
             raise ValueError(
                 "`negatives_valid` must come with `negatives`. Received: negatives=None, "
-                f"negatives_valid={negatives_valid}"
+                f"negatives_valid={valid}"
             )
-        return z1, z2, None, None
+        return None, None
     negatives = float32(negatives)
-    if len(negatives.shape) != 2 or not same_shape(negatives.shape[1:], z1.shape[1:]):
-        raise ValueError(
-            "`negatives` must have the shape (K, embedding width). Received: "
-            f"negatives.shape={tuple(negatives.shape)}, z1.shape={tuple(z1.shape)}"
-        )
-    if negatives_valid is None:
-        return z1, z2, negatives, ops.ones_like(negatives[:, 0], dtype="bool")
-    negatives_valid = ops.cast(ops.convert_to_tensor(negatives_valid), "bool")
-    if not same_shape(negatives_valid.shape, negatives.shape[:1]):
-        raise ValueError(
-            "`negatives_valid` must have the shape (K,) for `negatives` of shape (K, embedding "
-            f"width). Received: negatives_valid.shape={tuple(negatives_valid.shape)}, "
-            f"negatives.shape={tuple(negatives.shape)}"
-        )
-    return z1, z2, negatives, negatives_valid
+    rule = "`negatives` must have the shape (K, embedding width)."
+    check_shape(rule, (None, z1.shape[1]), negatives=negatives, z1=z1)
+    if valid is None:
+        return negatives, ops.ones_like(negatives[:, 0], dtype="bool")
+    valid = ops.cast(ops.convert_to_tensor(valid), "bool")
+    rule = (
+        "`negatives_valid` must have the shape (K,) for `negatives` of shape (K, embedding width)."
+    )
+    check_shape(rule, negatives.shape[:1], negatives_valid=valid, negatives=negatives)
+    return negatives, valid

@@ -1,7 +1,5 @@
 """Statistics of a batch of embeddings, over the N images of the global batch."""
 
-from __future__ import annotations
-
 from etils import epy
 
 from simclrv2_tf.objectives.base import float32
@@ -34,8 +32,8 @@ def gather_views(z1, z2):
 
 def center(z):
     """(N, d) -> (N, d), the mean of each column subtracted."""
-    # The mean of equal numbers may be off in its last digit, which is no small variance where they
-    # are large: without what they share, they are 0. That shift changes nothing else.
+    # The mean of equal large numbers may be off in its last digit, which looks like variance.
+    # Subtracting the first row makes equal rows exactly 0, and changes nothing else.
     z = z - ops.stop_gradient(z[:1])
     return z - ops.mean(z, axis=0)
 
@@ -48,10 +46,8 @@ def standardize(z):
 
 def variance_hinge(*centered):
     """(N, d) of each view -> () mean of how much the columns' deviations fall short of 1."""
-    short = []
-    for z in centered:
-        variance = ops.sum(ops.square(z), axis=0) / _one_less(z)  # (d,)
-        short.append(ops.mean(ops.relu(1.0 - ops.sqrt(variance + _DEVIATION_EPSILON))))
+    variances = (ops.sum(ops.square(z), axis=0) / _one_less(z) for z in centered)  # (d,) each
+    short = [ops.mean(ops.relu(1.0 - ops.sqrt(v + _DEVIATION_EPSILON))) for v in variances]
     return sum(short) / len(short)
 
 

@@ -1,6 +1,4 @@
-"""NT-Xent's sums over keys: of a whole matrix of logits, and streamed over blocks of it."""
-
-from __future__ import annotations
+"""NT-Xent's sums over keys, of a whole matrix of logits or streamed over its blocks."""
 
 from etils import epy
 
@@ -9,7 +7,7 @@ with epy.lazy_imports():
     import tensorflow as tf
     from keras import ops
 
-# The logit of a key that is no negative. Finite, as -inf - -inf is NaN where a block is all masked.
+# The logit of a key that is no negative: finite, as -inf - -inf would be NaN in a masked block.
 _MASKED = -1e30
 # The image index of a key from outside the batch, and of one that does not count: invalid, padding.
 NO_IMAGE, NO_KEY = -1, -2
@@ -17,12 +15,12 @@ _ENTROPY_EPSILON = 1e-8
 
 
 def mask(logits, anchor_image, key_image):
-    """(A, M) logits, (A,), (M,) -> (A, M) with only the negatives' logits left standing."""
+    """(A, M) logits, (A,), (M,) -> (A, M), where only the negatives keep their logits."""
     other = ops.not_equal(anchor_image[:, None], key_image[None, :])
     return ops.where(ops.logical_and(other, key_image[None, :] != NO_KEY), logits, _MASKED)
 
 
-def contrast_metrics(logits, label):
+def metrics_of(logits, label):
     """(b, N) logits, (b,) column of the positive -> accuracy (), entropy ()."""
     p = ops.exp(ops.log_softmax(logits))
     entropy = -ops.sum(p * ops.log(p + _ENTROPY_EPSILON), axis=-1)
@@ -31,26 +29,20 @@ def contrast_metrics(logits, label):
 
 def _metrics(predicted, label, entropy):
     hit = ops.equal(ops.cast(predicted, "int32"), ops.cast(label, "int32"))
-    return {
-        "contrast_accuracy": ops.mean(ops.cast(hit, "float32")),
-        "contrast_entropy": ops.mean(entropy),
-    }
+    accuracy = ops.mean(ops.cast(hit, "float32"))
+    return {"contrast_accuracy": accuracy, "contrast_entropy": ops.mean(entropy)}
 
 
-def streamed_logsumexp(anchors, keys, anchor_image, key_image, chunk_size):
-    """Logsumexp of every anchor's negative logits, by blocks of keys, in both passes.
+def logsumexp(anchors, keys, anchor_image, key_image, chunk_size):
+    """Logsumexp (A,) of every anchor's negative logits, by blocks of keys, in both passes.
 
     Args: anchors (A, d), divided by the temperature; keys (M, d); their images (A,) and (M,).
-    Returns: (A,).
     """
-    chunk_size = _at_most(chunk_size, keys.shape[0])
-    num_blocks = (ops.shape(keys)[0] + chunk_size - 1) // chunk_size
-    # This much padding is enough for any number of keys, so their number may be unknown here.
-    keys = ops.pad(keys, ((0, chunk_size - 1), (0, 0)))
+    keys, chunk_size, num_blocks = _in_blocks(keys, chunk_size)
     key_image = ops.pad(key_image, ((0, chunk_size - 1),), constant_values=NO_KEY)
 
     @ops.custom_gradient
-    def logsumexp(anchors, keys):
+    def blockwise(anchors, keys):
         def block_logits(index):
             block = _rows(keys, index, chunk_size)  # (chunk, d)
             logits = ops.matmul(anchors, ops.transpose(block))  # (A, chunk)
@@ -70,8 +62,7 @@ def streamed_logsumexp(anchors, keys, anchor_image, key_image, chunk_size):
             def accumulate_gradients(index, state):
                 anchors_grad, keys_grad = state
                 block, logits = block_logits(index)
-                # An anchor without any negative arrives with upstream 0, so what its masked
-                # logits give here does not count.
+                # An anchor without negatives has an upstream of 0, so its masked logits add 0.
                 logits_grad = ops.exp(logits - maximum[:, None]) * scale[:, None]  # (A, chunk)
                 anchors_grad = anchors_grad + ops.matmul(logits_grad, block)
                 block_grad = ops.matmul(ops.transpose(logits_grad), anchors)  # (chunk, d)
@@ -83,15 +74,13 @@ def streamed_logsumexp(anchors, keys, anchor_image, key_image, chunk_size):
 
         return maximum + ops.log(total), grad
 
-    return logsumexp(anchors, keys)
+    return blockwise(anchors, keys)
 
 
-def streamed_contrast_metrics(anchors, keys, label, chunk_size):
-    """`contrast_metrics` of anchors (b, d) against keys (N, d), by blocks of keys."""
-    chunk_size = _at_most(chunk_size, keys.shape[0])
+def contrast_metrics(anchors, keys, label, chunk_size):
+    """`metrics_of` the logits of anchors (b, d) and keys (N, d), by blocks of keys."""
     count = ops.shape(keys)[0]
-    num_blocks = (count + chunk_size - 1) // chunk_size
-    keys = ops.pad(keys, ((0, chunk_size - 1), (0, 0)))
+    keys, chunk_size, num_blocks = _in_blocks(keys, chunk_size)
 
     def block_logits(index):
         logits = ops.matmul(anchors, ops.transpose(_rows(keys, index, chunk_size)))  # (b, chunk)
@@ -99,12 +88,12 @@ def streamed_contrast_metrics(anchors, keys, label, chunk_size):
         return ops.where(inside[None, :], logits, _MASKED)
 
     def find_best(index, state):
-        logsumexp, best = state
+        sums, best = state
         logits = block_logits(index)
         # The first of equal logits wins, as in argmax over the whole row.
-        better = ops.max(logits, axis=-1) > logsumexp[0]
+        better = ops.max(logits, axis=-1) > sums[0]
         found = index * chunk_size + ops.cast(ops.argmax(logits, axis=-1), "int32")
-        return _add_to_logsumexp(logsumexp, logits), ops.where(better, found, best)
+        return _add_to_logsumexp(sums, logits), ops.where(better, found, best)
 
     empty = _empty_logsumexp(anchors)
     none_yet = ops.zeros_like(empty[0], dtype="int32")
@@ -117,6 +106,15 @@ def streamed_contrast_metrics(anchors, keys, label, chunk_size):
 
     entropy = _fold(add_entropy, ops.zeros_like(maximum), num_blocks)
     return _metrics(best, label, entropy)
+
+
+def _in_blocks(keys, chunk_size):
+    """Pads keys (M, d) for whole blocks. Returns them, the size and the number of blocks."""
+    if keys.shape[0] is not None:
+        chunk_size = max(1, min(chunk_size, keys.shape[0]))
+    num_blocks = (ops.shape(keys)[0] + chunk_size - 1) // chunk_size
+    # This much padding is enough for any number of keys, so their number may be unknown here.
+    return ops.pad(keys, ((0, chunk_size - 1), (0, 0))), chunk_size, num_blocks
 
 
 def _empty_logsumexp(anchors):
@@ -149,7 +147,3 @@ def _fold(body, state, num_blocks):
 
 def _rows(x, index, size):
     return ops.slice(x, (index * size, 0), (size, ops.shape(x)[1]))
-
-
-def _at_most(chunk_size, count):
-    return chunk_size if count is None else max(1, min(chunk_size, count))

@@ -8,10 +8,9 @@ from typing import Any, Self
 
 from etils import epy
 
-from simclrv2_tf import options
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32, same_shape
-from simclrv2_tf.options import option
+from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, check_shape, float32
+from simclrv2_tf.options import check_numbers, check_sizes, option, values
 
 with epy.lazy_imports():
     import keras
@@ -34,22 +33,19 @@ def tico(
     batch's z1 in it. It does not flow into `covariance`, nor into an earlier batch by way of it. In
     the paper z2 comes from a moving average of the network: stop its gradient outside.
 
+    Views and errors are those of `vicreg`.
+
     Args:
-        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
-        z2: (b, d), embeddings of view 2 of the same images, in the same order.
-        covariance: (d, d), C_before: what the previous step has returned, the same on every
-            replica; zeros before the first.
-        beta: How much of it is kept, from 0 to 1.
+        covariance: (d, d), C_before: what the previous step returned, the same on every replica;
+            zeros before the first.
+        beta: Weight of C_before, from 0 to 1.
         rho: Weight of the covariance term, finite, at least 0.
 
     Returns:
         loss: () float32, at least -1.
         new_covariance: (d, d) float32, C: without gradient, the same on every replica.
-
-    Raises:
-        ValueError: shapes that do not fit, `beta` or `rho` out of range.
     """
-    options.check_numbers(TiCo, rho=rho)
+    check_numbers(TiCo, rho=rho)
     z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
     z1, z2 = statistics.gather_views(statistics.unit_rows(z1), statistics.unit_rows(z2))
     contrast, new_covariance = statistics.covariance_contrast(z1, covariance, beta)
@@ -58,20 +54,13 @@ def tico(
 
 
 def check_with_covariance(z1, z2, covariance, beta):
-    """Returns two views (b, d) and a covariance (d, d) as float32 tensors.
-
-    Raises:
-        ValueError: shapes that do not fit, or `beta` out of range.
-    """
+    """Returns two views (b, d) and a covariance (d, d) as float32 tensors; checks `beta` too."""
     if isinstance(beta, numbers.Real) and not 0 <= beta <= 1:
         raise ValueError(f"`beta` must be from 0 to 1. Received: beta={beta!r}")
-    z1, z2 = check_views(z1, z2)
-    covariance = float32(covariance)
-    if not same_shape(covariance.shape, (z1.shape[1], z1.shape[1])):
-        raise ValueError(
-            "`covariance` must have the shape (embedding width, embedding width). Received: "
-            f"covariance.shape={tuple(covariance.shape)}, z1.shape={tuple(z1.shape)}"
-        )
+    z1, z2 = check_pair("embedding width", z1=z1, z2=z2)
+    covariance, width = float32(covariance), z1.shape[1]
+    rule = "`covariance` must have the shape (embedding width, embedding width)."
+    check_shape(rule, (width, width), covariance=covariance, z1=z1)
     return z1, z2, covariance
 
 
@@ -80,13 +69,7 @@ class WithCovariance(Objective):
     """An objective with a running covariance: (d, d) float32 zeros, then what each step returns.
 
     The covariance belongs in a checkpoint. Make the objective under the strategy it is used with.
-
-    Attributes:
-        width: d, of the embeddings, at least 1.
-        covariance: The running covariance, a variable.
-
-    Raises:
-        ValueError: `width` is below 1.
+    `width` is d, of the embeddings, at least 1.
     """
 
     width: int
@@ -94,15 +77,14 @@ class WithCovariance(Objective):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width < 1:
-            raise ValueError(f"`width` must be at least 1. Received: width={self.width}")
+        check_sizes(width=self.width)
         zeros = ops.zeros((self.width, self.width))
         covariance = distribute.equal_on_replicas(zeros, "covariance")
         object.__setattr__(self, "covariance", covariance)
 
     @classmethod
     def from_options(cls, flags: Any, width: int) -> Self:
-        return cls(width, **options.values(flags, cls))
+        return cls(width, **values(flags, cls))
 
     @property
     def variables(self) -> dict[str, keras.Variable]:
@@ -113,7 +95,6 @@ class WithCovariance(Objective):
         raise NotImplementedError
 
     def __call__(self, z1, z2, training=False):
-        """(b, d), (b, d) -> (loss, {}); in training the covariance is updated."""
         loss, covariance = self.loss_and_covariance(z1, z2, self.covariance.value)
         if training:
             self.covariance.assign(covariance)

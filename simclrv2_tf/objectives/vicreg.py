@@ -1,13 +1,11 @@
 """VICReg: variance, invariance and covariance regularization (arXiv 2105.04906)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from etils import epy
 
 from simclrv2_tf.objectives import statistics
-from simclrv2_tf.objectives.base import Objective, Tensor, check_views, float32
+from simclrv2_tf.objectives.base import Objective, Tensor, check_pair, float32
 from simclrv2_tf.options import check_numbers, option
 
 with epy.lazy_imports():
@@ -48,7 +46,7 @@ def vicreg(
         ValueError: shapes that do not fit, or a weight out of range.
     """
     check_numbers(VICReg, invariance=invariance, variance=variance, covariance=covariance)
-    z1, z2 = statistics.gather_views(*check_views(z1, z2))
+    z1, z2 = statistics.gather_views(*check_pair("embedding width", z1=z1, z2=z2))
     centered = statistics.center(z1), statistics.center(z2)
     energy = sum(map(statistics.covariance_energy, centered))
     loss = invariance_and_variance(z1, z2, centered, invariance, variance)
@@ -62,6 +60,11 @@ def invariance_and_variance(z1, z2, centered, invariance, variance):
     return float32(invariance) * distance + float32(variance) * hinge
 
 
+def _weight(default: float, term: str):
+    help = f"Weight of the {term} term of vicreg and vicreg_tico."
+    return option(default, help, flag=f"vicreg_{term}", minimum=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class VICReg(Objective):
     """`vicreg` with its weights set, as an objective of pretraining."""
@@ -69,25 +72,9 @@ class VICReg(Objective):
     summary = "variance, invariance, covariance"
     smallest_batch = 2
 
-    invariance: float = option(
-        25.0,
-        "Weight of the invariance term of vicreg and vicreg_tico.",
-        flag="vicreg_invariance",
-        minimum=0,
-    )
-    variance: float = option(
-        25.0,
-        "Weight of the variance term of vicreg and vicreg_tico.",
-        flag="vicreg_variance",
-        minimum=0,
-    )
-    covariance: float = option(
-        1.0,
-        "Weight of the covariance term of vicreg and vicreg_tico.",
-        flag="vicreg_covariance",
-        minimum=0,
-    )
+    invariance: float = _weight(25.0, "invariance")
+    variance: float = _weight(25.0, "variance")
+    covariance: float = _weight(1.0, "covariance")
 
     def __call__(self, z1, z2, training=False):
-        """(b, d), (b, d) -> (loss, {})."""
         return vicreg(z1, z2, self.invariance, self.variance, self.covariance), {}

@@ -1,7 +1,5 @@
 """VICReg with TiCo's covariance term, from neither paper."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from simclrv2_tf.objectives import statistics
@@ -30,26 +28,16 @@ def vicreg_tico(
 
     where z1 is not centered. The gradient flows by both places of z1, not into `covariance`.
 
+    Views, covariance, result and errors are those of `tico`; without `diagonal` the loss may be
+    negative.
+
     Args:
-        z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
-        z2: (b, d), embeddings of view 2 of the same images, in the same order.
-        covariance: (d, d), C_before: what the previous step has returned, the same on every
-            replica; zeros before the first.
-        beta: How much of it is kept, from 0 to 1.
         invariance, variance, rho: The weights of the terms, finite, at least 0.
         diagonal: Whether the diagonal of C counts. It holds the mean squares of z1, which the
-            variance term wants to be large. Without it the covariance term may be negative. The
-            returned C is whole either way.
+            variance term wants to be large. The returned C is whole either way.
         normalize: Whether z1 is scaled to unit length in the covariance term, and so in C. The
             other terms keep raw z: in d dimensions the deviations of unit vectors are 1 / sqrt(d)
             on average at most, and could never reach the variance term's 1.
-
-    Returns:
-        loss: () float32; at least 0 with `diagonal`.
-        new_covariance: (d, d) float32, C: without gradient, the same on every replica.
-
-    Raises:
-        ValueError: shapes that do not fit, `beta` or a weight out of range.
     """
     check_numbers(VICRegTiCo, invariance=invariance, variance=variance, rho=rho)
     z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)

@@ -6,12 +6,13 @@ from simclrv2_tf.optimizers.options import (
     OPTIMIZERS,
     SCALINGS,
     OptimizerOptions,
+    l2_loss,
+    l2_variables,
     make_optimizer,
     make_schedule,
 )
 
 with epy.lazy_api_imports(globals()):
-    from simclrv2_tf.optimizers.decay import l2_loss, l2_variables
     from simclrv2_tf.optimizers.lars import LARS
     from simclrv2_tf.optimizers.schedule import (
         WarmupCosine,
@@ -19,18 +20,3 @@ with epy.lazy_api_imports(globals()):
         total_steps,
         warmup_steps,
     )
-
-__all__ = [
-    "LARS",
-    "OPTIMIZERS",
-    "OptimizerOptions",
-    "SCALINGS",
-    "WarmupCosine",
-    "l2_loss",
-    "l2_variables",
-    "make_optimizer",
-    "make_schedule",
-    "peak_learning_rate",
-    "total_steps",
-    "warmup_steps",
-]

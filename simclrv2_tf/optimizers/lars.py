@@ -1,7 +1,5 @@
 """LARS: layer-wise adaptive rate scaling, as SimCLR uses it (arXiv 1708.03888)."""
 
-from __future__ import annotations
-
 import math
 import numbers
 import re
@@ -34,18 +32,12 @@ class LARS(keras.optimizers.Optimizer):
     p -= v                                              # nesterov: momentum * v + the new term
     ```
 
-    The learning rate is inside the momentum buffer, and no epsilon is added to the norms: the
-    released code's form, not Keras's or PyTorch's momentum. Weight decay is part of the gradient
-    (coupled), so Keras's own decoupled one stays off and `optimizer.weight_decay` is None; the
-    value in use is `optimizer.coupled_weight_decay`.
-
-    ```python
-    optimizer = LARS(WarmupCosine(6.4, warmup_steps, total_steps), weight_decay=1e-4)
-    ```
+    As in the released code, and unlike Keras's or PyTorch's momentum, the learning rate is inside
+    the momentum buffer and no epsilon is added to the norms. Weight decay is part of the gradient
+    (coupled): `optimizer.coupled_weight_decay`. Keras's decoupled `optimizer.weight_decay` is None.
 
     Args:
-        learning_rate: A number, or a `keras.optimizers.schedules.LearningRateSchedule`. A number
-            may be a Python or NumPy scalar.
+        learning_rate: A Python or NumPy number, or a Keras `LearningRateSchedule`.
         momentum: In [0, 1). Defaults to 0.9.
         weight_decay: At least 0. Defaults to 0.
         eta: The trust coefficient, above 0. Defaults to 1e-3.
@@ -53,8 +45,7 @@ class LARS(keras.optimizers.Optimizer):
         exclude: Regular expressions, searched in variables' paths: where one is found, the variable
             is neither decayed nor adapted. Defaults to batch norm parameters, biases, and the
             supervised head (a layer named `classifier` or `head_supervised`).
-        name: The optimizer's name.
-        **kwargs: Keras's options common to all optimizers (`clipnorm`, `use_ema`, ...).
+        name, **kwargs: As for all Keras optimizers (`clipnorm`, `use_ema`, ...).
 
     Raises:
         ValueError: a value out of range, or a malformed regular expression.
@@ -80,19 +71,15 @@ class LARS(keras.optimizers.Optimizer):
                 "`exclude` must be a sequence of regular expressions, not one string. "
                 f"Received: exclude={exclude!r}"
             )
-        for pattern in exclude:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(
-                    f"`exclude` must hold regular expressions ({error}). "
-                    f"Received: exclude={tuple(exclude)}"
-                ) from error
-        self.momentum = float(momentum)
-        self.coupled_weight_decay = float(weight_decay)
-        self.eta = float(eta)
-        self.nesterov = bool(nesterov)
-        self.exclude = tuple(exclude)
+        self.momentum, self.coupled_weight_decay = float(momentum), float(weight_decay)
+        self.eta, self.nesterov, self.exclude = float(eta), bool(nesterov), tuple(exclude)
+        try:
+            list(map(re.compile, self.exclude))
+        except re.error as error:
+            raise ValueError(
+                f"`exclude` must hold regular expressions ({error}). "
+                f"Received: exclude={self.exclude}"
+            ) from error
 
     def build(self, variables):
         """Creates the momentum buffers and decides, by path, which variables are excluded."""
@@ -107,43 +94,37 @@ class LARS(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         buffer = self._momentums[index]
         # At least float32, where norms of low-precision variables neither overflow nor stall.
-        dtype = keras.backend.result_type(
-            keras.backend.standardize_dtype(variable.dtype), "float32"
-        )
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        dtype = keras.backend.result_type(dtype, "float32")
         p = ops.cast(variable, dtype)
         g = ops.cast(ops.convert_to_tensor(gradient), dtype)
         rate = ops.cast(learning_rate, dtype)
         if not self._excluded[index]:
             if self.coupled_weight_decay:
                 g = g + self.coupled_weight_decay * p
-            rate = rate * self._trust_ratio(p, g)
+            p_norm, g_norm = (ops.sqrt(ops.sum(ops.square(x))) for x in (p, g))
+            adapts = ops.logical_and(p_norm > 0, g_norm > 0)
+            ratio = self.eta * p_norm / ops.where(adapts, g_norm, ops.ones_like(g_norm))
+            rate = rate * ops.where(adapts, ratio, ops.ones_like(ratio))
         step = rate * g
         v = self.momentum * ops.cast(buffer, dtype) + step
         update = self.momentum * v + step if self.nesterov else v
         self.assign(buffer, ops.cast(v, buffer.dtype))
         self.assign_sub(variable, ops.cast(update, variable.dtype))
 
-    def _trust_ratio(self, p, g):
-        p_norm = ops.sqrt(ops.sum(ops.square(p)))
-        g_norm = ops.sqrt(ops.sum(ops.square(g)))
-        adapts = ops.logical_and(p_norm > 0, g_norm > 0)
-        ratio = self.eta * p_norm / ops.where(adapts, g_norm, ops.ones_like(g_norm))
-        return ops.where(adapts, ratio, ops.ones_like(ratio))
-
     def get_config(self):
-        config = super().get_config()
-        config.update(
-            momentum=self.momentum,
-            weight_decay=self.coupled_weight_decay,
-            eta=self.eta,
-            nesterov=self.nesterov,
-            exclude=list(self.exclude),
-        )
-        return config
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "weight_decay": self.coupled_weight_decay,
+            "eta": self.eta,
+            "nesterov": self.nesterov,
+            "exclude": list(self.exclude),
+        }
 
 
 def checked_learning_rate(learning_rate):
-    """Schedules pass; what is a number becomes the Python float that Keras insists on."""
+    """Returns a number as the Python float that Keras insists on; schedules pass."""
     if isinstance(learning_rate, (numbers.Real, np.ndarray)) and np.ndim(learning_rate) == 0:
         learning_rate = float(learning_rate)
         if not 0 <= learning_rate < math.inf:

@@ -1,4 +1,4 @@
-"""Options of optimization, and the optimizer and schedule that they choose."""
+"""Options of optimization, and the optimizer, L2 penalty and schedule that they choose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from simclrv2_tf.options import Group, option
 
 with epy.lazy_imports():
     import keras
+    from keras import ops
 
     from simclrv2_tf.optimizers import lars
     from simclrv2_tf.optimizers import schedule as schedules
@@ -55,14 +56,10 @@ class OptimizerOptions(Group, title="Training"):
 
 
 def make_optimizer(options: OptimizerOptions, schedule) -> keras.optimizers.Optimizer:
-    """Makes the optimizer that `options.optimizer` names, as the reference sets it up.
+    """Makes LARS, SGD with Nesterov momentum or Adam, set up as in the reference.
 
-    Only LARS decays weights itself. With the others weight decay is part of the loss, and with LARS
-    the supervised head's is: `l2_variables` says for which variables.
-
-    Args:
-        options: Which optimizer: LARS, SGD with Nesterov momentum, or Adam.
-        schedule: A learning rate schedule, or a number.
+    `schedule` is a learning rate schedule or a number. Weight decay that is not LARS's is part of
+    the loss: see `l2_variables`.
     """
     if options.optimizer == "lars":
         return lars.LARS(schedule, options.momentum, options.weight_decay)
@@ -72,28 +69,43 @@ def make_optimizer(options: OptimizerOptions, schedule) -> keras.optimizers.Opti
     return keras.optimizers.SGD(rate, momentum=options.momentum, nesterov=True)
 
 
+def l2_variables(optimizer: keras.optimizers.Optimizer, variables) -> list:
+    """Selects the trainable `variables` whose L2 penalty belongs in the loss with `optimizer`.
+
+    The reference's rule. LARS decays all but its excluded variables in its update; of those, the
+    supervised head's kernel is decayed through the loss. Other optimizers decay nothing
+    themselves: all but batch norm parameters are decayed through the loss, biases included.
+
+    ```python
+    loss += weight_decay * l2_loss(l2_variables(optimizer, model.trainable_variables))
+    ```
+    """
+    # Keras wraps the optimizer to scale the loss under mixed_float16.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    kept = [v for v in variables if not lars.matches(v, lars.BATCH_NORM)]
+    if isinstance(optimizer, lars.LARS):
+        kept = [v for v in kept if lars.matches(v, optimizer.exclude)]
+        kept = [v for v in kept if lars.matches(v, lars.SUPERVISED_HEAD)]
+        kept = [v for v in kept if not lars.matches(v, lars.BIAS)]
+    return kept
+
+
+def l2_loss(variables):
+    """Sum of ||p||^2 / 2 over `variables`: () float32, 0 where there are none."""
+    halves = (0.5 * ops.sum(ops.square(ops.cast(v, "float32"))) for v in variables)
+    return sum(halves, start=ops.zeros((), "float32"))
+
+
 def make_schedule(
     options: OptimizerOptions, num_examples: int, batch_size: int | None = None
 ) -> tuple[schedules.WarmupCosine, int]:
-    """Makes the schedule of a stage that trains on `num_examples` images.
+    """Makes the schedule of a stage that trains on `num_examples` images, and counts its steps.
 
-    Args:
-        options: Length of training and of warm-up, learning rate and its scaling.
-        num_examples: Images of an epoch.
-        batch_size: Images a step over all replicas; by default `options.train_batch_size`.
-
-    Returns:
-        The schedule and the number of steps.
+    `batch_size` is in images over all replicas, by default `options.train_batch_size`.
     """
-    batch_size = batch_size or options.train_batch_size
-    steps = options.train_steps or schedules.total_steps(
-        num_examples, options.train_epochs, batch_size
-    )
-    schedule = schedules.WarmupCosine(
-        schedules.peak_learning_rate(
-            options.learning_rate, batch_size, options.learning_rate_scaling
-        ),
-        schedules.warmup_steps(num_examples, options.warmup_epochs, batch_size),
-        steps,
-    )
-    return schedule, steps
+    batch = batch_size or options.train_batch_size
+    steps = options.train_steps or schedules.total_steps(num_examples, options.train_epochs, batch)
+    scaling = options.learning_rate_scaling
+    peak = schedules.peak_learning_rate(options.learning_rate, batch, scaling)
+    warmup = schedules.warmup_steps(num_examples, options.warmup_epochs, batch)
+    return schedules.WarmupCosine(peak, warmup, steps), steps

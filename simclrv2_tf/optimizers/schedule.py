@@ -1,6 +1,4 @@
-"""The learning rate: linear warm-up, cosine decay, and the numbers they follow from."""
-
-from __future__ import annotations
+"""The learning rate: linear warm-up and cosine decay, with their peak and lengths."""
 
 import math
 
@@ -23,12 +21,11 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     ```
 
     Steps count from 0, so without warm-up the first rate is `peak`. A warm-up longer than the run
-    is followed as far as the run goes. The default of arXiv 2002.05709, section 2.3.
+    is followed until the run ends. The default of arXiv 2002.05709, section 2.3.
 
     Args:
-        peak: The highest learning rate, at least 0; see `peak_learning_rate`.
-        warmup_steps: At least 0; see `warmup_steps`.
-        total_steps: Steps of the run, warm-up included, at least 0; see `total_steps`.
+        peak, warmup_steps, total_steps: At least 0, warm-up included in `total_steps`; see
+            `peak_learning_rate`, `warmup_steps` and `total_steps`.
 
     Raises:
         ValueError: a negative or not finite value.
@@ -38,11 +35,10 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         if not 0 <= peak < math.inf:
             raise ValueError(f"`peak` must be finite and at least 0. Received: peak={peak}")
-        of(OptimizerOptions)["train_steps"].check(warmup_steps, "warmup_steps")
-        of(OptimizerOptions)["train_steps"].check(total_steps, "total_steps")
+        rule = of(OptimizerOptions)["train_steps"]
         self.peak = float(peak)
-        self.warmup_steps = int(warmup_steps)
-        self.total_steps = int(total_steps)
+        self.warmup_steps = rule.check(warmup_steps, "warmup_steps")
+        self.total_steps = rule.check(total_steps, "total_steps")
 
     def __call__(self, step):
         """() integer (or float) step, from 0 -> () float32 learning rate."""
@@ -56,20 +52,15 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * ops.where(step < self.warmup_steps, ramp, cosine)
 
     def get_config(self):
-        return {
-            "peak": self.peak,
-            "warmup_steps": self.warmup_steps,
-            "total_steps": self.total_steps,
-        }
+        names = ("peak", "warmup_steps", "total_steps")
+        return {name: getattr(self, name) for name in names}
 
 
 def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") -> float:
     """The learning rate at the end of warm-up, for a global batch (arXiv 2002.05709, B.1).
 
-    Args:
-        base: The learning rate before scaling.
-        batch_size: Images in the global batch, each counted once.
-        scaling: `"linear"`: base * batch_size / 256; `"sqrt"`: base * sqrt(batch_size).
+    `"linear"` scaling gives base * batch_size / 256, `"sqrt"` base * sqrt(batch_size), where
+    `batch_size` counts images of the global batch, not views.
 
     Raises:
         ValueError: unknown `scaling`, or `batch_size` below 1.

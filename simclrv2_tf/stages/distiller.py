@@ -60,7 +60,7 @@ class Distiller(ImageClassifier):
         squared_temperature: bool = False,
         **kwargs,
     ):
-        objectives.check_temperature(temperature)
+        options.check_numbers(objectives.NTXent, temperature=temperature)
         options.of(DistillerOptions)["distill_alpha"].check(alpha, "alpha")
         super().__init__(encoder, classifier, head, **kwargs)
         self.temperature = temperature

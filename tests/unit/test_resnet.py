@@ -10,12 +10,13 @@ from simclrv2_tf import resnet
 
 def test_se_and_ratios_and_stems():
     images = np.random.default_rng(0).random((2, 40, 56, 3), dtype=np.float32)
+    few = dict(blocks=(2, 1, 1, 1))  # all four stages, and a block without a projection
     for options in (
         dict(depth=18, width_multiplier=0.125, se_ratio=0.25),
         dict(depth=18, width_multiplier=0.125, sk_ratio=0.0625),  # ResNet-D, no selective kernel
         dict(depth=50, width_multiplier=1 / 16, se_ratio=0.25, sk_ratio=0.0625, stem="cifar"),
     ):
-        encoder = resnet.resnet(**options)
+        encoder = resnet.resnet(**options, **few)
         outputs = resnet.features(encoder)(images)
         stride = 1 if options.get("stem") == "cifar" else 4
         assert outputs["stem"].shape[1:3] == (40 // stride, 56 // stride)
@@ -29,7 +30,7 @@ def test_se_and_ratios_and_stems():
 
 
 def test_squeeze_excitation_hidden_width_counts_base_filters():
-    encoder = resnet.resnet(50, 0.25, se_ratio=0.25)
+    encoder = resnet.resnet(50, 0.25, se_ratio=0.25, blocks=(1, 1))
     reduce = encoder.get_layer("block_group2_block0_se_reduce")
     expand = encoder.get_layer("block_group2_block0_se_expand")
     assert reduce.kernel.shape == (1, 1, 128, 8) and reduce.bias.shape == (8,)
@@ -38,7 +39,7 @@ def test_squeeze_excitation_hidden_width_counts_base_filters():
 
 def test_last_gamma_of_each_block_starts_at_zero_and_no_other():
     for depth, last in ((18, "bn2"), (50, "bn3")):
-        encoder = resnet.resnet(depth, 1 / 16)
+        encoder = resnet.resnet(depth, 1 / 16, blocks=(2, 1, 1, 1))
         for variable in encoder.weights:
             if variable.path.endswith("/gamma"):
                 zero = re.search(rf"_block\d+_{last}/gamma", variable.path) is not None

@@ -95,10 +95,10 @@ def test_a_seed_decides_everything(operation):
 def test_one_image_is_a_batch_of_one(operation):
     image = random_images(20, 20, 3)
     views = []
-    for i in range(20):
-        one = operation(image, seed=(i, 9))
+    for i in range(8):
+        one = operation(image, seed=(i, 10))
         assert one.shape == (20, 20, 3)
-        np.testing.assert_array_equal(one, operation(image[None], seed=(i, 9))[0])
+        np.testing.assert_array_equal(one, operation(image[None], seed=(i, 10))[0])
         views.append(one.numpy())
     # Both outcomes of every decision occur, so the paths on which no image is drawn ran too.
     assert any((view == image).all() for view in views) or operation is augment.pretraining_view

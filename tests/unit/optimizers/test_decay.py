@@ -11,7 +11,7 @@ from simclrv2_tf.optimizers import LARS
 
 def small_network(se_ratio=0.25):
     encoder = resnet.resnet(
-        depth=50, width_multiplier=1 / 16, sk_ratio=0.0625, se_ratio=se_ratio, image_size=32
+        50, 1 / 16, sk_ratio=0.0625, se_ratio=se_ratio, image_size=32, blocks=(2, 1, 1, 1)
     )
     width = encoder.output_shape[-1]
     head = heads.projection_head(width, out_dim=8)
@@ -39,8 +39,8 @@ def test_every_variable_of_a_network_is_decided():
             groups["kernel"].append(v)
     sizes = {name: len(group) for name, group in groups.items()}
     assert sum(sizes.values()) == len(variables)
-    # 16 blocks with squeeze-excitation: two biases each, and the classifier's.
-    assert sizes["bias"] == 16 * 2 + 1 and sizes["supervised_kernel"] == 1
+    # Five blocks with squeeze-excitation: two biases each, and the classifier's.
+    assert sizes["bias"] == 5 * 2 + 1 and sizes["supervised_kernel"] == 1
     assert all(sizes.values())
     paths = lambda group: {v.path for v in group}  # noqa: E731
 

@@ -1,9 +1,9 @@
 """Builds `fashion_mnist_small.xz`: a class-balanced part of Fashion-MNIST, small enough to package.
 
-    python -m simclrv2_tf.data.build_fashion_mnist_small FASHION_MNIST_FOLDER
+    python benchmarks/packaged_images/build.py FASHION_MNIST_FOLDER
 
 The folder holds the four files of the data set as published
-(https://github.com/zalandoresearch/fashion-mnist, MIT licence, see the text beside this file).
+(https://github.com/zalandoresearch/fashion-mnist, MIT licence, see the text beside the output).
 Taken are the first 1,000 training and the first 200 test images of each class, kept in the order
 of the published files, in which the classes are mixed. The output is four arrays in NumPy's format,
 one after the other, compressed together: training images (10000, 28, 28) uint8 and labels (10000,)
@@ -22,7 +22,8 @@ import numpy as np
 
 TRAIN_PER_CLASS = 1_000
 TEST_PER_CLASS = 200
-OUTPUT = pathlib.Path(__file__).with_name("fashion_mnist_small.xz")
+DATA = pathlib.Path(__file__).parents[2] / "simclrv2_tf" / "data"
+OUTPUT = DATA / "fashion_mnist_small.xz"
 
 
 def select(source: pathlib.Path) -> bytes:
@@ -58,7 +59,7 @@ def _read_idx(path: pathlib.Path) -> np.ndarray:
 def main() -> None:
     """Writes the packaged file."""
     if len(sys.argv) != 2:
-        sys.exit(f"Usage: python -m {__spec__.name} FASHION_MNIST_FOLDER")
+        sys.exit(f"Usage: python {sys.argv[0]} FASHION_MNIST_FOLDER")
     content = compress(select(pathlib.Path(sys.argv[1])))
     OUTPUT.write_bytes(content)
     print(f"{OUTPUT.name}: {len(content):,} bytes")
