@@ -11,6 +11,7 @@ from helpers.processes import kill_after_the_first_checkpoint, start
 from helpers.shared_runs import command_line
 from simclrv2_tf import distribute
 from simclrv2_tf.config import Config
+from simclrv2_tf.distribute import devices
 from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
 
 
@@ -114,7 +115,7 @@ def test_without_tpu_kernels_no_server_is_asked(monkeypatch):
     def ask(*args, **kwargs):
         raise AssertionError("a resolver asks a metadata server")
 
-    monkeypatch.setattr(distribute.tf.distribute.cluster_resolver, "TPUClusterResolver", ask)
+    monkeypatch.setattr(devices.tf.distribute.cluster_resolver, "TPUClusterResolver", ask)
     with pytest.raises(distribute.DeviceError, match="tensorflow-tpu==.* libtpu=="):
         distribute.make_strategy("tpu")
 
@@ -123,7 +124,7 @@ def test_why_no_tpu_answers_is_said(monkeypatch):
     def ask(*args, **kwargs):
         raise RuntimeError("Graph execution error:\n\nNo OpKernel was registered")
 
-    monkeypatch.setattr(distribute.importlib.metadata, "version", lambda name: "2.20.0")
-    monkeypatch.setattr(distribute.tf.distribute.cluster_resolver, "TPUClusterResolver", ask)
+    monkeypatch.setattr(devices.importlib.metadata, "version", lambda name: "2.20.0")
+    monkeypatch.setattr(devices.tf.distribute.cluster_resolver, "TPUClusterResolver", ask)
     with pytest.raises(distribute.DeviceError, match="error: No OpKernel was registered.*Colab"):
         distribute.make_strategy("tpu")
