@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from helpers.colored import TRAIN, prepare, take, write_folder, write_tfds
+from helpers.colored import TRAIN, examples_of, prepare, take, write_folder, write_tfds
 from simclrv2_tf import datasets
 
 
@@ -38,6 +38,12 @@ def split(request, packaged, numbered):
     if request.param == "packaged":
         return packaged.split(f"train[:{TRAIN}]")
     return numbered[request.param].split("train")
+
+
+@pytest.fixture(scope="session")
+def examples(split):
+    """The examples of `split`."""
+    return examples_of(split)
 
 
 @pytest.fixture(scope="session")
