@@ -24,13 +24,14 @@ class Evaluation(Stage):
         super().__init__(**kwargs)
         # A function, as Keras would track a model among the stage's own.
         self._predict = lambda images: predict(images, training=False)
-        self.label_metrics = [*accuracies(num_classes), Calibration()]
+        self.accuracies = accuracies(num_classes)
+        self.calibration = Calibration()
 
     def test_step(self, data):
         """Adds one batch; returns the metrics so far, by name."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = self._predict(images)
         self.loss_tracker.update_state(cross_entropy(labels, logits), weights)
-        for metric in self.label_metrics:
+        for metric in (*self.accuracies, self.calibration):
             metric.update_state(labels, logits, weights)
         return self.get_metrics_result()
