@@ -1,8 +1,8 @@
 """Image data sets as `tf.data`: the packaged set, TensorFlow Datasets, and folders of images.
 
-`open_dataset` finds a data set and `ImageDataset.split` selects examples of it. From such a
-`Split`, `pretraining_batches`, `training_batches` and `evaluation_batches` make the batches that a
-stage consumes. TensorFlow is imported with the first of them.
+`open_dataset` opens a data set and `ImageDataset.split` selects examples of it. From such a
+`Split`, `pretraining_batches`, `training_batches` and `evaluation_batches` make the batches of a
+stage. TensorFlow is imported with the first split or batch.
 """
 
 from etils import epy
@@ -20,20 +20,3 @@ with epy.lazy_api_imports(globals()):
         training_batches,
     )
     from simclrv2_tf.datasets.splits import Split
-
-__all__ = [
-    "DataOptions",
-    "DatasetError",
-    "EXTENSIONS",
-    "ImageDataset",
-    "LabelOptions",
-    "PACKAGED",
-    "Split",
-    "check_batch_size",
-    "decode_rgb",
-    "evaluation_batches",
-    "open_dataset",
-    "open_images",
-    "pretraining_batches",
-    "training_batches",
-]

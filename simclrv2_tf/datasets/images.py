@@ -10,9 +10,9 @@ import tensorflow as tf
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    # Asked for an alpha that is not there, TensorFlow fills in 2^depth - 1, which is nearly
-    # transparent below 8 bits a sample. So ask only where there is one: a color type with the alpha
-    # bit, or a tRNS chunk, whose length is at most 256.
+    # TensorFlow fills a missing alpha with 2^depth - 1, nearly transparent below 8 bits a sample.
+    # So alpha is read only where a file has it: a color type with the alpha bit, or a tRNS chunk,
+    # whose length is at most 256.
     color_type = tf.strings.substr(encoded, 25, 1)
     transparent = (
         (color_type == b"\x04")
@@ -57,20 +57,14 @@ EXTENSIONS = tuple(suffix for row in FORMATS for suffix in row.suffixes)
 
 
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes one image file to 8-bit RGB, the pixels as they are stored.
+    """Decodes an image file, () string, to 8-bit RGB, (H, W, 3) uint8.
 
-    Gray becomes RGB, transparency is composited over white, CMYK is converted, 16-bit samples keep
-    their high byte, and an EXIF orientation is ignored. An animation gives its first frame.
-
-    Args:
-        encoded: () string, the bytes of a file of one of `FORMATS` (or another that TensorFlow
-            reads).
-
-    Returns:
-        (H, W, 3) uint8.
+    Takes files of `FORMATS`, and others that TensorFlow reads. Gray becomes RGB, transparency is
+    composited over white, CMYK is converted, 16-bit samples keep their high byte, and an EXIF
+    orientation is ignored. An animation gives its first frame.
 
     Raises:
-        tf.errors.OpError: When the bytes are not an image, or only the beginning of one.
+        tf.errors.OpError: The bytes are not a whole image.
     """
 
     def decode(formats):
@@ -88,10 +82,7 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def why_unreadable(path: str) -> str | None:
-    """Why a file is not a whole image, from its beginning and end; None for a whole one.
-
-    A file whose beginning or end looks wrong is decoded.
-    """
+    """Why a file is no whole image; None for a whole one. Decodes it if an end looks wrong."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             head = file.read(max(len(row.signature) for row in FORMATS))

@@ -1,8 +1,7 @@
 """Which examples have labels in semi-supervised training: a class-balanced subset from a seed.
 
-The published 1% and 10% of ImageNet are data sets of their own (`imagenet2012_subset/1pct` and
-`/10pct` of TensorFlow Datasets); this draws such a subset of any other (SimCLRv2, Chen et al. 2020,
-arXiv 2006.10029, section 3: class-balanced 1% and 10% of the labels).
+SimCLRv2 uses class-balanced 1% and 10% of the labels (arXiv 2006.10029, section 3). The published
+subsets of ImageNet are data sets of their own (`imagenet2012_subset/1pct` of TensorFlow Datasets).
 """
 
 from __future__ import annotations
@@ -29,34 +28,30 @@ def draw(
     labels_per_class: int | None = None,
     seed: int = 0,
 ) -> tuple[str, ...]:
-    """Draws the examples that have labels, the same number of each class.
+    """Draws the examples that have labels, the same number k of each class.
 
-    The examples of a class are ranked by the BLAKE2b hash of `"{seed}:{id}"`, and the first k are
-    taken. So the subset is the same on every machine and for every order of the examples; with one
-    seed, a smaller subset lies inside a larger one; and examples that are added to the data set
-    replace few others.
+    Takes the first k examples of a class by the BLAKE2b hash of `"{seed}:{id}"`. So the subset is
+    the same on every machine and for every order of the examples, contains each smaller one, and
+    changes little when examples are added. A class of fewer than k examples gives all of them.
 
     With n_c examples in class c and N in all, `label_fraction` gives the largest k for which
-    sum_c min(n_c, k) is at most round(`label_fraction` * N), the fraction taken as the decimal
-    number it is written as, and halves rounded to even: a class of fewer than k examples gives all
-    it has, and a fraction of 1 gives everything.
+    sum_c min(n_c, k) is at most round(`label_fraction` * N), in decimals, halves to even.
 
     Args:
         ids: (N,) ids of the examples, no two alike.
-        labels: (N,) their classes, indices of `class_names`; below 0 means that an example has no
-            label, and it is left out of everything here.
+        labels: (N,) classes, indices of `class_names`; examples below 0 are unlabelled and skipped.
         class_names: (C,) the name of each class, for errors.
         label_fraction: Share of the labelled examples, in (0, 1]; this or `labels_per_class`.
         labels_per_class: k, at least 1; this or `label_fraction`.
         seed: Decides which examples of each class are taken.
 
     Returns:
-        Ids, class by class and in the order of their ranks within each.
+        Ids, class by class, in the order of their hashes.
 
     Raises:
-        DatasetError: A class has no labelled example, the fraction leaves each class without a
-            label, a class has fewer than `labels_per_class` examples, or two ids are the same.
-        ValueError: An argument is outside its range.
+        DatasetError: A class has no labelled example, or fewer than `labels_per_class`; the
+            fraction leaves each class without a label; or two ids are the same.
+        ValueError: An argument is out of range.
     """
     ids = [str(name) for name in ids]
     labels = np.asarray(labels, np.int64)
@@ -70,10 +65,10 @@ def draw(
             "Exactly one of `label_fraction` and `labels_per_class` must be given. "
             f"Received: label_fraction={label_fraction}, labels_per_class={labels_per_class}"
         )
-    if labels.max(initial=-1) >= len(class_names):
+    if (largest := labels.max(initial=-1)) >= len(class_names):
         raise ValueError(
             f"`labels` must be below the number of classes, {len(class_names)}. "
-            f"Received: labels with {labels.max()}"
+            f"Received: labels with {largest}"
         )
     members: list[list[str]] = [[] for _ in class_names]
     for name, label in zip(ids, labels.tolist(), strict=True):
@@ -96,7 +91,8 @@ def draw(
         )
 
     if label_fraction is None:
-        k = _checked_per_class(labels_per_class, counts, class_names)
+        _check_per_class(labels_per_class, counts, class_names)
+        k = int(labels_per_class)
     else:
         k = _per_class_of_fraction(label_fraction, counts)
 
@@ -106,20 +102,18 @@ def draw(
     return tuple(name for names in members for name in sorted(names, key=rank)[:k])
 
 
-def _checked_per_class(per_class: int, counts: list[int], class_names: Sequence[str]) -> int:
+def _check_per_class(per_class: int, counts: list[int], class_names: Sequence[str]) -> None:
     if per_class < 1 or per_class != int(per_class):
         raise ValueError(
             "`labels_per_class` must be an integer of at least 1. "
             f"Received: labels_per_class={per_class}"
         )
-    fewest = min(counts)
-    if per_class > fewest:
+    if per_class > (fewest := min(counts)):
         raise DatasetError(
             f"`labels_per_class` must be at most the number of examples of each class; "
             f"{class_names[counts.index(fewest)]} has {fewest}. "
             f"Received: labels_per_class={per_class}"
         )
-    return int(per_class)
 
 
 def _per_class_of_fraction(fraction: float, counts: list[int]) -> int:
@@ -155,11 +149,7 @@ def _smallest_fraction(budget: int, total: int) -> str:
 
 
 def write(path: epath.Path, ids: Sequence[str]) -> None:
-    """Writes a subset as UTF-8 text, an id a line; the file is replaced whole.
-
-    Raises:
-        DatasetError: An id has a line break in it.
-    """
+    """Writes a subset as UTF-8 text, an id a line; a line break in one is a `DatasetError`."""
     for name in ids:
         if "\n" in name or "\r" in name:
             raise DatasetError(f"An id must be one line to be listed in {path}. Received: {name!r}")

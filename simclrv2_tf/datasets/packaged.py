@@ -9,19 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf.datasets.sources import ImageDataset, Range
-from simclrv2_tf.datasets.splits import IndexedSplit, MemoryReader, Split
+from simclrv2_tf.datasets.splits import IndexedSplit
 
 _CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 
@@ -29,24 +21,20 @@ def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
     """Opens the packaged set: 10,000 + 2,000 gray images of 28 x 28, as RGB."""
     del data_dir, seed
     resource = importlib.resources.files("simclrv2_tf") / "data" / f"{name}.xz"
-    arrays = {}
+    splits = {}
     with resource.open("rb") as compressed, lzma.open(compressed) as content:
         for split in ("train", "test"):
             images = np.lib.format.read_array(content)
-            labels = np.lib.format.read_array(content)
+            labels = np.lib.format.read_array(content).astype(np.int64)
             ids = np.array([f"{split}/{index}" for index in range(len(labels))])
-            arrays[split] = (images, labels, ids)
+            splits[split] = {"id": ids, "image": images, "label": labels}
 
-    def select(spec: str, ranges: list[Range]) -> Split:
-        parts = [[array[begin:end] for array in arrays[split]] for split, begin, end in ranges]
-        images, labels, ids = (np.concatenate(column) for column in zip(*parts, strict=True))
-        reader = MemoryReader(
-            tf.constant(ids),
-            tf.constant(images),  # (N, 28, 28)
-            tf.constant(labels, tf.int64),
-            lambda image: tf.repeat(image[:, :, None], 3, axis=2),
-        )
-        return IndexedSplit(spec, len(labels), True, reader)
+    def select(spec: str, ranges: list[Range]) -> IndexedSplit:
+        columns = {
+            key: tf.constant(np.concatenate([splits[split][key][a:b] for split, a, b in ranges]))
+            for key in ("id", "image", "label")
+        }
+        return IndexedSplit(spec, columns, lambda image: tf.repeat(image[:, :, None], 3, axis=2))
 
-    sizes = {split: len(labels) for split, (_, labels, _) in arrays.items()}
+    sizes = {split: len(columns["id"]) for split, columns in splits.items()}
     return ImageDataset(name, _CLASSES, sizes, select)

@@ -1,18 +1,16 @@
-"""The batches that stages consume: pretraining, training and evaluation pipelines.
+"""The batches of stages: pretraining, training and evaluation pipelines of one host.
 
-Each is one host's pipeline: `batch_size` counts that host's examples, and `shard` = (index, count)
-says which of `count` hosts it is.
-
-The training pipelines are functions of their arguments alone. The order of the data is drawn anew
-in each epoch from `seed` and the number of the epoch, and each crop and color from `seed` and the
-position of the example or batch. So a pipeline begun at `start_step=k` gives what one begun at 0
-gives after k batches, on any machine, and skips the k batches before anything is decoded. Epochs
-follow each other without a gap: a batch may hold the end of one and the beginning of the next.
+The training pipelines are functions of their arguments alone. The order of the data is drawn from
+`seed` and the number of the epoch, and each crop and color from `seed` and the position of the
+example or batch. So a pipeline that starts at `start_step=k` gives what one from 0 gives after k
+batches, on any machine, and skips the k batches before anything is decoded. A batch may hold the
+end of one epoch and the beginning of the next.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 import tensorflow as tf
 
@@ -41,30 +39,29 @@ def pretraining_batches(
         split: The examples.
         batch_size: B, examples a batch of this host.
         image_size: S, height and width of the views in pixels.
-        seed: Of the order and of every random draw.
-        start_step: Number of batches to leave out at the beginning.
+        seed: Seed of the order and of every random draw.
+        start_step: Number of batches to skip at the beginning.
         views: Crops, colors and blur.
         cache: Whether to keep the encoded examples in memory.
-        shard: (index, count) of this host.
+        shard: (index, count): which of `count` hosts this one is.
 
     Returns:
         An infinite data set of ((view1, view2), label): float32 (B, S, S, 3) in [0, 1], and int64
         (B,), -1 where unlabelled. All shapes are static.
 
     Raises:
-        DatasetError: When `batch_size` times the number of shards exceeds the number of examples.
-        ValueError: When another argument is out of range.
+        DatasetError: `batch_size` times the number of hosts exceeds the number of examples.
+        ValueError: Another argument is out of range.
     """
-    batches = _cropped_batches(
-        split, 2, batch_size, image_size, seed, start_step, views, cache, shard
-    )
-    make_view = _view_maker(image_size, views, shard)
 
     def make_views(draw, crops, label):
         draws = tf.unstack(tf.random.split(draw, 2))
-        return tuple(make_view(*pair) for pair in zip(crops, draws, strict=True)), label
+        pairs = zip(crops, draws, strict=True)
+        return tuple(_view(crop, draw, views, shard) for crop, draw in pairs), label
 
-    return _finish(batches, make_views, seed, start_step)
+    return _batches_of_crops(
+        split, 2, make_views, batch_size, image_size, seed, start_step, views, cache, shard
+    )
 
 
 def training_batches(
@@ -80,27 +77,24 @@ def training_batches(
 ) -> tf.data.Dataset:
     """One crop of each image, flipped or not: the augmentation of every stage after pretraining.
 
-    Args and errors as in `pretraining_batches`. Colors and blur are left alone unless
-    `views.labelled_views` is "pretrain", which makes an image one view as there: for supervised
-    baselines.
+    Args and errors as for `pretraining_batches`. With `views.labelled_views` "pretrain" each image
+    becomes a view as there, with color and blur: for supervised baselines.
 
     Returns:
         An infinite data set of (image, label): float32 (B, S, S, 3) in [0, 1], int64 (B,).
     """
-    batches = _cropped_batches(
-        split, 1, batch_size, image_size, seed, start_step, views, cache, shard
-    )
-    # `pretraining_view` draws its flips from a part of the seed, so flips alone would be others
-    # than those of the runs made before there was color here.
-    make_view = functools.partial(augment.random_flip, shard=shard)
-    if views.labelled_views == "pretrain" and (views.color_jitter_strength > 0 or views.use_blur):
-        make_view = _view_maker(image_size, views, shard)
+    colored = views.color_jitter_strength > 0 or views.use_blur
 
     def make_views(draw, crops, label):
         (crop,) = crops
-        return make_view(crop, draw), label
+        if views.labelled_views == "pretrain" and colored:
+            return _view(crop, draw, views, shard), label
+        # Not a view without color and blur, whose flips take only a part of the seed.
+        return augment.random_flip(crop, draw, shard=shard), label
 
-    return _finish(batches, make_views, seed, start_step)
+    return _batches_of_crops(
+        split, 1, make_views, batch_size, image_size, seed, start_step, views, cache, shard
+    )
 
 
 def evaluation_batches(
@@ -113,27 +107,17 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Each image once, cropped as for evaluation.
 
-    The last batches are filled up with black images of weight 0, so that all batches have the same
-    shape and all shards the same number of them. An unreadable image has weight 0 as well.
-
-    Args:
-        split: The examples.
-        batch_size: B, examples a batch of this host.
-        image_size: S, height and width in pixels.
-        cache: Whether to keep the encoded examples in memory.
-        shard: (index, count) of this host.
+    Black images of weight 0 fill up the last batches, so that all batches have the same shape and
+    all shards the same number of them. An unreadable image has weight 0 as well. Args and errors as
+    for `pretraining_batches`.
 
     Returns:
         A finite data set, whose length is known, of (image, label, weight): float32 (B, S, S, 3) in
         [0, 1], int64 (B,) (-1: unlabelled), and float32 (B,), 1 for an image that counts.
-
-    Raises:
-        ValueError: When an argument is out of range.
     """
     _check(batch_size=batch_size, image_size=image_size, shard=shard)
     split = split.cached() if cache else split
-    largest_shard = -(-split.num_examples // shard[1])
-    num_batches = -(-largest_shard // batch_size)
+    num_batches = math.ceil(math.ceil(split.num_examples / shard[1]) / batch_size)
 
     @as_is
     def prepare(record):
@@ -141,12 +125,9 @@ def evaluation_batches(
         image = augment.evaluation_image(example["image"], image_size)
         return image, example["label"], tf.cast(example["readable"], tf.float32)
 
-    # A padding label is a valid one: elsewhere a loss may be NaN, which no weight undoes.
-    padding = (
-        tf.zeros((image_size, image_size, 3)),
-        tf.constant(0 if split.labelled else -1, tf.int64),
-        tf.constant(0.0),
-    )
+    # A padding label is a valid one: the loss of another may be NaN, whatever its weight.
+    label = tf.constant(0 if split.labelled else -1, tf.int64)
+    padding = (tf.zeros((image_size, image_size, 3)), label, tf.constant(0.0))
     missing = num_batches * batch_size - split.shard_size(shard)
     return (
         split.ordered_records(shard)
@@ -160,15 +141,10 @@ def evaluation_batches(
 
 
 def check_batch_size(split: Split, batch_size: int, name: str = "batch_size") -> None:
-    """Checks that a batch of all hosts together is no larger than the split.
-
-    Args:
-        split: The examples to train on.
-        batch_size: Examples a batch, over all hosts.
-        name: What the error calls it.
+    """Checks that a batch of all hosts, called `name` in the error, is no larger than the split.
 
     Raises:
-        DatasetError: When it is larger.
+        DatasetError: The batch is larger.
     """
     if batch_size > split.num_examples:
         raise DatasetError(
@@ -177,10 +153,13 @@ def check_batch_size(split: Split, batch_size: int, name: str = "batch_size") ->
         )
 
 
-def _cropped_batches(
-    split, num_crops, batch_size, image_size, seed, start_step, views, cache, shard
+def _batches_of_crops(
+    split, num_crops, function, batch_size, image_size, seed, start_step, views, cache, shard
 ) -> tf.data.Dataset:
-    """Infinite (crops, label): `num_crops` random crops of each example, (B, S, S, 3) each."""
+    """Infinite `function(draw, crops, label)` of batches, each with its own draw.
+
+    `crops` are `num_crops` random crops (B, S, S, 3) of each example.
+    """
     _check(batch_size=batch_size, image_size=image_size, shard=shard, start_step=start_step)
     index, count = shard
     check_batch_size(split, batch_size * count)
@@ -203,40 +182,7 @@ def _cropped_batches(
         .enumerate(start)
         .map(crop, num_parallel_calls=CORES, deterministic=True)
         .batch(batch_size, drop_remainder=True)
-    )
-
-
-def _view_maker(image_size: int, views: augment.ViewOptions, shard: tuple[int, int]):
-    """`augment.pretraining_view` with these options, of a batch of crops and a (2,) seed."""
-    return _traced_view(
-        image_size, views.color_jitter_strength, views.color_jitter_version, views.use_blur, shard
-    )
-
-
-@functools.lru_cache(maxsize=16)
-def _traced_view(image_size: int, strength: float, version: str, blur: bool, shard):
-    """Traced once for the views of all pipelines of a process.
-
-    Tracing takes a second or more, and a run has several pipelines.
-    """
-    shape = (None, image_size, image_size, 3)
-    view = functools.partial(
-        augment.pretraining_view, strength=strength, version=version, blur=blur, shard=shard
-    )
-    specs = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((2,), tf.int64)]
-    traced = tf.function(view, specs, autograph=False)
-
-    def make_view(crops, seed):
-        crops = tf.ensure_shape(crops, shape)
-        return tf.ensure_shape(traced(crops, seed), crops.shape)
-
-    return make_view
-
-
-def _finish(batches, function, seed, start_step) -> tf.data.Dataset:
-    """Maps `function(draw, crops, label)` over the batches, each step with its own draw."""
-    return (
-        batches.enumerate(start_step)
+        .enumerate(start_step)
         .map(
             as_is(lambda step, batch: function(seed_for(seed, VIEW, step), *batch)),
             num_parallel_calls=min(CORES, _MOST_BATCHES_AT_ONCE),
@@ -248,12 +194,27 @@ def _finish(batches, function, seed, start_step) -> tf.data.Dataset:
     )
 
 
+def _view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
+    """`augment.pretraining_view` of crops (B, S, S, 3), with these options and a (2,) seed."""
+    color = views.color_jitter_strength, views.color_jitter_version
+    traced = _traced_view(crops.shape[1], *color, views.use_blur, shard)
+    crops = tf.ensure_shape(crops, (*crops.shape[:3], 3))
+    return tf.ensure_shape(traced(crops, seed), crops.shape)
+
+
+@functools.lru_cache(maxsize=16)
+def _traced_view(image_size: int, strength: float, version: str, blur: bool, shard):
+    """Traced once for all pipelines of a process, as tracing takes a second or more."""
+    view = functools.partial(
+        augment.pretraining_view, strength=strength, version=version, blur=blur, shard=shard
+    )
+    images = tf.TensorSpec((None, image_size, image_size, 3), tf.float32)
+    return tf.function(view, [images, tf.TensorSpec((2,), tf.int64)], autograph=False)
+
+
 def _check(*, batch_size: int, image_size: int, shard: tuple[int, int], start_step: int = 0):
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("image_size", image_size, 1),
-        ("start_step", start_step, 0),
-    ):
+    limits = {"batch_size": (batch_size, 1), "image_size": (image_size, 1)}
+    for name, (value, least) in (limits | {"start_step": (start_step, 0)}).items():
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
     index, count = shard

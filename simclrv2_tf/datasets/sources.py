@@ -6,8 +6,9 @@ To add a source, write a file with an `open_dataset(name, data_dir, seed)` that 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,10 @@ Range = tuple[str, int, int]  # split name, first example, end
 
 
 class DatasetError(UserError):
-    """A data set that cannot be used as asked; the message is one line, meant for the user."""
+    """A data set that cannot be used as asked."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class ImageDataset:
     """A data set of images, made by `open_dataset`.
 
@@ -37,24 +39,19 @@ class ImageDataset:
         name: The name it was opened by.
         class_names: One name per label; empty for unlabelled images.
         splits: Split name -> number of examples.
-        default_eval_split: `validation`, `val` or `test`, the first that exists (the test images
-            of many published sets have no labels); None where nothing is held out.
     """
 
-    def __init__(
-        self,
-        name: str,
-        class_names: Sequence[str],
-        splits: dict[str, int],
-        select: Callable[[str, list[Range]], Split],
-        skipped: dict[str, str] | None = None,
-    ):
-        self.name = name
-        self.class_names = tuple(class_names)
-        self.splits = dict(splits)
-        self.default_eval_split = next((name for name in HELD_OUT_SPLITS if name in splits), None)
-        self._select = select
-        self._skipped = {} if skipped is None else skipped
+    name: str
+    class_names: tuple[str, ...]
+    splits: dict[str, int]
+    _select: Callable[[str, list[Range]], Split]
+    _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def default_eval_split(self) -> str | None:
+        """`validation`, `val` or `test`, the first that exists; None where nothing is held out."""
+        # The test images of many published sets have no labels.
+        return next((name for name in HELD_OUT_SPLITS if name in self.splits), None)
 
     @property
     def num_classes(self) -> int:
@@ -70,12 +67,10 @@ class ImageDataset:
         """Selects examples in the slicing language of TensorFlow Datasets.
 
         Args:
-            spec: For instance `train`, `train[:80%]`, `train[80%:]`, `train[100:200]`,
-                `train+test`.
+            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`.
 
         Raises:
-            DatasetError: When `spec` cannot be read, names a split that does not exist, or selects
-                nothing.
+            DatasetError: `spec` cannot be read, names no split, or selects nothing.
         """
         import tensorflow_datasets as tfds
 
@@ -107,20 +102,17 @@ class ImageDataset:
 
 
 def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> ImageDataset:
-    """Opens a data set by name. Never touches the network (unless `data_dir` or PATH is remote).
+    """Opens a data set by name, without network (unless `data_dir` or PATH is remote).
 
     Args:
-        name: One of
-            `fashion_mnist_small`: the packaged set, 10,000 + 2,000 gray images of 28 x 28, 10
-            classes;
-            `folder:PATH`: image files, see `folder.scan`;
-            else the name of a TensorFlow Datasets builder, also `name/config` and `name:1.0.0`,
-            whose data is prepared on disk; its code need not be there.
-        data_dir: Where TensorFlow Datasets keeps its data; None means its own default.
-        seed: Decides which images of a folder that has no held-out split are held out.
+        name: `fashion_mnist_small`, see `packaged`; `folder:PATH`, see `folder`; or the name of a
+            TensorFlow Datasets builder, also `name/config` and `name:1.0.0`, whose data is
+            prepared on disk. The builder's code is not needed.
+        data_dir: Folder where TensorFlow Datasets keeps its data; by default its own.
+        seed: Decides which images are held out of a folder without a held-out split.
 
     Raises:
-        DatasetError: When there is no such data set, it is not prepared, or it has no images.
+        DatasetError: The data set does not exist, is not prepared, or has no images.
     """
     prefix, colon, _ = name.partition(":")
     files = {form.partition(":")[:2]: file for form, file in SOURCES.items()}

@@ -1,26 +1,23 @@
 """Selected examples of a data set, in a fixed or a shuffled order.
 
-Shuffled records are functions of their arguments alone. The order is drawn anew in each epoch from
-`seed` and the number of the epoch, and epochs follow each other without a gap.
+The order of shuffled records is drawn anew in each epoch from `seed` and the number of the epoch
+alone. Epochs follow each other without a gap.
 """
 
 from __future__ import annotations
 
 import abc
+import copy
 import os
-from collections.abc import Callable, Iterable, Sequence, Set
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Set
 
 import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf.datasets.sources import DatasetError
 
-if TYPE_CHECKING:
-    from simclrv2_tf.datasets.image_files import ImageReader
-
-# Nothing mapped here branches in Python on a tensor, and converting it all, with `augment`, costs
-# seconds at each start.
+# Functions mapped here do not branch in Python on a tensor. To convert them, with `augment`, would
+# cost seconds at each start.
 as_is = tf.autograph.experimental.do_not_convert
 
 # What a seed is used for: each use has draws of its own.
@@ -30,11 +27,7 @@ CORES = os.cpu_count() or 1
 
 
 def fixed_parallelism() -> tf.data.Options:
-    """Without tf.data's autotuning, whose thread can sleep through the end of its pipeline.
-
-    It wakes for the cancellation before that is marked and then sleeps on, for up to as long as the
-    pipeline has run and a minute at most, while whoever ends the pipeline waits for it.
-    """
+    """Turns off tf.data's autotuning: its thread can delay a pipeline's end by up to a minute."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
@@ -48,12 +41,10 @@ def seed_for(seed: int, use: int, position) -> tf.Tensor:
 class Split(abc.ABC):
     """Selected examples of a data set, in a fixed order; made by `ImageDataset.split`.
 
-    `subset` and `unlabelled` make further ones of it.
-
-    A *record* is what is shuffled: an index or the still encoded image, small either way.
+    A *record*, which is small to shuffle, is an index or a still encoded example.
 
     Attributes:
-        name: What it is called in messages: the specification it was selected by.
+        name: The specification that selected the split, for messages.
         num_examples: Number of examples, over all shards.
         labelled: Whether examples have labels; else every label is -1.
     """
@@ -64,44 +55,31 @@ class Split(abc.ABC):
         self.labelled = labelled
 
     def examples(self) -> tf.data.Dataset:
-        """Every readable example once, in order.
+        """Every readable example once, in order: `image` (H, W, 3) uint8, `label` and `id`.
 
-        Returns:
-            A finite data set of `image` (H, W, 3) uint8, `label` () int64 (-1: unlabelled) and `id`
-            () string, which stays the same as long as the data does.
+        `label` is () int64, -1 where unlabelled; `id` is () string, the same for the same data.
         """
+        load = as_is(lambda record: self.load(record, replace_unreadable=False))
         return (
             self.ordered_records((0, 1))
-            .map(
-                as_is(lambda record: self.load(record, replace_unreadable=False)),
-                num_parallel_calls=CORES,
-            )
+            .map(load, num_parallel_calls=CORES)
             .filter(lambda example: example["readable"])
             .map(lambda example: {key: example[key] for key in ("image", "label", "id")})
             .with_options(fixed_parallelism())
         )
 
-    @abc.abstractmethod
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ids and labels of all examples, in order; no image is decoded.
-
-        Returns:
-            `ids` (N,) str and `labels` (N,) int64, -1 where unlabelled. N is `num_examples`: images
-            that turn out to be unreadable are among them.
-        """
-
     def subset(self, ids: Iterable[str]) -> Split:
         """The examples with these ids, in the order of this split.
 
-        An unreadable image is replaced from within the subset, so that no other image and no other
-        label comes in. Of a TensorFlow Datasets split the examples are read at once, in one pass
-        over all of it, and stay in memory still encoded.
+        An unreadable image is replaced from within the subset, so that no other label comes in. A
+        TensorFlow Datasets split is read at once, in one pass over all of it, and the subset stays
+        in memory still encoded.
 
         Args:
             ids: As `labels` gives them, in any order; one that occurs twice counts once.
 
         Raises:
-            DatasetError: When `ids` is empty, or one of them is not in this split.
+            DatasetError: `ids` is empty, or one of them is not in this split.
         """
         wanted = dict.fromkeys(ids)
         if not wanted:
@@ -117,9 +95,21 @@ class Split(abc.ABC):
             )
         return subset
 
+    def _with(self, **attributes) -> Split:
+        other = copy.copy(self)
+        vars(other).update(attributes)
+        return other
+
+    @abc.abstractmethod
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids (N,) str and labels (N,) int64 of all examples, in order; no image is decoded.
+
+        Images that turn out to be unreadable are among them.
+        """
+
     @abc.abstractmethod
     def _select(self, ids: Set[str]) -> Split:
-        """The examples with one of these ids, which may be none of them."""
+        """The examples with one of these ids; there may be none."""
 
     @abc.abstractmethod
     def unlabelled(self) -> Split:
@@ -131,7 +121,7 @@ class Split(abc.ABC):
 
     @abc.abstractmethod
     def shard_size(self, shard: tuple[int, int]) -> int:
-        """Number of examples of a shard. The shards are disjoint and differ by at most one."""
+        """Number of examples of shard (index, count). Shards are disjoint, as equal as can be."""
 
     @abc.abstractmethod
     def ordered_records(self, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -143,71 +133,18 @@ class Split(abc.ABC):
     ) -> tf.data.Dataset:
         """The records of a shard for ever, shuffled in each epoch, from element `start` on.
 
-        `buffer_size` records are shuffled at a time where the source can only be read in order;
-        where it can be read anywhere, the whole epoch is.
+        A source that can only be read in order shuffles `buffer_size` records at a time; others
+        shuffle the whole epoch.
         """
 
     @abc.abstractmethod
     def load(self, record, replace_unreadable: bool) -> dict[str, tf.Tensor]:
         """Decodes a record: `image` (H, W, 3) uint8, `label`, `id`, and `readable` () bool.
 
-        An unreadable image is replaced by another of the split, or returned as not readable.
+        Where an image is unreadable, with `replace_unreadable` the next readable one of the split
+        stands in for it, so that every later example keeps its position. Without it, the image is
+        black and `readable` false.
         """
-
-
-class MemoryReader:
-    """Reads examples that are in memory by index, as `image_files.ImageReader` does from disk.
-
-    Args:
-        ids: (N,) string.
-        images: (N, ...), the images as they are stored.
-        labels: (N,) int64, or None: unlabelled.
-        decode: Makes one stored image (H, W, 3) uint8.
-    """
-
-    def __init__(
-        self, ids: tf.Tensor, images: tf.Tensor, labels: tf.Tensor | None, decode: Callable
-    ):
-        self._ids = ids
-        self._images = images
-        self._labels = labels
-        self._decode = decode
-
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `Split.labels`."""
-        ids = np.array([name.decode() for name in self._ids.numpy()], np.str_)
-        if self._labels is None:
-            return ids, np.full(len(ids), -1, np.int64)
-        return ids, self._labels.numpy()
-
-    def load(self, index: tf.Tensor, replace_unreadable: bool) -> dict[str, tf.Tensor]:
-        """As `Split.load`, for a () int64 index."""
-        del replace_unreadable  # none is
-        unlabelled = tf.constant(-1, tf.int64)
-        return {
-            "image": self._decode(self._images[index]),
-            "label": unlabelled if self._labels is None else self._labels[index],
-            "id": self._ids[index],
-            "readable": tf.constant(True),
-        }
-
-    def select(self, indices: Sequence[int]) -> MemoryReader:
-        """A reader of these examples and no others."""
-        indices = tf.constant(indices, tf.int64)
-        return MemoryReader(
-            tf.gather(self._ids, indices),
-            tf.gather(self._images, indices),
-            None if self._labels is None else tf.gather(self._labels, indices),
-            self._decode,
-        )
-
-    def unlabelled(self) -> MemoryReader:
-        """A reader of the same examples that does not hold their labels."""
-        return MemoryReader(self._ids, self._images, None, self._decode)
-
-    def cached(self) -> MemoryReader:
-        """A reader that keeps examples in memory: this one."""
-        return self
 
 
 class IndexedSplit(Split):
@@ -215,28 +152,41 @@ class IndexedSplit(Split):
 
     An epoch is one permutation for all shards, and the shards take turns: with any number of them,
     the batches of all together hold the same examples, with the same crops, at every step.
+
+    Args:
+        name: As of `Split`.
+        columns: The examples: `id` (N,) string; `label` (N,) int64 unless unlabelled; `image`
+            (N, ...), the images as they are stored.
+        decode: From a stored image to (H, W, 3) uint8.
     """
 
     def __init__(
-        self, name: str, num_examples: int, labelled: bool, reader: MemoryReader | ImageReader
+        self, name: str, columns: dict[str, tf.Tensor], decode: Callable[[tf.Tensor], tf.Tensor]
     ):
-        super().__init__(name, num_examples, labelled)
-        self._reader = reader
+        super().__init__(name, len(columns["id"]), "label" in columns)
+        self._columns = columns
+        self._decode = decode
 
     def labels(self):
-        return self._reader.labels()
+        ids = np.array([name.decode() for name in self._columns["id"].numpy()], np.str_)
+        return ids, np.array(self._columns["label"] if self.labelled else np.full(len(ids), -1))
 
     def _select(self, ids):
         own, _ = self.labels()
         indices = [index for index, name in enumerate(own.tolist()) if name in ids]
-        reader = self._reader.select(indices)
-        return IndexedSplit(f"a subset of {self.name}", len(indices), self.labelled, reader)
+        columns = {
+            key: tf.gather(column, tf.constant(indices, tf.int64))
+            for key, column in self._columns.items()
+        }
+        name = f"a subset of {self.name}"
+        return self._with(name=name, num_examples=len(indices), _columns=columns)
 
-    def unlabelled(self) -> Split:
-        return IndexedSplit(self.name, self.num_examples, False, self._reader.unlabelled())
+    def unlabelled(self):
+        columns = {key: column for key, column in self._columns.items() if key != "label"}
+        return self._with(labelled=False, _columns=columns)
 
-    def cached(self) -> Split:
-        return IndexedSplit(self.name, self.num_examples, self.labelled, self._reader.cached())
+    def cached(self):
+        return self
 
     def shard_size(self, shard):
         index, count = shard
@@ -262,4 +212,9 @@ class IndexedSplit(Split):
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).shard(count, 0)
 
     def load(self, record, replace_unreadable):
-        return self._reader.load(record, replace_unreadable)
+        del replace_unreadable  # every image in memory is readable
+        example = self._stored(record)
+        return {**example, "image": self._decode(example["image"]), "readable": True}
+
+    def _stored(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"label": np.int64(-1), **{key: x[index] for key, x in self._columns.items()}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import os
 
@@ -15,7 +14,7 @@ from tensorflow_datasets.core.utils import file_utils
 
 from simclrv2_tf.datasets.images import decode_rgb
 from simclrv2_tf.datasets.sources import PACKAGED, SOURCES, DatasetError, ImageDataset, Range
-from simclrv2_tf.datasets.splits import ORDER, IndexedSplit, MemoryReader, Split, as_is, seed_for
+from simclrv2_tf.datasets.splits import ORDER, IndexedSplit, Split, as_is, seed_for
 
 _OTHER_NAMES = ", ".join(SOURCES)
 
@@ -25,47 +24,39 @@ def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
     del seed
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
-    described = " ".join(repr(features).split())
+
+    def wrong(rule):
+        return DatasetError(f"{rule} Received: {name} with {' '.join(repr(features).split())}")
+
     if not isinstance(features, tfds.features.FeaturesDict):
-        raise DatasetError(f"`dataset` must have named features. Received: {name} with {described}")
+        raise wrong("`dataset` must have named features.")
     image_key = _feature_key(builder, tfds.features.Image, "image")
     label_key = _feature_key(builder, tfds.features.ClassLabel, "label")
     if image_key is None or np.issubdtype(features[image_key].np_dtype, np.floating):
-        raise DatasetError(
-            f"`dataset` must have one image feature of 8 or 16 bits. "
-            f"Received: {name} with {described}"
-        )
+        raise wrong("`dataset` must have one image feature of 8 or 16 bits.")
     if label_key is None:
         logging.warning("%s has no class label; its images are used as unlabelled.", name)
     elif not features[label_key].num_classes:
-        raise DatasetError(
-            f"The label feature of `dataset` must have a number of classes. "
-            f"Received: {name} with {described}"
-        )
+        raise wrong("The label feature of `dataset` must have a number of classes.")
 
-    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-    sizes = {split: size for split, size in sizes.items() if size}
-    for split in sizes:
-        for path in builder.info.splits[split].filepaths:
-            if not tf.io.gfile.exists(os.fspath(path)):
-                raise DatasetError(
-                    f"The files of a prepared data set must all be there; {path} is missing, so "
-                    f"prepare it again. Received: dataset={name!r}"
-                )
+    infos = {split: info for split, info in builder.info.splits.items() if info.num_examples}
+    for path in (path for info in infos.values() for path in info.filepaths):
+        if not tf.io.gfile.exists(os.fspath(path)):
+            raise DatasetError(
+                f"The files of a prepared data set must all be there; {path} is missing, so "
+                f"prepare it again. Received: dataset={name!r}"
+            )
 
     def select(spec: str, ranges: list[Range]) -> Split:
         return StreamedSplit(spec, ranges, builder, image_key, label_key)
 
-    class_names = features[label_key].names if label_key else ()
+    class_names = tuple(features[label_key].names) if label_key else ()
+    sizes = {split: info.num_examples for split, info in infos.items()}
     return ImageDataset(name, class_names, sizes, select)
 
 
-def _prepared_builder(name: str, data_dir: str | None):
-    """The read-only builder of data prepared on disk.
-
-    Only files are read: the builder's own class would ask a server about data it does not find,
-    which hangs for minutes where there is no network.
-    """
+def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """The builder of data on disk; its own class would ask a server, which hangs offline."""
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     received = f"Received: dataset={name!r}, data_dir={data_dir!r}"
     try:
@@ -80,18 +71,14 @@ def _prepared_builder(name: str, data_dir: str | None):
     except tfds.core.DatasetNotFoundError:
         pass
     except (ValueError, OSError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
         raise DatasetError(
-            f"`dataset` must be readable by TensorFlow Datasets "
-            f"({str(error).splitlines()[0]}). {received}"
+            f"`dataset` must be readable by TensorFlow Datasets ({reason}). {received}"
         ) from error
 
     folders = [os.fspath(folder) for folder in file_utils.list_data_dirs(given_data_dir=data_dir)]
-    on_disk = {
-        entry.rstrip("/")
-        for folder in folders
-        if tf.io.gfile.isdir(folder)
-        for entry in tf.io.gfile.listdir(folder)
-    }
+    listed = [tf.io.gfile.listdir(folder) for folder in folders if tf.io.gfile.isdir(folder)]
+    on_disk = {entry.rstrip("/") for entries in listed for entry in entries}
     known = set(tfds.list_builders(with_community_datasets=False))
     if builder_name in known or builder_name in on_disk:
         raise DatasetError(
@@ -107,7 +94,7 @@ def _prepared_builder(name: str, data_dir: str | None):
 
 
 def _feature_key(builder, kind: type, preferred: str) -> str | None:
-    """The feature of a kind that is supervised by, has the usual name, or is the only one."""
+    """The feature of a kind that is supervised, has the preferred name, or is the only one."""
     features = builder.info.features
     keys = [key for key, feature in features.items() if isinstance(feature, kind)]
     candidates = [key for key in (builder.info.supervised_keys or ()) if key in keys]
@@ -119,8 +106,8 @@ def _feature_key(builder, kind: type, preferred: str) -> str | None:
 class StreamedSplit(Split):
     """Examples prepared by TensorFlow Datasets; a record is a still encoded example.
 
-    A shard is a contiguous part of the split, so that a host reads no more than its own. In each
-    epoch the files are read in a new order, and the records pass through a shuffle buffer.
+    A shard is a contiguous part of the split, so that a host reads its own part only. Each epoch
+    reads the files in a new order, and shuffles the records in a buffer.
     """
 
     def __init__(self, name, ranges, builder, image_key, label_key, in_memory=False):
@@ -145,29 +132,21 @@ class StreamedSplit(Split):
         )
         logging.info("Reading %s once, for a subset of %d examples.", self.name, len(ids))
         records = self._read((0, 1)).filter(as_is(lambda record: wanted.lookup(record["id"])))
-        columns = {"id": [], "image": [], "label": []}
-        for record in records.as_numpy_iterator():
-            for key, column in columns.items():
-                column.append(record[key])
-        reader = MemoryReader(
-            tf.constant(columns["id"], tf.string),
-            tf.constant(columns["image"], tf.string),
-            tf.constant(columns["label"], tf.int64) if self.labelled else None,
-            decode_rgb,
-        )
-        name = f"a subset of {self.name}"
-        return IndexedSplit(name, len(columns["id"]), self.labelled, reader)
+        types = {"id": tf.string, "image": tf.string}
+        if self.labelled:
+            types["label"] = tf.int64
+        found = list(records.as_numpy_iterator())
+        columns = {
+            key: tf.constant([record[key] for record in found], dtype)
+            for key, dtype in types.items()
+        }
+        return IndexedSplit(f"a subset of {self.name}", columns, decode_rgb)
 
-    def unlabelled(self) -> Split:
+    def unlabelled(self):
         return self._with(_label_key=None, labelled=False)
 
-    def cached(self) -> Split:
+    def cached(self):
         return self._with(_in_memory=True)
-
-    def _with(self, **changes) -> Split:
-        other = copy.copy(self)
-        vars(other).update(changes)
-        return other
 
     def shard_size(self, shard):
         begin, end = self._bounds(shard)
@@ -182,36 +161,31 @@ class StreamedSplit(Split):
         first, last = self._bounds(shard)
         parts, passed = [], 0
         for split, begin, end in self._ranges:
-            part_begin = begin + max(0, first - passed)
-            part_end = min(end, begin + last - passed)
-            if part_begin < part_end:
-                parts.append(f"{split}[{part_begin}:{part_end}]")
+            part = begin + max(0, first - passed), min(end, begin + last - passed)
+            if part[0] < part[1]:
+                parts.append(f"{split}[{part[0]}:{part[1]}]")
             passed += end - begin
-        # What is not asked for is not parsed. Something must be: without labels, the images.
+        # Other features are not parsed. One must be: without labels, the images.
         keys = {"label": self._label_key} if self.labelled else {}
-        encoded = {}
         if with_images or not keys:
             keys["image"] = self._image_key
-            encoded[self._image_key] = tfds.decode.SkipDecoding()
+        encoded = {self._image_key: tfds.decode.SkipDecoding()} if "image" in keys else {}
         records = self._builder.as_dataset(
             split="+".join(parts),
             shuffle_files=file_seed is not None,
-            decoders=tfds.decode.PartialDecoding(
-                dict.fromkeys(keys.values(), True), decoders=encoded
-            ),
+            decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys.values(), True), encoded),
             read_config=tfds.ReadConfig(
                 add_tfds_id=True,
                 shuffle_seed=file_seed,
                 shuffle_reshuffle_each_iteration=False,
-                enable_ordering_guard=False,  # shuffling a set that is stored in order is meant
+                enable_ordering_guard=False,  # a set that is stored in order is shuffled too
                 try_autocache=False,
                 skip_prefetch=True,
             ),
         )
-        unlabelled = tf.constant(-1, tf.int64)
         return records.map(
             lambda record: {
-                "label": unlabelled,
+                "label": np.int64(-1),
                 **{name: record[key] for name, key in keys.items()},
                 "id": record["tfds_id"],
             }
@@ -230,8 +204,8 @@ class StreamedSplit(Split):
 
         @as_is
         def epoch_records(epoch):
-            # `shuffle` mixes the global seed into its own. Inside this function's graph that is
-            # this one, so that the order does not depend on what the caller has set.
+            # `shuffle` mixes the global seed into its own: in this function's graph this one,
+            # whatever the caller has set.
             tf.random.set_seed(1)
             draw = tf.random.split(seed_for(seed, ORDER, epoch), 2)
             if in_memory is None:
@@ -243,10 +217,5 @@ class StreamedSplit(Split):
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).skip(offset)
 
     def load(self, record, replace_unreadable):
-        del replace_unreadable  # TensorFlow Datasets has read each image when preparing the data
-        return {
-            "image": decode_rgb(record["image"]),
-            "label": record["label"],
-            "id": record["id"],
-            "readable": tf.constant(True),
-        }
+        del replace_unreadable  # each image was read when the data was prepared
+        return {**record, "image": decode_rgb(record["image"]), "readable": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 
 def replica_count() -> int:
-    """Number of replicas in the current replica context; 1 outside of one."""
+    """Number of replicas in the current replica context; 1 outside of a context."""
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1
 
@@ -22,14 +23,13 @@ def replica_id():
 
 
 def in_turn(function: Callable, count: int) -> list[tf.Tensor]:
-    """`function(index)` for each index below `count`, one after the other, each result stacked.
+    """`function(index)` for each index below `count`, one after the other; each result stacked.
 
-    What one call holds in memory is free before the next begins. To be used in a step that is
-    traced; not differentiable.
+    The memory of one call is free before the next begins. For traced steps; not differentiable.
 
     Args:
         function: From an index, () int32, to a list of tensors, whose shapes do not depend on it.
-            It may use the collectives below.
+            It may use collectives.
 
     Returns:
         The list, each tensor (count, ...).
@@ -37,40 +37,31 @@ def in_turn(function: Callable, count: int) -> list[tf.Tensor]:
     if not _loops_hold_collectives():
         results = list(_unrolled(function, count))
         return [tf.stack(values) for values in zip(*results, strict=True)]
-    # A loop has to know what comes out: tracing tells it, and that graph is thrown away.
+    # A loop needs the shapes of its results, which this graph, otherwise unused, tells.
     traced = tf.function(function, autograph=False).get_concrete_function(tf.constant(0))
     specs = [tf.TensorSpec(x.shape, x.dtype) for x in traced.structured_outputs]
     return tf.map_fn(function, tf.range(count), fn_output_signature=specs, parallel_iterations=1)
 
 
 def in_turn_summed(function: Callable, count: int, zeros: Sequence) -> list[tf.Tensor]:
-    """As `in_turn`, but the sum of the results.
+    """As `in_turn`, but the sum of the results, added to `zeros` one by one."""
 
-    Args:
-        zeros: What the sums begin with, of the results' shapes and types.
-    """
+    def add(sums, result):
+        return [total + value for total, value in zip(sums, result, strict=True)]
+
     if not _loops_hold_collectives():
-        sums = list(zeros)
-        # As it comes in, so that one result is alive, not all.
-        for result in _unrolled(function, count):
-            sums[:] = [total + value for total, value in zip(sums, result, strict=True)]
-        return sums
-
-    def add(index, sums):
-        result = function(index)
-        return index + 1, [total + value for total, value in zip(sums, result, strict=True)]
-
+        return functools.reduce(add, _unrolled(function, count), list(zeros))
     _, sums = tf.while_loop(
-        lambda index, _: index < count, add, (tf.constant(0), list(zeros)), parallel_iterations=1
+        lambda index, _: index < count,
+        lambda index, sums: (index + 1, add(sums, function(index))),
+        (tf.constant(0), list(zeros)),
+        parallel_iterations=1,
     )
     return sums
 
 
 def _loops_hold_collectives() -> bool:
-    """Whether the collectives work in TensorFlow's loops.
-
-    Mirrored replicas meet by leaving their threads, which is not allowed in a loop.
-    """
+    """Whether collectives work in loops: mirrored replicas meet outside of their threads."""
     strategy = tf.distribute.get_strategy()
     return replica_count() == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
 
@@ -87,35 +78,32 @@ def _unrolled(function, count):
 def all_gather(x):
     """Concatenates `x` of every replica along the first axis: (b, ...) -> (R * b, ...).
 
-    Differentiable: the gradient that reaches this replica's `x` is the sum over all replicas.
-    Every replica must hold the same number of rows.
+    Differentiable: the gradient of this replica's `x` is summed over all replicas. Every replica
+    must hold the same number of rows.
     """
     if replica_count() == 1:
         return x
     rows = None if x.shape[0] is None else replica_count() * x.shape[0]
     gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
-    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])  # which the collective has forgotten
+    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])  # the collective drops the shape
 
 
 def all_reduce_mean(x):
-    """Mean of `x` over replicas, differentiable; same shape as `x` (a tensor or a list of them).
-
-    The gradient that reaches this replica's `x` is the mean over all replicas' gradients.
-    """
+    """Mean over replicas of a tensor or a list of them; its gradient is the mean as well."""
     if replica_count() == 1:
         return x
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, x)
 
 
 def assign_each(function: Callable, variables: Sequence, others: Sequence) -> None:
-    """Assigns `function(variable, other)` to each of `variables`, nothing being sent.
+    """Assigns `function(variable, other)` to each of `variables`, without communication.
 
-    Unlike `variable.assign` in a replica, which would average over replicas what is equal anyway.
+    `variable.assign` in a replica would average values over replicas that are equal anyway.
 
     Args:
-        function: From a variable and its other, as this replica has them, to a tensor of its shape.
+        function: From a variable and its other, on this replica, to a tensor of its shape.
         variables: Variables made under the strategy.
-        others: For each, a variable made under it too.
+        others: For each, another variable made under it.
     """
 
     def assign(strategy):
@@ -129,9 +117,9 @@ def assign_each(function: Callable, variables: Sequence, others: Sequence) -> No
 
 
 def equal_on_replicas(value: tf.Tensor, name: str) -> keras.Variable:
-    """A variable of which every replica has a copy, to be assigned the same everywhere.
+    """A variable with a copy on every replica, which assigns it the same value everywhere.
 
-    Nothing is sent when it is assigned; outside of a replica the first one's value is read.
+    Assigning it sends nothing; outside of a replica, it has the first replica's value.
     """
     return keras.Variable(
         value,

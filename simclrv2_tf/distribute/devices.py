@@ -18,7 +18,7 @@ with epy.lazy_imports():
 
 
 class DeviceError(UserError):
-    """The devices that a run asks for are missing."""
+    """The devices that a run needs are missing."""
 
 
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
@@ -67,28 +67,18 @@ def make_strategy(
     tpu_zone: str | None = None,
     gcp_project: str | None = None,
 ) -> tf.distribute.Strategy:
-    """Returns the `tf.distribute` strategy called `name`; has to come before other use of devices.
+    """Returns the `tf.distribute` strategy called `name`; call it before any use of devices.
 
     Args:
-        name: One of
-            `"default"`: one device.
-            `"mirrored"`: all visible GPUs of this machine, or logical CPUs.
-            `"multi_worker"`: all GPUs of each process that `TF_CONFIG` in the environment names, or
-            the CPU of each; every one of these processes runs the same program.
-            `"tpu"`: all cores of a TPU. Not yet run on one.
-            `"auto"`: multi_worker where `TF_CONFIG` names several workers; else mirrored where
-            there are several GPUs or `num_replicas` asks for several replicas; else default.
-        num_replicas: Replicas for `"mirrored"`: GPUs, or where there are none logical devices of
-            the CPU, which have to be made before TensorFlow is first used. 0 takes all visible
-            GPUs, or one CPU.
-        tpu_name: Name or address of a Cloud TPU; None for that of this machine (Colab, TPU VM).
-        tpu_zone, gcp_project: Its zone and project, where the environment does not tell.
+        name: One of `STRATEGIES`, as for the option `strategy`. A TPU has not been tried yet.
+        num_replicas: As the option. Logical CPUs must be made before TensorFlow is first used.
+        tpu_name: Name or address of a Cloud TPU; None: this machine's (Colab, TPU VM).
+        tpu_zone, gcp_project: Zone and project of the Cloud TPU, unless the environment has them.
 
     Raises:
-        DeviceError: more replicas asked for than there are GPUs, or than logical CPUs in a process
-            where TensorFlow has started; `TF_CONFIG` is missing or wrong; no TPU, or none that
-            this TensorFlow can use.
-        ValueError: unknown `name`.
+        DeviceError: There are fewer GPUs than `num_replicas`, or fewer logical CPUs in a process
+            that has used TensorFlow; `TF_CONFIG` is missing or wrong; or no TPU can be used.
+        ValueError: `name` is unknown.
     """
     if name not in STRATEGIES:
         raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
@@ -126,8 +116,7 @@ def _split_cpu(count: int) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * count
         )
-        # A replica that waits for the others in a collective holds a thread. With fewer threads
-        # than replicas those that wait keep out those that are waited for.
+        # A replica that waits in a collective holds a thread, which the others need to get there.
         if not tf.config.threading.get_inter_op_parallelism_threads():
             threads = max(os.cpu_count() or 1, 2 * count)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -139,7 +128,7 @@ def _split_cpu(count: int) -> None:
 
 
 def _num_workers() -> int:
-    """The number of workers that `TF_CONFIG` names, once it is known to be right."""
+    """The number of workers that `TF_CONFIG` names."""
     text = os.environ.get("TF_CONFIG", "")
 
     def wrong(what: str) -> DeviceError:
@@ -155,14 +144,12 @@ def _num_workers() -> int:
         raise wrong(f"this is no JSON ({error})") from None
     if value is None:
         raise wrong("there is none")
-    task = value.get("task", {}) if isinstance(value, dict) else {}
-    cluster = value.get("cluster") if isinstance(value, dict) else None
-    if not (
-        isinstance(cluster, dict)
-        and all(isinstance(hosts, list) and hosts for hosts in cluster.values())
-        and isinstance(task, dict)
-        and isinstance(task.get("index"), int)
-    ):
+    match value:
+        case {"cluster": dict(cluster), "task": {"index": int()} as task}:
+            listed = all(isinstance(hosts, list) and hosts for hosts in cluster.values())
+        case _:
+            listed = False
+    if not listed:
         raise wrong("it must have a `cluster` of address lists, and the `task` of this process")
     others = sorted(cluster.keys() - {"chief", "worker"})
     if others or task.get("type") not in cluster:
@@ -196,7 +183,7 @@ def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
     try:
         importlib.metadata.version("tensorflow-tpu")
     except importlib.metadata.PackageNotFoundError:
-        # Asked first: without kernels the resolver would try a metadata server for minutes.
+        # Before the resolver, which without kernels would try a metadata server for minutes.
         raise DeviceError(
             "strategy='tpu' (or use_tpu) needs a TensorFlow with TPU kernels, which the package "
             "tensorflow has not: install tensorflow-tpu==2.20.0 with libtpu==0.0.24 in its place, "

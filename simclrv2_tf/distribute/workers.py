@@ -8,7 +8,7 @@ from simclrv2_tf.distribute.collectives import all_gather
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files; always, where there is only one."""
+    """Whether this process writes the files of a run; always, where there is only one."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return True
     resolver = strategy.cluster_resolver
@@ -18,18 +18,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
-    """Waits until every worker has come to this line; at once where there is only one."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-
-        @tf.function(autograph=False)
-        def count():
-            return strategy.reduce("SUM", strategy.run(lambda: tf.ones(())), axis=None)
-
-        count().numpy()
+    """Waits for every worker to get here; returns at once where there is only one."""
+    of_all_replicas(strategy, 0)
 
 
 def of_all_replicas(strategy: tf.distribute.Strategy, value: int) -> list[int]:
-    """The value that the worker of each replica gives here; where there is one worker, its own."""
+    """The `value` of each replica's worker; of one worker, its own alone."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return [value]
 

@@ -1,11 +1,6 @@
 """What a run shows to people: closing tables and figures."""
 
-from simclrv2_tf.report.figures import (
-    Panel,
-    accuracy_figure,
-    learning_curves_figure,
-    views_figure,
-)
+from simclrv2_tf.report.figures import Panel, accuracy_figure, learning_curves_figure, views_figure
 from simclrv2_tf.report.reliability import reliability_figure
 from simclrv2_tf.report.results import METHODS, Method, percent, results_markdown
 from simclrv2_tf.report.style import save_figure

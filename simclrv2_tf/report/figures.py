@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from simclrv2_tf.report.results import METHODS, ordered, percent
-from simclrv2_tf.report.style import TEXT, style_axis
+from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
 _OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
 
 
 def views_figure(view1: np.ndarray, view2: np.ndarray, count: int = 12):
-    """Draws pairs of views, one pair a column: what the network is asked to agree on.
-
-    Args:
-        view1: (b, S, S, 3) in [0, 1]; `view2` likewise.
-        count: Pairs to show, at most b.
-
-    Returns:
-        A matplotlib figure.
-    """
+    """Draws up to `count` pairs of views, (b, S, S, 3) in [0, 1] each, one pair a column."""
     from matplotlib.figure import Figure
 
     count = min(count, len(view1))
@@ -41,8 +32,8 @@ def views_figure(view1: np.ndarray, view2: np.ndarray, count: int = 12):
 class Panel(NamedTuple):
     """One panel of `learning_curves_figure`.
 
-    `curves` maps a label to its x and y values, equally many. A label that is a key of `METHODS`
-    takes its name and color, the same ones as in `accuracy_figure`.
+    `curves` maps a label to equally many x and y values. A key of `METHODS` as the label gives a
+    curve the method's name and color.
     """
 
     title: str
@@ -54,15 +45,8 @@ class Panel(NamedTuple):
 def accuracy_figure(rows: Sequence[Mapping]):
     """Draws top-1 accuracy against the label fraction, one line a method.
 
-    Args:
-        rows: As for `results_markdown`. Methods may be missing at a fraction; those with a
-            `top1_std` get error bars of one standard deviation.
-
-    Returns:
-        A matplotlib figure.
-
-    Raises:
-        ValueError: as `results_markdown`.
+    Args and errors as for `results_markdown`. Methods may be missing at a fraction; those with a
+    `top1_std` get error bars of one standard deviation.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -74,7 +58,7 @@ def accuracy_figure(rows: Sequence[Mapping]):
     present = [name for name in METHODS if any(row["method"] == name for row in rows)]
     fractions = sorted({row["label_fraction"] for row in rows})
     axis.set_xscale("log")
-    # Limits are set by hand: lines moved aside count for nothing in matplotlib's own.
+    # Limits are set by hand: matplotlib's own ignore lines that are moved aside.
     margin = max(1.6, (fractions[-1] / fractions[0]) ** 0.12)
     axis.set_xlim(fractions[0] / margin, fractions[-1] * margin)
     top1 = np.array([100 * row["top1"] for row in rows])
@@ -121,23 +105,18 @@ def _percent_std(rows) -> np.ndarray:
 def learning_curves_figure(panels: Sequence[Panel]):
     """Draws training curves, one panel a quantity, with one legend for all.
 
-    Args:
-        panels: What to draw, in order, up to three side by side. The legend holds the curves of
-            panels with several; a panel's only curve is what its title and `y_label` say.
-
-    Returns:
-        A matplotlib figure.
+    Up to three panels stand side by side. The legend has the curves of panels with several; the
+    title and `y_label` of a panel describe its only curve.
 
     Raises:
-        ValueError: there are no panels, or a panel has no curves, or a curve has no points or
-            not as many x as y values.
+        ValueError: There are no panels, a panel has no curves, or a curve has no points or not as
+            many x as y values.
     """
     from matplotlib.figure import Figure
 
     if not panels:
         raise ValueError(f"`panels` must hold at least one panel. Received: panels={panels!r}")
-    lines = math.ceil(len(panels) / 3)
-    columns = math.ceil(len(panels) / lines)
+    lines, columns = grid(len(panels), 3)
     figure = Figure(figsize=(4.6 * columns, 3.7 * lines + 0.5), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
@@ -163,8 +142,7 @@ def learning_curves_figure(panels: Sequence[Panel]):
                 linestyle=dashes,
                 linewidth=2,
                 label=name,
-                # One point makes no line.
-                marker="o" if len(x) == 1 else None,
+                marker="o" if len(x) == 1 else None,  # one point makes no line
             )
             if len(panel.curves) > 1:
                 legend.setdefault(name, curve)
@@ -173,8 +151,5 @@ def learning_curves_figure(panels: Sequence[Panel]):
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if legend:
-        figure.legend(
-            legend.values(), legend, ncols=min(4, 2 * columns),
-            loc="outside lower center", fontsize=TEXT, frameon=False,
-        )  # fmt: skip
+        legend_below(figure, legend.values(), legend, min(4, 2 * columns))
     return figure

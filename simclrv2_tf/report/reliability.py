@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from simclrv2_tf.report.results import METHODS
-from simclrv2_tf.report.style import TEXT, style_axis
+from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
 
 def reliability_figure(results: Mapping[str, Mapping]):
     """Draws reliability diagrams, one a classifier: accuracy in bins of confidence.
 
-    Above, the accuracy of each bin that has examples, and the gap between it and the bin's mean
-    confidence; below, the share of the examples in each bin (arXiv 1706.04599, figure 1).
+    Above, the accuracy of each bin with examples, and its gap to the bin's mean confidence; below,
+    the share of the examples in each bin (arXiv 1706.04599, figure 1).
 
     Args:
-        results: Under each classifier's name: `bins` (what `Calibration.bins` returns),
+        results: Classifier's name -> `bins` (as `Calibration.bins` returns),
             `expected_calibration_error` and `top1`, both in [0, 1].
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: there are no results, or no examples in one.
+        ValueError: There are no results, or no examples in one.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     if not results:
         raise ValueError(f"`results` must hold at least one. Received: results={results!r}")
-    lines = math.ceil(len(results) / 4)
-    columns = math.ceil(len(results) / lines)
+    lines, columns = grid(len(results), 4)
     figure = Figure(figsize=(3.6 * columns + 0.4, 5 * lines + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots(
         2 * lines, columns, squeeze=False, sharey="row", height_ratios=[3, 1] * lines
     )
     bar_style = {"facecolor": METHODS["fine_tuned"].color, "edgecolor": "white"}
-    # A gap's place alone would not tell which of its ends is the accuracy: two looks.
+    # The look of a gap tells which of its ends is the accuracy.
     over_style = {"facecolor": "#F4C7A8", "edgecolor": "#D55E00", "hatch": "///"}
     under_style = {"facecolor": "#BFE3F7", "edgecolor": "#0072B2", "hatch": "..."}
+    uppers, lowers = axes.reshape(lines, 2, columns).swapaxes(0, 1).reshape(2, -1)
     for index, (name, result) in enumerate(results.items()):
-        line, column = divmod(index, columns)
-        upper, lower = axes[2 * line, column], axes[2 * line + 1, column]
+        upper, lower = uppers[index], lowers[index]
         bins = [entry for entry in result["bins"] if entry["count"]]
         if not bins:
             raise ValueError(f"`results` must have examples in bins. Received: none for {name!r}")
@@ -57,10 +55,8 @@ def reliability_figure(results: Mapping[str, Mapping]):
         gap = confidence - accuracy
         for style, height in ((over_style, gap.clip(min=0)), (under_style, gap.clip(max=0))):
             shown = height != 0
-            upper.bar(
-                left[shown], height[shown], width[shown], accuracy[shown],
-                align="edge", zorder=3, **style,
-            )  # fmt: skip
+            sides = (values[shown] for values in (left, height, width, accuracy))
+            upper.bar(*sides, align="edge", zorder=3, **style)
         upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1.2, zorder=4)
         error = result["expected_calibration_error"]
         upper.set_title(
@@ -71,16 +67,12 @@ def reliability_figure(results: Mapping[str, Mapping]):
         upper.set(ylim=(0, 1), yticks=(0, 0.5, 1))
         upper.tick_params(labelbottom=False)
         lower.bar(left, count / count.sum(), width, align="edge", color="#999999", zorder=2)
-        first = column == 0
+        first = index % columns == 0
         style_axis(upper, y_label="accuracy" if first else "")
         style_axis(lower, x_label="confidence", y_label="share of\nimages" if first else "")
-    for index in range(len(results), lines * columns):
-        line, column = divmod(index, columns)
-        axes[2 * line, column].set_axis_off()
-        axes[2 * line + 1, column].set_axis_off()
-    figure.legend(
-        [Patch(**style) for style in (bar_style, over_style, under_style)],
-        ["accuracy", "overconfidence", "underconfidence"], ncols=3 if columns > 1 else 1,
-        loc="outside lower center", fontsize=TEXT, frameon=False,
-    )  # fmt: skip
+    for axis in (*uppers[len(results) :], *lowers[len(results) :]):
+        axis.set_axis_off()
+    patches = [Patch(**style) for style in (bar_style, over_style, under_style)]
+    names = ["accuracy", "overconfidence", "underconfidence"]
+    legend_below(figure, patches, names, 3 if columns > 1 else 1)
     return figure

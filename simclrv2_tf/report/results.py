@@ -12,7 +12,7 @@ from simclrv2_tf.tables import table
 
 
 class Method(NamedTuple):
-    """How a method of `results.json` is called and drawn."""
+    """The name and look of a method of `results.json`."""
 
     name: str
     color: str
@@ -30,7 +30,7 @@ METHODS = {
 
 
 def percent(fraction: float) -> str:
-    """How a share in [0, 1] is shown, to four digits: "0.5%", "1%", "100%"."""
+    """A share in [0, 1] as text of up to four digits: "0.5%", "1%", "100%"."""
     return f"{np.format_float_positional(100 * fraction, 4, fractional=False, trim='-')}%"
 
 
@@ -38,10 +38,9 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
     """The text of `results.md`: one line for each label fraction and method.
 
     Args:
-        rows: Those of `results.json`: `label_fraction` in (0, 1], `method` (a key of `METHODS`),
+        rows: Rows of `results.json`: `label_fraction` in (0, 1], `method` (a key of `METHODS`),
             `top1` in [0, 1], `num_labels`, `parameters`, `seconds`; optionally `top1_std` (over
-            seeds) and `expected_calibration_error`, each in [0, 1], whose columns appear where a
-            row has them.
+            seeds) and `expected_calibration_error`, each in [0, 1].
         title: Optional heading.
 
     Raises:
@@ -58,17 +57,13 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
         "parameters": [row["parameters"] for row in rows],
         "seconds": [round(row["seconds"]) for row in rows],
     }
-    columns = {
-        name: values
-        for name, values in columns.items()
-        if any(value is not None for value in values)
-    }
+    columns = {name: x for name, x in columns.items() if any(value is not None for value in x)}
     text = table(list(columns), list(zip(*columns.values(), strict=True))) + "\n"
     return text if title is None else f"# {title}\n\n{text}"
 
 
 def ordered(rows: Sequence[Mapping]) -> list[Mapping]:
-    """Rows by fraction and method, having checked that they can be shown so."""
+    """Checks rows, see `results_markdown`, and sorts them by fraction and method."""
     if not rows:
         raise ValueError(f"`rows` must hold at least one result. Received: rows={rows!r}")
     keys = [(row["label_fraction"], row["method"]) for row in rows]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import math
+
 TEXT = 13  # points, in figures around 7 inches wide: readable from a slide
 
 
@@ -15,22 +18,30 @@ def style_axis(axis, x_label: str = "", y_label: str = "") -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def grid(count: int, most_columns: int) -> tuple[int, int]:
+    """Rows and columns of `count` panels, the rows as full as can be."""
+    rows = math.ceil(count / most_columns)
+    return rows, math.ceil(count / rows)
+
+
+def legend_below(figure, handles, labels, columns: int) -> None:
+    """Adds one legend for all panels of a figure."""
+    figure.legend(
+        handles, labels, ncols=columns, loc="outside lower center", fontsize=TEXT, frameon=False
+    )
+
+
 def save_figure(figure, path) -> None:
-    """Writes a matplotlib figure to `path`, a local or remote `epath.Path`, as its suffix says.
+    """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
 
     The same figure gives the same bytes. Texts of an SVG stay texts, to be searched and edited.
-
-    Args:
-        path: Ends in `.png` or `.svg`.
 
     Raises:
         ValueError: `path` ends otherwise.
     """
-    import io
-
     import matplotlib
 
-    # An SVG would otherwise carry the time and random ids.
+    # An SVG would otherwise have the time and random ids.
     metadata = {".png": {}, ".svg": {"Date": None}}
     if path.suffix not in metadata:
         raise ValueError(f"`path` must end in .png or .svg. Received: path={path}")

@@ -1,7 +1,7 @@
 """The training stages as Keras models: pretraining, classifiers on the encoder, distillation.
 
-A stage says what its loss is; the step around it is written once, in `Stage`. Stages work with
-Keras's own `fit` on one device, and with `loop` under every `tf.distribute` strategy.
+A stage defines its loss, and `Stage` the step around it. Stages work with Keras's own `fit` on one
+device, and with `training.train` under every `tf.distribute` strategy.
 """
 
 from etils import epy
@@ -14,14 +14,3 @@ with epy.lazy_api_imports(globals()):
     from simclrv2_tf.stages.distiller import Distiller
     from simclrv2_tf.stages.evaluation import Evaluation
     from simclrv2_tf.stages.pretrainer import Pretrainer
-
-__all__ = [
-    "Classifier",
-    "ClassifierOptions",
-    "Distiller",
-    "DistillerOptions",
-    "Evaluation",
-    "Pretrainer",
-    "PretrainerOptions",
-    "Stage",
-]

@@ -14,11 +14,11 @@ class Stage(keras.Model):
     """A model that owns its loss: the base of all stages.
 
     A subclass defines `training_loss(data)`, which returns the mean loss over this replica's
-    examples, a float32 scalar, and updates the stage's metrics on the way.
+    examples, a float32 scalar, and updates the stage's metrics.
 
     Args:
         penalty: Optional function from the trainable variables to a scalar that is added to the
-            training loss: weight decay, as far as it is not the optimizer's.
+            training loss: weight decay that the optimizer does not apply.
     """
 
     def __init__(self, penalty: Callable | None = None, **kwargs):
@@ -39,12 +39,10 @@ class Stage(keras.Model):
         return self.get_metrics_result()
 
     def loss_and_gradients(self, data, *more) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """This replica's loss with the penalty, and its share of the global batch's gradients.
+        """This replica's loss with the penalty, and its share of the gradients.
 
-        What more is given is handed to `training_loss`.
-
-        The gradients belong to `trainable_variables`, in order; their sum over replicas, which the
-        optimizer takes, is the gradient of the mean of the losses.
+        A gradient for each of `trainable_variables`; the sum over replicas, which the optimizer
+        takes, is the gradient of the mean of the losses. `training_loss` gets `data` and `more`.
         """
         with tf.GradientTape() as tape:
             loss = self._penalized(self.training_loss(data, *more))
@@ -58,3 +56,11 @@ class Stage(keras.Model):
 def cross_entropy(labels, logits):
     """(b,), (b, C) to (b,), in float32."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+
+
+def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
+    """Top-1 and top-5 accuracy; with fewer than 5 classes, top 5 is all of them."""
+    return [
+        keras.metrics.SparseCategoricalAccuracy("top_1_accuracy"),
+        keras.metrics.SparseTopKCategoricalAccuracy(min(5, num_classes), "top_5_accuracy"),
+    ]

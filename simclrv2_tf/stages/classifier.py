@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from simclrv2_tf.stages.base import Stage, cross_entropy
+from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
 
 
 class ImageClassifier(Stage):
@@ -28,9 +28,9 @@ class ImageClassifier(Stage):
 class Classifier(ImageClassifier):
     """A classifier on an encoder: linear evaluation, fine-tuning, supervised training.
 
-    What trains is what is `trainable` in the models handed in (`resnet.freeze`); frozen batch
-    norms stay in inference mode. Data: `(image, label)` or `(image, label, weight)` with images
-    (b, S, S, 3) in [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch.
+    Trains what is `trainable` in the models (see `resnet.freeze`); frozen batch norms stay in
+    inference mode. Data: `(image, label)` or `(image, label, weight)` with images (b, S, S, 3) in
+    [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch.
 
     Args:
         encoder: A model of `resnet.resnet`.
@@ -40,9 +40,7 @@ class Classifier(ImageClassifier):
 
     def __init__(self, encoder, classifier, head=None, **kwargs):
         super().__init__(encoder, classifier, head, **kwargs)
-        top = min(5, classifier.output_shape[-1])
-        self.top_1 = keras.metrics.SparseCategoricalAccuracy("top_1_accuracy")
-        self.top_5 = keras.metrics.SparseTopKCategoricalAccuracy(top, "top_5_accuracy")
+        self.accuracies = accuracies(classifier.output_shape[-1])
 
     def training_loss(self, data):
         losses, weights = self._example_losses(data, training=True)
@@ -57,6 +55,6 @@ class Classifier(ImageClassifier):
     def _example_losses(self, data, training):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = self(images, training=training)
-        self.top_1.update_state(labels, logits, weights)
-        self.top_5.update_state(labels, logits, weights)
+        for metric in self.accuracies:
+            metric.update_state(labels, logits, weights)
         return cross_entropy(labels, logits), weights

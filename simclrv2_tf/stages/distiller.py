@@ -16,33 +16,29 @@ from simclrv2_tf.stages.options import DistillerOptions
 class Distiller(ImageClassifier):
     """SimCLRv2's third stage (arXiv 2006.10029, section 2.2): a student learns a teacher's labels.
 
-    The teacher gives class probabilities to images without labels (equation 2); with `alpha`
-    below 1 the cross entropy of labelled images joins in (equation 3), each term a mean over its
-    own batch:
+    The teacher gives class probabilities to unlabelled images (equation 2). With `alpha` below 1
+    the cross entropy of labelled images joins in (equation 3), each term a mean over its own batch:
 
         loss = (1 - alpha) * cross_entropy(labelled) + alpha * distillation(unlabelled).
 
-    Data: images (b, S, S, 3) in [0, 1], alone or in a tuple of one, with `alpha` = 1, where there
-    is no place for a label; else `(images, (labelled_images, labels))`, the latter (c, S, S, 3)
-    and (c,). Both pass the student as one batch of b + c: batch norm takes its statistics over
-    all of them, every image counting the same, and updates the moving ones once. In two passes
-    the labelled images, however few, would be normalized by their own noisy statistics and make
-    half of the moving ones, which inference applies to all images.
+    Data: images (b, S, S, 3) in [0, 1], alone or in a tuple of one, with `alpha` = 1; else
+    `(images, (labelled_images, labels))`, the latter (c, S, S, 3) and (c,). Both pass the student
+    as one batch of b + c, so that batch norm weighs all images alike.
 
-    Metrics: `distill_loss` (in nats, without `alpha` or the temperature's square),
-    `teacher_agreement` (share of unlabelled images with the same argmax of student and teacher)
-    and with `alpha` below 1 `label_loss` and `top_1_accuracy` of the labelled images.
+    Metrics: `distill_loss` (nats, not weighted), `teacher_agreement` (share of unlabelled images
+    with the same argmax of student and teacher) and with `alpha` below 1 `label_loss` and
+    `top_1_accuracy` of the labelled images.
 
     Args:
         encoder: The student's encoder, a model of `resnet.resnet`.
         classifier: The student's classifier, from features (b, w) to logits (b, C).
         teacher: `teacher(images, training=False)` to logits (b, C): a Keras model, a loaded
-            SavedModel or any function. It is run in inference mode, gets no gradient, and is no
-            part of the stage: neither its weights nor its checkpoints have it.
+            SavedModel or any function. It runs in inference mode, gets no gradient, and is no part
+            of the stage's weights and checkpoints.
         head: Optional part of the student's projection head before the classifier.
-        temperature: Of both softmaxes of the distillation loss, above 0.
+        temperature: Temperature of both softmaxes of the distillation loss, above 0.
         alpha: Weight of the distillation loss, in [0, 1].
-        squared_temperature: Whether the distillation loss is multiplied by the squared temperature,
+        squared_temperature: Whether to multiply the distillation loss by the squared temperature,
             which keeps its gradient's size (Hinton et al., arXiv 1503.02531). The paper does not.
 
     Raises:
@@ -66,12 +62,8 @@ class Distiller(ImageClassifier):
         self.temperature = temperature
         self.alpha = alpha
         self.squared_temperature = squared_temperature
-
-        def teach(images):
-            return tf.stop_gradient(teacher(images, training=False))
-
-        # A function, as Keras takes every model among its attributes for a part of itself.
-        self._teach = teach
+        # A function, as Keras would track a model among the stage's own.
+        self._teach = lambda images: tf.stop_gradient(teacher(images, training=False))
         self.distill_loss = keras.metrics.Mean("distill_loss")
         self.teacher_agreement = keras.metrics.Mean("teacher_agreement")
         if alpha < 1:
@@ -79,10 +71,11 @@ class Distiller(ImageClassifier):
             self.top_1 = keras.metrics.SparseCategoricalAccuracy("top_1_accuracy")
 
     def training_loss(self, data):
-        images, labelled_images, labels = self._unpack(data)
-        if labels is None:
+        images, labelled = self._unpack(data)
+        if labelled is None:
             losses = self._distill(images, self(images, training=True))
             return self._weighted(tf.reduce_mean(losses))
+        labelled_images, labels = labelled
         count = tf.shape(images)[0]
         logits = self(tf.concat([images, labelled_images], 0), training=True)  # (b + c, C)
         losses = self._distill(images, logits[:count])  # (b,)
@@ -90,11 +83,10 @@ class Distiller(ImageClassifier):
         return self._weighted(tf.reduce_mean(losses), tf.reduce_mean(label_losses))
 
     def test_step(self, data):
-        """Loss and metrics of one batch in inference mode.
+        """Loss and metrics of one batch in inference mode; every image is distilled.
 
-        Data: images, or `(image, label)` or `(image, label, weight)` as for `Classifier`; every
-        image is distilled. Labels count with `alpha` below 1 only, as the training's; there one
-        below 0 stands for none.
+        Data: images, or as for `Classifier`. Labels count with `alpha` below 1 only, where one
+        below 0 means unlabelled.
         """
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = self(images, training=False)
@@ -110,12 +102,11 @@ class Distiller(ImageClassifier):
         return self.get_metrics_result()
 
     def _unpack(self, data):
-        """Images, labelled images and labels; the latter None with `alpha` = 1."""
         parts = data if isinstance(data, tuple) else (data,)
         if self.alpha == 1 and len(parts) == 1:
-            return *parts, None, None
+            return parts[0], None
         if self.alpha < 1 and len(parts) == 2 and isinstance(parts[1], tuple):
-            return parts[0], *parts[1]
+            return parts
         raise ValueError(
             "`data` must be images with alpha=1, and (images, (labelled_images, labels)) with "
             f"alpha below 1. Received: alpha={self.alpha}, data of shapes "

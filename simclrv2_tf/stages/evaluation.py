@@ -7,28 +7,24 @@ from collections.abc import Callable
 import keras
 
 from simclrv2_tf.metrics import Calibration
-from simclrv2_tf.stages.base import Stage, cross_entropy
+from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
 
 
 class Evaluation(Stage):
-    """Accuracy and calibration of any classifier of images, by `test_step`; it trains nothing.
+    """Accuracy and calibration of any classifier of images, by `test_step`; trains nothing.
 
     Data: as for `Classifier`.
 
     Args:
-        predict: `predict(images, training=False)`: (b, S, S, 3) in [0, 1] to logits (b, C). What
-            it is made of is no part of the stage.
+        predict: `predict(images, training=False)`: (b, S, S, 3) in [0, 1] to logits (b, C).
         num_classes: C.
     """
 
     def __init__(self, predict: Callable, num_classes: int, **kwargs):
         super().__init__(**kwargs)
-        # A function, as Keras takes every model among its attributes for a part of itself.
+        # A function, as Keras would track a model among the stage's own.
         self._predict = lambda images: predict(images, training=False)
-        self.top_1 = keras.metrics.SparseCategoricalAccuracy("top_1_accuracy")
-        self.top_5 = keras.metrics.SparseTopKCategoricalAccuracy(
-            min(5, num_classes), "top_5_accuracy"
-        )
+        self.accuracies = accuracies(num_classes)
         self.calibration = Calibration()
 
     def test_step(self, data):
@@ -36,6 +32,6 @@ class Evaluation(Stage):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = self._predict(images)
         self.loss_tracker.update_state(cross_entropy(labels, logits), weights)
-        for metric in (self.top_1, self.top_5, self.calibration):
+        for metric in (*self.accuracies, self.calibration):
             metric.update_state(labels, logits, weights)
         return self.get_metrics_result()

@@ -1,11 +1,10 @@
 """Gradient caching: a batch's exact loss and gradients in the memory of a micro-batch.
 
-A batch passes the network twice, a micro-batch at a time, and the activations of one micro-batch
-alone are alive (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives all
-embeddings, and their loss gives the gradient at each embedding. The second pass takes that gradient
-to the weights. Loss and gradients are exact for what the network then computes, in which batch norm
-takes the statistics of a micro-batch. The moving statistics are updated once, with the whole
-batch's.
+A batch passes the network twice, a micro-batch at a time, so that the activations of one
+micro-batch alone are alive (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives
+all embeddings, and their loss gives the gradient at each embedding. The second pass takes that
+gradient to the weights. Loss and gradients are exact, but batch norm takes the statistics of a
+micro-batch. The moving statistics are updated once, with the whole batch's.
 """
 
 from __future__ import annotations
@@ -20,25 +19,21 @@ from simclrv2_tf import batch_norm, distribute
 def loss_and_gradients(
     network: Callable, loss: Callable, views: Sequence, variables: Sequence, size: int
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """This replica's loss, and its share of the gradients.
+    """This replica's loss and its share of the gradients, as `Stage.loss_and_gradients`.
 
     Args:
         network: `network(views)` of v views (m, ...) returns tensors (v * m, ...), the embeddings
             first, one view after the other.
         loss: `loss(*outputs)` of the network's outputs for the whole batch returns a scalar.
         views: v batches of images (b, S, S, 3).
-        variables: Keras variables that the gradients belong to.
+        variables: Keras variables to differentiate by.
         size: m, images of a micro-batch; it must divide b.
-
-    Returns:
-        The loss and a gradient for each of `variables`; the sum of the gradients over replicas is
-        the gradient of the mean of the losses.
 
     Raises:
         ValueError: `size` does not divide b.
     """
     embeddings, *others = in_parts(network, views, size)
-    # Keras's variables have no zeros for where a gradient does not reach them.
+    # For variables of Keras, the tape does not make zeros where no gradient arrives.
     variables = [v.value for v in variables]
     with tf.GradientTape() as tape:
         tape.watch(embeddings)
@@ -62,12 +57,9 @@ def loss_and_gradients(
 
 
 def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
-    """`network(views)` by micro-batches; moving statistics are updated once, with all of them.
+    """The network's outputs (v * b, ...) in float32 by micro-batches, without a gradient.
 
-    Args and errors as in `loss_and_gradients`.
-
-    Returns:
-        The network's outputs (v * b, ...) in float32, without a gradient.
+    Updates the moving statistics once. Args and errors as for `loss_and_gradients`.
     """
     parts = [_parts(view, size) for view in views]
 
@@ -88,7 +80,8 @@ def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
         mean = tf.reduce_mean(means, 0)
         spread = variances + tf.square(means - mean)
         layer.update_moving(mean, tf.reduce_mean(spread, 0))
-    return [_views_first(x) for x in outputs]
+    # (K, v, m, d), K micro-batches of v views, to (v * K * m, d), one view after the other.
+    return [tf.reshape(tf.transpose(x, (1, 0, 2, 3)), (-1, x.shape[-1])) for x in outputs]
 
 
 def _parts(batch, size):
@@ -100,8 +93,3 @@ def _parts(batch, size):
             f"when traced. Received: micro_batch_size={size} for {count}"
         )
     return tf.reshape(batch, (-1, size, *batch.shape[1:]))
-
-
-def _views_first(x):
-    """(K, v, m, d), K micro-batches of v views, to (v * K * m, d), one view after the other."""
-    return tf.reshape(tf.transpose(x, (1, 0, 2, 3)), (-1, x.shape[-1]))

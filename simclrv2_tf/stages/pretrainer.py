@@ -15,32 +15,32 @@ from simclrv2_tf.stages.base import Stage, cross_entropy
 class Pretrainer(Stage):
     """SimCLRv2's first stage (arXiv 2006.10029, section 2): agreement of two views, no labels.
 
-    Data: `((view1, view2), label)`, views (b, S, S, 3) in [0, 1], labels (b,), unused without a
-    classifier; one below 0 stands for none. Both views pass the network as one batch of 2b, as in
-    the reference: batch norm sees them together.
+    Data: `((view1, view2), label)`, views (b, S, S, 3) in [0, 1], labels (b,), below 0 where
+    unlabelled and unused without a classifier. Both views pass the network as one batch of 2b, as
+    in the reference: batch norm sees them together.
 
     Args:
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`.
         objective: `objective(z1, z2, training, **negatives)` takes two batches of embeddings (b, d)
             and returns a scalar loss and a dict of scalars with the keys of its `metric_names`.
-        classifier: Optional linear classifier, trained beside the network on its stopped
-            gradient for a running accuracy: no label reaches the encoder or the head.
+        classifier: Optional linear classifier for a running accuracy. Its gradient stops before
+            the head: no label reaches the encoder or the head.
         classifier_layer: Which of the head's hiddens feeds the classifier.
         micro_batch_size: Optional number of images that a replica passes through the network at a
-            time, which must divide b: see `gradient_caching`. The loss is that of the whole batch,
-            with all its negatives. Batch norm takes the statistics of a micro-batch (both views of
-            its images, of all replicas where it is global).
-        momentum: Optional `memory.MomentumNetwork`, which follows encoder and head; for `queue` or
+            time, see `gradient_caching`; it must divide b. The loss is that of the whole batch.
+            Batch norm takes the statistics of a micro-batch (both views of its images, of all
+            replicas where it is global).
+        momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue` or
             `momentum_views`.
-        queue: Optional `memory.Queue`, whose embeddings the objective gets as `negatives` with
-            `negatives_valid`, and which both views' outputs of `momentum` are then put in.
-        momentum_views: Whether the second view's embeddings are those of `momentum`, which get no
-            gradient, and the network sees the first views alone.
+        queue: Optional `memory.Queue`. The objective gets its embeddings as `negatives` with
+            `negatives_valid`; then it takes in the outputs of `momentum` for both views.
+        momentum_views: Whether `momentum`, which gets no gradient, embeds the second views, and
+            the network sees the first views alone.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1, or when a batch comes in that it does not divide;
-            `queue` or `momentum_views` without `momentum`, or both.
+        ValueError: `micro_batch_size` is below 1 or does not divide a batch; `queue` or
+            `momentum_views` without `momentum`, or both.
     """
 
     def __init__(
@@ -77,9 +77,8 @@ class Pretrainer(Stage):
         self.objective = objective
         self.classifier = classifier
         self.classifier_layer = classifier_layer
-        self.contrast_trackers = [
-            keras.metrics.Mean(name) for name in ("contrast_loss", *objective.metric_names)
-        ]
+        names = ("contrast_loss", *objective.metric_names)
+        self.contrast_trackers = [keras.metrics.Mean(name) for name in names]
         if classifier is not None:
             self.probe_loss = keras.metrics.Mean("probe_loss")
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy("probe_accuracy")
@@ -122,18 +121,16 @@ class Pretrainer(Stage):
                 self.queue.push(distribute.all_gather(view))
         return result
 
+    def _hiddens(self, views, training):
+        return self.head(self.encoder(tf.concat(views, 0), training=training), training=training)
+
     def _network(self, views):
-        """Views (b, S, S, 3) to embeddings (vb, d) and what the classifier reads (vb, w)."""
-        images = tf.concat(views, 0)
-        hiddens = self.head(self.encoder(images, training=True), training=True)
+        """Views (b, S, S, 3) to embeddings (vb, d) and the classifier's features (vb, w)."""
+        hiddens = self._hiddens(views, training=True)
         return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
 
     def representations(self, data) -> list[tf.Tensor]:
-        """Representations and embeddings of both views, in inference mode.
-
-        Returns:
-            h1, h2 (b, f) and z1, z2 (b, d).
-        """
+        """Representations h1, h2 (b, f) and embeddings z1, z2 (b, d), in inference mode."""
         views, _ = data
         return [part for x in self._in_inference(views, (0, -1)) for part in tf.split(x, 2)]
 
@@ -141,17 +138,19 @@ class Pretrainer(Stage):
         """Hiddens of the head in inference mode, by micro-batches where these divide the views."""
 
         def network(views):
-            hiddens = self.head(self.encoder(tf.concat(views, 0), training=False), training=False)
+            hiddens = self._hiddens(views, training=False)
             return [hiddens[layer] for layer in layers]
 
-        whole = self.micro_batch_size is None or views[0].shape[0] % self.micro_batch_size
-        return network(views) if whole else self._in_parts(network, views)
+        size = self.micro_batch_size
+        if size is None or views[0].shape[0] % size:
+            return network(views)
+        return gradient_caching.in_parts(network, views, size)
 
     def _network_views(self, views):
         return views[:1] if self.momentum_views else views
 
     def _keys(self, views) -> list[tf.Tensor]:
-        """What the momentum network makes of the views it is shown, (b, d) each."""
+        """The momentum network's embeddings, (b, d) of each view that it sees."""
         if self.momentum is None:
             return []
         shown = views[1:] if self.momentum_views else views
@@ -159,11 +158,9 @@ class Pretrainer(Stage):
         def network(views):
             return [self.momentum(tf.concat(views, 0))]
 
-        [keys] = network(shown) if self.micro_batch_size is None else self._in_parts(network, shown)
+        size = self.micro_batch_size
+        [keys] = network(shown) if size is None else gradient_caching.in_parts(network, shown, size)
         return tf.split(keys, len(shown))
-
-    def _in_parts(self, network, views):
-        return gradient_caching.in_parts(network, views, self.micro_batch_size)
 
     def _loss(self, embeddings, features, labels, keys=(), training=True):
         """Embeddings (vb, d) and features (vb, w) of v views to the loss, with metrics."""

@@ -14,135 +14,121 @@ from simclrv2_tf.metrics import representations
 from simclrv2_tf.training.loop import NonFiniteError
 
 
-class _EverySteps:
-    """Says when so many steps have passed, where several may be made at once; 0: never."""
+class _EverySteps(keras.callbacks.Callback):
+    """Knows the step, and when `every_steps` have passed since the last call; 0: never."""
 
-    def __init__(self, every: int):
-        self._every, self._last = every, 0
+    def __init__(self, every_steps: int):
+        super().__init__()
+        self._every, self._last = every_steps, 0
 
-    def begin(self, step: int) -> None:
-        self._last = step
+    def on_train_begin(self, logs=None):
+        self._last = self._step
 
-    def passed(self, step: int) -> bool:
-        last, self._last = self._last, step
-        return self._every > 0 and step // self._every > last // self._every
+    @property
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _passed(self) -> bool:
+        last, self._last = self._last, self._step
+        return self._every > 0 and self._last // self._every > last // self._every
 
 
-class SaveCheckpoints(keras.callbacks.Callback):
-    """Saves every so many steps or, with `every_steps` 0, epochs; and at the end.
+class SaveCheckpoints(_EverySteps):
+    """Saves every `every_steps` steps or, where that is 0, `every_epochs` epochs; and at the end.
 
     Comes after the callbacks that write at an epoch's end.
 
     Raises:
-        NonFiniteError: a weight is NaN or infinite; nothing is saved then.
+        NonFiniteError: A weight is NaN or infinite; nothing is saved then.
     """
 
     def __init__(self, store: weights.Checkpoints, every_steps: int, every_epochs: int):
-        super().__init__()
-        self._store, self._by_epochs, self._every_epochs = store, not every_steps, every_epochs
-        self._steps = _EverySteps(every_steps)
+        super().__init__(every_steps)
+        self._store, self._every_epochs = store, every_epochs
         self._due, self._saved = False, None
 
-    def on_train_begin(self, logs=None):
-        self._steps.begin(_step_of(self.model))
-
     def on_train_batch_end(self, batch, logs=None):
-        self._due |= self._steps.passed(_step_of(self.model))
+        self._due |= self._passed()
         # An epoch's last checkpoint waits for its row of the history, which a run that is killed
         # between the two would never have.
         if self._due and batch + 1 < self.params["steps"]:
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._due or (self._by_epochs and (epoch + 1) % self._every_epochs == 0):
+        if self._due or (not self._every and (epoch + 1) % self._every_epochs == 0):
             self._save()
 
     def on_train_end(self, logs=None):
-        if self._saved != _step_of(self.model):
+        if self._saved != self._step:
             self._save()
 
     def _save(self):
-        self._due, self._saved = False, _step_of(self.model)
+        self._due, self._saved = False, self._step
         try:
             self._store.save(self._saved)
         except FloatingPointError as error:
             raise NonFiniteError(f"After step {self._saved}: {error}") from None
 
 
-class Summaries(keras.callbacks.Callback):
-    """TensorBoard scalars by global step, every so many steps or at each epoch's end."""
+class Summaries(_EverySteps):
+    """Writes TensorBoard scalars by global step, every `every_steps`; 0: at each epoch's end."""
 
     def __init__(self, directory: epath.Path, every_steps: int):
-        super().__init__()
-        self._directory, self._by_epochs = str(directory), not every_steps
-        self._steps = _EverySteps(every_steps)
+        super().__init__(every_steps)
+        self._directory = str(directory)
 
     def on_train_begin(self, logs=None):
-        self._steps.begin(_step_of(self.model))
+        super().on_train_begin()
         self._writer = tf.summary.create_file_writer(self._directory)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = _step_of(self.model)
-        if self._steps.passed(step):
-            self._write(step, logs)
+        if self._passed():
+            self._write(logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._by_epochs:
-            self._write(_step_of(self.model), logs)
+        if not self._every:
+            self._write(logs)
 
     def on_train_end(self, logs=None):
         self._writer.close()
 
-    def _write(self, step, logs):
+    def _write(self, logs):
         with self._writer.as_default():
             for name, value in logs.items():
-                tf.summary.scalar(name, value, step=step)
+                tf.summary.scalar(name, value, step=self._step)
 
 
-class Health(keras.callbacks.Callback):
+class Health(_EverySteps):
     """Adds health numbers to the logs where they are written, and warns once of a collapse.
 
-    Comes before the callbacks that write, which see what it added.
+    Comes before the callbacks that write, so that they see the numbers.
 
     Args:
-        measure: Gives what `representations.measure` gives, of the stage as it now is.
-        every_steps: As that of `Summaries`.
+        measure: Returns what `representations.measure` does, for the stage in its present state.
+        every_steps: As for `Summaries`; also at each epoch's end.
         settled_after: Steps after which embeddings are judged too, see `representations.collapsed`.
     """
 
     def __init__(
         self, measure: Callable[[], dict[str, float]], every_steps: int, settled_after: int
     ):
-        super().__init__()
-        self._measure_now = measure
-        self._settled_after = settled_after
-        self._steps = _EverySteps(every_steps)
+        super().__init__(every_steps)
+        self._measure, self._settled_after = measure, settled_after
         self._warned = False
 
-    def on_train_begin(self, logs=None):
-        self._steps.begin(_step_of(self.model))
-
     def on_train_batch_end(self, batch, logs=None):
-        if self._steps.passed(_step_of(self.model)):
-            self._measure(logs)
+        if self._passed():
+            self.on_epoch_end(None, logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._measure(logs)
-
-    def _measure(self, logs):
-        numbers = self._measure_now()
+        numbers = self._measure()
         logs.update(numbers)
-        step = _step_of(self.model)
-        what = representations.collapsed(numbers, settled=step >= self._settled_after)
+        what = representations.collapsed(numbers, settled=self._step >= self._settled_after)
         if what and not self._warned:
             self._warned = True
             logging.warning(
                 "Collapse at step %d: %s. What is learned now is of no use; a lower learning rate, "
                 "a longer warm-up or other weights of the objective may keep it from happening.",
-                step,
+                self._step,
                 what,
             )
-
-
-def _step_of(stage: keras.Model) -> int:
-    return int(stage.optimizer.iterations.numpy())

@@ -13,7 +13,7 @@ from simclrv2_tf import files
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes a row for each epoch, with its seconds; a resumed run drops the rows it repeats."""
+    """Writes a row for each epoch, with its seconds; a resumed run replaces rows it repeats."""
 
     def __init__(self, path: epath.Path):
         super().__init__()

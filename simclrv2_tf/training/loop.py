@@ -1,7 +1,7 @@
-"""The one loop that trains and evaluates a stage, under any strategy, with Keras's callbacks.
+"""The loop that trains and evaluates a stage under any strategy, with Keras's callbacks.
 
-Keras's `fit` fails under several workers, and drops features with several replicas (keras issue
-20585); this loop around the stage's own `train_step` behaves the same everywhere.
+Keras's `fit` fails under several workers (keras issue 20585) and drops features with several
+replicas. This loop around the stage's own `train_step` behaves the same everywhere.
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 class NonFiniteError(UserError):
-    """The loss or a weight became NaN or infinite: the run stops rather than trains through it.
-
-    Args:
-        what: What became so, as a sentence.
-    """
+    """The loss or a weight became NaN or infinite, as the sentence `what` says; the run stops."""
 
     exit_status = 1
 
@@ -50,25 +46,24 @@ def train(
 ) -> keras.callbacks.History:
     """Trains a compiled `stage` up to `total_steps` updates; returns Keras's history.
 
-    Callbacks are called as `fit` calls them: once for every `steps_per_execution` steps, with the
-    index of the last. Their logs hold the stage's metrics since the epoch began and the
-    `learning_rate` of the step; `batch` counts from the epoch's beginning.
+    Callbacks are called as by `fit`: once for every `steps_per_execution` steps, with the index of
+    the last in its epoch. Their logs hold the stage's metrics since the epoch began and the step's
+    `learning_rate`.
 
     Args:
         stage: A compiled `stages.Stage`, built under `strategy`.
         batches: Makes the endless data set of one input pipeline, in batches of the context's
             per-replica size, from `start_step` on.
         schedule: The optimizer's learning rate at a step, for the logs.
-        total_steps: Updates of the whole run, those before `start_step` included.
-        epochs: In how many epochs these fall, as equal as whole steps can be.
+        total_steps: Updates of the whole run, with those before `start_step`.
+        epochs: Number of epochs, as equal as whole steps can be.
         start_step: Updates that the stage has already made.
-        steps_per_execution: Most updates in one call of the compiled function; fewer at the end of
-            an epoch.
+        steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
         verbose: 0 silent, 1 progress bar, 2 one line an epoch.
 
     Raises:
-        NonFiniteError: the training loss is NaN or infinite. The step that made it was applied,
-            and what was left of its call; no callback has seen it.
+        NonFiniteError: The training loss is NaN or infinite. Its call's steps were applied; no
+            callback has seen them.
     """
     epochs = min(epochs, total_steps)
     ends = [round(total_steps * (epoch + 1) / epochs) for epoch in range(epochs)]
@@ -105,8 +100,8 @@ def train(
             logs = {**_results(stage), "learning_rate": rate}
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
-                    f"The training loss became {logs['loss']} at step {index} of "
-                    f"{total_steps}, learning rate {rate:.4g}."
+                    f"The training loss became {logs['loss']} at step {index} of {total_steps}, "
+                    f"learning rate {rate:.4g}."
                 )
             callbacks.on_train_batch_end(index - 1 - begin, logs)
         callbacks.on_epoch_end(epoch, logs)
@@ -122,12 +117,10 @@ def evaluate(
     steps: int,
     verbose: int = 1,
 ) -> dict[str, float]:
-    """Evaluates `stage` on `steps` batches; returns its metrics over all of them, by name.
+    """Evaluates `stage` on `steps` global batches; returns its metrics over all, by name.
 
-    Args:
-        batches: Makes the finite data set of one input pipeline. Every replica must get equally
-            many batches, all of one size: the last one is padded, with weights of 0.
-        steps: Global batches to take.
+    `batches` makes the finite data set of one input pipeline. Every replica must get equally many
+    batches, all of one size: the last one is padded, with weights of 0.
     """
     params = {"verbose": verbose, "epochs": 1, "steps": steps}
     callbacks = keras.callbacks.CallbackList(add_progbar=verbose > 0, model=stage, **params)
@@ -150,14 +143,10 @@ def evaluate(
 
 
 def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batches) -> Callable:
-    """Makes a function that applies `function` to one global batch, always the same.
+    """Makes a function that applies `function` to the first global batch of `batches`.
 
-    Args:
-        function: From a replica's batch to a list of tensors, (b, ...) each.
-        batches: Makes the data set of one input pipeline; its first batch is taken.
-
-    Returns:
-        A function without arguments to a list of NumPy arrays, (N, ...), of all replicas' examples.
+    `function` takes a replica's batch to a list of tensors, (b, ...) each. The function made takes
+    nothing, and returns NumPy arrays, (N, ...), of all replicas' examples.
     """
     batch = next(iter(strategy.distribute_datasets_from_function(batches)))
 
@@ -167,9 +156,8 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
             lambda part: [distribute.all_gather(x) for x in function(part)], args=(batch,)
         )
 
-    return lambda: [
-        strategy.experimental_local_results(values)[0].numpy() for values in gathered(batch)
-    ]
+    local = strategy.experimental_local_results
+    return lambda: [local(values)[0].numpy() for values in gathered(batch)]
 
 
 def _results(stage) -> dict[str, float]:
@@ -177,7 +165,7 @@ def _results(stage) -> dict[str, float]:
 
 
 def verbosity(shown: bool) -> int:
-    """How much `train` and `evaluate` show: 0, 1 a progress bar on a terminal, else 2."""
+    """`verbose` of `train` and `evaluate`: 0, 1 (a progress bar) on a terminal, else 2."""
     if not shown:
         return 0
     # A progress bar redraws its line, which makes a file or a pipe unreadable.

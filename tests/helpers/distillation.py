@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from helpers.stages import conv_encoder
 from simclrv2_tf import heads, optimizers, stages
-from simclrv2_tf.batch_norm import BatchNorm
 
 
 def probabilities(logits, temperature):
@@ -31,15 +31,6 @@ def by_loops(student, teacher, temperature):
                 slope = (float(y == k) - predicted[k]) / temperature
                 gradient[i, k] -= target[y] * slope / len(student)
     return loss, gradient
-
-
-def conv_encoder(width=8):
-    """One convolution and batch norm: what a stage asks of an encoder, in a moment's tracing."""
-    images = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(width, 3, 2, use_bias=False, name="stem_conv")(images)
-    x = keras.layers.ReLU()(BatchNorm(name="stem_bn")(x))
-    x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
-    return keras.Model(images, x)
 
 
 def teacher_network(num_classes=3, encoder=conv_encoder):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf import heads, memory, objectives, optimizers, resnet, stages
+from simclrv2_tf.batch_norm import BatchNorm
 from simclrv2_tf.training import loop
 
 
@@ -13,9 +14,18 @@ def small_encoder(width_multiplier=1 / 16, **options):
     return resnet.resnet(10, width_multiplier, image_size=8, blocks=(1, 1), **options)
 
 
-def tiny(seed=0, num_classes=3, classifier_layer=0, **norm):
+def conv_encoder(width=8):
+    """One convolution and batch norm: what a stage asks of an encoder, in a moment's tracing."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(width, 3, 2, use_bias=False, name="stem_conv")(images)
+    x = keras.layers.ReLU()(BatchNorm(name="stem_bn")(x))
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
+    return keras.Model(images, x)
+
+
+def tiny(seed=0, num_classes=3, classifier_layer=0, encoder=small_encoder, **norm):
     keras.utils.set_random_seed(seed)
-    encoder = small_encoder(**norm)
+    encoder = encoder(**norm)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8, **norm)
     width = head.outputs[classifier_layer].shape[-1]
     return encoder, head, heads.classifier(width, num_classes) if num_classes else None
@@ -28,8 +38,9 @@ def random_views(count=6, seed=0, num_classes=3):
     return (tf.constant(pair[0]), tf.constant(pair[1])), tf.constant(labels)
 
 
-def pretrainer(seed=0, optimizer=None, **kwargs):
-    stage = stages.Pretrainer(*tiny(seed)[:2], objectives.NTXent(0.5), tiny(seed)[2], **kwargs)
+def pretrainer(seed=0, optimizer=None, encoder=small_encoder, **kwargs):
+    encoder, head, classifier = tiny(seed, encoder=encoder)
+    stage = stages.Pretrainer(encoder, head, objectives.NTXent(0.5), classifier, **kwargs)
     optimizer = optimizer or optimizers.LARS(0.5, weight_decay=1e-4)
     stage.compile(optimizer, jit_compile=False)
     optimizer.build(stage.trainable_variables)

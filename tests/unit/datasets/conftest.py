@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from helpers.colored import TRAIN, prepare, write_folder, write_tfds
+from helpers.colored import TRAIN, examples_of, prepare, take, write_folder, write_tfds
 from simclrv2_tf import datasets
 
 
@@ -32,12 +32,25 @@ def packaged():
     return datasets.open_dataset("fashion_mnist_small")
 
 
-@pytest.fixture(params=["packaged", "folder", "tfds"])
+@pytest.fixture(scope="session", params=["packaged", "folder", "tfds"])
 def split(request, packaged, numbered):
     """The same number of examples of each source."""
     if request.param == "packaged":
         return packaged.split(f"train[:{TRAIN}]")
     return numbered[request.param].split("train")
+
+
+@pytest.fixture(scope="session")
+def examples(split):
+    """The examples of `split`."""
+    return examples_of(split)
+
+
+@pytest.fixture(scope="session")
+def trained(split):
+    """The first batches of training on `split`, and the options that make them."""
+    options = {"batch_size": 5, "image_size": 8, "seed": 3}
+    return take(datasets.training_batches(split, **options), 12), options
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_subset_of_tfds_stays_in_memory_as_stored(own_tfds):
         path.unlink()
     assert_same(examples_of(subset), expected)
     (record,) = take(subset.ordered_records((0, 1)).skip(1), 1)
-    assert subset._reader._images[record].numpy().endswith(bytes(5))
+    assert subset._columns["image"][record].numpy().endswith(bytes(5))
 
 
 def pad_with_zeros(values):

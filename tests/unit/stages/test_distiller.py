@@ -26,8 +26,8 @@ def test_teacher_is_left_alone_and_is_no_part_of_the_stage(tmp_path):
         penalized.extend(variables)
         return tf.constant(0.0)
 
-    penalized, teacher = [], teacher_network(encoder=small_encoder)
-    stage = distiller(teacher, encoder=small_encoder, head=True, penalty=penalty)
+    penalized, teacher = [], teacher_network()
+    stage = distiller(teacher, head=True, penalty=penalty)
     before, student_before = weights(teacher), weights(stage.encoder, stage.classifier)
     train = tf.function(stage.train_step)
     for step in range(3):

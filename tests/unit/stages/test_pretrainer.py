@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.stages import batches_from, pretrainer, random_views, tiny, weights
+from helpers.stages import batches_from, conv_encoder, pretrainer, random_views, tiny, weights
 from simclrv2_tf import objectives, stages
 
 
@@ -26,7 +26,7 @@ def test_examples_without_a_label_are_nothing_to_the_probe():
     (view1, view2), labels = random_views()
     kernels = []
     for mixed, count in ((tf.constant([-1, 1, 2, -1, 0, -1], tf.int64), 6), (labels * 0 - 1, 6)):
-        stage = pretrainer()
+        stage = pretrainer(encoder=conv_encoder)
         before = stage.classifier.get_weights()[0]
         logits = stage.classifier(stage.encoder(tf.concat([view1, view2], 0), training=True))
         doubled = np.concatenate([mixed, mixed])
@@ -65,7 +65,7 @@ def test_loss_is_the_objective_plus_the_probe_plus_the_penalty():
 
 
 def test_stages_work_with_keras_fit():
-    stage = pretrainer()
+    stage = pretrainer(encoder=conv_encoder)
     data = batches_from(6)(None).take(4)
     history = stage.fit(data, epochs=1, verbose=0)
     assert np.isfinite(history.history["contrast_loss"][0])

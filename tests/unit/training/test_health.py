@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.stages import batches_from, pretrainer
+from helpers.stages import batches_from, conv_encoder, pretrainer
 from simclrv2_tf import metrics
 from simclrv2_tf.batch_norm import BatchNorm
 from simclrv2_tf.training import callbacks, loop
@@ -49,7 +49,7 @@ def warnings(monkeypatch):
 
 
 def test_numbers_are_logged_and_a_healthy_network_raises_no_alarm(warnings):
-    stage = pretrainer()
+    stage = pretrainer(encoder=conv_encoder)
     for layer in (*stage.encoder.layers, *stage.head.layers):
         if isinstance(layer, BatchNorm):
             layer.momentum = 0.2  # with which statistics have settled when they are judged
@@ -61,13 +61,13 @@ def test_numbers_are_logged_and_a_healthy_network_raises_no_alarm(warnings):
 
 
 def test_without_an_interval_they_are_of_epochs(warnings):
-    seen = train(pretrainer(), 0)
+    seen = train(pretrainer(encoder=conv_encoder), 0)
     assert all("alignment" in logs for logs in seen["epoch"])
     assert not any("alignment" in logs for logs in seen["batch"])
 
 
 def test_a_constant_encoder_raises_the_alarm_once_within_an_interval(warnings):
-    stage = pretrainer()
+    stage = pretrainer(encoder=conv_encoder)
     for variable in stage.encoder.weights:
         if variable.path.endswith(("gamma", "beta")):
             variable.assign(np.zeros(variable.shape))

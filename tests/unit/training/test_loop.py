@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.stages import batches_from, pretrainer, train
+from helpers.stages import batches_from, conv_encoder, pretrainer, train
 from simclrv2_tf import weights as checkpoints
 from simclrv2_tf.training import loop
 from simclrv2_tf.training.callbacks import SaveCheckpoints
 
 
 def test_nan_loss_stops_the_loop_before_callbacks_see_it():
-    stage = pretrainer(penalty=lambda variables: tf.constant(float("nan")))
+    stage = pretrainer(encoder=conv_encoder, penalty=lambda variables: tf.constant(float("nan")))
     seen = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: seen.append(b))
     with pytest.raises(loop.NonFiniteError, match="step 1 of 6"):
@@ -39,7 +39,7 @@ def test_loop_calls_callbacks_as_fit_does():
         def on_train_end(self, logs=None):
             events.append("end")
 
-    history = train(pretrainer(), 0, 5, callbacks=[Watch()])
+    history = train(pretrainer(encoder=conv_encoder), 0, 5, callbacks=[Watch()])
     names = sorted(
         ["loss", "contrast_loss", "contrast_accuracy", "contrast_entropy", "probe_loss"]
         + ["probe_accuracy", "learning_rate"]
@@ -63,7 +63,7 @@ def test_loop_calls_callbacks_as_fit_does():
 @pytest.fixture(scope="module")
 def one_by_one():
     """Weights after ten steps in calls of one, and the loss of the last epoch."""
-    alone = pretrainer()
+    alone = pretrainer(encoder=conv_encoder)
     train(alone, 0, 10)
     return [v.numpy() for v in alone.weights], float(alone.get_metrics_result()["loss"])
 
@@ -76,7 +76,7 @@ def test_several_steps_in_a_call_are_the_same_steps(steps, one_by_one, tmp_path)
         def on_train_batch_end(self, batch, logs=None):
             seen.append((batch, int(self.model.optimizer.iterations.numpy()), logs["loss"]))
 
-    stage = pretrainer()
+    stage = pretrainer(encoder=conv_encoder)
     store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(stage.weights), keep=9)
     loop.train(
         stage,
