@@ -56,6 +56,7 @@ setup(
         "test": [
             *ONNX,
             "ipykernel",
+            "mypy",
             "nbclient",
             "nbformat",
             "pillow",

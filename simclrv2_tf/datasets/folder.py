@@ -38,7 +38,7 @@ def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
     if not tf.io.gfile.isdir(root):
         raise _wrong(root, "The image folder must be an existing folder.")
     found = _find_images(root)
-    class_names = tuple(sorted(found["train"])) if None not in found["train"] else ()
+    class_names = tuple(sorted(name for name in found["train"] if name is not None))
     splits = {split: _labelled(classes, class_names, seed) for split, classes in found.items()}
     if len(splits) == 1:
         splits = _hold_out(splits["train"])
@@ -130,7 +130,8 @@ def _is_image(path: str) -> bool:
 
 def _list(root: str, folder: str) -> tuple[list[str], list[str]]:
     """Paths below the root of a folder's files and subfolders, sorted, without hidden ones."""
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     for name in sorted(x.rstrip("/") for x in tf.io.gfile.listdir(os.path.join(root, folder))):
         path = posixpath.join(folder, name)
         if name.startswith("."):

@@ -54,24 +54,24 @@ def draw(
         ValueError: An argument is out of range.
     """
     ids = [str(name) for name in ids]
-    labels = np.asarray(labels, np.int64)
-    if labels.shape != (len(ids),):
+    classes = np.asarray(labels, np.int64)
+    if classes.shape != (len(ids),):
         raise ValueError(
             f"`labels` must have one entry for each of {len(ids)} ids. "
-            f"Received: labels.shape={labels.shape}"
+            f"Received: labels.shape={classes.shape}"
         )
     if (label_fraction is None) == (labels_per_class is None):
         raise ValueError(
             "Exactly one of `label_fraction` and `labels_per_class` must be given. "
             f"Received: label_fraction={label_fraction}, labels_per_class={labels_per_class}"
         )
-    if (largest := labels.max(initial=-1)) >= len(class_names):
+    if (largest := classes.max(initial=-1)) >= len(class_names):
         raise ValueError(
             f"`labels` must be below the number of classes, {len(class_names)}. "
             f"Received: labels with {largest}"
         )
     members: list[list[str]] = [[] for _ in class_names]
-    for name, label in zip(ids, labels.tolist(), strict=True):
+    for name, label in zip(ids, classes.tolist(), strict=True):
         if label >= 0:
             members[label].append(name)
     counts = [len(names) for names in members]
@@ -90,10 +90,10 @@ def draw(
             "some with the same id"
         )
 
-    if label_fraction is None:
+    if labels_per_class is not None:
         _check_per_class(labels_per_class, counts, class_names)
         k = int(labels_per_class)
-    else:
+    elif label_fraction is not None:
         k = _per_class_of_fraction(label_fraction, counts)
 
     def rank(name: str) -> bytes:

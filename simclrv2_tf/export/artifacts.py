@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -116,6 +117,7 @@ class Artifacts:
             of_module = row.source == "saved_model"  # its card may have changed
             if of_module or not path.exists():
                 source = self.module if of_module else path.with_suffix(".keras")
+                assert row.write, "formats in `EXPORT_FORMATS` can be written"
                 with _whole(path) as unfinished:
                     row.write(source, unfinished, image_size)
 
@@ -134,7 +136,10 @@ class Artifacts:
             old.rmtree()
 
     def _keras_files(self, networks: Networks) -> dict[epath.Path, Callable[[], keras.Model]]:
-        files = {f"{n}.keras": lambda model=model: model for n, model in networks.models.items()}
+        files: dict[str, Callable[[], keras.Model]] = {
+            f"{name}.keras": functools.partial(networks.models.__getitem__, name)
+            for name in networks.models
+        }
         if self.labelled:
             files[IMAGE_CLASSIFIER] = networks.image_classifier
         return {self.directory / name: make for name, make in files.items()}

@@ -165,7 +165,7 @@ def read_archive(path: epath.Path) -> Model:
         packed.extractall(folder.name, filter="data")
     model = read(epath.Path(folder.name))
     # The folder is removed with the last reference to it: not before the model.
-    model.outputs.folder = folder
+    model.outputs.folder = folder  # type: ignore[attr-defined]
     return dataclasses.replace(model, loaded=None)
 
 

@@ -76,7 +76,7 @@ def object_graph(reader) -> trackable_object_graph_pb2.TrackableObjectGraph:
 
 def _keys_by_name(reader, keys) -> dict[str, str]:
     """The keys of an object-based checkpoint by the names that its graph gives to them."""
-    found = {}
+    found: dict[str, str] = {}
     for value in (value for node in object_graph(reader).nodes for value in node.attributes):
         name, key = value.full_name, value.checkpoint_key
         if name and key in keys and found.setdefault(name, key) != key:

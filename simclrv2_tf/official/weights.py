@@ -131,8 +131,10 @@ def names_by_path(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """
     # A path does not depend on the width, and a narrow network is built in a moment.
     found = infer(shapes)
-    narrow = dict(width_multiplier=1 / 32, proj_out_dim=2, num_classes=min(found.num_classes, 2))
-    paths = _paths(dataclasses.replace(found, **narrow))
+    classes = min(found.num_classes, 2)
+    paths = _paths(
+        dataclasses.replace(found, width_multiplier=1 / 32, proj_out_dim=2, num_classes=classes)
+    )
     names = _counted_as(naming.sort(shapes), paths)
     theirs = names.names
     problems = names.problems + [

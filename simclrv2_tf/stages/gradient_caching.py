@@ -73,7 +73,8 @@ def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
         numbers[:] = [len(outputs)]
         return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
 
-    layers, numbers = [], []
+    layers: list[batch_norm.BatchNorm] = []
+    numbers: list[int] = []
     results = distribute.in_turn(forward, parts[0].shape[0])
     outputs, moments = results[: numbers[0]], results[numbers[0] :]
     for layer, means, variances in zip(layers, moments[::2], moments[1::2], strict=True):

@@ -68,7 +68,7 @@ def train(
     epochs = min(epochs, total_steps)
     ends = [round(total_steps * (epoch + 1) / epochs) for epoch in range(epochs)]
     params = {"verbose": verbose, "epochs": epochs, "steps": ends[0]}
-    callbacks = keras.callbacks.CallbackList(
+    callback_list = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, add_progbar=verbose > 0, model=stage, **params
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
@@ -82,17 +82,17 @@ def train(
         tf.while_loop(lambda index: index < count, step, [0], parallel_iterations=1)
 
     stage.stop_training = False
-    callbacks.on_train_begin()
+    callback_list.on_train_begin()
     logs = {}
     for epoch, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
         if end <= start_step or stage.stop_training:
             continue
         stage.reset_metrics()
-        callbacks.set_params({**params, "steps": end - begin})
-        callbacks.on_epoch_begin(epoch)
+        callback_list.set_params({**params, "steps": end - begin})
+        callback_list.on_epoch_begin(epoch)
         index = max(begin, start_step)
         while index < end and not stage.stop_training:
-            callbacks.on_train_batch_begin(index - begin)
+            callback_list.on_train_batch_begin(index - begin)
             count = min(steps_per_execution, end - index)
             run_steps(tf.constant(count))
             index += count
@@ -103,9 +103,9 @@ def train(
                     f"The training loss became {logs['loss']} at step {index} of {total_steps}, "
                     f"learning rate {rate:.4g}."
                 )
-            callbacks.on_train_batch_end(index - 1 - begin, logs)
-        callbacks.on_epoch_end(epoch, logs)
-    callbacks.on_train_end(logs)
+            callback_list.on_train_batch_end(index - 1 - begin, logs)
+        callback_list.on_epoch_end(epoch, logs)
+    callback_list.on_train_end(logs)
     return stage.history
 
 

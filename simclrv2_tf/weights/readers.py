@@ -37,7 +37,7 @@ def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.
     Raises:
         ValueError: two variables have one path.
     """
-    result = {}
+    result: dict[str, keras.Variable] = {}
     slots = [] if optimizer is None else optimizer.variables
     # A second optimizer in a process is called lars_1; files leave the optimizer's name out.
     names = [f"{OPTIMIZER}{v.path.split('/', 1)[1]}" for v in slots]
@@ -121,12 +121,12 @@ class OfficialCheckpoint(TensorFlowCheckpoint):
     )
 
     @property
-    def flags(self) -> str:
+    def flags(self) -> str:  # type: ignore[override]
         """The options of `run` that make its networks."""
         found = official.infer(self._variables.shapes)
-        names = ("resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem")
+        names = ["resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem"]
         if found.num_proj_layers:
-            names += ("num_proj_layers", "proj_head_mode", "proj_out_dim")
+            names += ["num_proj_layers", "proj_head_mode", "proj_out_dim"]
         return " ".join(f"--{name}={getattr(found, name)}" for name in names)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -36,7 +36,7 @@ class Checkpoints:
         self._directory = directory
         # TensorFlow writes in every process; the files of the others go to a temporary folder.
         self._elsewhere = None if writes else tempfile.TemporaryDirectory()
-        target = directory if writes else self._elsewhere.name
+        target = self._elsewhere.name if self._elsewhere else directory
         self._manager = tf.train.CheckpointManager(self._checkpoint, target, keep if writes else 1)
 
     def restore(self) -> bool:

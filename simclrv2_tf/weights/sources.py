@@ -27,10 +27,10 @@ def _source(path: str) -> Source | None:
         path, _ = official.resolve(path)
         contents = Contents(path)
         checkpoint = contents.checkpoint
-    if checkpoint or contents.kind == "saved model":
-        reader = TensorFlowCheckpoint if checkpoint else ExportedWeights
-        ours = reader(checkpoint or contents.released)
-        return ours if ours.keys else OfficialCheckpoint(ours.prefix)
+    prefix = checkpoint or (contents.released if contents.kind == "saved model" else None)
+    if prefix:
+        ours = (TensorFlowCheckpoint if checkpoint else ExportedWeights)(prefix)
+        return ours if ours.keys else OfficialCheckpoint(prefix)
     if contents.keras_files:
         return KerasFiles(contents.keras_files)
     return OfficialCheckpoint(contents.released) if contents.released else None

@@ -125,14 +125,14 @@ def _from_saved_model(path: str) -> Teacher:
                 raise ValueError("A teacher is for inference. Received: training=True")
             return signature(images=tf.cast(images, tf.float32))["logits"]
 
-        # The function does not keep the variables alive by itself.
-        predict.module = module
+        # The signature does not keep the variables alive.
+        predict.module = module  # type: ignore[attr-defined]
         return Teacher(predict, signature.structured_outputs["logits"].shape[-1])
     try:
         probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
     except (TypeError, ValueError):  # it is called otherwise
         probe = None
-    if getattr(probe, "ndim", 0) == 2:
+    if probe is not None and getattr(probe, "ndim", 0) == 2:
         return Teacher(module, probe.shape[-1])
     raise CheckpointError(
         "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
