@@ -71,6 +71,7 @@ class LinearEvaluation(Classification):
     """Trains a classifier on the encoder and head, which stay as they are."""
 
     train_mode = "linear_eval"
+    title = "linear evaluation"
     summary = (
         "a classifier on the frozen encoder and head, like finetune with fine_tune_after_block=4."
     )
@@ -84,6 +85,7 @@ class Supervised(Classification):
     """Trains encoder and classifier on the labelled images alone: the baseline."""
 
     train_mode = "supervised"
+    title = "supervised training"
     summary = "a classifier and its encoder from random weights."
     published = {
         "supervised": lambda config, fraction: {
@@ -112,6 +114,7 @@ class FineTuning(Classification):
     """Trains the pretrained network with a classifier on a layer of its head."""
 
     train_mode = "finetune"
+    title = "fine-tuning"
     summary = (
         "a classifier on a layer of the pretrained head, and the network above "
         "`fine_tune_after_block`."

@@ -42,44 +42,33 @@ class RunDirectory:
 
     Args:
         config: The run's options; `model_dir` is the folder, `eval_name` names its results.
+
+    Attributes:
+        path: The folder.
+        options, checkpoints, history, labelled_examples, result: Files and folders in it.
     """
 
     def __init__(self, config: Config):
         self.config = config
         self.path = epath.Path(config.model_dir)
-        self._suffix = f"_{config.eval_name}" if config.eval_name else ""
+        self.options = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.history = self.path / "history.csv"
+        self.labelled_examples = self.path / "labelled_examples.txt"
+        self.result = self.named("result.json")
 
     def __str__(self) -> str:
         return str(self.path)
-
-    @property
-    def options(self) -> epath.Path:
-        return self.path / "config.json"
-
-    @property
-    def checkpoints(self) -> epath.Path:
-        return self.path / "checkpoints"
-
-    @property
-    def history(self) -> epath.Path:
-        return self.path / "history.csv"
-
-    @property
-    def labelled_examples(self) -> epath.Path:
-        return self.path / "labelled_examples.txt"
-
-    @property
-    def result(self) -> epath.Path:
-        return self.named("result.json")
 
     def logs(self, kind: str) -> epath.Path:
         """The folder of TensorBoard's files: `train`, or `eval` with the evaluation's name."""
         return self.path / "logs" / kind
 
     def named(self, name: str) -> epath.Path:
-        """A file of the evaluation, which has the evaluation's name in its own."""
-        file = epath.Path(name)
-        return self.path / f"{file.stem}{self._suffix}{file.suffix}"
+        """A file of the evaluation, with the evaluation's name in its own."""
+        stem, dot, suffix = name.partition(".")
+        named = f"_{self.config.eval_name}" if self.config.eval_name else ""
+        return self.path / f"{stem}{named}{dot}{suffix}"
 
     def check(self) -> None:
         """Checks that the folder is free, or holds the run that `config` resumes.

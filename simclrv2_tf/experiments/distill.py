@@ -43,6 +43,7 @@ class Distillation(StageRun):
     """Trains a student that matches the class probabilities of `teacher` on unlabelled images."""
 
     train_mode = "distill"
+    title = "distillation"
     summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
     published = {
         "self_distilled": lambda config, fraction: _STUDENT,

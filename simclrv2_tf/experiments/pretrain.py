@@ -40,6 +40,7 @@ class Pretraining(StageRun):
     """Trains encoder and projection head without labels; its online classifier is evaluated."""
 
     train_mode = "pretrain"
+    title = "pretraining, online classifier"
     summary = "encoder and projection head, without labels."
     published = {"pretrain": lambda config, fraction: {}}
     labelled = False

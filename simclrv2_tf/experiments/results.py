@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from simclrv2_tf.experiments.directory import RunDirectory
     from simclrv2_tf.experiments.stage import StageRun
 
-_TITLES = {
-    "pretrain": "pretraining, online classifier",
-    "linear_eval": "linear evaluation, pretrained",
-    plan.RANDOM_INIT: "linear evaluation, random initialization",
-}
+# Which of its runs a row of linear evaluation is of.
+_STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random initialization"}
 
 
 @dataclasses.dataclass
@@ -109,7 +106,7 @@ def _table(outcomes: list[Outcome]) -> str:
     """Pretraining and linear evaluation."""
     rows = [
         (
-            _TITLES[outcome.name],
+            outcome.run.title + _STARTS.get(outcome.name, ""),
             outcome.run.config.encoder_description,
             outcome.run.num_labels,
             outcome.result.get("label_top_1_accuracy"),

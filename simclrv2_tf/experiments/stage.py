@@ -81,6 +81,7 @@ class StageRun(abc.ABC):
 
     Attributes:
         train_mode: The value of `--train_mode`.
+        title: The name of the stage in tables.
         summary: What the stage trains, for `--help`.
         published: The published settings of the stage, by the name that it has in a run of several.
         labelled: Whether its networks map images to logits.
@@ -92,6 +93,7 @@ class StageRun(abc.ABC):
     """
 
     train_mode: ClassVar[str]
+    title: ClassVar[str]
     summary: ClassVar[str]
     published: ClassVar[Mapping[str, Settings]] = {}
     labelled: ClassVar[bool] = True
