@@ -34,7 +34,7 @@ setup(
     },
     install_requires=[
         "absl-py>=2.0",
-        "etils[epath,epy]>=1.11",
+        "etils[epath,epy]>=1.13",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "keras>=3.11",
         "matplotlib",
