@@ -21,7 +21,7 @@ _MOST_WRONG = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The networks of some variables; attributes are called as the options of `run`.
+    """The networks of some variables; attributes are named as the options of `run`.
 
     Where shapes leave a choice, it is the reference's default: the `sk_ratio` of 0.0625 where all
     widths are at their floor, and no selective kernels for basic blocks with the CIFAR stem.
@@ -72,7 +72,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Arch
     names = naming.sort(shapes, momentum)
     if not names.part("encoder"):
         raise OfficialError(
-            f"none of the {len(shapes)} variables is called as the reference calls an encoder's"
+            f"None of the {len(shapes)} variables is named as the reference names an encoder's."
         )
     encoder = _encoder(names, shapes)
     head = {key: shapes[name] for key, name in names.part("head").items()}
