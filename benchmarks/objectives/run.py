@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except subprocess.CalledProcessError as error:
         print(f"A run stopped: {shlex.join(error.cmd)}", file=sys.stderr)
-        print("Its log says why. The same command goes on from there.", file=sys.stderr)
+        print("Its log says why. Rerun the same command to resume.", file=sys.stderr)
         return error.returncode
     except KeyboardInterrupt:
         return 130

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:
-        print("The run stopped. The same command goes on from there.", file=sys.stderr)
+        print("The run stopped. Rerun the same command to resume.", file=sys.stderr)
         return error.returncode
     except KeyboardInterrupt:
         return 130
