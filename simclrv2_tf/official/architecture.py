@@ -72,7 +72,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Arch
     names = naming.sort(shapes, momentum)
     if not names.part("encoder"):
         raise OfficialError(
-            f"None of the {len(shapes)} variables is named as the reference names an encoder's."
+            f"none of the {len(shapes)} variables is called as the reference calls an encoder's"
         )
     encoder = _encoder(names, shapes)
     head = {key: shapes[name] for key, name in names.part("head").items()}
