@@ -18,7 +18,7 @@ IMAGE_CLASSIFIER = "image_classifier.keras"
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What `path` holds, in a local folder or wherever else `tf.io.gfile` reads.
+    """What `path` holds, on a local disk or on another file system of `tf.io.gfile`.
 
     Only names are looked at: a file may still hold other weights, or be damaged.
     """
@@ -88,7 +88,7 @@ class Contents:
         """The `.keras` files that together are one network.
 
         Those of a run (of several stages: its pretraining's), or the file itself. The files
-        head.keras and classifier.keras belong to the encoder.keras that they stand beside.
+        head.keras and classifier.keras belong to the encoder.keras in their folder.
         """
         first = KERAS_FILES[0]
         for file in (self._folder / first, self._folder / "pretrain" / first, self._folder):

@@ -139,7 +139,7 @@ class Option:
         return value
 
     def _allows(self, value: Any) -> bool:
-        # bool is an int to Python; `--seed=True` is a mistake to us.
+        # Python takes a bool for an int; `--seed=True` is a mistake.
         number = not isinstance(value, bool)
         if self.kind is bool:
             return not number

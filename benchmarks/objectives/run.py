@@ -10,9 +10,9 @@ Command: python benchmarks/objectives/run.py [--seeds 0 1 2] [--jobs 2] [-- --FL
    of them, from the encoder's output, on the whole test set.
 3. Memory: NT-Xent at its setting with and without a memory, at two batch sizes, evaluated likewise.
 
-Encoder, views, optimizer and epochs are those of the recipes `flags/demo`, the same for all. Killed
-anywhere, the same command goes on there. Flags after `--` change every pretraining, such as
---train_steps=2 to try it. Writes results.json, results.md and figures to OUT, anew after each run.
+Encoder, views, optimizer and epochs are those of the recipes `flags/demo`, the same for all.
+Rerun the same command to resume. Flags after `--` change every pretraining, such as
+--train_steps=2 to try it. Writes results.json, results.md and figures to OUT after each run.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except subprocess.CalledProcessError as error:
         print(f"A run stopped: {shlex.join(error.cmd)}", file=sys.stderr)
-        print("Its log says why. The same command goes on from there.", file=sys.stderr)
+        print("Its log says why. Rerun the same command to resume.", file=sys.stderr)
         return error.returncode
     except KeyboardInterrupt:
         return 130

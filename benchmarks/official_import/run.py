@@ -5,7 +5,7 @@ memory and 30 GiB of disk below `--work`)
 
 Nothing released can be downloaded where this was run: a process of its own writes each network,
 encoder, head and classifier of 1,000 classes at random weights, as a TF1-format checkpoint under
-the reference's names. Then, each in a process of its own, `--runs` times: the networks are told
+the reference's names. Then, each in a process of its own, `--runs` times: the networks are inferred
 from the checkpoint and filled from it ("load"), and `python -m simclrv2_tf.official` makes .keras
 files and a SavedModel of it ("import"). Memory is the largest that the process held; as a multiple
 of the checkpoint's size without what it holds once the package is imported ("base"). Every

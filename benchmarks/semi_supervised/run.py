@@ -4,13 +4,13 @@ Command: python benchmarks/semi_supervised/run.py [--seeds 0 1 2] [--jobs 2] [--
 
 For each seed S (of weights, data order and label subset): the run of the recipe `flags` beside this
 script, in WORK/seed_S, then each of its fine-tunings once more from another layer of the projection
-head: from layer 0, or from layer 1 where the recipe's own is 0. Killed anywhere, the same command
-goes on there. Flags after `--` change the recipe, such as a held-out split to tune on:
+head: from layer 0, or from layer 1 where the recipe's own is 0. Rerun the same command to resume.
+Flags after `--` change the recipe, such as a held-out split to tune on:
 
     python benchmarks/semi_supervised/run.py --seeds 0 --work runs/tuning --out runs/tuning \\
         -- '--train_split=train[:50000]' '--eval_split=train[50000:]'
 
-Writes results.json, results.md and figures to OUT, anew after each seed.
+Writes results.json, results.md and figures to OUT after each seed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:
-        print("The run stopped. The same command goes on from there.", file=sys.stderr)
+        print("The run stopped. Rerun the same command to resume.", file=sys.stderr)
         return error.returncode
     except KeyboardInterrupt:
         return 130

@@ -4,5 +4,5 @@ Nothing here imports TensorFlow or Keras, so `--help` and a mistyped flag are an
 """
 
 from simclrv2_tf.config.config import Config, define_flags, flag_options
-from simclrv2_tf.config.recipes import recipe_folder, recipe_names
+from simclrv2_tf.config.recipes import recipe_names
 from simclrv2_tf.options import ConfigError

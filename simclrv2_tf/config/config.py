@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from absl import flags
 
-from simclrv2_tf import options
+from simclrv2_tf import files, options
 from simclrv2_tf.augment.views import ViewOptions
 from simclrv2_tf.config import command_line, rules
 from simclrv2_tf.config.groups import EvaluationOptions, RunOptions
@@ -109,7 +109,8 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         """
         args = list(sys.argv if argv is None else argv)[1:]
         if command_line.asks_for_help(args):
-            print(help_text(groups(), registry.stage_names()))
+            # The order of the fields is that of the bases from the last to the first.
+            print(help_text(Config.__bases__[::-1], registry.stage_names()))
             raise SystemExit(0)
         errors: list[str] = []
         args, recipe_args, names = expand_flagfiles(args, errors)
@@ -121,7 +122,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         """Builds a `Config` from absl flags that `define_flags` made and absl has parsed.
 
         For programs with flags of their own that run under `absl.app`. There absl reads
-        `--flagfile` itself: by path only, and it does not tell the recipe's name.
+        `--flagfile` itself: by path only, and without the recipe's name.
 
         Raises:
             ConfigError: as in `from_argv`, but absl itself reports unknown flags.
@@ -160,7 +161,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
     def to_json(self) -> str:
         """All options as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return files.to_json(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -182,18 +183,13 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             for name, value in values.items()
             if name not in known
         ]
-        return _made(cls, {name: values[name] for name in values if name in known}, errors)
+        return _made(cls, {k: v for k, v in values.items() if k in known}, errors)
 
 
 @functools.cache
 def flag_options() -> dict[str, Option]:
     """Every option that is a flag, by name."""
     return options.of(Config)
-
-
-def groups() -> tuple[type[options.Group], ...]:
-    """The groups of options that a `Config` is made of, in the order of its fields."""
-    return Config.__bases__[::-1]
 
 
 def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-DEFAULT_RECIPE = "demo"
 # A folder's recipe that goes by the folder's name, as `demo` for `demo/default`.
 _DEFAULT_IN_FOLDER = "default"
 
@@ -29,7 +28,7 @@ def recipe_names() -> list[str]:
 
 def demo_file() -> pathlib.Path:
     """The recipe of a command line without a data set."""
-    return recipe_folder() / DEFAULT_RECIPE / _DEFAULT_IN_FOLDER
+    return recipe_folder() / "demo" / _DEFAULT_IN_FOLDER
 
 
 def expand_flagfiles(

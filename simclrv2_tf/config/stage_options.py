@@ -26,7 +26,7 @@ def check_stage_options(
     errors = []
     for key, values in given.items():
         stage, at, fraction = key.partition("@")
-        if not _is_stage(stage, at, fraction):
+        if not _is_stage(stage, at, fraction, known["label_fraction"]):
             stages = registry.stage_names()
             errors.append(
                 "A stage must be one of " + ", ".join(stages) + ", or STAGE@FRACTION for one label "
@@ -43,11 +43,13 @@ def check_stage_options(
     return checked, errors
 
 
-def _is_stage(stage: str, at: str, fraction: str) -> bool:
+def _is_stage(stage: str, at: str, fraction: str, label_fraction: Option) -> bool:
     try:
-        return stage in registry.stage_names() and (not at or 0 < float(fraction) <= 1)
+        if at:
+            label_fraction.check(float(fraction))
     except ValueError:
         return False
+    return stage in registry.stage_names()
 
 
 def _checked(key: str, name: str, value: Any, known: Mapping[str, Option]) -> Any:

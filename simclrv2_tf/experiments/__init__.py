@@ -8,5 +8,4 @@ from etils import epy
 
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.experiments.directory import RunError
-    from simclrv2_tf.experiments.plan import PlannedStage, plan_stages
     from simclrv2_tf.experiments.runner import run

@@ -102,7 +102,7 @@ def open_data(config: Config) -> Data:
 
 
 def has_labels(split: datasets.Split) -> bool:
-    """Whether the first example has one: some data sets have both labelled and other splits."""
+    """Whether the first example of a split has a label; a data set may have them in some splits."""
     if not split.labelled:
         return False
     # One record is loaded as it is, since a pipeline of `examples` takes half a second to build.

@@ -11,6 +11,7 @@ from simclrv2_tf.experiments import evaluation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
+from simclrv2_tf.options import of
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -22,13 +23,13 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.weights.teachers import Teacher
 
-
-# The student has no projection head; its schedule is that of pretraining.
+# The student has no projection head; its schedule is pretraining's.
 _STUDENT = {"train_epochs": 400, "ft_proj_selector": 0}
 
 
 def _small_student(config, fraction):
-    width = max(config.width_multiplier / 2, 1 / 32)
+    narrowest = of(type(config))["width_multiplier"].minimum
+    width = max(config.width_multiplier / 2, narrowest)
     return {**_STUDENT, "temperature": 1.0, "width_multiplier": width}
 
 
@@ -52,7 +53,7 @@ class Distillation(StageRun):
 
     def open(self):
         config = self.config
-        # Without labels by construction: the loader does not even read them.
+        # The split has no labels, whatever the data: the loader does not read them.
         split = self.data.unlabelled_images(config).unlabelled()
         if config.distill_alpha == 1:
             return split, None

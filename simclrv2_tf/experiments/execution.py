@@ -1,4 +1,7 @@
-"""The execution of a stage: train from weights or a checkpoint, export, evaluate."""
+"""The execution of a stage: train from weights or a checkpoint, export, evaluate.
+
+A rerun of the same command resumes from the last checkpoint; a finished stage is skipped.
+"""
 
 from __future__ import annotations
 

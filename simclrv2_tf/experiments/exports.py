@@ -60,28 +60,32 @@ class Exports:
         print(f"SavedModel in {self._artifacts.module}", flush=True)
 
     def finish(self, result: Mapping[str, float]) -> None:
-        """Writes what goes with the SavedModel once the networks are evaluated, or are not."""
+        """Writes the model card and the other formats; removes the oldest SavedModels.
+
+        Args:
+            result: The metrics; empty where the networks were not evaluated.
+        """
         config = self._run.config
         if not self._artifacts.module.exists():
             return
-        # An evaluation of another name is of something else than what was exported.
+        # A named evaluation may be of other networks than the exported ones.
         text = None if config.eval_name else card(self._run, result)
         self._artifacts.finish(text, config.image_size)
         self._artifacts.remove_older(config.keep_hub_module_max)
 
 
 def card(run: StageRun, result: Mapping[str, float]) -> str:
-    """The model card of a run with these metrics; none: it was not evaluated."""
+    """The model card of a run; `result` is empty where the run was not evaluated."""
     config, main = run.config, run.data.main
     name = model_card.public(main.name)
     images = run.eval_split.num_examples
     if config.eval_steps:
         images = min(images, config.eval_steps * config.eval_batch_size)
     return model_card.model_card(
-        title=f"{run.config.encoder_description}: {config.train_mode} on {name}",
+        title=f"{config.encoder_description}: {config.train_mode} on {name}",
         about={
             "Method": f"SimCLRv2 (arXiv 2006.10029): {run.method}",
-            "Network": f"{run.config.encoder_description}, images of {config.image_size} pixels",
+            "Network": f"{config.encoder_description}, images of {config.image_size} pixels",
             "Began with": model_card.public(config.checkpoint or "random weights"),
             "Images": f"{model_card.public(run.images_name)}, {run.train_split.num_examples:,} to "
             "train with",

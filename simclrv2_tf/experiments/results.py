@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simclrv2_tf.experiments.directory import RunDirectory
     from simclrv2_tf.experiments.stage import StageRun
 
-# Which of its runs a row of linear evaluation is of.
+# The weights that linear evaluation starts from, in the name of its row.
 _STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random initialization"}
 
 

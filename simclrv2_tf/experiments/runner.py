@@ -48,8 +48,8 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         The content of `result.json`; empty after `mode="train"`.
 
     Raises:
-        ConfigError, DatasetError, RunError, CheckpointError, DeviceError: the run cannot begin;
-            nothing on disk was changed.
+        ConfigError, DatasetError, RunError, CheckpointError, DeviceError, ExportError, ModelError:
+            the run cannot begin; nothing on disk was changed.
         NonFiniteError: training diverged.
     """
     planned = plan.plan_stages(config)

@@ -1,7 +1,4 @@
-"""One run of a stage in its folder: data, networks, training, evaluation, export.
-
-The same command run again resumes from the last checkpoint, and does nothing twice.
-"""
+"""One run of a stage in its folder: data, networks, training, evaluation, export."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ class Seams:
 
     Attributes:
         resnet: A function in place of `resnet.resnet`.
-        exports: Whether SavedModels and pictures are written.
+        exports: Whether SavedModels and `views.png` are written.
     """
 
     resnet: Callable | None = None
@@ -90,6 +87,7 @@ class StageRun(abc.ABC):
 
     Raises:
         DatasetError, RunError: the options do not fit the data, the devices or the folder.
+        ExportError: a package that `export_formats` needs is not installed.
     """
 
     train_mode: ClassVar[str]
@@ -205,10 +203,10 @@ class StageRun(abc.ABC):
     def before_training(self) -> None:  # noqa: B027 (most stages write nothing)
         """Writes what a stage shows before it trains; called in the chief alone."""
 
-    def keep_used_head(self, built: networks.Networks) -> networks.Networks:
+    def keep_used_head(self, made: networks.Networks) -> networks.Networks:
         """Keeps a head that has no part in the stage only where there is one to pass on."""
         if self.config.ft_proj_selector == 0:
             source = weights.latest(str(self.directory)) or self.config.checkpoint
-            if not source or not weights.fits(source, [built.head]):
-                return dataclasses.replace(built, head=None)
-        return built
+            if not source or not weights.fits(source, [made.head]):
+                return dataclasses.replace(made, head=None)
+        return made

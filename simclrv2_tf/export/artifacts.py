@@ -16,10 +16,9 @@ and, on demand,
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from etils import epath
@@ -28,6 +27,7 @@ from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.export.formats import EXPORT_FORMATS, FORMATS
 from simclrv2_tf.export.model import notes
 from simclrv2_tf.export.saved_model import export
+from simclrv2_tf.files import whole
 from simclrv2_tf.networks import Networks
 
 
@@ -69,7 +69,7 @@ class Artifacts:
         Args:
             networks: In float32, and not a strategy's.
             image_size: Side of the images they were trained with.
-            class_names: What the logits stand for; empty if the classes have no names.
+            class_names: (C,) in the order of the logits; empty if the classes have no names.
             anew: Whether existing files are of other weights, and replaced.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -78,12 +78,12 @@ class Artifacts:
                 self.path(name).unlink(missing_ok=True)
         for path, model in self._keras_files(networks).items():
             if anew or not path.exists():
-                with _whole(path) as unfinished:
+                with whole(path) as unfinished:
                     model().save(unfinished)
         for name, text in notes(image_size, class_names).items():
             (self.directory / name).write_text(text)
         if anew or not self.module.exists():
-            with _whole(self.module) as unfinished:
+            with whole(self.module) as unfinished:
                 if self.saved_model:
                     export(
                         str(unfinished),
@@ -118,7 +118,7 @@ class Artifacts:
             if of_module or not path.exists():
                 source = self.module if of_module else path.with_suffix(".keras")
                 assert row.write, "formats in `EXPORT_FORMATS` can be written"
-                with _whole(path) as unfinished:
+                with whole(path) as unfinished:
                     row.write(source, unfinished, image_size)
 
     def finished(self) -> bool:
@@ -143,15 +143,3 @@ class Artifacts:
         if self.labelled:
             files[IMAGE_CLASSIFIER] = networks.image_classifier
         return {self.directory / name: make for name, make in files.items()}
-
-
-@contextlib.contextmanager
-def _whole(path: epath.Path) -> Iterator[epath.Path]:
-    """Gives the path to write to; the file or folder there replaces `path` at the end."""
-    unfinished = path.parent / f"unfinished-{path.name}"  # Keras wants the file's own suffix
-    if unfinished.is_dir():
-        unfinished.rmtree()
-    yield unfinished
-    if path.is_dir():
-        path.rmtree()
-    unfinished.replace(path)

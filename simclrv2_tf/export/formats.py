@@ -80,8 +80,8 @@ def load_model(path: str, option: str = "model") -> Model:
     """Loads a network from any file of `FORMATS`.
 
     Args:
-        path: The folder of a run or of an import, which stands for the newest SavedModel in it;
-            the folder of a SavedModel or its tar.gz; a .keras, .onnx or .tflite file.
+        path: The folder of a run or of an import, whose newest SavedModel is loaded; the folder of
+            a SavedModel or its tar.gz; a .keras, .onnx or .tflite file.
         option: What errors call the path.
 
     Raises:

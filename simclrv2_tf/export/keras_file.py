@@ -15,8 +15,8 @@ with epy.lazy_imports():
     import numpy as np
     import tensorflow as tf
 
-# What the files give that are called so.
-ENDPOINTS = {"encoder": "representation", "image_classifier": "logits"}
+# The one output of a file, by the stem of its name.
+_ENDPOINTS = {"encoder": "representation", "image_classifier": "logits"}
 
 
 def read(path: epath.Path) -> Model:
@@ -68,7 +68,7 @@ def read_litert(path: epath.Path) -> Model:
                 f"Received: image_size={images.shape[1]}"
             )
         found = []
-        for image in images:  # its shape is that of one image
+        for image in images:  # the file takes one image at a time
             interpreter.set_tensor(given["index"], image[None])
             interpreter.invoke()
             found.append(interpreter.get_tensor(made["index"])[0])
@@ -104,5 +104,5 @@ def _convert(source, path, image_size, kind, **options):
 
 def _endpoints(path: epath.Path, model_name: str = "") -> tuple[str, ...]:
     """The one output of a file, by the file's name or else the model's; none if neither says."""
-    names = [ENDPOINTS[stem] for stem in (path.stem, model_name) if stem in ENDPOINTS]
+    names = [_ENDPOINTS[stem] for stem in (path.stem, model_name) if stem in _ENDPOINTS]
     return tuple(names[:1])

@@ -46,7 +46,7 @@ def model_card(
         measured_on: What they were measured on.
         licence: A sentence on it.
         image_size: Side of the images it was trained with, in pixels.
-        class_names: What its logits stand for; empty if it has none or they are unknown.
+        class_names: (C,) in the order of its logits; empty if it has none or they are unknown.
         output: What calling it gives: "logits" or "representation".
     """
     shown = {text: f"{measured[name]:.4f}" for name, text in _METRICS.items() if name in measured}

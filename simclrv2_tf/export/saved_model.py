@@ -58,7 +58,7 @@ def export(
         output: What calling the object returns: an endpoint's name. By default "logits" with a
             classifier, else "representation".
         image_size: Side of the images it was trained with, in pixels.
-        class_names: (C,) what its logits stand for.
+        class_names: (C,) in the order of the logits.
 
     Raises:
         ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
@@ -135,7 +135,7 @@ def read(path: epath.Path) -> Model:
     together = signatures.get("serving_default")
 
     def outputs(images, names):
-        # The endpoint's own signature computes, and hands over, no more than the endpoint.
+        # The endpoint's own signature computes no other endpoint.
         images = tf.constant(images)
         return {n: signatures.get(n, together)(images=images)[n].numpy() for n in names}
 

@@ -21,7 +21,7 @@ _MOST_WRONG = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The networks of some variables; attributes are called as the options of `run`.
+    """The networks of some variables; attributes are named as the options of `run`.
 
     Where shapes leave a choice, it is the reference's default: the `sk_ratio` of 0.0625 where all
     widths are at their floor, and no selective kernels for basic blocks with the CIFAR stem.

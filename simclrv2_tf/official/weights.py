@@ -129,7 +129,7 @@ def names_by_path(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     Raises:
         OfficialError: they are of no network of ours, or there is one too many or too few.
     """
-    # A path does not depend on the width, and a narrow network is built in a moment.
+    # Paths do not depend on the width, and a narrow network is quick to build.
     found = infer(shapes)
     classes = min(found.num_classes, 2)
     paths = _paths(

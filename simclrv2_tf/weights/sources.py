@@ -1,4 +1,4 @@
-"""Weights to start from, wherever a path leads: their shapes, values and checksum."""
+"""Weights to start from: their shapes, values and checksum, by the path that leads to them."""
 
 from __future__ import annotations
 

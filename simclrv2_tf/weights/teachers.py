@@ -130,7 +130,7 @@ def _from_saved_model(path: str) -> Teacher:
         return Teacher(predict, signature.structured_outputs["logits"].shape[-1])
     try:
         probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
-    except (TypeError, ValueError):  # it is called otherwise
+    except (TypeError, ValueError):  # the module takes other arguments
         probe = None
     if probe is not None and getattr(probe, "ndim", 0) == 2:
         return Teacher(module, probe.shape[-1])

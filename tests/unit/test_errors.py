@@ -52,7 +52,7 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
     def fails(self, target):
         raise OSError("killed here")
 
-    monkeypatch.setattr(type(files.unfinished(path)), "replace", fails)
+    monkeypatch.setattr(type(path), "replace", fails)
     with pytest.raises(OSError, match="killed here"):
         files.write_text(path, "new")
     assert path.read_text() == "old"
