@@ -16,7 +16,6 @@ with epy.lazy_imports():
     from simclrv2_tf.optimizers import schedule as schedules
 
 OPTIMIZERS = ("momentum", "adam", "lars")
-SCALINGS = ("linear", "sqrt")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class OptimizerOptions(Group, title="Training"):
     learning_rate_scaling: str = option(
         "linear",
         "linear: learning_rate * batch size / 256. sqrt: learning_rate * sqrt(batch size).",
-        choices=SCALINGS,
+        choices=("linear", "sqrt"),
     )
     warmup_epochs: float = option(
         10.0,
