@@ -13,7 +13,8 @@ from helpers import oracle, small
 from helpers import recorded as recordings
 from helpers.recorded import assert_close
 from simclrv2_tf import heads, options, resnet
-from simclrv2_tf.networks import HeadOptions, NetworkOptions, NetworksOptions, build_networks
+from simclrv2_tf.network_options import HeadOptions, NetworkOptions, NetworksOptions
+from simclrv2_tf.networks import build_networks
 
 NETWORKS = ["network_r18_cifar.npz", "network_r50.npz", "network_r50_sk.npz"]
 
