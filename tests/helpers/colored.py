@@ -1,4 +1,4 @@
-"""Data sets of images that tell who they are, and what tests ask of data sets.
+"""Data sets of images that are known by their color, and helpers that read data sets.
 
 Each image has one color, (10 * class, number, 200), which no crop, flip or resize changes.
 """
@@ -65,7 +65,7 @@ def assert_same(left, right):
 
 
 def as_labels(split):
-    """What `labels` should say, from the examples."""
+    """What `labels` must return, from the examples."""
     examples = examples_of(split)
     return [e["id"].decode() for e in examples], [int(e["label"]) for e in examples]
 
