@@ -43,7 +43,7 @@ class OptimizerOptions(Group, title="Training"):
     warmup_epochs: float = option(
         10.0,
         "Epochs of linear warm-up from 0; cosine decay to 0 follows. A warm-up longer than the run "
-        "is followed as far as it goes.",
+        "ends with it.",
         minimum=0,
     )
     momentum: float = option(0.9, "Momentum of `lars` and `momentum`.", minimum=0, below=1)

@@ -35,7 +35,7 @@ class Pretrainer(Stage):
         momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue` or
             `momentum_views`.
         queue: Optional `memory.Queue`. The objective gets its embeddings as `negatives` with
-            `negatives_valid`; then it takes in the outputs of `momentum` for both views.
+            `negatives_valid`; after the loss, `momentum`'s outputs for both views are pushed.
         momentum_views: Whether `momentum`, which gets no gradient, embeds the second views, and
             the network sees the first views alone.
 

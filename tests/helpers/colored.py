@@ -64,12 +64,6 @@ def assert_same(left, right):
         np.testing.assert_array_equal(a, b)
 
 
-def as_labels(split):
-    """What `labels` must return, from the examples."""
-    examples = examples_of(split)
-    return [e["id"].decode() for e in examples], [int(e["label"]) for e in examples]
-
-
 def write_folder(root):
     """A folder of classes a, b and c, with `train/` and `test/`; returns it."""
     for split, count in (("train", TRAIN), ("test", TEST)):

@@ -51,15 +51,15 @@ def weights(*models):
     return {v.path: v.numpy() for model in models for v in model.weights}
 
 
-def batches_from(data, start=0):
-    """Seeded random data, a new batch each step, as an endless data set."""
+def batches_from(count, start=0):
+    """Seeded random data, a new batch of `count` images each step, as an endless data set."""
 
     def make(context):
         def one(index):
-            shape = (2, data, 8, 8, 3)
+            shape = (2, count, 8, 8, 3)
             pair = tf.random.stateless_uniform(shape, tf.stack([index, 1]))
             labels = tf.random.stateless_uniform(
-                [data], tf.stack([index, 2]), maxval=3, dtype=tf.int64
+                [count], tf.stack([index, 2]), maxval=3, dtype=tf.int64
             )
             return (pair[0], pair[1]), labels
 
@@ -130,10 +130,6 @@ def remembering(networks, size, decay=0.5, momentum_views=False, **options):
     stage.compile(optimizers.LARS(0.5), jit_compile=False)
     stage.optimizer.build(stage.trainable_variables)
     return stage
-
-
-def with_batch_norm():
-    return tiny(classifier_layer=1)
 
 
 def train(stage, start, stop, epochs=2, callbacks=()):
