@@ -4,7 +4,8 @@ import keras
 from keras import layers
 
 from simclrv2_tf.batch_norm import BatchNorm
-from simclrv2_tf.options import check_sizes
+from simclrv2_tf.network_options import HeadOptions
+from simclrv2_tf.options import check_sizes, of
 
 
 def projection_head(
@@ -40,8 +41,7 @@ def projection_head(
         ValueError: a value is out of its range.
     """
     hidden_dim = feature_dim if hidden_dim is None else hidden_dim
-    if mode not in ("nonlinear", "linear", "none"):
-        raise ValueError(f"`mode` must be 'nonlinear', 'linear' or 'none'. Received: mode={mode!r}")
+    of(HeadOptions)["proj_head_mode"].check(mode, "mode")
     check_sizes(
         feature_dim=feature_dim, num_layers=num_layers, out_dim=out_dim, hidden_dim=hidden_dim
     )

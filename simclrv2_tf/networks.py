@@ -1,4 +1,4 @@
-"""The networks of a run, their options, and how they are built."""
+"""The networks of a run, and how options build them."""
 
 from __future__ import annotations
 
@@ -7,95 +7,13 @@ from collections.abc import Callable
 
 from etils import epy
 
-from simclrv2_tf import options
-from simclrv2_tf.depths import BLOCKS
-from simclrv2_tf.options import option
+from simclrv2_tf.network_options import NetworksOptions
 
 with epy.lazy_imports():
     import keras
 
     from simclrv2_tf import heads
     from simclrv2_tf import resnet as resnets
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkOptions(options.Group, title="Network"):
-    """The encoder: a ResNet."""
-
-    resnet_depth: int = option(
-        50,
-        "Depth of the ResNet. 10 is not in the paper: for small images and machines.",
-        choices=tuple(BLOCKS),
-    )
-    width_multiplier: float = option(
-        1.0,
-        "Multiplier of every layer's width; 1/32 leaves the stem two filters, the fewest it can.",
-        minimum=1 / 32,
-    )
-    sk_ratio: float = option(
-        0.0,
-        "Reduction ratio of selective kernels; 0: none, 0.0625 recommended.",
-        minimum=0,
-        maximum=1,
-    )
-    se_ratio: float = option(
-        0.0, "Reduction ratio of squeeze-excitation; 0: none.", minimum=0, maximum=1
-    )
-    stem: str = option(
-        "auto",
-        "imagenet: stride 2 and max pooling. cifar: stride 1, no pooling. auto: cifar where "
-        "image_size is at most 32.",
-        choices=("auto", "cifar", "imagenet"),
-    )
-    batch_norm_decay: float = option(
-        0.9, "Decay of the moving batch statistics.", minimum=0, below=1
-    )
-    global_bn: bool = option(True, "Take batch statistics over all replicas.")
-
-    @property
-    def encoder_description(self) -> str:
-        """Such as "ResNet-50 0.25x SK"; with basic blocks `sk_ratio` only makes a ResNet-D."""
-        selective = " SK" if self.resnet_depth >= 50 else " D"
-        return (
-            f"ResNet-{self.resnet_depth} {self.width_multiplier:g}x"
-            + selective * (self.sk_ratio > 0)
-            + " SE" * (self.se_ratio > 0)
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadOptions(options.Group, title="Projection head"):
-    """The projection head, and its layer that feeds a classifier."""
-
-    proj_head_mode: str = option(
-        "nonlinear",
-        "Projection head: none, one linear layer, or `num_proj_layers` layers.",
-        choices=("none", "linear", "nonlinear"),
-    )
-    num_proj_layers: int = option(3, "Layers of the nonlinear head.", minimum=1)
-    proj_out_dim: int = option(128, "Width of the embedding.", minimum=1)
-    proj_hidden_dim: int = option(
-        0, "Width of the head's hidden layers; 0: the encoder's width, as in SimCLRv2.", minimum=0
-    )
-    proj_output_bn: bool = option(
-        True, "Whether the head ends in a batch norm, as in SimCLRv2, or in its dense layer."
-    )
-    ft_proj_selector: int = option(
-        0,
-        "Layer of the projection head that feeds the classifier: 0 the encoder's output, k after "
-        "layer k, -1 the head's output.",
-        minimum=-1,
-    )
-
-    @property
-    def num_head_layers(self) -> int:
-        """Layers of the projection head: 0, 1 or `num_proj_layers`, by `proj_head_mode`."""
-        return {"none": 0, "linear": 1, "nonlinear": self.num_proj_layers}[self.proj_head_mode]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworksOptions(NetworkOptions, HeadOptions):
-    """The options of all networks of a run."""
 
 
 @dataclasses.dataclass(frozen=True)

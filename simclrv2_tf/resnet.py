@@ -10,7 +10,8 @@ import keras
 from keras import layers, ops
 
 from simclrv2_tf.batch_norm import BatchNorm
-from simclrv2_tf.depths import BLOCKS
+from simclrv2_tf.network_options import BLOCKS, NetworkOptions
+from simclrv2_tf.options import check_numbers, of
 
 DEPTHS = tuple(BLOCKS)
 MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
@@ -35,8 +36,8 @@ def resnet(
 
     Args:
         depth: 10 (not in the paper), 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
-        width_multiplier: Factor on all filters, positive, the products rounded down; 1 to 3 in the
-            paper.
+        width_multiplier: Factor on all filters, at least 1/32, the products rounded down; 1 to 3 in
+            the paper.
         sk_ratio: Hidden width ratio of the bottlenecks' selective kernels (arXiv 1903.06586; 0.0625
             in the paper), with ResNet-D stem and shortcuts. 0 for none.
         se_ratio: Squeeze-excitation (arXiv 1709.01507) with this ratio. 0 for none.
@@ -51,18 +52,9 @@ def resnet(
     Raises:
         ValueError: a value is out of its range.
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"`depth` must be one of {DEPTHS}. Received: depth={depth}")
-    if not width_multiplier > 0 or int(64 * width_multiplier) < 2:
-        raise ValueError(
-            "`width_multiplier` must leave at least 2 of the 64 filters of the first stage. "
-            f"Received: width_multiplier={width_multiplier}"
-        )
-    for name, ratio in dict(sk_ratio=sk_ratio, se_ratio=se_ratio).items():
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={ratio}")
-    if stem not in ("auto", "cifar", "imagenet"):
-        raise ValueError(f"`stem` must be 'auto', 'cifar' or 'imagenet'. Received: stem={stem!r}")
+    of(NetworkOptions)["resnet_depth"].check(depth, "depth")
+    ratios = dict(width_multiplier=width_multiplier, sk_ratio=sk_ratio, se_ratio=se_ratio)
+    check_numbers(NetworkOptions, **ratios, stem=stem)
     if blocks is not None and not (1 <= len(blocks) <= 4 and min(blocks) >= 1):
         raise ValueError(
             f"`blocks` must be 1 to 4 numbers of at least 1. Received: blocks={blocks}"

@@ -55,11 +55,17 @@ def checked_seed(seed):
     return tf.cast(tensor, tf.int64)
 
 
-def make_draws(seed, shard=(0, 1)):
-    """Returns the draws of part `shard` = (index, count) of a batch."""
+def checked_shard(shard: tuple[int, int]) -> tuple[int, int]:
+    """Returns `shard` = (index, count), 0 <= index < count."""
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"`shard` must be (index, count), 0 <= index < count. Received: {shard=}")
+    return index, count
+
+
+def make_draws(seed, shard=(0, 1)):
+    """Returns the draws of part `shard` = (index, count) of a batch."""
+    index, count = checked_shard(shard)
     if seed is None and count > 1:
         raise ValueError(
             f"`seed` must be given for a part of a batch, as all parts draw by one. "

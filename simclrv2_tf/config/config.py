@@ -30,7 +30,7 @@ from simclrv2_tf.distribute.devices import DeviceOptions
 from simclrv2_tf.experiments import registry
 from simclrv2_tf.export.formats import ExportOptions
 from simclrv2_tf.memory import MemoryOptions
-from simclrv2_tf.networks import HeadOptions, NetworkOptions
+from simclrv2_tf.network_options import HeadOptions, NetworkOptions
 from simclrv2_tf.objectives import ObjectiveOptions
 from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import ConfigError, Option

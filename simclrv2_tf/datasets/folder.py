@@ -1,4 +1,4 @@
-"""Folders of image files: layout and health check."""
+"""Folders of image files: their layout, and a check that each file is whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import tensorflow as tf
 from absl import logging
 
-from simclrv2_tf.datasets.image_files import FolderSplit
+from simclrv2_tf.datasets.folder_split import FolderSplit
 from simclrv2_tf.datasets.images import EXTENSIONS, why_unreadable
 from simclrv2_tf.datasets.sources import HELD_OUT_SPLITS, DatasetError, ImageDataset, Range
 from simclrv2_tf.datasets.splits import Split

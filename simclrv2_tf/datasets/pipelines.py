@@ -15,8 +15,10 @@ import math
 import tensorflow as tf
 
 from simclrv2_tf import augment
+from simclrv2_tf.augment.draws import checked_shard
 from simclrv2_tf.datasets.sources import DatasetError
 from simclrv2_tf.datasets.splits import CORES, CROP, VIEW, Split, as_is, fixed_parallelism, seed_for
+from simclrv2_tf.options import check_sizes
 
 _DEFAULT_VIEWS = augment.ViewOptions()
 _MOST_BATCHES_AT_ONCE = 16  # of views, each of a whole batch's size in memory
@@ -108,12 +110,15 @@ def evaluation_batches(
     """Each image once, cropped as for evaluation.
 
     Black images of weight 0 fill up the last batches, so that all batches have the same shape and
-    all shards the same number of them. An unreadable image has weight 0 as well. Args and errors as
-    for `pretraining_batches`.
+    all shards the same number of them. An unreadable image has weight 0 as well. Args as for
+    `pretraining_batches`; a batch may be larger than the split.
 
     Returns:
         A finite data set, whose length is known, of (image, label, weight): float32 (B, S, S, 3) in
         [0, 1], int64 (B,) (-1: unlabelled), and float32 (B,), 1 for an image that counts.
+
+    Raises:
+        ValueError: An argument is out of range.
     """
     _check(batch_size=batch_size, image_size=image_size, shard=shard)
     split = split.cached() if cache else split
@@ -213,10 +218,7 @@ def _traced_view(image_size: int, strength: float, version: str, blur: bool, sha
 
 
 def _check(*, batch_size: int, image_size: int, shard: tuple[int, int], start_step: int = 0):
-    limits = {"batch_size": (batch_size, 1), "image_size": (image_size, 1)}
-    for name, (value, least) in (limits | {"start_step": (start_step, 0)}).items():
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
-    index, count = shard
-    if not 0 <= index < count:
-        raise ValueError(f"`shard` must be (index, count), 0 <= index < count. Received: {shard=}")
+    check_sizes(batch_size=batch_size, image_size=image_size)
+    if start_step < 0:
+        raise ValueError(f"`start_step` must be at least 0. Received: {start_step=}")
+    checked_shard(shard)

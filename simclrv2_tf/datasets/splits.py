@@ -131,7 +131,7 @@ class Split(abc.ABC):
     def shuffled_records(
         self, seed: int, shard: tuple[int, int], start: int, buffer_size: int
     ) -> tf.data.Dataset:
-        """The records of a shard for ever, shuffled in each epoch, from element `start` on.
+        """The records of a shard without end, shuffled in each epoch, from element `start` on.
 
         A source that can only be read in order shuffles `buffer_size` records at a time; others
         shuffle the whole epoch.

@@ -1,4 +1,4 @@
-"""Replicas: the strategy by name, the processes of a run, and the only home of collectives.
+"""Replicas: the strategy by name, the processes of a run, and all collectives.
 
 Collectives are the identity with one replica, so that the mathematics above them is written once.
 """
@@ -17,7 +17,6 @@ with epy.lazy_api_imports(globals()):
         replica_id,
     )
     from simclrv2_tf.distribute.devices import (
-        STRATEGIES,
         DeviceError,
         DeviceOptions,
         make_strategy,

@@ -21,9 +21,6 @@ class DeviceError(UserError):
     """The devices that a run needs are missing."""
 
 
-STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceOptions(options.Group, title="Devices", once=True, incidental=True):
     """Where a run trains."""
@@ -35,7 +32,7 @@ class DeviceOptions(options.Group, title="Devices", once=True, incidental=True):
         "with one model_dir that all can reach. tpu: every core of a TPU. auto: multi_worker where "
         "TF_CONFIG names several workers, mirrored where there are several GPUs or num_replicas is "
         "above 1, else default.",
-        choices=STRATEGIES,
+        choices=("auto", "default", "mirrored", "multi_worker", "tpu"),
     )
     num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
     use_tpu: bool = option(False, "The same as strategy=tpu; an error where there is no TPU.")
@@ -70,7 +67,7 @@ def make_strategy(
     """Returns the `tf.distribute` strategy called `name`; call it before any use of devices.
 
     Args:
-        name: One of `STRATEGIES`, as for the option `strategy`. A TPU has not been tried yet.
+        name: As the option `strategy`. A TPU has not been tried yet.
         num_replicas: As the option. Logical CPUs must be made before TensorFlow is first used.
         tpu_name: Name or address of a Cloud TPU; None: this machine's (Colab, TPU VM).
         tpu_zone, gcp_project: Zone and project of the Cloud TPU, unless the environment has them.
@@ -80,8 +77,7 @@ def make_strategy(
             that has used TensorFlow; `TF_CONFIG` is missing or wrong; or no TPU can be used.
         ValueError: `name` is unknown.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"`strategy` must be one of {STRATEGIES}. Received: strategy={name!r}")
+    options.of(DeviceOptions)["strategy"].check(name)
     if name == "tpu":
         return _tpu_strategy(tpu_name, tpu_zone, gcp_project)
     if name == "multi_worker" or (name == "auto" and "TF_CONFIG" in os.environ):

@@ -95,7 +95,7 @@ class Pretraining(StageRun):
             config.micro_batch_size or None,
             momentum,
             queue,
-            config.tico_momentum_views,
+            objective.momentum_views,
             **options,
         )
         parts = {"objective": objective, "ema": momentum, "queue": queue}

@@ -100,7 +100,7 @@ def contrast_metrics(anchors, keys, label, chunk_size):
     (maximum, total), best = _fold(find_best, (empty, none_yet), num_blocks)
 
     def add_entropy(index, entropy):
-        # Normalized in two steps, as log(total) would drown in a large maximum.
+        # Normalized in two steps, as log(total) would lose its digits beside a large maximum.
         p = ops.exp(block_logits(index) - maximum[:, None]) / total[:, None]
         return entropy - ops.sum(p * ops.log(p + _ENTROPY_EPSILON), axis=-1)
 
@@ -131,7 +131,7 @@ def _add_to_logsumexp(state, logits):
 
 
 def _fold(body, state, num_blocks):
-    """`ops.fori_loop` from 0 that never has two iterations in flight.
+    """`ops.fori_loop` from 0 that never runs two iterations at once.
 
     TensorFlow's graph executor runs up to ten at once, and with them ten blocks are in memory.
     """

@@ -4,7 +4,6 @@ from etils import epy
 
 from simclrv2_tf.optimizers.options import (
     OPTIMIZERS,
-    SCALINGS,
     OptimizerOptions,
     l2_loss,
     l2_variables,

@@ -16,7 +16,6 @@ with epy.lazy_imports():
     from simclrv2_tf.optimizers import schedule as schedules
 
 OPTIMIZERS = ("momentum", "adam", "lars")
-SCALINGS = ("linear", "sqrt")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,12 +38,12 @@ class OptimizerOptions(Group, title="Training"):
     learning_rate_scaling: str = option(
         "linear",
         "linear: learning_rate * batch size / 256. sqrt: learning_rate * sqrt(batch size).",
-        choices=SCALINGS,
+        choices=("linear", "sqrt"),
     )
     warmup_epochs: float = option(
         10.0,
         "Epochs of linear warm-up from 0; cosine decay to 0 follows. A warm-up longer than the run "
-        "is followed as far as it goes.",
+        "ends with it.",
         minimum=0,
     )
     momentum: float = option(0.9, "Momentum of `lars` and `momentum`.", minimum=0, below=1)

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from simclrv2_tf.optimizers.options import SCALINGS, OptimizerOptions
+from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import of
 
 
@@ -66,11 +66,8 @@ def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") ->
         ValueError: unknown `scaling`, or `batch_size` below 1.
     """
     of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
-    if scaling == "linear":
-        return base * batch_size / 256
-    if scaling == "sqrt":
-        return base * math.sqrt(batch_size)
-    raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling!r}")
+    of(OptimizerOptions)["learning_rate_scaling"].check(scaling, "scaling")
+    return base * batch_size / 256 if scaling == "linear" else base * math.sqrt(batch_size)
 
 
 def total_steps(num_examples: int, epochs: int, batch_size: int) -> int:

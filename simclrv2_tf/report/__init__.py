@@ -1,4 +1,4 @@
-"""What a run shows to people: closing tables and figures."""
+"""Tables and figures of results."""
 
 from simclrv2_tf.report.figures import Panel, accuracy_figure, learning_curves_figure, views_figure
 from simclrv2_tf.report.reliability import reliability_figure

@@ -11,7 +11,7 @@ from simclrv2_tf import distribute
 
 
 class Stage(keras.Model):
-    """A model that owns its loss: the base of all stages.
+    """A model with its own loss: the base of all stages.
 
     A subclass defines `training_loss(data)`, which returns the mean loss over this replica's
     examples, a float32 scalar, and updates the stage's metrics.

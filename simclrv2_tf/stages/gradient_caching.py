@@ -1,9 +1,9 @@
 """Gradient caching: a batch's exact loss and gradients in the memory of a micro-batch.
 
-A batch passes the network twice, a micro-batch at a time, so that the activations of one
-micro-batch alone are alive (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives
-all embeddings, and their loss gives the gradient at each embedding. The second pass takes that
-gradient to the weights. Loss and gradients are exact, but batch norm takes the statistics of a
+A batch passes the network twice, a micro-batch at a time, so that memory holds the activations of
+one micro-batch only (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives
+all embeddings, and their loss gives the gradient at each embedding. The second pass propagates
+that gradient to the weights. Loss and gradients are exact, but batch norm takes the statistics of a
 micro-batch. The moving statistics are updated once, with the whole batch's.
 """
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from simclrv2_tf import distribute
+from simclrv2_tf.options import check_sizes
 from simclrv2_tf.stages import gradient_caching
 from simclrv2_tf.stages.base import Stage, cross_entropy
 
@@ -34,7 +35,7 @@ class Pretrainer(Stage):
         momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue` or
             `momentum_views`.
         queue: Optional `memory.Queue`. The objective gets its embeddings as `negatives` with
-            `negatives_valid`; then it takes in the outputs of `momentum` for both views.
+            `negatives_valid`; after the loss, `momentum`'s outputs for both views are pushed.
         momentum_views: Whether `momentum`, which gets no gradient, embeds the second views, and
             the network sees the first views alone.
 
@@ -56,12 +57,13 @@ class Pretrainer(Stage):
         momentum_views: bool = False,
         **kwargs,
     ):
-        if micro_batch_size is not None and micro_batch_size < 1:
-            raise ValueError(
-                f"`micro_batch_size` must be at least 1. Received: {micro_batch_size=}"
-            )
+        if micro_batch_size is not None:
+            check_sizes(micro_batch_size=micro_batch_size)
         if momentum is None and (queue is not None or momentum_views):
-            raise ValueError("`queue` and `momentum_views` need `momentum`. Received: None")
+            raise ValueError(
+                "`queue` and `momentum_views` need `momentum`. Received: momentum=None, "
+                f"{queue=}, {momentum_views=}"
+            )
         if queue is not None and momentum_views:
             raise ValueError(
                 "`queue` must be None with `momentum_views`: no objective has both. "

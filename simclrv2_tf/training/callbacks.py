@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, TensorBoard, and the alarm of collapse."""
+"""Callbacks: checkpoints, TensorBoard, and a warning of collapse."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from simclrv2_tf import official, options
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import load_model
-from simclrv2_tf.networks import NetworksOptions, build_networks
+from simclrv2_tf.network_options import NetworksOptions
+from simclrv2_tf.networks import build_networks
 from simclrv2_tf.weights import sources
 from simclrv2_tf.weights.readers import CheckpointError
 

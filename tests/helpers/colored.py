@@ -1,4 +1,4 @@
-"""Data sets of images that tell who they are, and what tests ask of data sets.
+"""Data sets of images that are known by their color, and helpers that read data sets.
 
 Each image has one color, (10 * class, number, 200), which no crop, flip or resize changes.
 """
@@ -62,12 +62,6 @@ def assert_same(left, right):
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def as_labels(split):
-    """What `labels` should say, from the examples."""
-    examples = examples_of(split)
-    return [e["id"].decode() for e in examples], [int(e["label"]) for e in examples]
 
 
 def write_folder(root):

@@ -63,8 +63,3 @@ def distiller(teacher=None, learning_rate=0.05, encoder=conv_encoder, head=False
 
 def batch(count=6, seed=0):
     return tf.constant(np.random.default_rng(seed).random((count, 8, 8, 3), dtype=np.float32))
-
-
-def mixed_batch(count=6, labelled=4):
-    labels = tf.constant(np.random.default_rng(3).integers(0, 3, labelled))
-    return batch(count), (batch(labelled, seed=1), labels)

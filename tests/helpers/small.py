@@ -1,4 +1,4 @@
-"""Runs of networks of two blocks: more blocks show no more, and tracing them takes the time.
+"""Runs of networks of two blocks: more blocks test nothing more, and take long to trace.
 
 Everything that makes a run small is here: tests of whole runs use `run` or the program
 `helpers.small_run`, which calls it.

@@ -10,12 +10,12 @@ from simclrv2_tf.training import loop
 
 
 def small_encoder(width_multiplier=1 / 16, **options):
-    """ResNet-10 of two blocks: more say no more, and tracing them takes the time."""
+    """ResNet-10 of two blocks: more blocks test nothing more, and take long to trace."""
     return resnet.resnet(10, width_multiplier, image_size=8, blocks=(1, 1), **options)
 
 
 def conv_encoder(width=8):
-    """One convolution and batch norm: what a stage asks of an encoder, in a moment's tracing."""
+    """One convolution and batch norm: all that a stage needs of an encoder, quick to trace."""
     images = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(width, 3, 2, use_bias=False, name="stem_conv")(images)
     x = keras.layers.ReLU()(BatchNorm(name="stem_bn")(x))
@@ -51,15 +51,15 @@ def weights(*models):
     return {v.path: v.numpy() for model in models for v in model.weights}
 
 
-def batches_from(data, start=0):
-    """Seeded random data, a new batch each step, as an endless data set."""
+def batches_from(count, start=0):
+    """Seeded random data, a new batch of `count` images each step, as an endless data set."""
 
     def make(context):
         def one(index):
-            shape = (2, data, 8, 8, 3)
+            shape = (2, count, 8, 8, 3)
             pair = tf.random.stateless_uniform(shape, tf.stack([index, 1]))
             labels = tf.random.stateless_uniform(
-                [data], tf.stack([index, 2]), maxval=3, dtype=tf.int64
+                [count], tf.stack([index, 2]), maxval=3, dtype=tf.int64
             )
             return (pair[0], pair[1]), labels
 
@@ -98,7 +98,7 @@ def contrastive(networks, micro_batch_size=None, **kwargs):
 
 
 def compare(actual, expected, tolerance):
-    """All together to `tolerance`; each, as sums that cancel keep fewer digits, to ten times it."""
+    """Compares all to `tolerance`, and each to ten times it: sums that cancel keep fewer digits."""
     assert len(actual) == len(expected) > 0
     actual, expected = ([np.asarray(x) for x in values] for values in (actual, expected))
     pairs = list(zip(actual, expected, strict=True))
@@ -130,10 +130,6 @@ def remembering(networks, size, decay=0.5, momentum_views=False, **options):
     stage.compile(optimizers.LARS(0.5), jit_compile=False)
     stage.optimizer.build(stage.trainable_variables)
     return stage
-
-
-def with_batch_norm():
-    return tiny(classifier_layer=1)
 
 
 def train(stage, start, stop, epochs=2, callbacks=()):

@@ -1,4 +1,4 @@
-"""The alarm of a whole run."""
+"""A whole run does not mistake the first steps of batch norm for a collapse."""
 
 import csv
 
@@ -7,7 +7,7 @@ from simclrv2_tf import run
 from simclrv2_tf.experiments.stage import Seams
 
 
-def test_a_healthy_networks_first_steps_raise_no_alarm(images, tmp_path, caplog):
+def test_the_first_steps_of_a_healthy_network_give_no_warning(images, tmp_path, caplog):
     """Its embeddings have one direction while batch norm does not know their mean."""
     command = ["--mode=train", f"--dataset=folder:{images}", *SMALL, "--train_steps=4"]
     command += ["--train_summary_steps=1", f"--model_dir={tmp_path}"]

@@ -1,9 +1,8 @@
-"""Errors of commands: one line each, and the exit status of their kind; files whole or not."""
+"""Errors of commands: one line each, and the exit status of their kind."""
 
 import pytest
-from etils import epath
 
-from simclrv2_tf import errors, files
+from simclrv2_tf import errors
 from simclrv2_tf.errors import UserError, UserErrors
 from simclrv2_tf.training.loop import NonFiniteError
 
@@ -43,16 +42,3 @@ def test_other_errors_and_debugging_keep_the_traceback():
     with pytest.raises(UserError):
         errors.exit_status(raising(UserError("x")), debug=True)
     assert errors.exit_status(raising(OSError("x")), os_error=2) == 2
-
-
-def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
-    path = epath.Path(tmp_path) / "file.txt"
-    files.write_text(path, "old")
-
-    def fails(self, target):
-        raise OSError("killed here")
-
-    monkeypatch.setattr(type(path), "replace", fails)
-    with pytest.raises(OSError, match="killed here"):
-        files.write_text(path, "new")
-    assert path.read_text() == "old"

@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 PACKAGE = ROOT / "simclrv2_tf"
 # From the bottom up: a part imports its own layer and those below.
 LAYERS = [
-    {"errors", "files", "options", "environment", "tables", "contents", "depths"},
+    {"errors", "files", "options", "environment", "tables", "contents", "network_options"},
     {"distribute", "augment", "optimizers", "metrics"},
     {"batch_norm", "memory", "objectives", "datasets"},
     {"resnet", "heads", "stages"},
@@ -64,29 +64,15 @@ def test_every_part_has_a_layer():
     assert parts == set(RANKS)
 
 
-@pytest.mark.parametrize("order", ["function first", "file first"])
-def test_an_objective_is_its_function_not_its_file(order):
-    first, second = "import simclrv2_tf.objectives", "import simclrv2_tf.objectives.vicreg"
-    if order == "file first":
-        first, second = second, first
-    code = f"""
-{first}
-{second}
-from simclrv2_tf import objectives
-assert objectives.vicreg.__name__ == "vicreg" and callable(objectives.vicreg)
-assert callable(objectives.nt_xent) and callable(objectives.barlow_twins)
-"""
-    run(code)
-
-
 def test_the_package_imports_lazily():
-    """Names are there without TensorFlow, which is imported with the first that needs it."""
-    run(
-        """
+    """Names and options are known without TensorFlow; the first name that needs it imports it."""
+    code = """
 import sys
 import simclrv2_tf as sc
 from simclrv2_tf import objectives, datasets, stages, optimizers, augment, distribute, export
+from simclrv2_tf import contents, memory, metrics, networks
 from simclrv2_tf.config import Config
+from simclrv2_tf.export import formats
 Config()
 heavy = {"tensorflow", "keras", "numpy", "matplotlib", "tensorflow_datasets"} & set(sys.modules)
 assert not heavy, heavy
@@ -94,9 +80,5 @@ assert {"LARS", "nt_xent", "Pretrainer", "resnet", "open_dataset"} <= set(dir(sc
 assert sc.nt_xent is objectives.nt_xent
 assert "tensorflow" not in sys.modules
 """
-    )
-
-
-def run(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.stages import (
-    random_views,
-    remembering,
-    small_encoder,
-    with_batch_norm,
-    without_batch_norm,
-)
+from helpers.stages import random_views, remembering, small_encoder, tiny, without_batch_norm
 from simclrv2_tf import memory, objectives, stages
+
+
+def with_batch_norm():
+    return tiny(classifier_layer=1)
 
 
 @pytest.mark.parametrize("batches", [[4] * 5, [3] * 7, [5, 1, 7, 2, 8, 3], [20, 3, 9]])

@@ -38,7 +38,7 @@ def test_recipe_parses_and_documents_itself(recipe, tmp_path, monkeypatch):
     assert len(set(names)) == len(names) and all(name.startswith("--") for name in names)
 
 
-def test_a_folder_of_recipes_stands_for_its_default(tmp_path, monkeypatch):
+def test_a_folder_of_recipes_means_its_default(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("demo", "flags/demo", "demo/default", str(ROOT / "flags" / "demo")):
         assert parse(f"--flagfile={name}") == parse()

@@ -1,6 +1,6 @@
 """The recipes under `flags/`: published settings, honest headers, and chains whose links fit.
 
-That each parses and has a command, a source and an accuracy is in test_config.py.
+test_flagfiles.py checks that each parses and has a command, a source and an accuracy.
 """
 
 import re

@@ -1,10 +1,8 @@
 """Data sets that tests of this folder share; none of them changes their files."""
 
-import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
-from helpers.colored import TRAIN, examples_of, prepare, take, write_folder, write_tfds
+from helpers.colored import TRAIN, examples_of, take, write_folder, write_tfds
 from simclrv2_tf import datasets
 
 
@@ -51,15 +49,3 @@ def trained(split):
     """The first batches of training on `split`, and the options that make them."""
     options = {"batch_size": 5, "image_size": 8, "seed": 3}
     return take(datasets.training_batches(split, **options), 12), options
-
-
-@pytest.fixture
-def own_tfds(tmp_path):
-    """A data set of which a test may spoil the files."""
-    examples = [(n, {"image": np.full((2, 3, 3), n, np.uint8), "label": n % 2}) for n in range(9)]
-    features = {
-        "image": tfds.features.Image(shape=(2, 3, 3)),
-        "label": tfds.features.ClassLabel(num_classes=2),
-    }
-    prepare(tmp_path, "own_images", features, {"train": examples}, 2)
-    return datasets.open_dataset("own_images", data_dir=str(tmp_path)), tmp_path

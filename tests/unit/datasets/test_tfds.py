@@ -11,7 +11,6 @@ from tensorflow_datasets.core.utils import gcs_utils
 from helpers.colored import (
     TEST,
     TRAIN,
-    as_labels,
     assert_same,
     examples_of,
     ids_of,
@@ -19,6 +18,24 @@ from helpers.colored import (
     take,
 )
 from simclrv2_tf import datasets
+
+
+@pytest.fixture
+def own_tfds(tmp_path):
+    """A data set of which a test may spoil the files."""
+    examples = [(n, {"image": np.full((2, 3, 3), n, np.uint8), "label": n % 2}) for n in range(9)]
+    features = {
+        "image": tfds.features.Image(shape=(2, 3, 3)),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    prepare(tmp_path, "own_images", features, {"train": examples}, 2)
+    return datasets.open_dataset("own_images", data_dir=str(tmp_path)), tmp_path
+
+
+def as_labels(split):
+    """What `labels` must return, from the examples."""
+    examples = examples_of(split)
+    return [e["id"].decode() for e in examples], [int(e["label"]) for e in examples]
 
 
 def test_tfds_set_that_exists_only_on_disk(numbered):

@@ -9,8 +9,18 @@ import pytest
 import tensorflow as tf
 
 from helpers import oracle
-from helpers.variables import random_gradients, random_variables, variable
+from helpers.variables import variable
 from simclrv2_tf.optimizers import LARS, WarmupCosine
+
+
+def random_variables(*paths, seed=0, dtype="float32"):
+    rng = np.random.default_rng(seed)
+    return [variable(path, rng.normal(size=(3, 2)).astype("float32"), dtype) for path in paths]
+
+
+def random_gradients(variables, seed=1):
+    rng = np.random.default_rng(seed)
+    return [tf.constant(rng.normal(size=v.shape).astype("float32")) for v in variables]
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])

@@ -9,7 +9,6 @@ from helpers.distillation import (
     batch,
     by_loops,
     distiller,
-    mixed_batch,
     probabilities,
     student_networks,
     teacher_network,
@@ -19,6 +18,11 @@ from simclrv2_tf import heads, stages
 from simclrv2_tf import weights as checkpoints
 from simclrv2_tf.export import export
 from simclrv2_tf.training import loop
+
+
+def mixed_batch(count=6, labelled=4):
+    labels = tf.constant(np.random.default_rng(3).integers(0, 3, labelled))
+    return batch(count), (batch(labelled, seed=1), labels)
 
 
 def test_teacher_is_left_alone_and_is_no_part_of_the_stage(tmp_path):

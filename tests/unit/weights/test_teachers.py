@@ -12,7 +12,8 @@ import tensorflow as tf
 from simclrv2_tf import resnet, weights
 from simclrv2_tf.errors import UserError
 from simclrv2_tf.export import export
-from simclrv2_tf.networks import NetworksOptions, build_networks
+from simclrv2_tf.network_options import NetworksOptions
+from simclrv2_tf.networks import build_networks
 from simclrv2_tf.weights import teachers
 
 OPTIONS = NetworksOptions(resnet_depth=10, width_multiplier=1 / 16, ft_proj_selector=1)

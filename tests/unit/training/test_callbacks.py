@@ -1,4 +1,4 @@
-"""The alarm while training: numbers in the logs, and a warning of a collapse."""
+"""Callbacks: measures of collapse in the logs, and one warning where there is one."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from simclrv2_tf.training import callbacks, loop
 
 
 def train(stage, every_steps, total_steps=4):
-    """Trains with the alarm on; what every batch's and epoch's logs held."""
+    """Trains with `Health`; returns what the logs of every batch and epoch held."""
     strategy = tf.distribute.get_strategy()
     seen = {"batch": [], "epoch": []}
 
@@ -48,7 +48,7 @@ def warnings(monkeypatch):
     return found
 
 
-def test_numbers_are_logged_and_a_healthy_network_raises_no_alarm(warnings):
+def test_numbers_are_logged_and_a_healthy_network_gives_no_warning(warnings):
     stage = pretrainer(encoder=conv_encoder)
     for layer in (*stage.encoder.layers, *stage.head.layers):
         if isinstance(layer, BatchNorm):
@@ -60,13 +60,13 @@ def test_numbers_are_logged_and_a_healthy_network_raises_no_alarm(warnings):
     assert not warnings
 
 
-def test_without_an_interval_they_are_of_epochs(warnings):
+def test_without_an_interval_numbers_are_of_epochs(warnings):
     seen = train(pretrainer(encoder=conv_encoder), 0)
     assert all("alignment" in logs for logs in seen["epoch"])
     assert not any("alignment" in logs for logs in seen["batch"])
 
 
-def test_a_constant_encoder_raises_the_alarm_once_within_an_interval(warnings):
+def test_a_constant_encoder_gives_one_warning_within_an_interval(warnings):
     stage = pretrainer(encoder=conv_encoder)
     for variable in stage.encoder.weights:
         if variable.path.endswith(("gamma", "beta")):

@@ -32,7 +32,7 @@ class FolderSplit(IndexedSplit):
         ids: Sequence[str],
         labels: Sequence[int] | None = None,
     ):
-        # A file's place outlives `subset`, so that a file kept in memory is found by it.
+        # A subset keeps the places of its files, by which files in memory are found.
         columns = {"id": tf.constant(ids, tf.string), "place": tf.range(len(ids), dtype=tf.int64)}
         if labels is not None:
             columns["label"] = tf.constant(labels, tf.int64)
@@ -49,7 +49,7 @@ class FolderSplit(IndexedSplit):
         """As `Split.load`; no file to stand in raises a `DatasetError` when the data is read."""
         black = tf.zeros((32, 32, 3), tf.uint8)
         # An op that fails stops the pipeline, and `ignore_errors` on it would lose the place of
-        # the example. In a data set of one the error costs that one, and the next is the answer.
+        # the example. In a data set of one, the black image follows.
         image, readable = (
             tf.data.Dataset.from_tensors(record)
             .map(as_is(lambda index: (decode_rgb(self._read(index)), True)))
