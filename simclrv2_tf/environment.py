@@ -1,7 +1,5 @@
 """Settings that TensorFlow reads once, when it is imported."""
 
-from __future__ import annotations
-
 import os
 
 _DEFAULTS = {

@@ -1,7 +1,5 @@
 """The command line: `python -m simclrv2_tf.run --mode=train_then_eval [--flag=value ...]`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

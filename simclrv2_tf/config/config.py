@@ -5,8 +5,6 @@ TF1 README's `variable_schema` and `train_summary_steps`), except `use_tpu=False
 `weight_decay=1e-4`, `eval_split` chosen by the data set, and `model_dir` under `./runs/`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

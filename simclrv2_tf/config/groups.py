@@ -1,7 +1,5 @@
 """The options of a run as a whole: what it does, where, and how it is evaluated."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from simclrv2_tf import options

@@ -1,7 +1,5 @@
 """Folders of image files: their layout, and a check that each file is whole."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import hashlib
 import os

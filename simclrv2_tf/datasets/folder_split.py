@@ -1,7 +1,5 @@
 """Image files of a folder: reading by index that survives a damaged file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Pretraining: agreement of two views of each image, without labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras

@@ -1,7 +1,5 @@
 """Options of what a run writes while it trains."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from simclrv2_tf import options

@@ -1,7 +1,5 @@
 """Readers of weights on disk: each gives shapes and values by variable path, and a checksum."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

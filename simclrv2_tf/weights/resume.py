@@ -1,7 +1,5 @@
 """Checkpoints of a run, from which it resumes exactly."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 
