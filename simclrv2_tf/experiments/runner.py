@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from simclrv2_tf import environment, precision
-from simclrv2_tf.experiments import execution, plan, registry, results
+from simclrv2_tf.experiments import early, execution, plan, registry, results
 from simclrv2_tf.experiments.data import open_data
 from simclrv2_tf.experiments.directory import RunDirectory
 from simclrv2_tf.experiments.stage import Seams
@@ -70,11 +70,8 @@ def with_precision(config: Config, strategy: tf.distribute.Strategy) -> tuple[Co
     """Replaces the precision `auto`: by the precision of the run that is resumed, or by devices."""
     if config.precision != "auto":
         return config, "as given"
-    # A run of several stages has options of its own once its first stage has ended.
-    for own in (config, plan.plan_stages(config)[0].config):
-        earlier = RunDirectory(own).earlier()
-        if earlier is not None:
-            return dataclasses.replace(config, precision=earlier.precision), "as the run began"
+    if earlier := early.earlier_precision(config):
+        return dataclasses.replace(config, precision=earlier), "as the run began"
     found, reason = precision.detect()
     if len(set(distribute.of_all_replicas(strategy, precision.PRECISIONS.index(found)))) > 1:
         found, reason = "float32", "the processors of the workers differ"
