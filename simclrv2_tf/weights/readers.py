@@ -157,7 +157,7 @@ class KerasFiles:
         return str(self.files[0])
 
     def fingerprint(self) -> str:
-        """Uses the archives' own checksums, without that of the metadata, which hold the date."""
+        """Uses the archives' own checksums, except for the metadata, which hold the date."""
         checksums = []
         for file in self.files:
             with self._reading(file), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
