@@ -5,7 +5,7 @@ from __future__ import annotations
 from etils import epy
 
 from simclrv2_tf.augment.arguments import integer, on_batch
-from simclrv2_tf.augment.draws import apply_to_some, make_draws
+from simclrv2_tf.augment.draws import apply_where, make_draws
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -71,21 +71,32 @@ def randomly_blurred(batch, kernel_size, probability, draws):
                 f"Received: kernel_size=None for images of shape {batch.shape}"
             )
         kernel_size = batch.shape[1] // 10
-    drawn, sigma_draws = draws.split(2)
-    sigma = sigma_draws.uniform(batch, low=0.1, high=2.0)  # (B,), pixels
+    drawn, sigma = draw_blur(batch, probability, draws)
 
     def blur(some, rows):
         return tf.clip_by_value(_blur(some, kernel_size, tf.gather(sigma, rows)), 0.0, 1.0)
 
-    return apply_to_some(blur, batch, probability, drawn)
+    return apply_where(blur, batch, drawn)
+
+
+def draw_blur(batch, probability, draws):
+    """Draws which images of a batch are blurred, (B,) bool, and their sigma, (B,) in pixels."""
+    drawn, sigma_draws = draws.split(2)
+    return drawn.uniform(batch) < probability, sigma_draws.uniform(batch, low=0.1, high=2.0)
+
+
+def gaussian_kernels(kernel_size, sigma):
+    """Weights (k, B) of windows of `kernel_size` pixels, k odd, for `sigma` (B,)."""
+    radius = kernel_size // 2
+    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+    kernels = tf.exp(-tf.square(offsets[:, None] / sigma) / 2.0)
+    return kernels / tf.reduce_sum(kernels, axis=0)
 
 
 def _blur(batch, kernel_size, sigma):
     count, height, width, _ = tf.unstack(tf.shape(batch))
-    radius = kernel_size // 2
-    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
-    kernels = tf.exp(-tf.square(offsets[:, None] / tf.broadcast_to(sigma, (count,))) / 2.0)
-    kernels = tf.repeat(kernels / tf.reduce_sum(kernels, axis=0), 3, axis=1)  # (k, 3B)
+    kernels = gaussian_kernels(kernel_size, tf.broadcast_to(sigma, (count,)))
+    kernels = tf.repeat(kernels, 3, axis=1)  # (k, 3B)
 
     def convolve():
         # Images side by side on the channel axis: one depthwise convolution gives each its kernel.

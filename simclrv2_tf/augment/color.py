@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from etils import epy
 
 from simclrv2_tf.augment.arguments import on_batch
-from simclrv2_tf.augment.draws import apply_to_some, make_draws
+from simclrv2_tf.augment.draws import apply_where, make_draws
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -48,79 +49,103 @@ def color(batch, strength, version, draws):
         raise ValueError(f'`version` must be "v1" or "v2". Received: version={version!r}')
     if strength == 0:
         return batch
-    drawn_jitter, jitter_draws, drawn_gray = draws.split(3)
+    drawn = draw_color(batch, strength, version, draws)
     shape = tf.shape(batch)
     # The maximum over channels, which saturation and hue need, is several times faster over
     # contiguous planes than along a last axis of three.
     planes = tf.transpose(tf.reshape(batch, (shape[0], shape[1] * shape[2], 3)), (0, 2, 1))
-    order_draws, amount_draws = jitter_draws.split(2)
-    order = tf.argsort(order_draws.uniform(planes, 4))  # (B, 4) random permutations
-    uniform = amount_draws.uniform(planes, 4)
 
     def jitter(some, rows):
-        return _jitter(some, strength, version, tf.gather(order, rows), tf.gather(uniform, rows))
+        return _jitter(some, operations(version), *(tf.gather(x, rows) for x in drawn[1:3]))
 
-    planes = apply_to_some(jitter, planes, _JITTER_PROBABILITY, drawn_jitter)
-    planes = apply_to_some(_grayscale, planes, _GRAYSCALE_PROBABILITY, drawn_gray)
+    def gray(some, _):
+        return tf.stack(grayscale(tf.unstack(some, axis=1)), axis=1)
+
+    planes = apply_where(jitter, planes, drawn.jittered)
+    planes = apply_where(gray, planes, drawn.gray)
     return tf.reshape(tf.transpose(planes, (0, 2, 1)), shape)
 
 
-# Operations on planes (B, 3, H * W) in [0, 1], with one `amount` (B,) per image.
+class ColorDraws(NamedTuple):
+    """What each image of a batch does with its color."""
+
+    jittered: tf.Tensor  # (B,) bool
+    order: tf.Tensor  # (B, 4) int32, the operation of each turn
+    amounts: tf.Tensor  # (B, 4) float32, of each operation
+    gray: tf.Tensor  # (B,) bool
 
 
-def _jitter(planes, strength, version, order, uniform):
-    """`order` (B, 4): the operation of each turn; `uniform` (B, 4) in [0, 1): their amounts."""
-    count = tf.shape(planes)[0]
+def draw_color(batch, strength, version, draws) -> ColorDraws:
+    """Draws the color operations of a batch; `strength` is above 0."""
+    drawn_jitter, jitter_draws, drawn_gray = draws.split(3)
+    order_draws, amount_draws = jitter_draws.split(2)
     spread = 0.8 * strength
     factor = (max(0.0, 1.0 - spread), 1.0 + spread)
-    operations = (
-        (_scale, factor) if version == "v2" else (_shift, (-spread, spread)),
-        (_adjust_contrast, factor),
-        (_adjust_saturation, factor),
-        (_adjust_hue, (-0.2 * strength, 0.2 * strength)),
+    brightness = factor if version == "v2" else (-spread, spread)
+    ranges = (brightness, factor, factor, (-0.2 * strength, 0.2 * strength))
+    uniform = tf.unstack(amount_draws.uniform(batch, 4), axis=1)
+    amounts = [low + (high - low) * u for u, (low, high) in zip(uniform, ranges, strict=True)]
+    return ColorDraws(
+        jittered=drawn_jitter.uniform(batch) < _JITTER_PROBABILITY,
+        order=tf.argsort(order_draws.uniform(batch, 4)),  # random permutations
+        amounts=tf.stack(amounts, axis=1),
+        gray=drawn_gray.uniform(batch) < _GRAYSCALE_PROBABILITY,
     )
-    amounts = [
-        low + (high - low) * u
-        for u, (_, (low, high)) in zip(tf.unstack(uniform, axis=1), operations, strict=True)
-    ]
-    for turn in range(4):
+
+
+def _jitter(planes, functions, order, amounts):
+    """Planes (B, 3, H * W) after one of the `functions` in each of the turns of `order`."""
+    for turn in range(len(functions)):
         # Every image has one operation in this turn: group the images by it.
-        groups = tf.dynamic_partition(tf.range(count), order[:, turn], 4)
-        adjusted = [
-            operation(tf.gather(planes, rows), tf.gather(amount, rows))
-            for rows, amount, (operation, _) in zip(groups, amounts, operations, strict=True)
-        ]
+        groups = tf.dynamic_partition(tf.range(tf.shape(planes)[0]), order[:, turn], len(functions))
+        adjusted = []
+        for number, (rows, function) in enumerate(zip(groups, functions, strict=True)):
+            channels = tf.unstack(tf.gather(planes, rows), axis=1)
+            amount = tf.gather(amounts[:, number], rows)[:, None]
+            adjusted.append(tf.stack(function(channels, amount), axis=1))
         planes = tf.clip_by_value(tf.dynamic_stitch(groups, adjusted), 0.0, 1.0)
     return planes
 
 
-def _scale(planes, amount):
-    return planes * amount[:, None, None]
+# Operations on three channels (..., H * W) in [0, 1], with an `amount` that broadcasts with them.
 
 
-def _shift(planes, amount):
-    return planes + amount[:, None, None]
+def operations(version):
+    """The operations of jitter, in the order of their amounts."""
+    brightness = _scale if version == "v2" else _shift
+    return brightness, _adjust_contrast, _adjust_saturation, _adjust_hue
 
 
-def _adjust_contrast(planes, amount):
-    mean = tf.reduce_mean(planes, axis=2, keepdims=True)
-    return (planes - mean) * amount[:, None, None] + mean
+def _scale(channels, amount):
+    return [channel * amount for channel in channels]
 
 
-def _adjust_saturation(planes, amount):
+def _shift(channels, amount):
+    return [channel + amount for channel in channels]
+
+
+def _adjust_contrast(channels, amount):
+    means = [tf.reduce_mean(channel, axis=-1, keepdims=True) for channel in channels]
+    return [(x - mean) * amount + mean for x, mean in zip(channels, means, strict=True)]
+
+
+def _value_and_least(channels):
+    red, green, blue = channels
+    return tf.maximum(tf.maximum(red, green), blue), tf.minimum(tf.minimum(red, green), blue)
+
+
+def _adjust_saturation(channels, amount):
     # In HSV a channel is value * (1 - saturation * k) with k given by the hue alone, so a new
     # saturation min(amount * saturation, 1) only scales its distance from the value.
-    value = tf.reduce_max(planes, axis=1, keepdims=True)
-    chroma = value - tf.reduce_min(planes, axis=1, keepdims=True)
-    scale = tf.minimum(amount[:, None, None], tf.math.divide_no_nan(value, chroma))
-    return value - (value - planes) * scale
+    value, least = _value_and_least(channels)
+    scale = tf.minimum(amount, tf.math.divide_no_nan(value, value - least))
+    return [value - (value - channel) * scale for channel in channels]
 
 
-def _adjust_hue(planes, amount):
-    red, green, blue = tf.unstack(planes, axis=1)
-    value = tf.maximum(tf.maximum(red, green), blue)
-    low = tf.minimum(tf.minimum(red, green), blue)
-    chroma = value - low
+def _adjust_hue(channels, amount):
+    red, green, blue = channels
+    value, least = _value_and_least(channels)
+    chroma = value - least
     per_chroma = tf.math.divide_no_nan(1.0, chroma)
     # Select, the op without broadcasting, is several times faster than tf.where on a CPU.
     select = tf.raw_ops.Select
@@ -133,13 +158,14 @@ def _adjust_hue(planes, amount):
             y=(red - green) * per_chroma + 4.0,
         ),
     )
-    hue = sextant / 6.0 + amount[:, None]  # in turns
+    hue = sextant / 6.0 + amount  # in turns
     sextant = 6.0 * (hue - tf.floor(hue))  # [0, 6]
     red, green, blue = (tf.abs(sextant - peak) for peak in (3.0, 2.0, 4.0))
-    share = tf.clip_by_value(tf.stack((red - 1.0, 2.0 - green, 2.0 - blue), axis=1), 0.0, 1.0)
-    return low[:, None] + chroma[:, None] * share
+    shares = (red - 1.0, 2.0 - green, 2.0 - blue)
+    return [least + chroma * tf.clip_by_value(share, 0.0, 1.0) for share in shares]
 
 
-def _grayscale(planes, rows=None):
-    luma = tf.reduce_sum(planes * tf.constant(_LUMA)[:, None], axis=1, keepdims=True)
-    return tf.tile(luma, (1, 3, 1))
+def grayscale(channels):
+    """Three times the luma of the channels."""
+    luma = tf.add_n([weight * x for weight, x in zip(_LUMA, channels, strict=True)])
+    return [luma] * 3

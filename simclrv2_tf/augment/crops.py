@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from etils import epy
 
-from simclrv2_tf.augment.arguments import convertible, float_images, integer, interval
+from simclrv2_tf.augment.arguments import convertible, integer, interval
 from simclrv2_tf.augment.draws import checked_seed
 
 with epy.lazy_imports():
@@ -34,12 +34,12 @@ def center_crop(image, size: int, proportion: float = CROP_PROPORTION) -> tf.Ten
     size = integer("size", size, minimum=1)
     if not 0 < proportion <= 1:
         raise ValueError(f"`proportion` must be in (0, 1]. Received: proportion={proportion}")
-    image = float_images(image, "image", ranks=(3,))
+    image = convertible(image, "image", ranks=(3,))
     height, width = tf.unstack(tf.shape(image)[:2])
     shorter = tf.cast(tf.minimum(height, width), tf.float32)
     side = tf.maximum(tf.cast(tf.math.rint(proportion * shorter), tf.int32), 1)
     top, left = (height - side + 1) // 2, (width - side + 1) // 2
-    return _resize(image[top : top + side, left : left + side], size)
+    return _resized_window(image, (top, left), (side, side), size)
 
 
 def evaluation_image(image, size: int) -> tf.Tensor:
@@ -52,7 +52,7 @@ def evaluation_image(image, size: int) -> tf.Tensor:
     size = integer("size", size, minimum=1)
     if size > SMALL_IMAGE:
         return center_crop(image, size)
-    return _resize(float_images(image, "image", ranks=(3,)), size)
+    return _resize(convertible(image, "image", ranks=(3,)), size)
 
 
 def random_crop(
@@ -87,8 +87,14 @@ def random_crop(
         )
     aspect_range = interval("aspect_range", aspect_range, largest=math.inf)
     image = convertible(image, "image", ranks=(3,))
+    begin, extent = _random_window(tf.shape(image), area_range, aspect_range, seed)
+    return _resized_window(image, begin, extent, size)
+
+
+def _random_window(shape, area_range, aspect_range, seed):
+    """The box of `random_crop` in an image of `shape` (H, W, C): (top, left), (height, width)."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
+        shape,
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=checked_seed(seed),
         min_object_covered=_LEAST_COVERED,
@@ -96,11 +102,23 @@ def random_crop(
         area_range=area_range,
         max_attempts=100,
     )
+    return begin[:2], extent[:2]
+
+
+def _resized_window(image, begin, extent, size):
+    """The window of an image from `begin` (top, left) on, of `extent` (height, width), resized."""
     # Cut first: converting the whole of a large photograph to float costs more than the crop.
-    box = tf.slice(image, begin, extent)
-    return _resize(tf.image.convert_image_dtype(box, tf.float32), size)
+    window = tf.slice(image, (*tf.unstack(begin), 0), (*tf.unstack(extent), 3))
+    return _resize(window, size)
 
 
 def _resize(image, size):
-    resized = tf.image.resize(image, (size, size), method=tf.image.ResizeMethod.BICUBIC)
+    def resize(pixels):
+        return tf.image.resize(pixels, (size, size), method=tf.image.ResizeMethod.BICUBIC)
+
+    if image.dtype.is_integer and size <= SMALL_IMAGE:
+        # To a small image it is faster to resize integers, to a large one to convert them first.
+        resized = tf.cast(resize(image), tf.float32) * (1.0 / image.dtype.max)
+    else:
+        resized = resize(tf.image.convert_image_dtype(image, tf.float32))
     return tf.clip_by_value(resized, 0.0, 1.0)

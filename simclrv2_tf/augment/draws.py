@@ -32,12 +32,11 @@ class Draws:
         return numbers[self.index :: self.count]
 
 
-def apply_to_some(function: Callable, batch, probability: float, draws: Draws):
-    """Replaces each row by `function(rows, indices)` of it with `probability`, independently.
+def apply_where(function: Callable, batch, drawn):
+    """Replaces each row that is `drawn`, (B,) bool, by `function(rows, indices)` of it.
 
     `function` gets only the rows that were drawn, which may be none.
     """
-    drawn = draws.uniform(batch) < probability
     rows = tf.where(drawn)  # (n, 1)
     some = function(tf.gather(batch, rows[:, 0]), rows[:, 0])
     return tf.tensor_scatter_nd_update(batch, rows, some)

@@ -9,7 +9,7 @@ from etils import epy
 from simclrv2_tf.augment.arguments import on_batch
 from simclrv2_tf.augment.blur import randomly_blurred
 from simclrv2_tf.augment.color import color
-from simclrv2_tf.augment.draws import apply_to_some, make_draws
+from simclrv2_tf.augment.draws import apply_where, make_draws
 from simclrv2_tf.options import Group, option
 
 with epy.lazy_imports():
@@ -49,7 +49,13 @@ def random_flip(images, seed=None, shard: tuple[int, int] = (0, 1)) -> tf.Tensor
 
 def flip(batch, draws):
     """`random_flip` of a float32 batch (B, H, W, 3)."""
-    return apply_to_some(lambda some, _: tf.reverse(some, axis=[2]), batch, 0.5, draws)
+    drawn = draw_flip(batch, draws)
+    return apply_where(lambda some, _: tf.reverse(some, axis=[2]), batch, drawn)
+
+
+def draw_flip(batch, draws):
+    """Draws which images of a batch are mirrored, (B,) bool."""
+    return draws.uniform(batch) < 0.5
 
 
 def pretraining_view(

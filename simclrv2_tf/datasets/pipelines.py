@@ -13,6 +13,7 @@ import math
 import tensorflow as tf
 
 from simclrv2_tf import augment
+from simclrv2_tf.augment.compiled import compiled_view
 from simclrv2_tf.augment.draws import checked_shard
 from simclrv2_tf.datasets.sources import DatasetError
 from simclrv2_tf.datasets.splits import CORES, CROP, VIEW, Split, as_is, fixed_parallelism, seed_for
@@ -207,12 +208,8 @@ def _view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _traced_view(image_size: int, strength: float, version: str, blur: bool, shard):
-    """Traced once for all pipelines of a process, as tracing takes a second or more."""
-    view = functools.partial(
-        augment.pretraining_view, strength=strength, version=version, blur=blur, shard=shard
-    )
-    images = tf.TensorSpec((None, image_size, image_size, 3), tf.float32)
-    return tf.function(view, [images, tf.TensorSpec((2,), tf.int64)], autograph=False)
+    """Made once for all pipelines of a process, as tracing and compiling take seconds."""
+    return compiled_view(image_size, strength, version, blur, shard)
 
 
 def _check(*, batch_size: int, image_size: int, shard: tuple[int, int], start_step: int = 0):

@@ -26,14 +26,14 @@ def test_color_operations_equal_tf_image_image_by_image():
         (colors._adjust_saturation, tf.image.adjust_saturation, factors),
         (colors._adjust_hue, tf.image.adjust_hue, turns),
     ]
-    planes = tf.transpose(tf.reshape(batch, (40, 30, 3)), (0, 2, 1))
+    channels = tf.unstack(tf.reshape(batch, (40, 30, 3)), axis=2)
     for operation, reference, amounts in cases:
-        result = tf.transpose(operation(planes, tf.constant(amounts)), (0, 2, 1))
+        result = tf.stack(operation(channels, tf.constant(amounts)[:, None]), axis=2)
         for image, amount, row in zip(batch, amounts, tf.reshape(result, batch.shape), strict=True):
             np.testing.assert_allclose(
                 row, reference(image, amount), atol=3e-6, err_msg=operation.__name__
             )
-    gray = tf.transpose(colors._grayscale(planes), (0, 2, 1))
+    gray = tf.stack(colors.grayscale(channels), axis=2)
     expected = np.tile(tf.image.rgb_to_grayscale(batch), (1, 1, 1, 3))
     np.testing.assert_allclose(tf.reshape(gray, batch.shape), expected, atol=1e-6)
 
@@ -95,7 +95,9 @@ def test_jitter_order_is_uniform_over_all_24(monkeypatch):
     # which operations were done, and in which order.
     names = ("_scale", "_adjust_contrast", "_adjust_saturation", "_adjust_hue")
     for digit, name in enumerate(names):
-        monkeypatch.setattr(colors, name, lambda planes, _, digit=digit: (planes + digit) / 8)
+        monkeypatch.setattr(
+            colors, name, lambda channels, _, digit=digit: [(x + digit) / 8 for x in channels]
+        )
     monkeypatch.setattr(colors, "_JITTER_PROBABILITY", 1)
     monkeypatch.setattr(colors, "_GRAYSCALE_PROBABILITY", 0)
     count = 4800

@@ -1,0 +1,210 @@
+"""Images a second and core of the input pipeline, against Pillow and plain decoding.
+
+Command: python benchmarks/speed/pipeline.py (about three minutes)
+
+Each figure is a number of images by the processor time that two views of each took, all threads
+together, so that other programs on the machine disturb it little. Ours, Pillow's (pillow_views.py)
+and plain decoding alternate within each repeat; the table has the medians, and results.json the
+least and the largest too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import io
+import json
+import os
+import pathlib
+import platform
+import random
+import statistics
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+
+import numpy as np
+import PIL
+import tensorflow as tf
+from PIL import Image
+
+from simclrv2_tf import datasets
+from simclrv2_tf.datasets.sources import PACKAGED
+
+if __package__:
+    from speed import pillow_views
+else:
+    import pillow_views
+
+HEIGHT, WIDTH, QUALITY = 375, 500, 90
+SIZES = (224, 32)  # of the views of photographs, in pixels
+WARM_UP = 4  # batches
+
+
+def photo(rng: np.random.Generator) -> np.ndarray:
+    """Noise with the spectrum of photographs, 1 / frequency, over a gradient, (H, W, 3) uint8."""
+    rows, columns = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)
+    frequency = np.maximum(np.hypot(rows, columns), 1 / WIDTH)
+    shared = rng.normal(size=(HEIGHT, WIDTH))
+    slope = np.linspace(-1, 1, WIDTH) * rng.uniform(-1, 1) + rng.uniform(-0.5, 0.5)
+    channels = []
+    for _ in range(3):
+        noise = 0.9 * shared + 0.4 * rng.normal(size=(HEIGHT, WIDTH))
+        texture = np.fft.irfft2(np.fft.rfft2(noise) / frequency**1.25, (HEIGHT, WIDTH))
+        channels.append(texture / texture.std() + slope)
+    return np.clip(120 + 45 * np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
+
+
+def write_photos(folder: pathlib.Path, count: int) -> list[bytes]:
+    """Writes `count` JPEG files and returns their contents."""
+    rng = np.random.default_rng(0)
+    contents = []
+    (folder / "train" / "all").mkdir(parents=True)
+    for index in range(count):
+        file = io.BytesIO()
+        Image.fromarray(photo(rng)).save(file, "JPEG", quality=QUALITY)
+        contents.append(file.getvalue())
+        (folder / "train" / "all" / f"{index:04}.jpg").write_bytes(file.getvalue())
+    return contents
+
+
+def rate(images: int, work) -> float:
+    """Images by the processor seconds of `work()`."""
+    began = time.process_time()
+    work()
+    return images / (time.process_time() - began)
+
+
+def our_rate(split, size: int, batch: int, batches: int) -> float:
+    """Of a pipeline that runs already: what is begun at the start equals what is at the end."""
+    views = datasets.pretraining_batches(split, batch_size=batch, image_size=size, seed=0)
+    iterator = iter(views)
+
+    def take(count):
+        for _ in range(count):
+            next(iterator)
+
+    take(WARM_UP)
+    return rate(batch * batches, lambda: take(batches))
+
+
+def measure(contestants: dict, repeats: int) -> dict:
+    """The figures of each of the contestants, which take turns; the first turn warms up."""
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(repeats + 1):
+        for name, contestant in contestants.items():
+            figure = contestant()
+            if turn:
+                figures[name].append(figure)
+    return {
+        name: {"median": statistics.median(of), "least": min(of), "largest": max(of)}
+        for name, of in figures.items()
+    }
+
+
+def packaged_case(batch: int, batches: int, repeats: int) -> dict:
+    """The packaged images at their own size, 28 pixels."""
+    split = datasets.open_dataset(PACKAGED).split("train")
+    pixels = [example["image"].numpy() for example in split.examples().take(batch)]
+
+    def pillow():
+        for _ in range(batches):
+            pillow_views.two_views(map(Image.fromarray, pixels), 28, rng)
+
+    rng = random.Random(0)
+    return measure(
+        {
+            "ours": lambda: our_rate(split, 28, batch, batches),
+            "pillow": lambda: rate(batch * batches, pillow),
+        },
+        repeats,
+    )
+
+
+def photo_case(folder: str, contents, size: int, batch: int, batches: int, repeats: int) -> dict:
+    """JPEG files to views of `size` pixels."""
+    split = datasets.open_dataset(f"folder:{folder}").split("train")
+    chosen = [contents[index % len(contents)] for index in range(batch * batches)]
+    rng = random.Random(0)
+
+    def opened(content):
+        return Image.open(io.BytesIO(content)).convert("RGB")
+
+    def pillow():
+        for start in range(0, len(chosen), batch):
+            pillow_views.two_views(map(opened, chosen[start : start + batch]), size, rng)
+
+    return measure(
+        {
+            "ours": lambda: our_rate(split, size, batch, batches),
+            "pillow": lambda: rate(len(chosen), pillow),
+            "decoding": lambda: rate(len(chosen), lambda: [*map(tf.io.decode_jpeg, chosen)]),
+            "pillow_decoding": lambda: rate(len(chosen), lambda: [*map(opened, chosen)]),
+        },
+        repeats,
+    )
+
+
+def run(photos: int, batch: int, batches: int, repeats: int) -> dict:
+    """All cases, and the machine that ran them."""
+    # 28 pixels are soon done: more of them, for a figure of a second.
+    cases = {"packaged, 28 px": packaged_case(8 * batch, 2 * batches, repeats)}
+    with tempfile.TemporaryDirectory() as folder:
+        contents = write_photos(pathlib.Path(folder), photos)
+        for size in SIZES:
+            name = f"JPEG {WIDTH} x {HEIGHT}, {size} px"
+            cases[name] = photo_case(folder, contents, size, batch, batches, repeats)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": processor(),
+        "tensorflow": tf.__version__,
+        "pillow": PIL.__version__,
+        "kilobytes_a_file": round(sum(map(len, contents)) / len(contents) / 1000),
+        "repeats": repeats,
+        "images_per_second_and_core": cases,
+    }
+
+
+def processor() -> str:
+    """The name of the processor, and its vector instructions that matter here."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    values = {key.strip(): value.strip() for key, value in values.items()}
+    flags = values.get("flags", "").split()
+    found = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in flags]
+    return f"{values.get('model name', platform.machine())} ({', '.join(found)})"
+
+
+def table(results: dict) -> str:
+    """The medians as a table in Markdown."""
+    lines = [
+        "| two views of | ours | Pillow | ratio | decoding alone, TensorFlow and Pillow |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, figures in results["images_per_second_and_core"].items():
+        ours, pillow, *decoding = (f"{figure['median']:,.0f}" for figure in figures.values())
+        ratio = figures["ours"]["median"] / figures["pillow"]["median"]
+        lines.append(f"| {name} | {ours} | {pillow} | {ratio:.1f} | {', '.join(decoding) or '-'} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, prints the table and writes results.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=12, help="timed batches of 32 photographs")
+    arguments = parser.parse_args()
+    results = run(128, 32, arguments.batches, arguments.repeats)
+    print(results["processor"], results["date"])
+    print(table(results))
+    path = pathlib.Path(__file__).with_name("results.json")
+    path.write_text(json.dumps({"pipeline": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Views of a batch as one function compiled by XLA, for pipelines.
+
+Every image has a program: the numbers of the operations that were drawn for it. The compiled loop
+takes one image after the other, so that its pixels stay in the processor's cache, and writes it
+once. Draws are made outside of the compiled part, where XLA would draw other numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from etils import epy
+
+from simclrv2_tf.augment.blur import draw_blur, gaussian_kernels
+from simclrv2_tf.augment.color import draw_color, grayscale, operations
+from simclrv2_tf.augment.draws import make_draws
+from simclrv2_tf.augment.views import draw_flip, pretraining_view
+
+with epy.lazy_imports():
+    import tensorflow as tf
+
+
+def compiled_view(image_size: int, strength: float, version: str, blur: bool, shard=(0, 1)):
+    """Returns `pretraining_view` with these arguments as a compiled `tf.function`.
+
+    It takes crops (B, S, S, 3) float32 of `image_size` S and a seed, (2,) int64, and gives what
+    `pretraining_view` gives to within rounding. It is compiled for each B that it meets, at least
+    1, in one or two seconds.
+    """
+    kernel_size = image_size // 10 if blur else 0
+    signature = [
+        tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
+        tf.TensorSpec((2,), tf.int64),
+    ]
+    if strength == 0 and kernel_size < 2:  # a flip alone: nothing to fuse
+        view = functools.partial(
+            pretraining_view, strength=strength, version=version, blur=False, shard=shard
+        )
+        return tf.function(view, signature, autograph=False)
+    run = tf.function(functools.partial(_run, version=version), autograph=False, jit_compile=True)
+
+    def compiled(batch, seed):
+        flip_draws, color_draws, blur_draws = make_draws(seed, shard).split(3)
+        steps = {"mirror": draw_flip(batch, flip_draws)}
+        numbers = {}
+        if strength > 0:
+            color = draw_color(batch, strength, version, color_draws)
+            numbers |= {"order": color.order, "amounts": color.amounts}
+            steps |= {"jitter": color.jittered, "gray": color.gray}
+        if kernel_size > 1:
+            blurred, sigma = draw_blur(batch, 0.5, blur_draws)
+            steps |= {"blur_rows": blurred, "blur_columns": blurred}
+            numbers["kernels"] = tf.transpose(gaussian_kernels(kernel_size, sigma))
+        return run(batch, steps, numbers)
+
+    return tf.function(compiled, signature, autograph=False)
+
+
+def _run(batch, steps, numbers, version):
+    """Runs the program of each image of `batch` (B, S, S, 3).
+
+    Args:
+        batch: float32 in [0, 1].
+        steps: (B,) bool of each kind of step: whether an image takes it.
+        numbers: What steps need, by name, with one row an image.
+        version: As of `random_color`.
+    """
+    size = batch.shape[1]
+    jitter = operations(version) if "jitter" in steps else ()
+    # Operations have numbers: those of jitter first, as in `order`; the last leaves an image alone.
+    others = [name for name in ("mirror", "gray", "blur_rows", "blur_columns") if name in steps]
+    number = {name: len(jitter) + index for index, name in enumerate([*others, "nothing"])}
+    nothing = number["nothing"]
+    columns = {name: tf.where(steps[name], number[name], nothing)[:, None] for name in others}
+    if jitter:
+        taken = tf.where(steps["jitter"][:, None], numbers["order"], nothing)
+        columns = {"mirror": columns.pop("mirror"), "jitter": taken, **columns}
+    programs = tf.concat(list(columns.values()), axis=1)
+
+    def branches(row, channels):
+        def on_pixels(function, *amount):
+            # Along one long axis the loops over pixels vectorize best at small sizes.
+            flat = function([tf.reshape(channel, (-1,)) for channel in channels], *amount)
+            return tuple(tf.reshape(_clipped(channel), (size, size)) for channel in flat)
+
+        def blurred(axis):
+            kernel = numbers["kernels"][row]
+            return tuple(_clipped(_blur_along(channel, kernel, axis)) for channel in channels)
+
+        by_name = {
+            "mirror": lambda: tuple(tf.reverse(channel, [1]) for channel in channels),
+            "gray": lambda: on_pixels(grayscale),
+            "blur_rows": lambda: blurred(0),
+            "blur_columns": lambda: blurred(1),
+            "nothing": lambda: tuple(channels),
+        }
+
+        def jittered(index, function):
+            return lambda: on_pixels(function, numbers["amounts"][row, index])
+
+        return [jittered(*item) for item in enumerate(jitter)] + [by_name[n] for n in number]
+
+    def one_image(row, views):
+        # Three separate channels: contiguous, and each operation is one loop for each of them.
+        channels = [batch[row, :, :, c] for c in range(3)]
+        _, *channels = tf.while_loop(
+            lambda step, *_: step < programs.shape[1],
+            lambda step, *channels: (
+                step + 1,
+                *tf.switch_case(programs[row, step], branches(row, channels)),
+            ),
+            (0, *channels),
+        )
+        view = tf.stack(channels, axis=-1)
+        return row + 1, views.write(row, _clipped(view))
+
+    count = tf.shape(batch)[0]
+    views = tf.TensorArray(tf.float32, count, element_shape=(size, size, 3))
+    _, views = tf.while_loop(lambda row, _: row < count, one_image, (0, views))
+    return views.stack()
+
+
+def _clipped(channel):
+    return tf.clip_by_value(channel, 0.0, 1.0)
+
+
+def _blur_along(square, kernel, axis):
+    """Convolves (S, S) along an axis with a symmetric kernel (k,), k odd, with zero padding."""
+    size, radius = square.shape[axis], kernel.shape[0] // 2
+    paddings = [[0, 0], [0, 0]]
+    paddings[axis] = [radius, radius]
+    padded = tf.pad(square, paddings)
+
+    def window(start):
+        return padded[start : start + size] if axis == 0 else padded[:, start : start + size]
+
+    total = kernel[radius] * window(radius)
+    for tap in range(radius):
+        total += kernel[tap] * (window(tap) + window(2 * radius - tap))
+    return total

@@ -1,0 +1,41 @@
+"""Compiled views against those of `pretraining_view`, operation by operation."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers.distributions import random_images
+from simclrv2_tf import augment
+from simclrv2_tf.augment.compiled import compiled_view
+
+
+@pytest.mark.parametrize(
+    "size, strength, version, blur, shard",
+    [
+        (50, 1.0, "v2", True, (0, 1)),
+        (20, 0.5, "v1", True, (1, 3)),
+        (12, 2.5, "v2", False, (0, 1)),
+        (9, 1.0, "v1", True, (0, 1)),  # the window of the blur is one pixel
+        (30, 0.0, "v2", True, (0, 1)),
+        (12, 0.0, "v2", False, (0, 2)),
+    ],
+)
+def test_compiled_views_are_the_views(size, strength, version, blur, shard):
+    batch = random_images(100, size, size, 3)
+    batch[0] = batch[0, :, :, :1]  # gray
+    batch[1], batch[2] = 0, 1
+    view = compiled_view(size, strength, version, blur, shard)
+    for seed in ([3, 4], [5, 6]):
+        expected = augment.pretraining_view(
+            batch, seed, strength=strength, version=version, blur=blur, shard=shard
+        )
+        np.testing.assert_allclose(view(batch, tf.constant(seed, tf.int64)), expected, atol=1e-5)
+
+
+def test_compiled_views_are_the_same_in_a_data_set():
+    batch = random_images(8, 12, 12, 3)
+    view = compiled_view(12, 1.0, "v2", False)
+    seed = tf.constant([1, 2], tf.int64)
+    views = tf.data.Dataset.from_tensors(batch).map(lambda images: view(images, seed))
+    (mapped,) = views.as_numpy_iterator()
+    np.testing.assert_array_equal(mapped, view(batch, seed))

@@ -1,0 +1,54 @@
+"""The benchmark of the input pipeline, on a few small batches."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.paths import ROOT
+
+FOLDER = ROOT / "benchmarks" / "speed"
+
+
+@pytest.fixture
+def pipeline(monkeypatch):
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(variable, "1")  # set by the benchmark: restored after the test
+    monkeypatch.syspath_prepend(FOLDER.parent)
+    from speed import pipeline
+
+    return pipeline
+
+
+def test_every_contestant_has_its_figures(pipeline, monkeypatch):
+    monkeypatch.setattr(pipeline, "SIZES", (16,))
+    results = pipeline.run(photos=4, batch=2, batches=1, repeats=1)
+    cases = results["images_per_second_and_core"]
+    assert list(cases) == ["packaged, 28 px", "JPEG 500 x 375, 16 px"]
+    assert list(cases["JPEG 500 x 375, 16 px"]) == ["ours", "pillow", "decoding", "pillow_decoding"]
+    assert all(figure["median"] > 0 for case in cases.values() for figure in case.values())
+    assert all(name in pipeline.table(results) for name in cases)
+
+
+def test_files_compress_like_photographs(pipeline, tmp_path):
+    (content,) = pipeline.write_photos(tmp_path, 1)
+    assert 1.0 < 8 * len(content) / (pipeline.WIDTH * pipeline.HEIGHT) < 4.0  # bits a pixel
+
+
+def test_views_of_pillow(pipeline):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
+    first, second = pipeline.pillow_views.two_views([image] * 3, 24, random.Random(0))
+    assert first.shape == second.shape == (3, 24, 24, 3) and first.dtype == np.float32
+    assert first.min() >= 0 and first.max() <= 1 and np.any(first != second)
+    # A whole turn changes nothing but rounding; half a turn makes red cyan.
+    red = Image.new("RGB", (1, 1), (255, 0, 0))
+    assert pipeline.pillow_views.turn_hue(red, 0.0).getpixel((0, 0)) == (255, 0, 0)
+    half = pipeline.pillow_views.turn_hue(red, 0.5).getpixel((0, 0))
+    assert half[0] < 10 and min(half[1:]) > 245
+
+
+def test_readme_shows_what_is_recorded(pipeline):
+    recorded = json.loads((FOLDER / "results.json").read_text())["pipeline"]
+    assert pipeline.table(recorded) in (FOLDER / "README.md").read_text()
