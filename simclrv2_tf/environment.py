@@ -1,13 +1,12 @@
 """Settings that TensorFlow reads once, when it is imported."""
 
-from __future__ import annotations
-
 import os
 
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _DEFAULTS = {
     # Off by default on processors without AVX-512 VNNI, bfloat16 or AMX. On two AVX2 cores the
     # demo's pretraining step takes 422 ms without it and 195 ms with it.
-    "TF_ENABLE_ONEDNN_OPTS": "1",
+    _ONEDNN: "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 
@@ -19,3 +18,11 @@ def prepare() -> None:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def onednn() -> str:
+    """Whether TensorFlow was told to use oneDNN's kernels, for the log."""
+    value = os.environ.get(_ONEDNN)
+    if value is None:
+        return f"oneDNN as TensorFlow chooses ({_ONEDNN} is not set)"
+    return f"oneDNN {'on' if value == '1' else 'off'} ({_ONEDNN}={value})"

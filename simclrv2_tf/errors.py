@@ -1,7 +1,5 @@
 """The errors that a command answers with one line and an exit status."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator

@@ -1,13 +1,11 @@
 """The command line: `python -m simclrv2_tf.run --mode=train_then_eval [--flag=value ...]`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 
 from simclrv2_tf import environment, errors
-from simclrv2_tf.config import Config, ConfigError
-from simclrv2_tf.experiments import plan
+from simclrv2_tf.config import Config
+from simclrv2_tf.experiments import early
 from simclrv2_tf.experiments.stage import Seams
 
 _NO_SEAMS = Seams()
@@ -22,10 +20,10 @@ def main(argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS) -> int:
     """
     try:
         config = Config.from_argv(argv)
-        plan.plan_stages(config)
-    except ConfigError as error:
+        early.check(config)
+    except (errors.UserError, OSError) as error:
         return errors.report(error)
-    # Only now: `--help` and bad flags are answered without waiting for TensorFlow.
+    # Only now: what is wrong with the command line is answered without waiting for TensorFlow.
     environment.prepare()
     from simclrv2_tf import experiments
 

@@ -1,7 +1,5 @@
 """Markdown tables, in files and on the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

@@ -206,7 +206,13 @@ def commands(
     data: Sequence[str] = (),
 ) -> list[list[str]]:
     """Flags of `simclrv2_tf.run` for one pretraining, or None, and evaluations of its encoder."""
-    common = ["--mode=train_then_eval", f"--seed={seed}", f"--label_seed={seed}", *data]
+    common = [
+        "--mode=train_then_eval",
+        "--precision=float32",
+        f"--seed={seed}",
+        f"--label_seed={seed}",
+        *data,
+    ]
     weights = root / "pretrain"
     found = []
     if pretraining is not None:

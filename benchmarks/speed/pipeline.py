@@ -1,11 +1,11 @@
-"""Images a second and core of the input pipeline, against Pillow and plain decoding.
+"""Images per second and core of the input pipeline, beside Pillow and plain decoding.
 
 Command: python benchmarks/speed/pipeline.py (about three minutes)
 
-Each figure is a number of images by the processor time that two views of each took, all threads
-together, so that other programs on the machine disturb it little. Ours, Pillow's (pillow_views.py)
-and plain decoding alternate within each repeat; the table has the medians, and results.json the
-least and the largest too.
+Each figure divides a number of images by the processor time, over all threads, of two views of
+each, so that other programs on the machine disturb it little. Our pipeline, Pillow's
+(pillow_views.py) and plain decoding alternate within each repeat. The table has the medians;
+results.json also has the smallest and largest figures.
 """
 
 from __future__ import annotations
@@ -71,14 +71,17 @@ def write_photos(folder: pathlib.Path, count: int) -> list[bytes]:
 
 
 def rate(images: int, work) -> float:
-    """Images by the processor seconds of `work()`."""
+    """Images per processor second of `work()`."""
     began = time.process_time()
     work()
     return images / (time.process_time() - began)
 
 
 def our_rate(split, size: int, batch: int, batches: int) -> float:
-    """Of a pipeline that runs already: what is begun at the start equals what is at the end."""
+    """Images per processor second of a pipeline that is already running.
+
+    As many batches are in progress when the clock starts as when it stops.
+    """
     views = datasets.pretraining_batches(split, batch_size=batch, image_size=size, seed=0)
     iterator = iter(views)
 
@@ -168,7 +171,7 @@ def run(photos: int, batch: int, batches: int, repeats: int) -> dict:
 
 
 def processor() -> str:
-    """The name of the processor, and its vector instructions that matter here."""
+    """The name of the processor and its relevant vector instructions."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
 """Views of a batch as one function compiled by XLA, for pipelines.
 
-Every image has a program: the numbers of the operations that were drawn for it. The compiled loop
-takes one image after the other, so that its pixels stay in the processor's cache, and writes it
-once. Draws are made outside of the compiled part, where XLA would draw other numbers.
+Each image has a program: the numbers of the operations drawn for it. The compiled loop handles one
+image after the other, so that its pixels stay in the processor's cache, and writes the image once.
+Draws are made outside the compiled part, because XLA would draw other numbers.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ with epy.lazy_imports():
 def compiled_view(image_size: int, strength: float, version: str, blur: bool, shard=(0, 1)):
     """Returns `pretraining_view` with these arguments as a compiled `tf.function`.
 
-    It takes crops (B, S, S, 3) float32 of `image_size` S and a seed, (2,) int64, and gives what
-    `pretraining_view` gives to within rounding. It is compiled for each B that it meets, at least
-    1, in one or two seconds.
+    The function takes crops (B, S, S, 3), float32, of `image_size` S, and a seed, (2,) int64. It
+    returns what `pretraining_view` returns, to within rounding. XLA compiles it once for each B,
+    at least 1, in one or two seconds.
     """
     kernel_size = image_size // 10 if blur else 0
     signature = [

@@ -4,8 +4,6 @@ absl stops at the first bad flag, and knows neither options of one stage nor rec
 read here; `define_flags` gives a program with flags of its own the same ones in absl.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -5,8 +5,6 @@ TF1 README's `variable_schema` and `train_summary_steps`), except `use_tpu=False
 `weight_decay=1e-4`, `eval_split` chosen by the data set, and `model_dir` under `./runs/`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -109,7 +107,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         """
         args = list(sys.argv if argv is None else argv)[1:]
         if command_line.asks_for_help(args):
-            # The order of the fields is that of the bases from the last to the first.
+            # Dataclasses order fields by their bases, from the last to the first.
             print(help_text(Config.__bases__[::-1], registry.stage_names()))
             raise SystemExit(0)
         errors: list[str] = []

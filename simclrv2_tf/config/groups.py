@@ -1,12 +1,11 @@
 """The options of a run as a whole: what it does, where, and how it is evaluated."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from simclrv2_tf import options
 from simclrv2_tf.experiments import registry
 from simclrv2_tf.options import option
+from simclrv2_tf.precision import PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,9 +47,12 @@ class RunOptions(options.Group, title="Run", once=True):
         once=False,
     )
     precision: str = option(
-        "float32",
-        "Compute type of the networks. Weights, batch statistics, logits and losses stay float32.",
-        choices=("float32", "mixed_bfloat16"),
+        "auto",
+        "Compute type of the networks. Weights, batch statistics, logits and losses stay float32. "
+        "auto: mixed_bfloat16 where the device computes fast in bfloat16 (TPUs, GPUs from compute "
+        "capability 8.0, processors with AMX or AVX-512 BF16), else float32; a run that is resumed "
+        "keeps its own.",
+        choices=PRECISIONS,
     )
     debug: bool = option(
         False, "Show the traceback of an error, not its message alone.", incidental=True

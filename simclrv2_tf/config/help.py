@@ -1,7 +1,5 @@
 """The text of `--help`."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Recipes: flag files that come with the package, found by name from any folder."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Options of one stage of a run of several: `--STAGE.flag`, `--STAGE@FRACTION.flag`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

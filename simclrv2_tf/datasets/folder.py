@@ -1,7 +1,5 @@
 """Folders of image files: their layout, and a check that each file is whole."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import hashlib
 import os
@@ -21,7 +19,7 @@ def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
     """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
 
     Class folders (searched to any depth) hold the images of a class; a folder without subfolders
-    of images is an unlabelled set. They stand in `train/`, with `validation/`, `val/` or `test/`
+    of images is an unlabelled set. These lie in `train/`, with `validation/`, `val/` or `test/`
     beside it, or directly in PATH, which may be remote. Where nothing is held out, a tenth of each
     class (at least one image of two) becomes the split `test`. That choice, and the order of the
     files, depend on the seed and on each file's path below PATH only: they are the same on every

@@ -1,7 +1,5 @@
 """Image files of a folder: reading by index that survives a damaged file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 
@@ -46,7 +44,7 @@ class FolderSplit(IndexedSplit):
         return self._with(_kept=kept)
 
     def load(self, record, replace_unreadable):
-        """As `Split.load`; no file to stand in raises a `DatasetError` when the data is read."""
+        """As `Split.load`; raises a `DatasetError` when no file can be read."""
         black = tf.zeros((32, 32, 3), tf.uint8)
         # An op that fails stops the pipeline, and `ignore_errors` on it would lose the place of
         # the example. In a data set of one, the black image follows.

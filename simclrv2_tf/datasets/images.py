@@ -1,7 +1,5 @@
 """Image files: their formats, and decoding to RGB."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import NamedTuple

@@ -4,8 +4,6 @@ SimCLRv2 uses class-balanced 1% and 10% of the labels (arXiv 2006.10029, section
 subsets of ImageNet are data sets of their own (`imagenet2012_subset/1pct` of TensorFlow Datasets).
 """
 
-from __future__ import annotations
-
 import bisect
 import hashlib
 import math

@@ -1,7 +1,5 @@
 """The packaged set: a balanced part of Fashion-MNIST, in memory."""
 
-from __future__ import annotations
-
 import importlib.resources
 import lzma
 

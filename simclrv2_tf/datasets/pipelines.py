@@ -7,8 +7,6 @@ batches, on any machine, and skips the k batches before anything is decoded. A b
 end of one epoch and the beginning of the next.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -99,6 +100,20 @@ class ImageDataset:
                 f"Received: split={spec!r}"
             )
         return self._select(spec, ranges)
+
+
+def check_folder(name: str) -> None:
+    """Checks that a local folder of images exists, without TensorFlow.
+
+    Args:
+        name: A data set's name, as for `open_dataset`; names of other sources pass.
+
+    Raises:
+        DatasetError: The folder is missing.
+    """
+    path = os.path.expanduser(name.removeprefix("folder:"))
+    if name.startswith("folder:") and path and "://" not in path and not os.path.isdir(path):
+        raise DatasetError(f"The image folder must be an existing folder. Received: folder:{path}")
 
 
 def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> ImageDataset:

@@ -141,9 +141,9 @@ class Split(abc.ABC):
     def load(self, record, replace_unreadable: bool) -> dict[str, tf.Tensor]:
         """Decodes a record: `image` (H, W, 3) uint8, `label`, `id`, and `readable` () bool.
 
-        Where an image is unreadable, with `replace_unreadable` the next readable one of the split
-        stands in for it, so that every later example keeps its position. Without it, the image is
-        black and `readable` false.
+        With `replace_unreadable`, the next readable image of the split replaces an unreadable one,
+        so that every later example keeps its position. Without it, an unreadable image is black
+        and `readable` false.
         """
 
 

@@ -1,7 +1,5 @@
 """Data sets that TensorFlow Datasets has prepared on disk, read in order as streams."""
 
-from __future__ import annotations
-
 import difflib
 import os
 

@@ -1,7 +1,5 @@
 """Collectives, used inside of `strategy.run`: the identity with one replica."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 

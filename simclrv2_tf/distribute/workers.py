@@ -1,7 +1,5 @@
 """The processes of one training."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from simclrv2_tf.distribute.collectives import all_gather

@@ -23,6 +23,9 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.experiments.stage import Built, StageRun
 
+# The newest may be damaged by what ends the process.
+_KEPT_WHILE_TRAINING = 2
+
 
 def execute(run: StageRun) -> dict:
     """Trains, exports and evaluates, as far as `mode` says; returns the result."""
@@ -52,7 +55,7 @@ def _execute(run: StageRun) -> dict:
     store = weights.Checkpoints(
         str(run.directory.checkpoints),
         weights.named(built.networks.weights, built.stage.optimizer) | built.state,
-        keep=config.keep_checkpoint_max,
+        keep=config.keep_checkpoint_max or _KEPT_WHILE_TRAINING,
         writes=run.is_chief,
     )
     restored = store.restore()
@@ -71,6 +74,7 @@ def _execute(run: StageRun) -> dict:
     if config.mode == "train":
         if run.is_chief:
             exported.finish({})
+        _end(run, store)
         return {}
     result = run.evaluate(built)
     step = _step_of(built)
@@ -79,8 +83,15 @@ def _execute(run: StageRun) -> dict:
     if run.is_chief:
         evaluation.write_result(run, result, step)
         exported.finish(result)
+    _end(run, store)
     print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
     return result
+
+
+def _end(run: StageRun, store: weights.Checkpoints) -> None:
+    """Removes checkpoints that only a stage that trains needs."""
+    if run.config.keep_checkpoint_max is None and run.config.mode != "eval":
+        store.keep_newest()
 
 
 def _check_workers_agree(run: StageRun, what: str, value: int) -> None:

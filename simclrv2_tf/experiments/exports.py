@@ -97,8 +97,8 @@ def card(run: StageRun, result: Mapping[str, float]) -> str:
         },
         measured=result,
         measured_on=f"`{run.eval_split.name}` of {name} ({images:,} images)",
-        licence="That of the weights is for whoever trained them to choose, within what the "
-        "images' own licence allows. The code, simclrv2_tf, is under Apache-2.0.",
+        licence="Whoever trained the weights chooses their licence, within what the licence of the "
+        "images allows. The code, simclrv2_tf, is under Apache-2.0.",
         image_size=config.image_size,
         class_names=main.class_names if run.labelled else (),
         output="logits" if run.labelled else "representation",

@@ -1,7 +1,5 @@
 """The stages by name, found by their files: a file with a `StageRun` in this package is a stage."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import pkgutil

@@ -15,19 +15,22 @@ A run of one stage is that stage in `model_dir`. A run of several has a folder f
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import os
 from typing import TYPE_CHECKING
 
 from etils import epy
 
-from simclrv2_tf.experiments import execution, plan, registry, results
+from simclrv2_tf import environment, precision
+from simclrv2_tf.experiments import early, execution, plan, registry, results
 from simclrv2_tf.experiments.data import open_data
 from simclrv2_tf.experiments.directory import RunDirectory
 from simclrv2_tf.experiments.stage import Seams
 
 with epy.lazy_imports():
     import keras
+    import tensorflow as tf
 
     from simclrv2_tf import distribute
 
@@ -52,13 +55,27 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
             the run cannot begin; nothing on disk was changed.
         NonFiniteError: training diverged.
     """
-    planned = plan.plan_stages(config)
     strategy = distribute.strategy_of(config)
+    config, reason = with_precision(config, strategy)
+    planned = plan.plan_stages(config)
+    print(f"{config.precision}: {reason}. {environment.onednn()}.", flush=True)
     if not distribute.is_chief(strategy):
         print("This worker trains along; the chief reports and writes.", flush=True)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             return _run(config, planned, strategy, seams)
     return _run(config, planned, strategy, seams)
+
+
+def with_precision(config: Config, strategy: tf.distribute.Strategy) -> tuple[Config, str]:
+    """Replaces the precision `auto`: by the precision of the run that is resumed, or by devices."""
+    if config.precision != "auto":
+        return config, "as given"
+    if earlier := early.earlier_precision(config):
+        return dataclasses.replace(config, precision=earlier), "as the run began"
+    found, reason = precision.detect()
+    if len(set(distribute.of_all_replicas(strategy, precision.PRECISIONS.index(found)))) > 1:
+        found, reason = "float32", "the processors of the workers differ"
+    return dataclasses.replace(config, precision=found), reason
 
 
 def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seams) -> dict:

@@ -70,7 +70,7 @@ class StageRun(abc.ABC):
     """One stage in its folder. Making it checks everything that can be checked before it begins.
 
     Args:
-        config: The stage's options; its `train_mode` is that of one stage.
+        config: The stage's options; its `train_mode` names one stage.
         data: The data sets.
         strategy: Where it runs.
         caps_batch: Whether a batch larger than the label subset is made smaller, not refused.

@@ -14,8 +14,6 @@ and, on demand,
     encoder.tflite or image_classifier.tflite     LiteRT
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence

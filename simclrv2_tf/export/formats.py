@@ -1,7 +1,5 @@
 """The formats of exported networks, a row each: how a file is written, and how it is read."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence

@@ -1,9 +1,9 @@
 """The model card of an exported network: what it is, from what, how good, how to use it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
+
+from simclrv2_tf.tables import table
 
 _MOST_CLASSES = 20
 
@@ -50,7 +50,11 @@ def model_card(
         output: What calling it gives: "logits" or "representation".
     """
     shown = {text: f"{measured[name]:.4f}" for name, text in _METRICS.items() if name in measured}
-    result = f"Measured on {measured_on}:\n\n{_table(shown)}" if shown else "Not evaluated."
+    result = (
+        f"Measured on {measured_on}:\n\n{table(['', ''], [*shown.items()])}"
+        if shown
+        else "Not evaluated."
+    )
     classes = ""
     if class_names:
         names = ", ".join(class_names[:_MOST_CLASSES])
@@ -59,7 +63,7 @@ def model_card(
         classes += ". All of them are in `assets/labels.txt`, in the order of the logits."
     return f"""# {title}
 
-{_table(about)}{classes}
+{table(("", ""), [*about.items()])}{classes}
 
 ## How good
 
@@ -86,7 +90,3 @@ It can be fine-tuned: gradients reach `module.trainable_variables`, and
 
 {licence}
 """
-
-
-def _table(rows: Mapping[str, str]) -> str:
-    return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {text} |" for key, text in rows.items())

@@ -6,7 +6,7 @@
 b = examples per replica, R = replicas, N = R * b, d = embedding width, C = classes. Every objective
 takes the embeddings or logits of this replica, tensors or NumPy arrays of any float dtype, computes
 in float32, and never divides by the replica count: the mean over replicas of its value and of its
-gradient is that of the global batch.
+gradient is the value and gradient of the global batch.
 
 Importing this package imports neither TensorFlow nor Keras.
 """

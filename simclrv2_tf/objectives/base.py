@@ -54,8 +54,8 @@ class Objective(options.Checked):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Computes the loss of the embeddings z1, z2 (b, d) of two views, not normalized.
 
-        Returns the loss, () float32, whose mean over replicas is that of the global batch, and a
-        dict of () tensors by `metric_names`. With `training`, `variables` are updated.
+        Returns the loss, () float32, and a dict of () tensors by `metric_names`. The mean of the
+        loss over replicas is the loss of the global batch. With `training`, updates `variables`.
         """
         raise NotImplementedError
 

@@ -27,7 +27,7 @@ _LICENCE = (
     "The released weights are under Apache-2.0, as their authors publish them; ImageNet's images "
     "have terms of their own."
 )
-_UNKNOWN_LICENCE = "Not known: that of the weights is for whoever trained them to say."
+_UNKNOWN_LICENCE = "Not known. Ask whoever trained the weights."
 
 # Options that check what was inferred.
 _CHECKED = {

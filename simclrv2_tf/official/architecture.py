@@ -1,7 +1,5 @@
 """The architecture of the reference's networks, inferred from variable names and shapes alone."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools

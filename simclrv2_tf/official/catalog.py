@@ -4,8 +4,6 @@
 addresses from the README of the released code.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

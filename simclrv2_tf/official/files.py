@@ -1,7 +1,5 @@
 """The reference's files, read by variable name, one variable at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

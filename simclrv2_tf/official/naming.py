@@ -29,7 +29,7 @@ _NAME = re.compile(
     r"(?P<slot>kernel|bias|gamma|beta|moving_mean|moving_variance)(?::0)?$"
 )
 _HEAD_LAYER = re.compile(r"/n?l_(\d+)/")
-# Optimizer slots and counters stand in checkpoints beside the weights.
+# Checkpoints hold optimizer slots and counters alongside the weights.
 _NOT_WEIGHTS = re.compile(
     r"(^|/)(global_step|iter|save_counter|learning_rate|decay|momentum|Momentum|Adam|Adam_1|"
     r"beta1_power|beta2_power)(:0)?$|(^|/)(SGD|Adam|LARSOptimizer)/"

@@ -1,7 +1,5 @@
 """Our networks filled with the reference's variables, each used exactly once or named."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Figures of views, accuracy and training."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Reliability diagrams."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The rows of `results.json` as a table."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

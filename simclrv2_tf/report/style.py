@@ -1,7 +1,5 @@
 """The look that all figures share, and how they are written."""
 
-from __future__ import annotations
-
 import io
 import math
 

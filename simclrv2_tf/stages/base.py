@@ -1,7 +1,5 @@
 """The step around a loss, the same for every stage."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras

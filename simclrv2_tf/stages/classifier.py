@@ -1,7 +1,5 @@
 """Linear evaluation, fine-tuning and supervised training: a classifier on an encoder."""
 
-from __future__ import annotations
-
 import keras
 import tensorflow as tf
 

@@ -1,7 +1,5 @@
 """Distillation: a student learns a teacher's class probabilities."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras

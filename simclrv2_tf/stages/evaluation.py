@@ -1,7 +1,5 @@
 """Accuracy and calibration of any classifier of images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras

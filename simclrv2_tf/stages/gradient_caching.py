@@ -7,8 +7,6 @@ that gradient to the weights. Loss and gradients are exact, but batch norm takes
 micro-batch. The moving statistics are updated once, with the whole batch's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf

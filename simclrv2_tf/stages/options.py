@@ -57,7 +57,7 @@ class DistillerOptions(options.Group, title="Distillation"):
     )
     distill_alpha: float = option(
         1.0,
-        "Weight of the distillation loss; 1 - distill_alpha is that of the cross-entropy on the "
+        "Weight of the distillation loss; 1 - distill_alpha weighs the cross-entropy on the "
         "labelled images. 1: unlabelled images only.",
         minimum=0,
         maximum=1,

@@ -1,7 +1,5 @@
 """Pretraining: agreement of two views of each image, without labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras
@@ -29,7 +27,7 @@ class Pretrainer(Stage):
             the head: no label reaches the encoder or the head.
         classifier_layer: Which of the head's hiddens feeds the classifier.
         micro_batch_size: Optional number of images that a replica passes through the network at a
-            time, see `gradient_caching`; it must divide b. The loss is that of the whole batch.
+            time, see `gradient_caching`; it must divide b. The loss is taken over the whole batch.
             Batch norm takes the statistics of a micro-batch (both views of its images, of all
             replicas where it is global).
         momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue` or

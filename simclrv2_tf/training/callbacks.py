@@ -1,7 +1,5 @@
 """Callbacks: checkpoints, TensorBoard, and a warning of collapse."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import keras

@@ -1,7 +1,5 @@
 """The history of a run: metrics and seconds of each epoch, in a file that survives a kill."""
 
-from __future__ import annotations
-
 import csv
 import io
 import time

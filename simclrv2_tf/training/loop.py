@@ -4,8 +4,6 @@ Keras's `fit` fails under several workers (keras issue 20585) and drops features
 replicas. This loop around the stage's own `train_step` behaves the same everywhere.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Sequence

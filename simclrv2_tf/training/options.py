@@ -1,7 +1,5 @@
 """Options of what a run writes while it trains."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from simclrv2_tf import options
@@ -21,7 +19,12 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
     checkpoint_steps: int = option(
         0, "Steps between checkpoints; 0: as `checkpoint_epochs` says.", minimum=0
     )
-    keep_checkpoint_max: int = option(5, "Newest checkpoints to keep.", minimum=1)
+    keep_checkpoint_max: int | None = option(
+        None,
+        "Newest checkpoints to keep. By default two while a stage trains, and the last one once "
+        "the stage has ended.",
+        minimum=1,
+    )
     train_summary_steps: int = option(
         100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0
     )

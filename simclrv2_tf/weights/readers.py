@@ -1,7 +1,5 @@
 """Readers of weights on disk: each gives shapes and values by variable path, and a checksum."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -159,7 +157,7 @@ class KerasFiles:
         return str(self.files[0])
 
     def fingerprint(self) -> str:
-        """Uses the archives' own checksums, without that of the metadata, which hold the date."""
+        """Uses the archives' own checksums, except for the metadata, which hold the date."""
         checksums = []
         for file in self.files:
             with self._reading(file), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:

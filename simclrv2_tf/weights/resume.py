@@ -1,13 +1,12 @@
 """Checkpoints of a run, from which it resumes exactly."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from simclrv2_tf.weights.readers import CheckpointError, TensorFlowCheckpoint
 
@@ -72,3 +71,15 @@ class Checkpoints:
             if is_float and not np.all(np.isfinite(variable.numpy())):
                 raise FloatingPointError(f"{name} has a value that is NaN or infinite.")
         return self._manager.save(checkpoint_number=step)
+
+    def keep_newest(self) -> None:
+        """Removes all checkpoints but the newest, in the process that writes them."""
+        *older, newest = self._manager.checkpoints or [None]
+        if self._elsewhere or not older:
+            return
+        # The newest is named first: a kill in between leaves files that no list has.
+        tf.compat.v1.train.update_checkpoint_state(self._directory, newest, [newest])
+        removed = tuple(f"{epath.Path(prefix).name}." for prefix in older)
+        for path in epath.Path(self._directory).iterdir():
+            if path.name.startswith(removed):
+                path.unlink()

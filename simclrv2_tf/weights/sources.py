@@ -1,7 +1,5 @@
 """Weights to start from: their shapes, values and checksum, by the path that leads to them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import keras

@@ -1,7 +1,5 @@
 """Teachers for distillation: a labelled run, a Keras model or a SavedModel, as one function."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable

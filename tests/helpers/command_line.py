@@ -13,6 +13,8 @@ SMALL = [
     "--width_multiplier=0.0625",
     "--proj_out_dim=8",
     "--image_size=16",
+    # By default it depends on the processor.
+    "--precision=float32",
     "--train_batch_size=8",
     "--use_blur=False",
     "--learning_rate=0.1",

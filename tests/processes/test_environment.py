@@ -28,7 +28,7 @@ PROGRAM = """
     sys.exit("TensorFlow was not imported")
 """
 COMMANDS = {
-    "simclrv2_tf.run": ["--dataset=folder:nowhere", "--model_dir=none"],
+    "simclrv2_tf.run": ["--dataset=no_such_set", "--model_dir=none"],
     "simclrv2_tf.predict": ["--model=nowhere", "--images=nowhere"],
     "simclrv2_tf.official.__main__": ["--source=nowhere", "--output=none"],
 }

@@ -58,7 +58,7 @@ def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
 def test_a_resumed_run_ends_as_if_never_stopped(images, tmp_path, monkeypatch, capsys):
     """Queue, its position, and the momentum network; which is also what is exported."""
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    command = [*MEMORY, f"--dataset=folder:{images}"]
+    command = [*MEMORY, f"--dataset=folder:{images}", "--keep_checkpoint_max=5"]
     warned = []
     monkeypatch.setattr(logging, "warning", lambda text, *_: warned.append(text))
     assert small.run([*command, f"--model_dir={straight}"], exports=False) == 0

@@ -21,6 +21,13 @@ def study(shared_runs):
     return shared_runs("study")
 
 
+def test_a_stage_that_has_ended_keeps_its_last_checkpoint_alone(study):
+    """Of three that it made; the run resumed and finished by it all the same (below)."""
+    folders = [study / "pretrain", *((study / FOLDER) / method for method in METHODS)]
+    for folder in folders:
+        assert [p.name for p in (folder / "checkpoints").glob("*.index")] == ["ckpt-6.index"]
+
+
 def test_results_are_those_of_the_stages(study):
     rows = json.loads((study / "results.json").read_text())["rows"]
     assert [(row["label_fraction"], row["method"]) for row in rows] == [(0.5, m) for m in METHODS]

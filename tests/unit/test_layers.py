@@ -11,7 +11,16 @@ from helpers.paths import ROOT
 PACKAGE = ROOT / "simclrv2_tf"
 # From the bottom up: a part imports its own layer and those below.
 LAYERS = [
-    {"errors", "files", "options", "environment", "tables", "contents", "network_options"},
+    {
+        "errors",
+        "files",
+        "options",
+        "environment",
+        "tables",
+        "contents",
+        "network_options",
+        "precision",
+    },
     {"distribute", "augment", "optimizers", "metrics"},
     {"batch_norm", "memory", "objectives", "datasets"},
     {"resnet", "heads", "stages"},

@@ -15,7 +15,7 @@ from simclrv2_tf.datasets import PACKAGED
 
 
 def test_defaults_are_the_references():
-    """Names and values read off the reference's flag definitions, and the four that differ."""
+    """Names and values read off the reference's flag definitions, and those that differ."""
     reference = dict(
         learning_rate=0.3, learning_rate_scaling="linear", warmup_epochs=10, batch_norm_decay=0.9,
         train_batch_size=512, train_split="train", train_epochs=100, train_steps=0, eval_steps=0,
@@ -23,13 +23,13 @@ def test_defaults_are_the_references():
         mode="train", train_mode="pretrain", lineareval_while_pretraining=True, checkpoint=None,
         zero_init_logits_layer=False, fine_tune_after_block=-1, master=None, data_dir=None,
         tpu_name=None, tpu_zone=None, gcp_project=None, optimizer="lars", momentum=0.9,
-        eval_name=None, keep_checkpoint_max=5, keep_hub_module_max=1, temperature=0.1,
+        eval_name=None, keep_hub_module_max=1, temperature=0.1,
         hidden_norm=True, proj_head_mode="nonlinear", proj_out_dim=128, num_proj_layers=3,
         ft_proj_selector=0, global_bn=True, width_multiplier=1, resnet_depth=50, sk_ratio=0.0,
         se_ratio=0.0, image_size=224, color_jitter_strength=1.0, use_blur=True,
         variable_schema=None, train_summary_steps=100,
     )  # fmt: skip
-    ours = dict(use_tpu=False, eval_split=None, weight_decay=1e-4)
+    ours = dict(use_tpu=False, eval_split=None, weight_decay=1e-4, keep_checkpoint_max=None)
     config = parse("--dataset=imagenet2012")
     values = dataclasses.asdict(config)
     assert {name: values[name] for name in reference} == reference
@@ -105,7 +105,7 @@ def test_no_number_accepts_nonsense(value):
         ("train_epochs", [1], [0, 1.5]),
         ("warmup_epochs", [0, 0.5, 1000], [-1]),
         ("seed", [0, 2**31 - 1], [-1, 2**31, 10**400, False]),
-        ("keep_checkpoint_max", [1], [0]),
+        ("keep_checkpoint_max", [1, None], [0]),
         ("keep_hub_module_max", [0, 1], [-1]),
         ("use_blur", [True, False], [0, 1, "true", None]),
         ("mode", ["eval"], ["", "Train", 1, None, ["train"]]),

@@ -4,9 +4,11 @@ import dataclasses
 import json
 
 import pytest
+import tensorflow as tf
 
 from helpers.command_line import files
 from simclrv2_tf.config import Config
+from simclrv2_tf.experiments import runner
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
 from simclrv2_tf.files import to_json
 
@@ -84,3 +86,31 @@ def test_the_other_network_of_a_run_of_several_stages_is_refused_by_name(tmp_pat
     stage = {"train_mode": "pretrain", "model_dir": str(tmp_path / "pretrain")}
     RunDirectory(dataclasses.replace(config, **stage)).claim()
     RunDirectory(dataclasses.replace(other, **stage)).check()
+
+
+# --- The precision of a run ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("detected", ["float32", "mixed_bfloat16"])
+def test_auto_becomes_what_the_device_computes_fast(config, detected, monkeypatch):
+    monkeypatch.setattr(runner.precision, "detect", lambda: (detected, "because"))
+    chosen, reason = runner.with_precision(config, tf.distribute.get_strategy())
+    assert (chosen.precision, reason) == (detected, "because")
+    given = dataclasses.replace(config, precision="float32")
+    assert runner.with_precision(given, tf.distribute.get_strategy())[0] == given
+
+
+@pytest.mark.parametrize("folder", ["", "pretrain"])
+def test_a_resumed_run_keeps_its_precision(config, folder, monkeypatch):
+    """Of several stages, the first has options before the run itself does."""
+    monkeypatch.setattr(runner.precision, "detect", lambda: ("mixed_bfloat16", "because"))
+    config = dataclasses.replace(config, train_mode="pretrain_linear_eval")
+    own = dataclasses.replace(
+        config,
+        precision="float32",
+        model_dir=str(RunDirectory(config).path / folder),
+        train_mode="pretrain" if folder else config.train_mode,
+    )
+    RunDirectory(own).claim()
+    chosen, reason = runner.with_precision(config, tf.distribute.get_strategy())
+    assert (chosen.precision, reason) == ("float32", "as the run began")

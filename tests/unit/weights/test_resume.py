@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from helpers.stages import small_encoder, tiny, weights
 from simclrv2_tf import weights as checkpoints
@@ -47,3 +48,31 @@ def test_damaged_checkpoint_is_an_error_of_ours(tmp_path):
         checkpoints.Checkpoints(str(tmp_path), state, keep=2).restore()
     with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
         checkpoints.load(str(tmp_path), [encoder])
+
+
+def test_once_a_stage_has_ended_the_newest_is_kept(tmp_path):
+    encoder = small_encoder()
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=3)
+    store.keep_newest()  # of none
+    for step in (1, 10, 11):
+        encoder.weights[0].assign_add(tf.ones_like(encoder.weights[0]))
+        store.save(step)
+    expected = [v.numpy() for v in encoder.weights]
+    (tmp_path / "ckpt-10.note").write_text("of a checkpoint that goes")
+    (tmp_path / "ckpt-1-of-mine.txt").write_text("of another")
+    store.keep_newest()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "checkpoint", "ckpt-11.index", "ckpt-11.data-00000-of-00001", "ckpt-1-of-mine.txt",
+    }  # fmt: skip
+    for variable in encoder.weights:
+        variable.assign(tf.zeros_like(variable))
+    again = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=3)
+    assert again.restore()
+    for variable, value in zip(encoder.weights, expected, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    other = checkpoints.Checkpoints(
+        str(tmp_path), checkpoints.named(encoder.weights), keep=3, writes=False
+    )
+    other.keep_newest()
+    assert {path.name for path in tmp_path.iterdir()} == names
