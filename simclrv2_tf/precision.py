@@ -36,7 +36,8 @@ def choose(
     Args:
         has_tpu: Whether training runs on a TPU.
         gpus: What `get_device_details` says of each GPU; empty without GPUs.
-        processor: The flags of the processor, as Linux names them; used without TPU and GPU.
+        processor: The flags of the processor, as Linux names them; empty where unknown. Used
+            without TPU and GPU.
 
     Returns:
         "float32" or "mixed_bfloat16", and the reason.
@@ -44,10 +45,14 @@ def choose(
     if has_tpu:
         return "mixed_bfloat16", "a TPU computes in bfloat16"
     if gpus:
-        capability = min(tuple(gpu.get("compute_capability") or (0, 0)) for gpu in gpus)
+        capability = min(tuple(gpu.get("compute_capability") or ()) for gpu in gpus)
+        if not capability:
+            return "float32", "the GPU's compute capability is unknown"
         named = f"the GPU has compute capability {capability[0]}.{capability[1]}"
         fast = capability >= _LEAST_COMPUTE_CAPABILITY
         return ("mixed_bfloat16" if fast else "float32"), f"{named}, bfloat16 is fast from 8.0"
+    if not processor:
+        return "float32", "the processor's instructions are unknown"
     found = [name for flag, name in _FAST_INSTRUCTIONS.items() if flag in processor]
     if found:
         return "mixed_bfloat16", f"the processor has {found[0]}"

@@ -55,7 +55,7 @@ def shared_runs(tmp_path_factory):
     """The small runs that all workers share, to be read only."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # each worker's own is in that of the session
+        root = root.parent  # the session's folder holds each worker's
     return SharedRuns(root / "shared")
 
 

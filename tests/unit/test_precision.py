@@ -24,7 +24,8 @@ def test_processors(name, tmp_path):
     )
     found, reason = precision.choose(False, [], precision.processor_flags(str(cpuinfo)))
     assert found == ("mixed_bfloat16" if name in FAST else "float32")
-    assert FAST.get(name, "neither AMX nor AVX-512 BF16") in reason
+    other = "neither AMX nor AVX-512 BF16" if PROCESSORS[name] else "instructions are unknown"
+    assert FAST.get(name, other) in reason
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_gpus_decide_before_the_processor(gpus, expected):
     for flags in (frozenset(), frozenset({"amx_bf16"})):
         found, reason = precision.choose(False, gpus, flags)
         assert found == expected and "compute capability" in reason
+        assert ("unknown" in reason) == (gpus == [{}])
 
 
 def test_a_tpu_decides_before_everything():
@@ -48,7 +50,11 @@ def test_a_tpu_decides_before_everything():
 
 
 def test_without_linux_nothing_is_known(tmp_path):
-    assert precision.processor_flags(str(tmp_path / "nothing")) == frozenset()
+    flags = precision.processor_flags(str(tmp_path / "nothing"))
+    assert precision.choose(False, [], flags) == (
+        "float32",
+        "the processor's instructions are unknown",
+    )
 
 
 def test_this_machine_has_one_of_both():

@@ -122,7 +122,7 @@ def test_unreadable_images_are_named_counted_and_skipped(tmp_path, caplog):
     assert sum("train/a/4.jpg" in record.message for record in caplog.records) == 1
     for images, labels in batches:
         numbers = np.rint(np.array(number_of(images)) / 10).astype(int)
-        assert set(numbers) == {0, 5, 6, 7, 8, 9, 10, 11}  # one stands in for 4
+        assert set(numbers) == {0, 5, 6, 7, 8, 9, 10, 11}  # another image replaces image 4
         np.testing.assert_array_equal(labels, numbers % 2)
     # The place of the bad image is kept, so resuming stays exact.
     assert_same(take(datasets.training_batches(split, start_step=3, **options), 1)[0], batches[3])
