@@ -125,8 +125,10 @@ class BatchNorm(keras.layers.Layer):
         )
         if training:
             # The kernel returns the variance with Bessel's N / (N - 1), meant for moving averages.
-            count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
-            variance = variance * (count - 1.0) / count
+            count = x.shape[:-1].num_elements()
+            if count is None:
+                count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+            variance = variance * ((count - 1.0) / count)
         return (outputs if len(inputs.shape) == 4 else outputs[:, 0, 0, :]), mean, variance
 
     def compute_output_shape(self, input_shape):

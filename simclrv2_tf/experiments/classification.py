@@ -46,10 +46,9 @@ class Classification(StageRun):
         return split, split
 
     def build(self, **options):
-        networks = self.keep_used_head(self.build_networks(self.data.main.num_classes))
+        networks = self.build_networks(self.data.main.num_classes)
         resnet.freeze(networks.encoder, self.frozen_up_to)
-        if networks.head is not None:
-            networks.head.trainable = self.trains_head
+        networks.head.trainable = self.trains_head
         stage = stages.Classifier(
             networks.encoder, networks.classifier, networks.head_part, **options
         )
@@ -61,7 +60,7 @@ class Classification(StageRun):
 
     def evaluate(self, built):
         metrics, calibration = evaluation.evaluate_classifier(
-            self, built.networks.image_classifier(), self.data.main.num_classes
+            self, built, built.networks.image_classifier, self.data.main.num_classes
         )
         evaluation.write_calibration(self, {self.train_mode: calibration})
         return metrics

@@ -95,7 +95,7 @@ class Distillation(StageRun):
                 f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
                 f"Received: teacher={config.teacher}, with {teacher.num_classes}"
             )
-        networks = self.keep_used_head(self.build_networks(num_classes))
+        networks = self.build_networks(num_classes)
         stage = stages.Distiller(
             networks.encoder,
             networks.classifier,
@@ -107,6 +107,9 @@ class Distillation(StageRun):
             **options,
         )
         return _Built(networks, stage, teacher=teacher)
+
+    def reuse(self, built):
+        weights.load(self.config.teacher, built.teacher.models)
 
     def batches(self, context, start_step):
         batches, size = Batches(self.config, context), self.config.train_batch_size
@@ -121,9 +124,11 @@ class Distillation(StageRun):
             return evaluation.evaluate(self, built.stage)
         classes = built.teacher.num_classes
         metrics, student = evaluation.evaluate_classifier(
-            self, built.networks.image_classifier(), classes
+            self, built, built.networks.image_classifier, classes
         )
-        of_teacher, teacher = evaluation.evaluate_classifier(self, built.teacher.predict, classes)
+        of_teacher, teacher = evaluation.evaluate_classifier(
+            self, built, lambda: built.teacher.predict, classes, name="teacher"
+        )
         evaluation.write_calibration(self, {"teacher": teacher, "student": student})
         return {
             **metrics,

@@ -13,11 +13,11 @@ from simclrv2_tf.experiments.data import Batches
 with epy.lazy_imports():
     import tensorflow as tf
 
-    from simclrv2_tf import report, stages
+    from simclrv2_tf import stages
     from simclrv2_tf.training import loop
 
 if TYPE_CHECKING:
-    from simclrv2_tf.experiments.stage import StageRun
+    from simclrv2_tf.experiments.stage import Built, StageRun
 
 
 def evaluate(run: StageRun, stage: stages.Stage) -> dict[str, float]:
@@ -33,10 +33,24 @@ def evaluate(run: StageRun, stage: stages.Stage) -> dict[str, float]:
     )
 
 
-def evaluate_classifier(run: StageRun, predict: Callable, num_classes: int) -> tuple[dict, dict]:
-    """Accuracy and calibration of `predict`: the metrics, and what `calibration.json` holds."""
+def evaluate_classifier(
+    run: StageRun,
+    built: Built,
+    make: Callable[[], Callable],
+    num_classes: int,
+    name: str = "evaluation",
+) -> tuple[dict, dict]:
+    """Accuracy and calibration of a classifier: the metrics, and what `calibration.json` holds.
+
+    Args:
+        run: The stage's run.
+        built: What the stage has built, which keeps the evaluation by its `name`.
+        make: Makes the classifier, `predict` of `stages.Evaluation`.
+        num_classes: Number of its classes.
+        name: Name of the evaluation, where the stage has several.
+    """
     with run.strategy.scope():
-        stage = stages.Evaluation(predict, num_classes)
+        stage = built.once(name, lambda: stages.Evaluation(make(), num_classes))
     logs = evaluate(run, stage)
     error = logs["expected_calibration_error"]
     metrics = {
@@ -54,11 +68,9 @@ def evaluate_classifier(run: StageRun, predict: Callable, num_classes: int) -> t
 
 
 def write_calibration(run: StageRun, calibration: Mapping[str, dict]) -> None:
-    """Writes the calibration of each classifier, by name, and draws it."""
+    """Writes the calibration of each classifier, by name."""
     if run.is_chief:
-        path = run.directory.named("calibration.json")
-        files.write_text(path, files.to_json(dict(calibration)))
-        report.save_figure(report.reliability_figure(calibration), path.with_suffix(".png"))
+        files.write_text(run.directory.named("calibration.json"), files.to_json(dict(calibration)))
 
 
 def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:

@@ -16,19 +16,25 @@ from simclrv2_tf.experiments.exports import Exports
 with epy.lazy_imports():
     import tensorflow as tf
 
-    from simclrv2_tf import distribute, optimizers, weights
+    from simclrv2_tf import distribute, weights
     from simclrv2_tf.datasets import labels as label_subset
     from simclrv2_tf.training import callbacks, history, loop
 
 if TYPE_CHECKING:
+    from simclrv2_tf.experiments.built_stages import BuiltStages
     from simclrv2_tf.experiments.stage import Built, StageRun
 
 # The newest may be damaged by what ends the process.
 _KEPT_WHILE_TRAINING = 2
 
 
-def execute(run: StageRun) -> dict:
-    """Trains, exports and evaluates, as far as `mode` says; returns the result."""
+def execute(run: StageRun, built_stages: BuiltStages) -> dict:
+    """Trains, exports and evaluates, as far as `mode` says; returns the result.
+
+    Args:
+        run: The stage.
+        built_stages: Those of the whole run.
+    """
     config = run.config
     print(
         f"\n{config.train_mode}: {config.encoder_description}, "
@@ -42,16 +48,17 @@ def execute(run: StageRun) -> dict:
     _check_workers_agree(run, "have finished it (1) or not (0)", int(finished is not None))
     if finished is not None:
         print("Finished before; nothing to do.", flush=True)
+        built_stages.skip(run)
         return finished
-    result = _execute(run)
+    result = _execute(run, built_stages)
     distribute.barrier(run.strategy)  # the next stage reads what the chief has written
     return result
 
 
-def _execute(run: StageRun) -> dict:
+def _execute(run: StageRun, built_stages: BuiltStages) -> dict:
     config = run.config
     with run.strategy.scope():
-        built = _compiled(run)
+        built = built_stages.build(run)
     store = weights.Checkpoints(
         str(run.directory.checkpoints),
         weights.named(built.networks.weights, built.stage.optimizer) | built.state,
@@ -70,7 +77,7 @@ def _execute(run: StageRun) -> dict:
     else:
         _begin(run, built, restored)
         _train(run, built, store, step)
-        exported.write(built.trained or built.networks, anew=step < run.total_steps)
+        exported.write(built, anew=step < run.total_steps)
     if config.mode == "train":
         if run.is_chief:
             exported.finish({})
@@ -101,20 +108,6 @@ def _check_workers_agree(run: StageRun, what: str, value: int) -> None:
             "`model_dir` must be on a disk that all workers share. Received: "
             f"{run.directory}, by which the workers {what}: {values}"
         )
-
-
-def _compiled(run: StageRun) -> Built:
-    config = run.config
-    optimizer = optimizers.make_optimizer(config, run.schedule)
-
-    def penalty(variables):
-        decayed = optimizers.l2_variables(optimizer, variables)
-        return config.weight_decay * optimizers.l2_loss(decayed)
-
-    built = run.build(penalty=penalty if config.weight_decay else None, name=config.train_mode)
-    built.stage.compile(optimizer=optimizer, jit_compile=False)
-    optimizer.build(built.stage.trainable_variables)
-    return built
 
 
 def _begin(run: StageRun, built: Built, restored: bool) -> None:

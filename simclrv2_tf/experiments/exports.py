@@ -14,7 +14,7 @@ with epy.lazy_imports():
     from simclrv2_tf.export import artifacts, model_card
 
 if TYPE_CHECKING:
-    from simclrv2_tf.experiments.stage import StageRun
+    from simclrv2_tf.experiments.stage import Built, StageRun
     from simclrv2_tf.networks import Networks
 
 
@@ -31,24 +31,19 @@ class Exports:
             run.directory.path,
             str(run.total_steps),
             labelled=run.labelled,
-            formats=run.config.export_formats or (),
-            saved_model=run.seams.exports,
+            formats=run.export_formats,
         )
 
     def finished(self) -> bool:
         """Whether everything that is asked for has been written."""
         return self._artifacts.finished()
 
-    def write(self, networks: Networks, anew: bool) -> None:
+    def write(self, built: Built, anew: bool) -> None:
         """Writes the networks' files; not again unless `anew`, or one of them is missing."""
-        run = self._run
+        run, networks = self._run, built.trained or built.networks
         if not anew and self._artifacts.written(networks):
             return
-        # Copies of their own: float32, and without the strategy's distributed variables.
-        keras.config.set_dtype_policy("float32")
-        classes = networks.classifier.output_shape[-1] if networks.classifier else 0
-        copies = run.build_networks(classes)
-        keras.config.set_dtype_policy(run.config.precision)
+        copies = built.once("copies", lambda: self._copies(networks))
         if networks.head is None:
             copies = dataclasses.replace(copies, head=None)
         for name, copy in copies.models.items():
@@ -57,7 +52,16 @@ class Exports:
             return
         names = run.data.main.class_names if copies.classifier else ()
         self._artifacts.write(copies, run.config.image_size, names, anew)
-        print(f"SavedModel in {self._artifacts.module}", flush=True)
+        module = f", SavedModel in {self._artifacts.module}" if self._artifacts.has_module else ""
+        print(f"Networks in {run.directory}/*.keras{module}", flush=True)
+
+    def _copies(self, networks: Networks) -> Networks:
+        """Networks for the files: in float32, and without the strategy's distributed variables."""
+        keras.config.set_dtype_policy("float32")
+        classes = networks.classifier.output_shape[-1] if networks.classifier else 0
+        copies = self._run.build_networks(classes)
+        keras.config.set_dtype_policy(self._run.config.precision)
+        return copies
 
     def finish(self, result: Mapping[str, float]) -> None:
         """Writes the model card and the other formats; removes the oldest SavedModels.
@@ -66,7 +70,7 @@ class Exports:
             result: The metrics; empty where the networks were not evaluated.
         """
         config = self._run.config
-        if not self._artifacts.module.exists():
+        if not self._artifacts.path("keras").exists():
             return
         # A named evaluation may be of other networks than the exported ones.
         text = None if config.eval_name else card(self._run, result)

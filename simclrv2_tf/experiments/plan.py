@@ -126,6 +126,8 @@ def _stage(
         given |= config.stage_options.get(stage_key(name, fraction), {})
     options = {
         "checkpoint": None,
+        # A SavedModel takes longer to write than a small stage to train.
+        "export_formats": config.export_formats or (None if name == "pretrain" else ("keras",)),
         "label_fraction": None,
         "labels_per_class": 0,
         "stage_options": {},

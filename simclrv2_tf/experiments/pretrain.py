@@ -183,7 +183,7 @@ class Pretraining(StageRun):
         if trained.classifier is None or not has_labels(self.eval_split):
             return {**self._evaluate_contrast(stage), **numbers}
         metrics, _ = evaluation.evaluate_classifier(
-            self, trained.image_classifier(), self.data.main.num_classes
+            self, built, trained.image_classifier, self.data.main.num_classes
         )
         return {**metrics, **numbers}
 

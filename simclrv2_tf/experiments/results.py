@@ -71,7 +71,7 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
         "linear evaluation" if len(others) > 1 else "pretraining": root.result,
         "views": outcomes[0].directory / "views.png",
         "encoder, head": outcomes[0].directory / "*.keras",
-        "SavedModels": f"hub/ in each stage's folder, such as {outcomes[-1].directory / 'hub'}",
+        "SavedModel": f"{outcomes[0].directory / 'hub'} (--export_formats adds other stages')",
         "TensorBoard": f"tensorboard --logdir {root}",
     }
     print(f"\n{_table(others)}\n")
@@ -87,6 +87,14 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
     for name, place in places.items():
         print(f"{name + ':':<19}{place}")
     return result
+
+
+def draw_calibration(directory: RunDirectory) -> None:
+    """Draws the calibration of a run of one stage; a run of several has a figure of them all."""
+    path = directory.named("calibration.json")
+    if path.exists():
+        figure = report_lib.reliability_figure(json.loads(path.read_text()))
+        report_lib.save_figure(figure, path.with_suffix(".png"))
 
 
 def _main_result(others: list[Outcome]) -> dict:

@@ -24,6 +24,7 @@ from etils import epy
 
 from simclrv2_tf import environment, precision
 from simclrv2_tf.experiments import early, execution, plan, registry, results
+from simclrv2_tf.experiments.built_stages import BuiltStages
 from simclrv2_tf.experiments.data import open_data
 from simclrv2_tf.experiments.directory import RunDirectory
 from simclrv2_tf.experiments.stage import Seams
@@ -56,6 +57,7 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         NonFiniteError: training diverged.
     """
     strategy = distribute.strategy_of(config)
+    environment.skip_graph_rewrites()
     config, reason = with_precision(config, strategy)
     planned = plan.plan_stages(config)
     print(f"{config.precision}: {reason}. {environment.onednn()}.", flush=True)
@@ -94,18 +96,27 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         )
         for stage in planned
     ]
-    return _run_stages(config, outcomes) if several else execution.execute(outcomes[0].run)
+    built_stages = BuiltStages([outcome.run for outcome in outcomes])
+    if several:
+        return _run_stages(config, outcomes, built_stages)
+    run = outcomes[0].run
+    result = execution.execute(run, built_stages)
+    if run.is_chief and config.mode != "train":
+        results.draw_calibration(run.directory)
+    return result
 
 
-def _run_stages(config: Config, outcomes: list[results.Outcome]) -> dict:
+def _run_stages(config: Config, outcomes: list[results.Outcome], built_stages: BuiltStages) -> dict:
     root = RunDirectory(config)
+    gc.freeze()  # the modules' objects, of which there are millions, stay
     for index, outcome in enumerate(outcomes):
         name = outcome.directory.relative_to(root.path)
         print(f"\n[{index + 1}/{len(outcomes)}] {name}", flush=True)
-        outcome.result = execution.execute(outcome.run)
+        outcome.result = execution.execute(outcome.run, built_stages)
         gc.collect()  # a stage's graphs are circles, and large
         if index == 0 and config.mode != "eval" and outcome.run.is_chief:
             root.claim()
+    gc.unfreeze()
     if not all(outcome.result for outcome in outcomes):
         return {}
     return results.report(root, outcomes) if outcomes[0].run.is_chief else outcomes[0].result

@@ -38,7 +38,7 @@ class Seams:
 
     Attributes:
         resnet: A function in place of `resnet.resnet`.
-        exports: Whether SavedModels and `views.png` are written.
+        exports: Whether SavedModels are written by default, and `views.png`.
     """
 
     resnet: Callable | None = None
@@ -56,6 +56,7 @@ class Built:
         state: Variables beside weights and optimizer that a checkpoint holds, by name.
         start: Called where a run starts, and not where it is resumed.
         callbacks: Keras callbacks that come before those that write.
+        made: What is built on the networks beside the stage, by name: see `once`.
     """
 
     networks: networks.Networks
@@ -64,6 +65,13 @@ class Built:
     state: Mapping[str, keras.Variable] = dataclasses.field(default_factory=dict)
     start: Callable[[], None] | None = None
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    made: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """The result of `make` from the first call with this `name`."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
 
 class StageRun(abc.ABC):
@@ -81,7 +89,7 @@ class StageRun(abc.ABC):
         title: The name of the stage in tables.
         summary: What the stage trains, for `--help`.
         published: The published settings of the stage, by the name that it has in a run of several.
-        labelled: Whether its networks map images to logits.
+        labelled: Whether its networks map images to logits: whether it trains a classifier.
         train_split: The examples that its epochs count.
         labelled_split: The examples whose labels its training uses; None: it uses none.
 
@@ -113,7 +121,7 @@ class StageRun(abc.ABC):
         self.train_split, self.labelled_split = self.open()
         self._fix_batch_size(caps_batch)
         self._plan_steps()
-        formats.check_formats(config.export_formats or ())
+        formats.check_formats(self.export_formats)
         self.directory.check()
 
     # --- The description of a stage -----------------------------------------------------------
@@ -125,6 +133,9 @@ class StageRun(abc.ABC):
     @abc.abstractmethod
     def build(self, **options) -> Built:
         """Builds networks at random weights, and the stage, which takes `options`."""
+
+    def reuse(self, built: Built) -> None:  # noqa: B027 (most stages hold no other networks)
+        """Loads what else this stage needs into what another stage with its options has built."""
 
     @abc.abstractmethod
     def batches(self, context: tf.distribute.InputContext, start_step: int) -> tf.data.Dataset:
@@ -159,6 +170,12 @@ class StageRun(abc.ABC):
     def num_labels(self) -> int:
         """How many labels the training uses."""
         return self.labelled_split.num_examples if self.labelled_split else 0
+
+    @property
+    def export_formats(self) -> tuple[str, ...]:
+        """What is exported beside the `.keras` files."""
+        default = formats.DEFAULT_FORMATS if self.seams.exports else ()
+        return self.config.export_formats or default
 
     @property
     def replicas(self) -> int:
@@ -203,9 +220,9 @@ class StageRun(abc.ABC):
     def before_training(self) -> None:  # noqa: B027 (most stages write nothing)
         """Writes what a stage shows before it trains; called in the chief alone."""
 
-    def keep_used_head(self, made: networks.Networks) -> networks.Networks:
+    def used_networks(self, made: networks.Networks) -> networks.Networks:
         """Keeps a head that has no part in the stage only where there is one to pass on."""
-        if self.config.ft_proj_selector == 0:
+        if self.labelled and self.config.ft_proj_selector == 0:
             source = weights.latest(str(self.directory)) or self.config.checkpoint
             if not source or not weights.fits(source, [made.head]):
                 return dataclasses.replace(made, head=None)

@@ -22,8 +22,8 @@ class Format:
         name: Its name in `--export_formats`.
         suffix: Ends the names of its files.
         read: Reads a file, or a folder of a SavedModel.
-        write: Writes a file, `write(source, path, image_size)`; None for the formats that every
-            run writes.
+        write: Writes a file, `write(source, path, image_size)`; None for the formats that are
+            written from the networks themselves.
         source: The format of the file that it is made of.
         packages: The packages that writing it needs.
         extra: The extra of `setup.py` that installs them.
@@ -65,7 +65,8 @@ FORMATS = {
         Format("litert", ".tflite", keras_file.read_litert, keras_file.write_litert),
     )
 }
-EXPORT_FORMATS = tuple(name for name, row in FORMATS.items() if row.write)
+EXPORT_FORMATS = tuple(FORMATS)
+DEFAULT_FORMATS = ("saved_model",)
 
 
 def of_file(path: epath.Path) -> Format | None:
@@ -78,8 +79,9 @@ def load_model(path: str, option: str = "model") -> Model:
     """Loads a network from any file of `FORMATS`.
 
     Args:
-        path: The folder of a run or of an import, whose newest SavedModel is loaded; the folder of
-            a SavedModel or its tar.gz; a .keras, .onnx or .tflite file.
+        path: The folder of a run or of an import, whose newest SavedModel is loaded, or without
+            one its .keras file of the whole network; the folder of a SavedModel or its tar.gz; a
+            .keras, .onnx or .tflite file.
         option: What errors call the path.
 
     Raises:
@@ -87,7 +89,10 @@ def load_model(path: str, option: str = "model") -> Model:
     """
     contents = Contents(path)
     found = epath.Path(path) if contents.kind == "file" else contents.saved_model
-    row = of_file(found) if contents.kind == "file" else FORMATS["saved_model"]
+    if found is None and contents.kind in ("run", "files"):
+        found = contents.image_classifier or next(iter(contents.keras_files), None)
+    is_module = found is not None and found == contents.saved_model
+    row = FORMATS["saved_model"] if is_module else found and of_file(found)
     if found is None or row is None:
         runs = contents.runs[:3]
         advice = f" In it there are {', '.join(runs)}." if runs else ""
@@ -106,9 +111,11 @@ class ExportOptions(options.Group, title="Export", incidental=True):
 
     export_formats: tuple[str, ...] | None = option(
         None,
-        "What to write beside the SavedModel, with commas between. tar.gz: the SavedModel as one "
-        "file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
-        "litert: the encoder, or the whole image classifier, in these formats.",
+        "What to write, with commas between; the .keras files always are. saved_model (default; in "
+        "a run of several stages, of its pretraining alone): for TF Hub. tar.gz: the SavedModel "
+        "also as one file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
+        "litert: the encoder, or the whole image classifier, in these formats. A finished run is "
+        "given more formats by its own command with this flag; nothing is trained again.",
         choices=EXPORT_FORMATS,
     )
     keep_hub_module_max: int = option(

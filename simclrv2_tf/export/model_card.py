@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
+from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.tables import table
 
 _MOST_CLASSES = 20
@@ -55,12 +56,13 @@ def model_card(
         if shown
         else "Not evaluated."
     )
+    file = IMAGE_CLASSIFIER if output == "logits" else KERAS_FILES[0]
     classes = ""
     if class_names:
         names = ", ".join(class_names[:_MOST_CLASSES])
         more = len(class_names) - _MOST_CLASSES
         classes = f"\n\nClasses ({len(class_names)}): {names}" + f" and {more} more" * (more > 0)
-        classes += ". All of them are in `assets/labels.txt`, in the order of the logits."
+        classes += ". All of them are in `labels.txt`, in the order of the logits."
     return f"""# {title}
 
 {table(("", ""), [*about.items()])}{classes}
@@ -74,6 +76,8 @@ def model_card(
 Images are float32 in [0, 1], RGB, (batch, height, width, 3); it was trained with {image_size} x \
 {image_size} pixels.
 
+The SavedModel (`hub/`, which `--export_formats=saved_model` writes) needs no other code:
+
 ```python
 import tensorflow_hub as hub  # or tf.saved_model.load
 
@@ -82,7 +86,17 @@ module = hub.load(path)
 endpoints = module.signatures["serving_default"](images)  # a dict of every layer's output
 ```
 
-It can be fine-tuned: gradients reach `module.trainable_variables`, and
+The `.keras` file:
+
+```python
+import keras
+import simclrv2_tf.resnet, simclrv2_tf.heads  # register the layers
+
+model = keras.saving.load_model("{file}")
+{output} = model(images)
+```
+
+The SavedModel can be fine-tuned: gradients reach `module.trainable_variables`, and
 `module(images, training=True)` updates batch norm. In Keras 3:
 `keras.layers.TFSMLayer(path, call_endpoint="infer", call_training_endpoint="train")`.
 

@@ -12,7 +12,7 @@ from etils import epath, epy
 
 from simclrv2_tf import environment
 from simclrv2_tf.errors import exit_status, raised_as
-from simclrv2_tf.export.formats import EXPORT_FORMATS, check_formats
+from simclrv2_tf.export.formats import DEFAULT_FORMATS, EXPORT_FORMATS, check_formats
 from simclrv2_tf.export.model_card import model_card, public
 from simclrv2_tf.files import to_json, write_text
 from simclrv2_tf.networks import Networks
@@ -39,20 +39,19 @@ _CHECKED = {
 }
 
 
-def main(argv: Sequence[str] | None = None, *, saved_model: bool = True) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input.
 
     Args:
         argv: The arguments; by default those of the process.
-        saved_model: Whether the SavedModel is written, as for `export.Artifacts`.
     """
     args = _parser().parse_args(argv)
     environment.prepare()
-    command = _print_list if args.list else lambda: _import(args, saved_model)
+    command = _print_list if args.list else lambda: _import(args)
     return exit_status(command, os_error=2)
 
 
-def _import(args: argparse.Namespace, saved_model: bool) -> None:
+def _import(args: argparse.Namespace) -> None:
     if not args.source or not args.output:
         raise official.OfficialError("`source` and `output` must be given, or --list.")
     check_formats(args.export_formats)
@@ -84,7 +83,7 @@ def _import(args: argparse.Namespace, saved_model: bool) -> None:
         flush=True,
     )
     labelled = networks.classifier is not None
-    files = artifacts.Artifacts(directory, "0", labelled, args.export_formats, saved_model)
+    files = artifacts.Artifacts(directory, "0", labelled, args.export_formats)
     files.write(networks, args.image_size, class_names)
     files.finish(_card(args, architecture, networks, class_names, known), args.image_size)
     written = {
@@ -100,7 +99,8 @@ def _import(args: argparse.Namespace, saved_model: bool) -> None:
     write_text(directory / "import.json", to_json(written))
     for name, model in networks.models.items():
         print(f"{name + ':':<12}{model.count_params():>13,} parameters", flush=True)
-    print(f"Networks in {directory}/*.keras, SavedModel in {files.module}, report in import.json")
+    module = f", SavedModel in {files.module}" if files.has_module else ""
+    print(f"Networks in {directory}/*.keras{module}, report in import.json")
 
 
 def _new_directory(output: str) -> epath.Path:
@@ -227,7 +227,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     momentum = "take the momentum network, ema_model/..."
     size = "side of the images it was trained with (default: %(default)s)"
-    formats = f"also {', '.join(EXPORT_FORMATS)}"
+    formats = (
+        f"what to write beside the .keras files, of {', '.join(EXPORT_FORMATS)} (default: "
+        f"{','.join(DEFAULT_FORMATS)})"
+    )
     add = parser.add_argument
     add("--list", action="store_true", help="print the released models, and end")
     add("--source", metavar="PATH", help=source)
@@ -236,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--momentum", action="store_true", help=momentum)
     add("--image_size", type=at_least_1, default=224, metavar="S", help=size)
     add("--labels", metavar="FILE", help="class names, one in each line")
-    add("--export_formats", type=_formats, default=(), help=formats)
+    add("--export_formats", type=_formats, default=DEFAULT_FORMATS, help=formats)
     for name, kind in _CHECKED.items():
         add(f"--{name}", type=kind, metavar="X", help="refuse a network with another one")
     return parser

@@ -1,4 +1,4 @@
-"""Optimizers: LARS, the warm-up + cosine schedule, and the L2 rules of each optimizer."""
+"""Optimizers: LARS, Adam, the warm-up + cosine schedule, and the L2 rules of each optimizer."""
 
 from etils import epy
 
@@ -12,8 +12,10 @@ from simclrv2_tf.optimizers.options import (
 )
 
 with epy.lazy_api_imports(globals()):
+    from simclrv2_tf.optimizers.adam import Adam
     from simclrv2_tf.optimizers.lars import LARS
     from simclrv2_tf.optimizers.schedule import (
+        VariableWarmupCosine,
         WarmupCosine,
         peak_learning_rate,
         total_steps,

@@ -12,7 +12,7 @@ with epy.lazy_imports():
     import keras
     from keras import ops
 
-    from simclrv2_tf.optimizers import lars
+    from simclrv2_tf.optimizers import adam, lars
     from simclrv2_tf.optimizers import schedule as schedules
 
 OPTIMIZERS = ("momentum", "adam", "lars")
@@ -64,7 +64,7 @@ def make_optimizer(options: OptimizerOptions, schedule) -> keras.optimizers.Opti
         return lars.LARS(schedule, options.momentum, options.weight_decay)
     rate = lars.checked_learning_rate(schedule)
     if options.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
+        return adam.Adam(rate)
     return keras.optimizers.SGD(rate, momentum=options.momentum, nesterov=True)
 
 

@@ -42,18 +42,51 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         """() integer (or float) step, from 0 -> () float32 learning rate."""
-        step = ops.convert_to_tensor(step)
-        # Subtracted before the cast, and as a sine of what remains rather than one plus a cosine:
-        # nothing cancels, so late steps of long runs keep all digits of float32.
-        remaining = ops.cast(ops.maximum(self.total_steps - step, 0), "float32")
-        decay_steps = max(self.total_steps - self.warmup_steps, 1)
-        cosine = ops.square(ops.sin(0.5 * math.pi * ops.minimum(remaining / decay_steps, 1.0)))
-        ramp = ops.cast(step, "float32") / max(self.warmup_steps, 1)
-        return self.peak * ops.where(step < self.warmup_steps, ramp, cosine)
+        return _warmup_cosine(step, self.peak, self.warmup_steps, self.total_steps)
 
     def get_config(self):
         names = ("peak", "warmup_steps", "total_steps")
         return {name: getattr(self, name) for name in names}
+
+
+class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A `WarmupCosine` in variables: a training step that is traced once follows another schedule.
+
+    Args:
+        schedule: The first schedule that it follows.
+    """
+
+    def __init__(self, schedule: WarmupCosine):
+        super().__init__()
+        variable = dict(trainable=False, initializer="zeros")
+        self._peak = keras.Variable(shape=(), dtype="float32", name="peak", **variable)
+        self._steps = keras.Variable(shape=(2,), dtype="int64", name="steps", **variable)
+        self.follow(schedule)
+
+    def follow(self, schedule: WarmupCosine) -> None:
+        """Gives the rates of `schedule` from now on."""
+        self._peak.assign(schedule.peak)
+        self._steps.assign((schedule.warmup_steps, schedule.total_steps))
+
+    def __call__(self, step):
+        """() integer step, from 0 -> () float32 learning rate."""
+        warmup_steps, total_steps = ops.unstack(ops.convert_to_tensor(self._steps), 2)
+        step = ops.cast(step, "int64")
+        return _warmup_cosine(step, self._peak, warmup_steps, total_steps)
+
+    def get_config(self):
+        raise NotImplementedError("A schedule in variables is not saved: `WarmupCosine` is.")
+
+
+def _warmup_cosine(step, peak, warmup_steps, total_steps):
+    step = ops.convert_to_tensor(step)
+    # Subtracted before the cast, and as a sine of what remains rather than one plus a cosine:
+    # nothing cancels, so late steps of long runs keep all digits of float32.
+    remaining = ops.cast(ops.maximum(total_steps - step, 0), "float32")
+    decay_steps = ops.cast(ops.maximum(total_steps - warmup_steps, 1), "float32")
+    cosine = ops.square(ops.sin(0.5 * math.pi * ops.minimum(remaining / decay_steps, 1.0)))
+    ramp = ops.cast(step, "float32") / ops.cast(ops.maximum(warmup_steps, 1), "float32")
+    return peak * ops.where(step < warmup_steps, ramp, cosine)
 
 
 def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") -> float:

@@ -25,16 +25,22 @@ class Stage(keras.Model):
         self.loss_tracker = keras.metrics.Mean("loss")
         # Views come as a tuple, which `fit` would otherwise try to call the model on.
         self.built = True
+        # By name: what `training.loop` has traced, for all that train and evaluate this stage.
+        self.traced: dict[str, Callable] = {}
 
     def training_loss(self, data):
         raise NotImplementedError
 
     def train_step(self, data):
         """One update from one batch of this replica; returns the metrics so far, by name."""
+        self.update(data)
+        return self.get_metrics_result()
+
+    def update(self, data) -> None:
+        """One update of the weights and the metrics from one batch of this replica."""
         loss, gradients = self.loss_and_gradients(data)
         self.loss_tracker.update_state(loss)
         self.optimizer.apply(gradients, self.trainable_variables)
-        return self.get_metrics_result()
 
     def loss_and_gradients(self, data, *more) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """This replica's loss with the penalty, and its share of the gradients.

@@ -89,11 +89,10 @@ class Pretrainer(Stage):
             keys = self._keys(views)
         return self._loss(*self._network(self._network_views(views)), labels, keys)
 
-    def train_step(self, data):
-        logs = super().train_step(data)
+    def update(self, data):
+        super().update(data)
         if self.momentum is not None:
             self.momentum.update()
-        return logs
 
     def test_step(self, data):
         """Losses and metrics of two views in inference mode, at the training's batch size."""

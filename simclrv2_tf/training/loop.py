@@ -70,15 +70,7 @@ def train(
         list(callbacks), add_history=True, add_progbar=verbose > 0, model=stage, **params
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
-
-    @tf.function(autograph=False)  # steps branch in Python only, and converting them takes long
-    def run_steps(count):
-        def step(index):
-            strategy.run(stage.train_step, args=(next(iterator),))
-            return index + 1
-
-        tf.while_loop(lambda index: index < count, step, [0], parallel_iterations=1)
-
+    run_steps = _train_function(stage, strategy, several=steps_per_execution > 1)
     stage.stop_training = False
     callback_list.on_train_begin()
     logs = {}
@@ -92,10 +84,10 @@ def train(
         while index < end and not stage.stop_training:
             callback_list.on_train_batch_begin(index - begin)
             count = min(steps_per_execution, end - index)
-            run_steps(tf.constant(count))
+            metrics = run_steps(iterator, tf.constant(count))
             index += count
             rate = float(schedule(index - 1))
-            logs = {**_results(stage), "learning_rate": rate}
+            logs = {**_numbers(metrics), "learning_rate": rate}
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
                     f"The training loss became {logs['loss']} at step {index} of {total_steps}, "
@@ -123,18 +115,13 @@ def evaluate(
     params = {"verbose": verbose, "epochs": 1, "steps": steps}
     callbacks = keras.callbacks.CallbackList(add_progbar=verbose > 0, model=stage, **params)
     iterator = iter(strategy.distribute_datasets_from_function(batches))
-
-    @tf.function(autograph=False)
-    def step():
-        strategy.run(stage.test_step, args=(next(iterator),))
-
+    step = _test_function(stage, strategy)
     stage.reset_metrics()
     callbacks.on_test_begin()
     logs = {}
     for index in range(steps):
         callbacks.on_test_batch_begin(index)
-        step()
-        logs = _results(stage)
+        logs = _numbers(step(iterator))
         callbacks.on_test_batch_end(index, logs)
     callbacks.on_test_end(logs)
     return logs
@@ -158,8 +145,48 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
     return lambda: [local(values)[0].numpy() for values in gathered(batch)]
 
 
-def _results(stage) -> dict[str, float]:
-    return {name: float(value) for name, value in stage.get_metrics_result().items()}
+def _train_function(stage, strategy, several: bool) -> Callable:
+    """`run(iterator, count)`: `count` updates, or one where not `several`; returns the metrics."""
+
+    def update(iterator):
+        strategy.run(stage.update, args=(next(iterator),))
+
+    def one_step(iterator, count):
+        del count  # it is 1
+        update(iterator)
+        return stage.get_metrics_result()
+
+    def steps(iterator, count):
+        def step(index):
+            update(iterator)
+            return index + 1
+
+        tf.while_loop(lambda index: index < count, step, [0], parallel_iterations=1)
+        return stage.get_metrics_result()
+
+    return _traced(stage, steps if several else one_step)
+
+
+def _test_function(stage, strategy) -> Callable:
+    """`run(iterator)`: one step of evaluation; returns the metrics so far."""
+
+    def test_step(iterator):
+        strategy.run(stage.test_step, args=(next(iterator),))
+        return stage.get_metrics_result()
+
+    return _traced(stage, test_step)
+
+
+def _traced(stage, function: Callable) -> Callable:
+    """`function` as the stage keeps it: a stage that runs again is not traced again."""
+    if function.__name__ not in stage.traced:
+        # Steps branch in Python only, and converting them takes long.
+        stage.traced[function.__name__] = tf.function(function, autograph=False)
+    return stage.traced[function.__name__]
+
+
+def _numbers(metrics: dict[str, tf.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def verbosity(shown: bool) -> int:

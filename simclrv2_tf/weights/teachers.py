@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 from etils import epath
 
@@ -24,10 +25,12 @@ class Teacher:
     Attributes:
         predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
         num_classes: C.
+        models: The networks of a run's teacher, one after the other; empty for other teachers.
     """
 
     predict: Callable
     num_classes: int
+    models: Sequence[keras.Model] = ()
 
 
 def load(path: str, resnet: Callable | None = None) -> Teacher:
@@ -97,8 +100,9 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
             "has none."
         )
     networks = build_networks(config, kernel[-1], image_size=image_size, seed=seed, resnet=resnet)
-    sources.load(path, networks.leading_to("logits"))
-    return Teacher(networks.image_classifier(), kernel[-1])
+    models = networks.leading_to("logits")
+    sources.load(path, models)
+    return Teacher(networks.image_classifier(), kernel[-1], models)
 
 
 def _from_keras(path: str) -> Teacher:

@@ -31,9 +31,9 @@ def files(folder):
     return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
-def fails(command, capsys):
+def fails(command, capsys, exports=True):
     """Runs a command that must fail for bad input; returns its one line of error."""
-    assert small.run(command) == 2
+    assert small.run(command, exports) == 2
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1 and "Traceback" not in error, error

@@ -34,7 +34,7 @@ def write_model(root, formats=()):
     made = Artifacts(epath.Path(root), "3", True, formats)
     made.write(networks, SIZE, CLASSES)
     made.finish("", SIZE)
-    (root / "hub" / "unfinished-4").mkdir()
+    (root / "hub" / "unfinished-4").mkdir(parents=True)
     (root / "hub" / "unfinished-4" / "saved_model.pb").write_text("half of one")
     return root, networks
 

@@ -21,10 +21,11 @@ _RUN = ["--mode=train_then_eval", "--dataset=folder:images", *SMALL]
 FLAGS = {
     "pretrain": [*_RUN, "--train_epochs=2", "--keep_checkpoint_max=1"],
     "pretrain_linear_eval": [*_RUN, "--train_mode=pretrain_linear_eval", "--train_steps=2"],
-    # Half of the 24 labels; the small student is half as wide.
+    # Half of the 24 labels; the small student is half as wide. Tests load two of the SavedModels.
     "study": [
         *[*_RUN, "--train_mode=semi_supervised", "--label_fraction=0.5", "--train_steps=6"],
         *["--checkpoint_steps=2", "--small_student.width_multiplier=0.03125"],
+        *[f"--{stage}.export_formats=saved_model" for stage in ("supervised", "fine_tuned")],
     ],
     "supervised": [*[*_RUN, "--train_mode=supervised", "--labels_per_class=6", "--train_steps=2"]],
 }

@@ -41,7 +41,7 @@ def test_pretraining_with_linear_evaluation_beside_random_initialization(copied_
     assert not (stages["random"] / "head.keras").exists()
 
     capsys.readouterr()
-    assert small.run(command_line("pretrain_linear_eval")) == 0
+    assert small.run(command_line("pretrain_linear_eval"), exports=False) == 0
     output = capsys.readouterr().out
     assert output.count("Finished before") == 3
     table = [line for line in output.splitlines() if line.startswith("| ")]
@@ -53,7 +53,7 @@ def test_weights_that_have_changed_since_are_noticed(copied_run, capsys):
     folder = copied_run("pretrain_linear_eval")
     change_a_weight(folder / "pretrain")
     before = files(folder)
-    assert "other weights" in fails(command_line("pretrain_linear_eval"), capsys)
+    assert "other weights" in fails(command_line("pretrain_linear_eval"), capsys, exports=False)
     assert files(folder) == before
 
 

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 from helpers import small
-from helpers.command_line import keras_weights, result, same
-from helpers.shared_runs import METHODS, command_line
+from helpers.command_line import files, keras_weights, result, same
+from helpers.shared_runs import FLAGS, METHODS, command_line
 from simclrv2_tf.datasets import labels as label_subsets
+from simclrv2_tf.stages.base import Stage
 
 FOLDER = "label_fraction_0.5"
 
@@ -88,7 +89,7 @@ def test_calibration_beside_accuracy_is_that_of_the_exported_networks(study, ima
     folder = study / FOLDER / "self_distilled"
     held = json.loads((folder / "calibration.json").read_text())
     assert set(held) == {"teacher", "student"}
-    assert (folder / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder / "calibration.png").exists()  # the run's own figures show all stages
     for name, path in (("teacher", study / FOLDER / "fine_tuned"), ("student", folder)):
         model = keras.saving.load_model(path / "image_classifier.keras")
         bins = [[] for _ in range(15)]
@@ -114,6 +115,53 @@ def test_without_weights_or_a_head_to_pass_on_none_is_exported(study):
     assert not (folder / "head.keras").exists()
     module = tf.saved_model.load(str(folder / "hub" / "6"))
     assert "projection" not in module.signatures and "logits" in module.signatures
+
+
+def test_of_several_stages_only_pretraining_leaves_a_saved_model_unless_asked(copied_run, capsys):
+    study = copied_run("study")
+    student = study / FOLDER / "self_distilled"
+    assert (study / "pretrain" / "hub" / "6" / "saved_model.pb").exists()
+    assert (
+        not (student / "hub").exists() and "top-1 accuracy" in (student / "README.md").read_text()
+    )
+    before = {path: data for path, data in files(student).items() if "logs" not in path.parts}
+    assert small.run([*command_line("study"), "--export_formats=saved_model"]) == 0
+    capsys.readouterr()
+    after = {path: data for path, data in files(student).items() if "logs" not in path.parts}
+    changed = {path for path in before if before[path] != after[path]}
+    assert {path.name for path in changed} == {"config.json"}
+    module = tf.saved_model.load(str(student / "hub" / "6"))
+    model = keras.saving.load_model(student / "image_classifier.keras")
+    images = tf.random.stateless_uniform((3, 16, 16, 3), (1, 2))
+    np.testing.assert_allclose(module(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+def test_stages_that_share_what_is_traced_train_as_if_alone(study, monkeypatch, tmp_path):
+    """With half of the labels after three quarters: the weights of a run of that half alone."""
+    traced = []
+    update = Stage.update
+
+    def counted(self, data):
+        traced.append(type(self).__name__)
+        update(self, data)
+
+    monkeypatch.setattr(Stage, "update", counted)
+    monkeypatch.chdir(study.parent)
+    command = [*FLAGS["study"], "--label_fraction=0.75,0.5", f"--model_dir={tmp_path}"]
+    assert small.run(command, exports=False) == 0
+    # Supervised and fine-tuned; self-distilled and small student: once for both fractions.
+    assert sorted(traced) == ["Classifier"] * 2 + ["Distiller"] * 2 + ["Pretrainer"]
+    for method in METHODS:
+        shared, alone = tmp_path / FOLDER / method, study / FOLDER / method
+        for name in ("encoder", "classifier"):
+            assert same(keras_weights(shared, name), keras_weights(alone, name)), (method, name)
+        metrics = [
+            {k: v for k, v in row.items() if k != "seconds"}
+            for folder in (shared, alone)
+            for row in csv.DictReader((folder / "history.csv").open())
+        ]
+        assert metrics[: len(metrics) // 2] == metrics[len(metrics) // 2 :], method
+        assert result(shared) == result(alone), method
 
 
 def test_the_same_command_again_does_nothing(copied_run, capsys):

@@ -44,6 +44,15 @@ def test_classes_from_every_file(kind, model, photos, expected, tmp_path, capsys
     check_classes(model[0] / kind, photos, expected, tmp_path, capsys)
 
 
+def test_a_run_without_a_saved_model_predicts_by_its_keras_file(
+    model, photos, expected, tmp_path, capsys
+):
+    folder = tmp_path / "model"
+    shutil.copytree(model[0], folder)
+    shutil.rmtree(folder / "hub")
+    check_classes(folder, photos, expected, tmp_path, capsys)
+
+
 def test_embeddings(model, photos, expected, tmp_path, capsys, caplog):
     paths, representations, hidden, _ = expected
     common = [f"--model={model[0]}", f"--images={photos}"]

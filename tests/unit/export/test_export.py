@@ -73,9 +73,7 @@ def test_bad_arguments(tmp_path):
 
 def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
     encoder, _, _ = networks()
-    files = Artifacts(
-        epath.Path(tmp_path), "1", labelled=False, formats=("litert",), saved_model=False
-    )
+    files = Artifacts(epath.Path(tmp_path), "1", labelled=False, formats=("litert",))
     files.write(Networks(encoder, None, None), 16, ())
 
     def fail(*_, **__):
@@ -85,21 +83,23 @@ def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="encoder.tflite .no such operation."):
         files.finish("card", 16)
     assert not files.finished() and files.written(Networks(encoder, None, None))
-    names = {"encoder.keras", "inputs.json", "hub"}
+    names = {"encoder.keras", "inputs.json", "README.md"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_every_format_is_a_row(tmp_path):
     """Of one suffix each, so that a file is read as what it was written as."""
-    assert EXPORT_FORMATS == ("tar.gz", "onnx", "litert")
+    assert EXPORT_FORMATS == ("keras", "saved_model", "tar.gz", "onnx", "litert")
     files = Artifacts(epath.Path(tmp_path), "7", labelled=True)
     found = {name: str(files.path(name).relative_to(tmp_path)) for name in EXPORT_FORMATS}
     assert found == {
+        "keras": "image_classifier.keras",
+        "saved_model": "hub/7",
         "tar.gz": "hub/7.tar.gz",
         "onnx": "image_classifier.onnx",
         "litert": "image_classifier.tflite",
     }
-    for name in EXPORT_FORMATS:
+    for name in set(EXPORT_FORMATS) - {"saved_model"}:
         assert formats.of_file(files.path(name)).name == name
     assert formats.of_file(epath.Path("encoder.keras")).name == "keras"
     assert formats.of_file(epath.Path("photo.png")) is None
@@ -115,9 +115,8 @@ def test_a_format_takes_one_row(tmp_path, monkeypatch):
         return dataclasses.replace(formats.keras_file.read(path.with_suffix(".keras")), loaded=None)
 
     monkeypatch.setitem(formats.FORMATS, "new", formats.Format("new", ".new", read, write))
-    monkeypatch.setattr("simclrv2_tf.export.artifacts.EXPORT_FORMATS", (*EXPORT_FORMATS, "new"))
     encoder, _, _ = networks()
-    files = Artifacts(epath.Path(tmp_path), "1", False, ("new",), saved_model=False)
+    files = Artifacts(epath.Path(tmp_path), "1", False, ("new",))
     files.write(Networks(encoder, None, None), 16, ())
     assert not files.finished()
     files.finish("card", 16)

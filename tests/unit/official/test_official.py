@@ -194,7 +194,8 @@ def test_released_models_are_the_papers():
 
 
 def run(*arguments):
-    return command.main([str(argument) for argument in arguments], saved_model=False)
+    """Imports without the SavedModel, which takes longest."""
+    return command.main(["--export_formats=keras", *map(str, arguments)])
 
 
 def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, capsys):
@@ -211,7 +212,7 @@ def test_a_recorded_checkpoint_becomes_a_model_and_a_teacher(tmp_path, capsys):
     assert report["used"].keys() | report["skipped"].keys() == set(variables)
     assert f"{len(report['used'])} variables of {len(variables)} used" in capsys.readouterr().out
     assert (output / "labels.txt").read_text() == labels.read_text()
-    assert "r18_cifar" in (output / "hub" / "0" / "README.md").read_text()
+    assert "r18_cifar" in (output / "README.md").read_text() and not (output / "hub").exists()
     teacher = teachers.load(str(output))
     assert teacher.num_classes == num_classes
     logits = teacher.predict(expected["images"], training=False)

@@ -24,7 +24,7 @@ def test_make_optimizer():
     assert (type(lars), lars.momentum, lars.coupled_weight_decay) == (LARS, 0.8, 1e-4)
     assert lars.weight_decay is None
     assert (type(sgd), sgd.momentum, sgd.nesterov) == (keras.optimizers.SGD, 0.8, True)
-    assert type(adam) is keras.optimizers.Adam
+    assert type(adam) is optimizers.Adam
     assert sgd.weight_decay is None and adam.weight_decay is None
     with pytest.raises(ValueError, match="`optimizer` .* Received: optimizer='sgd'"):
         OptimizerOptions(optimizer="sgd")

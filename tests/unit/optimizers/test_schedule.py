@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from helpers import oracle
 from simclrv2_tf import optimizers
-from simclrv2_tf.optimizers import WarmupCosine
+from simclrv2_tf.optimizers import VariableWarmupCosine, WarmupCosine
 
 
 @pytest.mark.parametrize("case", range(4))
@@ -61,6 +61,17 @@ def test_short_schedules(warmup, total, expected):
     schedule = WarmupCosine(1.0, warmup, total)
     rates = [float(schedule(step)) for step in range(len(expected))]
     np.testing.assert_allclose(rates, expected, atol=1e-7)
+
+
+def test_one_traced_function_follows_several_schedules():
+    schedules = [WarmupCosine(3.2, 10, 100), WarmupCosine(0.1, 0, 7), WarmupCosine(6.4, 9, 4)]
+    in_variables = VariableWarmupCosine(schedules[-1])
+    traced = tf.function(in_variables)
+    for schedule in schedules:
+        in_variables.follow(schedule)
+        for step in (0, 3, 9, 10, 40, 1_000):
+            assert traced(tf.constant(step, tf.int64)) == schedule(tf.constant(step, tf.int64))
+    assert traced.experimental_get_tracing_count() == 1
 
 
 def test_schedule_in_a_graph_and_from_its_configuration():

@@ -1,0 +1,142 @@
+"""The stages of a run, built and traced once for those that differ in weights alone."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from simclrv2_tf.network_options import NetworksOptions
+from simclrv2_tf.options import of
+
+with epy.lazy_imports():
+    import keras
+    import numpy as np
+
+    from simclrv2_tf import optimizers
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+    from simclrv2_tf.experiments.stage import Built, StageRun
+
+# Options that change neither networks nor traced steps: folders, weights, data, the schedule.
+_FREE = {
+    "checkpoint",
+    "teacher",
+    "label_fraction",
+    "labels_per_class",
+    "label_seed",
+    "train_epochs",
+    "train_steps",
+    "learning_rate",
+    "learning_rate_scaling",
+    "warmup_epochs",
+}
+# Large networks train for hours, beside which tracing is nothing; their memory is worth more.
+_MOST_KEPT_BYTES = 2**28
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    built: Built
+    schedule: optimizers.VariableWarmupCosine
+    initial: list[np.ndarray]
+
+
+class BuiltStages:
+    """Builds the stages of a run, and keeps what a later stage needs again.
+
+    A stage with the options of an earlier one, and other weights, labels, teacher or schedule,
+    gets the networks and the traced steps of the earlier one at their initial state. What no later
+    stage needs is not kept, nor are stages with more than 256 MiB of variables in all.
+
+    Args:
+        runs: The stages of the run, in their order.
+    """
+
+    def __init__(self, runs: Sequence[StageRun]):
+        self._keys = {str(run.directory): _key(run, runs) for run in runs}
+        self._ahead = collections.Counter(self._keys.values())
+        self._kept: dict[str, _Kept] = {}
+
+    def skip(self, run: StageRun) -> None:
+        """Notes that `run` needs nothing: it has finished before."""
+        key = self._keys[str(run.directory)]
+        self._ahead[key] -= 1
+        if not self._ahead[key]:
+            self._kept.pop(key, None)
+
+    def build(self, run: StageRun) -> Built:
+        """The stage of `run`, compiled, at its initial weights.
+
+        Call it in the scope of the run's strategy.
+        """
+        key = self._keys[str(run.directory)]
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            kept = _build(run)
+        else:
+            kept.schedule.follow(run.schedule)
+            for variable, value in zip(_variables(kept.built), kept.initial, strict=True):
+                variable.assign(value)
+            run.reuse(kept.built)
+        self._ahead[key] -= 1
+        if self._ahead[key] and self._fits(kept):
+            if not kept.initial:
+                kept.initial.extend(v.numpy() for v in _variables(kept.built))
+            self._kept[key] = kept
+        return dataclasses.replace(kept.built, networks=run.used_networks(kept.built.networks))
+
+    def _fits(self, kept: _Kept) -> bool:
+        together = (*self._kept.values(), kept)
+        size = sum(_bytes(variable) for each in together for variable in _variables(each.built))
+        return size <= _MOST_KEPT_BYTES
+
+
+def _build(run: StageRun) -> _Kept:
+    config = run.config
+    schedule = optimizers.VariableWarmupCosine(run.schedule)
+    optimizer = optimizers.make_optimizer(config, schedule)
+
+    def penalty(variables):
+        decayed = optimizers.l2_variables(optimizer, variables)
+        return config.weight_decay * optimizers.l2_loss(decayed)
+
+    built = run.build(penalty=penalty if config.weight_decay else None, name=config.train_mode)
+    built.stage.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(built.stage.trainable_variables)
+    return _Kept(built, schedule, [])
+
+
+def _variables(built: Built) -> Iterator[keras.Variable]:
+    """All that training changes, but metrics."""
+    yield from built.networks.weights
+    yield from built.stage.optimizer.variables
+    yield from built.state.values()
+
+
+def _bytes(variable: keras.Variable) -> int:
+    return 4 * int(np.prod(variable.shape))
+
+
+def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
+    """Equal for stages whose networks and traced steps are."""
+    config = run.config
+    incidental = {name for name, option in of(type(config)).items() if option.incidental}
+    fixed = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.name not in incidental | _FREE
+    }
+    taught = [_network(other.config) for other in runs if str(other.directory) == config.teacher]
+    # Of a teacher from elsewhere, nothing is known yet.
+    teacher = taught or config.teacher
+    return json.dumps([fixed, teacher], sort_keys=True)
+
+
+def _network(config: Config) -> dict:
+    return {name: getattr(config, name) for name in of(NetworksOptions)}
