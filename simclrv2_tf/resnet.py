@@ -10,6 +10,7 @@ import keras
 from keras import layers, ops
 
 from simclrv2_tf.batch_norm import BatchNorm
+from simclrv2_tf.convolution import Conv2D
 from simclrv2_tf.network_options import BLOCKS, NetworkOptions
 from simclrv2_tf.options import check_numbers, of
 
@@ -208,7 +209,7 @@ class _Builder:
             before = (kernel_size - 1) // 2
             pad = (before, kernel_size - 1 - before)
             x = layers.ZeroPadding2D((pad, pad), name=f"{name}_pad")(x)
-        return layers.Conv2D(
+        return Conv2D(
             filters,
             kernel_size,
             strides,

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from simclrv2_tf import distribute, heads, objectives, optimizers, report, resnet, stages
 from simclrv2_tf.batch_norm import BatchNorm
+from simclrv2_tf.convolution import Conv2D
 
 HERE = pathlib.Path(__file__).resolve().parent
 FLOAT32, BFLOAT16 = 4, 2  # bytes
@@ -104,7 +105,7 @@ def measure(encoder: keras.Model, head: keras.Model | None, size: int) -> Cost:
                 channels.append(outputs[0].shape[-1])
             # What each operation's gradient is a function of.
             needed = {
-                keras.layers.Conv2D: inputs,
+                Conv2D: inputs,
                 keras.layers.Dense: inputs,
                 BatchNorm: inputs,
                 keras.layers.ReLU: outputs,
@@ -182,7 +183,8 @@ def _data(size, batch):
 
 def _counted_flops(stage, size, batch) -> dict[str, int]:
     """Convolutions and matrix products of the traced step, as TensorFlow's profiler counts them."""
-    step = tf.function(stage.train_step, autograph=False)
+    # Without `update`, in which some of the gradients are matrix products.
+    step = tf.function(stage.loss_and_gradients, autograph=False)
     graph = step.get_concrete_function(_data(size, batch)).graph
     builder = tf.compat.v1.profiler.ProfileOptionBuilder(
         tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()

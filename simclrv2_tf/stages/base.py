@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from simclrv2_tf import distribute
+from simclrv2_tf.convolution import weight_gradients_by_products
 
 
 class Stage(keras.Model):
@@ -38,7 +39,8 @@ class Stage(keras.Model):
 
     def update(self, data) -> None:
         """One update of the weights and the metrics from one batch of this replica."""
-        loss, gradients = self.loss_and_gradients(data)
+        with weight_gradients_by_products():
+            loss, gradients = self.loss_and_gradients(data)
         self.loss_tracker.update_state(loss)
         self.optimizer.apply(gradients, self.trainable_variables)
 

@@ -70,7 +70,7 @@ def train(
         list(callbacks), add_history=True, add_progbar=verbose > 0, model=stage, **params
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
-    run_steps = _train_function(stage, strategy, several=steps_per_execution > 1)
+    run_steps = train_function(stage, strategy, several=steps_per_execution > 1)
     stage.stop_training = False
     callback_list.on_train_begin()
     logs = {}
@@ -87,7 +87,7 @@ def train(
             metrics = run_steps(iterator, tf.constant(count))
             index += count
             rate = float(schedule(index - 1))
-            logs = {**_numbers(metrics), "learning_rate": rate}
+            logs = {**numbers(metrics), "learning_rate": rate}
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
                     f"The training loss became {logs['loss']} at step {index} of {total_steps}, "
@@ -121,7 +121,7 @@ def evaluate(
     logs = {}
     for index in range(steps):
         callbacks.on_test_batch_begin(index)
-        logs = _numbers(step(iterator))
+        logs = numbers(step(iterator))
         callbacks.on_test_batch_end(index, logs)
     callbacks.on_test_end(logs)
     return logs
@@ -145,7 +145,7 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
     return lambda: [local(values)[0].numpy() for values in gathered(batch)]
 
 
-def _train_function(stage, strategy, several: bool) -> Callable:
+def train_function(stage, strategy, several: bool) -> Callable:
     """`run(iterator, count)`: `count` updates, or one where not `several`; returns the metrics."""
 
     def update(iterator):
@@ -185,7 +185,8 @@ def _traced(stage, function: Callable) -> Callable:
     return stage.traced[function.__name__]
 
 
-def _numbers(metrics: dict[str, tf.Tensor]) -> dict[str, float]:
+def numbers(metrics: dict[str, tf.Tensor]) -> dict[str, float]:
+    """Reads metrics as Python numbers."""
     return {name: float(value) for name, value in metrics.items()}
 
 

@@ -22,7 +22,7 @@ LAYERS = [
         "precision",
     },
     {"distribute", "augment", "optimizers", "metrics"},
-    {"batch_norm", "memory", "objectives", "datasets"},
+    {"batch_norm", "convolution", "memory", "objectives", "datasets"},
     {"resnet", "heads", "stages"},
     {"networks"},
     {"export"},

@@ -1,0 +1,121 @@
+"""Convolution whose weight gradient is taken by matrix products where that is faster.
+
+oneDNN's kernel for the weight gradient is slow on small maps with many channels: for 3 x 3 from 512
+to 512 channels on 4 x 4 pixels and 128 images in bfloat16 (Intel Xeon with AMX, two cores) it takes
+116 ms, the matrix products 16. `benchmarks/speed` has the figures.
+"""
+
+import contextlib
+import threading
+
+import keras
+import tensorflow as tf
+
+# Maps of more output pixels than this, or than input channels, are left to TensorFlow: each product
+# needs a copy of the map.
+_MOST_PIXELS = 64
+
+
+@keras.saving.register_keras_serializable("simclrv2_tf")
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D`, with another gradient in `weight_gradients_by_products`."""
+
+    def convolution_op(self, inputs, kernel):
+        """(B, H, W, C), (k, k, C, F) to (B, h, w, F)."""
+        if not (_products.active and self._suits(inputs)):
+            return super().convolution_op(inputs, kernel)
+        # Keras casts its variable to the compute type; a custom gradient takes no variables.
+        kernel = tf.convert_to_tensor(keras.ops.convert_to_tensor(kernel))
+        if self.padding == "same" and tuple(inputs.shape[1:3]) == (1, 1):
+            middle = self.kernel_size[0] // 2  # the others meet padding alone
+            kernel = kernel[middle : middle + 1, middle : middle + 1]
+        return _convolution(inputs, kernel, self.strides[0], self.padding.upper())
+
+    def _suits(self, inputs) -> bool:
+        size, stride = self.kernel_size[0], self.strides[0]
+        _, height, width, _ = self.compute_output_shape(inputs.shape)
+        if height is None or width is None or stride > 2 or (self.padding, stride) == ("same", 2):
+            return False
+        return size == 1 or height * width <= min(inputs.shape[3], _MOST_PIXELS)
+
+
+class _Products(threading.local):  # mirrored replicas are traced in threads of their own
+    active = False
+
+
+_products = _Products()
+
+
+@contextlib.contextmanager
+def weight_gradients_by_products():
+    """Lets the `Conv2D` layers called in this context take their weight gradient by products.
+
+    Where only processors compute, and with Keras's TensorFlow backend: elsewhere it does nothing.
+    """
+    earlier, _products.active = _products.active, _on_processors()
+    try:
+        yield
+    finally:
+        _products.active = earlier
+
+
+def _on_processors() -> bool:
+    accelerators = [d for kind in ("GPU", "TPU") for d in tf.config.list_logical_devices(kind)]
+    return keras.backend.backend() == "tensorflow" and not accelerators
+
+
+def _convolution(inputs, kernel, stride: int, padding: str):
+    strides = [1, stride, stride, 1]
+
+    @tf.custom_gradient
+    def convolution(inputs, kernel):
+        def gradients(upstream):
+            to_inputs = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(inputs),
+                filter=kernel,
+                out_backprop=upstream,
+                strides=strides,
+                padding=padding,
+            )
+            return to_inputs, weight_gradient(inputs, upstream, kernel.shape[0], stride, padding)
+
+        return tf.nn.conv2d(inputs, kernel, strides, padding), gradients
+
+    return convolution(inputs, kernel)
+
+
+def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
+    """The gradient of a convolution with respect to its kernel, by a matrix product for each tap.
+
+    Args:
+        inputs: (B, H, W, C).
+        upstream: (B, h, w, F), the gradient with respect to the outputs.
+        size: k, height and width of the kernel; odd where `padding` is "SAME".
+        stride: 1, or 2 with "VALID".
+        padding: "SAME" or "VALID".
+
+    Returns:
+        (k, k, C, F), in the inputs' type.
+    """
+    height, width, filters = upstream.shape[1:]
+    channels = inputs.shape[3]
+    if padding == "SAME" and size > 1:
+        around = [size // 2, size // 2]
+        inputs = tf.pad(inputs, [[0, 0], around, around, [0, 0]])
+    if stride == 2 and size == 1:
+        inputs = inputs[:, : 2 * height : 2, : 2 * width : 2]
+    elif stride == 2:
+        # Slices with a step are slow: the four parities become channels, once.
+        odd = [[0, length % 2] for length in inputs.shape[1:3]]
+        inputs = tf.nn.space_to_depth(tf.pad(inputs, [[0, 0], *odd, [0, 0]]), 2)
+    rows = tf.reshape(upstream, (-1, filters))
+
+    def tap(i, j):
+        """The inputs that the kernel's (i, j) meets, against all outputs: (C, F)."""
+        parity = (2 * (i % stride) + j % stride) * channels
+        i, j = i // stride, j // stride
+        met = inputs[:, i : i + height, j : j + width, parity : parity + channels]
+        return tf.matmul(tf.reshape(met, (-1, channels)), rows, transpose_a=True)
+
+    taps = [tap(i, j) for i in range(size) for j in range(size)]
+    return tf.reshape(tf.stack(taps), (size, size, channels, filters))
