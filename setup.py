@@ -51,6 +51,8 @@ setup(
             f"tensorflow-addons==0.23.0; {ADDONS}",
             f"tf_keras>=2.20; {ADDONS}",
         ],
+        # The peer in benchmarks/speed.
+        "bench": ["torch"],
         # For --export_formats=onnx, and for predictions of such a file.
         "onnx": ONNX,
         "test": [

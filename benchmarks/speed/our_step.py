@@ -59,7 +59,7 @@ def step_of(case: Case):
     strategy = tf.distribute.get_strategy()
     run = loop.train_function(stage, strategy, several=False)
     iterator = iter(data)
-    return lambda: loop.numbers(run(iterator, tf.constant(1)))
+    return lambda: loop.numbers(run(iterator, tf.constant(1))[0])
 
 
 def convolutions_of(case: Case):

@@ -11,14 +11,10 @@ results.json also has the smallest and largest figures.
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
-import json
 import os
 import pathlib
-import platform
 import random
-import statistics
 import tempfile
 import time
 
@@ -34,8 +30,9 @@ from simclrv2_tf import datasets
 from simclrv2_tf.datasets.sources import PACKAGED
 
 if __package__:
-    from speed import pillow_views
+    from speed import machine, pillow_views
 else:
+    import machine
     import pillow_views
 
 HEIGHT, WIDTH, QUALITY = 375, 500, 90
@@ -101,10 +98,7 @@ def measure(contestants: dict, repeats: int) -> dict:
             figure = contestant()
             if turn:
                 figures[name].append(figure)
-    return {
-        name: {"median": statistics.median(of), "least": min(of), "largest": max(of)}
-        for name, of in figures.items()
-    }
+    return {name: machine.summary(of) for name, of in figures.items()}
 
 
 def packaged_case(batch: int, batches: int, repeats: int) -> dict:
@@ -160,27 +154,12 @@ def run(photos: int, batch: int, batches: int, repeats: int) -> dict:
             name = f"JPEG {WIDTH} x {HEIGHT}, {size} px"
             cases[name] = photo_case(folder, contents, size, batch, batches, repeats)
     return {
-        "date": datetime.date.today().isoformat(),
-        "processor": processor(),
         "tensorflow": tf.__version__,
         "pillow": PIL.__version__,
         "kilobytes_a_file": round(sum(map(len, contents)) / len(contents) / 1000),
         "repeats": repeats,
         "images_per_second_and_core": cases,
     }
-
-
-def processor() -> str:
-    """The name of the processor and its relevant vector instructions."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    values = {key.strip(): value.strip() for key, value in values.items()}
-    flags = values.get("flags", "").split()
-    found = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in flags]
-    return f"{values.get('model name', platform.machine())} ({', '.join(found)})"
 
 
 def table(results: dict) -> str:
@@ -203,10 +182,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=12, help="timed batches of 32 photographs")
     arguments = parser.parse_args()
     results = run(128, 32, arguments.batches, arguments.repeats)
-    print(results["processor"], results["date"])
-    print(table(results))
-    path = pathlib.Path(__file__).with_name("results.json")
-    path.write_text(json.dumps({"pipeline": results}, indent=2) + "\n")
+    print(f"{machine.processor()}\n\n{table(results)}")
+    machine.record("pipeline", results)
 
 
 if __name__ == "__main__":

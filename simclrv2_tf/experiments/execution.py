@@ -170,6 +170,8 @@ def _train(run: StageRun, built: Built, store: weights.Checkpoints, begin: int) 
             history.HistoryFile(run.directory.history),
             *writing,
         ]
+        if config.profile:
+            writing.append(callbacks.Profile(logs))
     loop.train(
         built.stage,
         run.strategy,

@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, TensorBoard, and a warning of collapse."""
+"""Callbacks: checkpoints, TensorBoard, a profile, and a warning of collapse."""
 
 from collections.abc import Callable
 
@@ -94,6 +94,40 @@ class Summaries(_EverySteps):
         with self._writer.as_default():
             for name, value in logs.items():
                 tf.summary.scalar(name, value, step=self._step)
+
+
+class Profile(keras.callbacks.Callback):
+    """Writes a trace of training steps for TensorBoard, once these are compiled.
+
+    Args:
+        directory: The folder of the TensorBoard files.
+        skipped: Calls of the compiled function before the trace.
+        traced: Calls in the trace.
+    """
+
+    def __init__(self, directory: epath.Path, skipped: int = 5, traced: int = 10):
+        super().__init__()
+        self._directory, self._skipped, self._traced = str(directory), skipped, traced
+        self._calls, self._running = 0, False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._calls == self._skipped:
+            tf.profiler.experimental.start(self._directory)
+            self._running = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._calls += 1
+        if self._calls == self._skipped + self._traced:
+            self._stop()
+
+    def on_train_end(self, logs=None):
+        self._stop()
+
+    def _stop(self):
+        if self._running:
+            self._running = False
+            tf.profiler.experimental.stop()
+            print(f"Profile in {self._directory}", flush=True)
 
 
 class Health(_EverySteps):

@@ -6,6 +6,7 @@ replicas. This loop around the stage's own `train_step` behaves the same everywh
 
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import keras
@@ -71,6 +72,7 @@ def train(
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
     run_steps = train_function(stage, strategy, several=steps_per_execution > 1)
+    waits = _Waits()
     stage.stop_training = False
     callback_list.on_train_begin()
     logs = {}
@@ -84,10 +86,13 @@ def train(
         while index < end and not stage.stop_training:
             callback_list.on_train_batch_begin(index - begin)
             count = min(steps_per_execution, end - index)
-            metrics = run_steps(iterator, tf.constant(count))
+            began = time.perf_counter()
+            metrics, waited = run_steps(iterator, tf.constant(count))
+            metrics = numbers(metrics)
+            waits.add(float(waited), time.perf_counter() - began)
             index += count
             rate = float(schedule(index - 1))
-            logs = {**numbers(metrics), "learning_rate": rate}
+            logs = {**metrics, "learning_rate": rate}
             if not math.isfinite(logs["loss"]):
                 raise NonFiniteError(
                     f"The training loss became {logs['loss']} at step {index} of {total_steps}, "
@@ -96,7 +101,30 @@ def train(
             callback_list.on_train_batch_end(index - 1 - begin, logs)
         callback_list.on_epoch_end(epoch, logs)
     callback_list.on_train_end(logs)
+    if verbose and waits.calls > 1:
+        print(waits.text(), flush=True)
     return stage.history
+
+
+class _Waits:
+    """The share of the training time that went into waiting for data, without the first call."""
+
+    _MUCH = 0.2
+
+    def __init__(self):
+        self.calls, self._waited, self._seconds = 0, 0.0, 0.0
+
+    def add(self, waited: float, seconds: float) -> None:
+        """Adds one call of the compiled function."""
+        if self.calls:
+            self._waited, self._seconds = self._waited + waited, self._seconds + seconds
+        self.calls += 1
+
+    def text(self) -> str:
+        """The share in words, with what helps where it is large."""
+        share = self._waited / self._seconds
+        advice = " The README says what helps: a slow input pipeline." if share > self._MUCH else ""
+        return f"Waiting for data took {share:.0%} of the training time.{advice}"
 
 
 def evaluate(
@@ -146,23 +174,34 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
 
 
 def train_function(stage, strategy, several: bool) -> Callable:
-    """`run(iterator, count)`: `count` updates, or one where not `several`; returns the metrics."""
+    """`run(iterator, count)`: `count` updates, or one where not `several`.
+
+    It returns the metrics, and the seconds in which the updates waited for data.
+    """
 
     def update(iterator):
-        strategy.run(stage.update, args=(next(iterator),))
+        began = tf.timestamp()
+        with tf.control_dependencies([began]):
+            data = next(iterator)
+        with tf.control_dependencies(tf.nest.flatten(data, expand_composites=True)):
+            waited = tf.timestamp() - began
+        strategy.run(stage.update, args=(data,))
+        return waited
 
     def one_step(iterator, count):
         del count  # it is 1
-        update(iterator)
-        return stage.get_metrics_result()
+        waited = update(iterator)
+        return stage.get_metrics_result(), waited
 
     def steps(iterator, count):
-        def step(index):
-            update(iterator)
-            return index + 1
+        def step(index, waited):
+            return index + 1, waited + update(iterator)
 
-        tf.while_loop(lambda index: index < count, step, [0], parallel_iterations=1)
-        return stage.get_metrics_result()
+        start = [tf.constant(0), tf.constant(0.0, tf.float64)]
+        _, waited = tf.while_loop(
+            lambda index, waited: index < count, step, start, parallel_iterations=1
+        )
+        return stage.get_metrics_result(), waited
 
     return _traced(stage, steps if several else one_step)
 

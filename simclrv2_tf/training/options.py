@@ -28,6 +28,12 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
     train_summary_steps: int = option(
         100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0
     )
+    profile: bool = option(
+        False,
+        "Write a trace of ten training steps for TensorBoard's Profile tab, which needs "
+        "`pip install tensorboard-plugin-profile`.",
+        once=True,
+    )
     steps_per_execution: int = option(
         0,
         "Training steps in one call of the compiled function, after which metrics are read: more "

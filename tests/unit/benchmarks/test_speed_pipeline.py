@@ -1,7 +1,10 @@
 """The benchmark of the input pipeline, on a few small batches."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -49,6 +52,55 @@ def test_views_of_pillow(pipeline):
     assert half[0] < 10 and min(half[1:]) > 245
 
 
-def test_readme_shows_what_is_recorded(pipeline):
-    recorded = json.loads((FOLDER / "results.json").read_text())["pipeline"]
-    assert pipeline.table(recorded) in (FOLDER / "README.md").read_text()
+def test_readme_shows_what_is_recorded(pipeline, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import demo
+    import startup
+    import step
+
+    shown = {
+        "pipeline": pipeline.table,
+        "step": lambda recorded: step.table(recorded["milliseconds"]),
+        "startup": lambda recorded: startup.table(recorded["seconds"]),
+        "demo": lambda recorded: demo.table(recorded["stages"]),
+    }
+    results = json.loads((FOLDER / "results.json").read_text())
+    assert {name.split(",")[0] for name in results} == shown.keys()
+    text = (FOLDER / "README.md").read_text()
+    for name, recorded in results.items():
+        assert shown[name.split(",")[0]](recorded) in text, name
+        assert recorded["processor"] in text
+
+
+def test_a_worker_answers_with_the_time_of_its_steps(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    from worker import Worker
+
+    program = tmp_path / "program.py"
+    program.write_text("from worker import serve\nserve(lambda: sum(range(1000)))\n")
+    worker = Worker([sys.executable, str(program)], {**os.environ, "PYTHONPATH": str(FOLDER)})
+    assert len(worker.milliseconds(0)) == 2
+    assert all(0 < taken < 1000 for taken in worker.milliseconds(0.01))
+    worker.close()
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        Worker([sys.executable, "-c", "raise SystemExit(1)"], dict(os.environ))
+
+
+@pytest.mark.parametrize("kind", ["step", "convolutions", "views"])
+def test_our_side_of_the_steps(kind, monkeypatch):
+    """It answers, in a process as in the benchmark, on a small case."""
+    small = (
+        "import cases; cases.CASES['demo'] = cases.Case(18, 1 / 16, 0.0, 'imagenet', 28, 4, 'adam')"
+    )
+    run = f"import runpy, sys; {small}; sys.argv[1:] = ['demo', 'float32', '{kind}']"
+    run += f"; runpy.run_path({str(FOLDER / 'our_step.py')!r}, run_name='__main__')"
+    path = os.pathsep.join([str(FOLDER), os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        input="0\n",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(json.loads(done.stdout.splitlines()[-1])) == 2

@@ -1,0 +1,94 @@
+"""Seconds until the commands answer, beside `import tensorflow`.
+
+Command: python benchmarks/speed/startup.py (about ten minutes)
+
+Each row runs a command in a process of its own, in turns. "first step" ends the demo's command once
+its first training step has been made and its metrics read.
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import machine
+
+RUN = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval"]
+TWO_STEPS = "whole demo, two steps a stage"
+# The loop reads the metrics of each step with `numbers`.
+FIRST_STEP = """
+import os, sys
+from simclrv2_tf import environment
+environment.prepare()
+from simclrv2_tf.run import main
+from simclrv2_tf.training import loop
+numbers = loop.numbers
+loop.numbers = lambda metrics: (numbers(metrics), os._exit(0))
+main(["run", "--mode=train_then_eval", *sys.argv[1:]])
+"""
+
+
+def seconds(command: list[str], status: int = 0) -> float:
+    """Wall seconds of a command, which must end with `status`."""
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    taken = time.perf_counter() - began
+    if done.returncode != status:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return taken
+
+
+def measure(folder: pathlib.Path, turns: int, long_turns: int) -> dict[str, dict[str, float]]:
+    """The figures of each row."""
+    finished = f"--model_dir={folder / 'finished'}"
+    two_steps = [*RUN, "--train_steps=2"]
+    figures: dict[str, list[float]] = {"import tensorflow": [], TWO_STEPS: []}
+    for turn in range(long_turns):
+        figures["import tensorflow"].append(seconds([sys.executable, "-c", "import tensorflow"]))
+        target = finished if turn == 0 else f"--model_dir={folder / str(turn)}"
+        figures[TWO_STEPS].append(seconds([*two_steps, target]))
+    for turn in range(turns):
+        rows = {
+            "import tensorflow": ([sys.executable, "-c", "import tensorflow"], 0),
+            "--help": ([*RUN, "--help"], 0),
+            "missing folder": ([*RUN, "--dataset=folder:missing"], 2),
+            "changed flag": ([*two_steps, finished, "--temperature=0.3"], 2),
+            "finished before": ([*two_steps, finished], 0),
+            "first step of the demo": (
+                [sys.executable, "-c", FIRST_STEP, f"--model_dir={folder / f'first{turn}'}"],
+                0,
+            ),
+        }
+        for name, (command, status) in rows.items():
+            figures.setdefault(name, []).append(seconds(command, status))
+    return {name: machine.summary(of) for name, of in figures.items()}
+
+
+def table(results: dict[str, dict[str, float]]) -> str:
+    """The figures as a table in Markdown."""
+    unit = results["import tensorflow"]["median"]
+    lines = ["| command | seconds | times `import tensorflow` |", "| --- | --- | --- |"]
+    for name, figure in results.items():
+        shown = f"{figure['median']:.2f} ({figure['least']:.2f}-{figure['largest']:.2f})"
+        lines.append(f"| {name} | {shown} | {figure['median'] / unit:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, prints the table and writes results.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--long_turns", type=int, default=3, help="of the whole demo")
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure(pathlib.Path(folder), arguments.turns, arguments.long_turns)
+    print(f"{machine.processor()}\n\n{table(results)}")
+    machine.record("startup", {"seconds": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a run says of its speed: a profile, and the share of the time it waited for data."""
+
+import time
+
+import tensorflow as tf
+
+from helpers.stages import batches_from, conv_encoder, pretrainer, train
+from simclrv2_tf.training import loop
+from simclrv2_tf.training.callbacks import Profile
+
+DELAY = 0.05  # seconds
+
+
+def test_a_profile_has_the_steps_after_the_first(tmp_path, capsys):
+    train(pretrainer(encoder=conv_encoder), 0, 6, callbacks=[Profile(tmp_path, 2, 3)])
+    (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+    assert trace.stat().st_size > 1000 and f"Profile in {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_run_that_ends_within_the_profile_ends_it(tmp_path):
+    for folder in ("first", "second"):  # TensorFlow refuses a second profile beside the first
+        train(pretrainer(encoder=conv_encoder), 0, 3, callbacks=[Profile(tmp_path / folder, 1, 9)])
+        assert list(tmp_path.glob(f"{folder}/plugins/profile/*/*.xplane.pb"))
+
+
+def slow_batches(context):
+    def delayed(number):
+        time.sleep(DELAY)
+        return number
+
+    def wait(data, label):
+        number = tf.py_function(delayed, [tf.constant(0)], tf.int32)
+        with tf.control_dependencies([number]):
+            return tf.nest.map_structure(tf.identity, data), tf.identity(label)
+
+    return batches_from(6)(context).map(wait)
+
+
+def waited(several):
+    stage, strategy = pretrainer(encoder=conv_encoder), tf.distribute.get_strategy()
+    run = loop.train_function(stage, strategy, several)
+    iterator = iter(slow_batches(tf.distribute.InputContext()))
+    return float(run(iterator, tf.constant(3))[1])
+
+
+def test_a_step_counts_the_seconds_that_it_waits():
+    assert waited(several=False) >= DELAY
+    assert waited(several=True) >= 3 * DELAY
+
+
+def test_the_share_of_the_waits_is_said_without_the_first_call():
+    waits = loop._Waits()
+    for seconds in (9.0, 0.5, 0.0):  # the first call traces
+        waits.add(seconds, 10.0 if seconds == 9 else 2.0)
+    assert waits.text() == "Waiting for data took 12% of the training time."
+    waits.add(2.0, 2.0)
+    assert "took 42% of the training time. The README says what helps" in waits.text()
