@@ -71,7 +71,7 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
         "linear evaluation" if len(others) > 1 else "pretraining": root.result,
         "views": outcomes[0].directory / "views.png",
         "encoder, head": outcomes[0].directory / "*.keras",
-        "SavedModel": f"{outcomes[0].directory / 'hub'} (--export_formats adds other stages')",
+        "SavedModel": f"{outcomes[0].directory / 'hub'}; --export_formats writes more",
         "TensorBoard": f"tensorboard --logdir {root}",
     }
     print(f"\n{_table(others)}\n")
