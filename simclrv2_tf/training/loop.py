@@ -1,7 +1,7 @@
 """The loop that trains and evaluates a stage under any strategy, with Keras's callbacks.
 
 Keras's `fit` fails under several workers (keras issue 20585) and drops features with several
-replicas. This loop around the stage's own `train_step` behaves the same everywhere.
+replicas. This loop around the stage's own `update` and `test_step` behaves the same everywhere.
 """
 
 import math
