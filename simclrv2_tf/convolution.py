@@ -1,8 +1,7 @@
 """Convolution whose weight gradient is taken by matrix products where that is faster.
 
-oneDNN's kernel for the weight gradient is slow on small maps with many channels: for 3 x 3 from 512
-to 512 channels on 4 x 4 pixels and 128 images in bfloat16 (Intel Xeon with AMX, two cores) it takes
-116 ms, the matrix products 16. `benchmarks/speed` has the figures.
+oneDNN's kernel for the weight gradient is slow on small maps with many channels, above all on
+processors with AMX. `benchmarks/speed/weight_gradient.py` compares the two, layer by layer.
 """
 
 import contextlib
@@ -18,23 +17,35 @@ _MOST_PIXELS = 64
 
 @keras.saving.register_keras_serializable("simclrv2_tf")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`, with another gradient in `weight_gradients_by_products`."""
+    """`keras.layers.Conv2D`, with a faster gradient in `weight_gradients_by_products`.
+
+    Takes all arguments of Keras's layer, and maps (B, H, W, C) to (B, h, w, F). Inside that context
+    the outputs are the same, and the weight gradient is the same sum in another order. Layers with
+    groups, dilation, a kernel that is not square or channels first keep Keras's gradient.
+    """
 
     def convolution_op(self, inputs, kernel):
-        """(B, H, W, C), (k, k, C, F) to (B, h, w, F)."""
+        """Convolves (B, H, W, C) with (k, k, C, F) to (B, h, w, F)."""
         if not (_products.active and self._suits(inputs)):
             return super().convolution_op(inputs, kernel)
         # Keras casts its variable to the compute type; a custom gradient takes no variables.
         kernel = tf.convert_to_tensor(keras.ops.convert_to_tensor(kernel))
         if self.padding == "same" and tuple(inputs.shape[1:3]) == (1, 1):
-            middle = self.kernel_size[0] // 2  # the others meet padding alone
+            middle = self.kernel_size[0] // 2  # the other taps meet padding alone
             kernel = kernel[middle : middle + 1, middle : middle + 1]
         return _convolution(inputs, kernel, self.strides[0], self.padding.upper())
 
     def _suits(self, inputs) -> bool:
-        size, stride = self.kernel_size[0], self.strides[0]
+        """Whether `weight_gradient` covers this layer, and is faster for inputs of this size."""
+        (size, other_size), (stride, other_stride) = self.kernel_size, self.strides
+        plain = self.groups == 1 and {*self.dilation_rate} == {1}
+        square = size == other_size and stride == other_stride
+        padded = self.padding == "same" and size % 2 == 1 and stride == 1
+        covered = padded or (self.padding == "valid" and stride <= 2)
+        if not (plain and square and covered and self.data_format == "channels_last"):
+            return False
         _, height, width, _ = self.compute_output_shape(inputs.shape)
-        if height is None or width is None or stride > 2 or (self.padding, stride) == ("same", 2):
+        if height is None or width is None:
             return False
         return size == 1 or height * width <= min(inputs.shape[3], _MOST_PIXELS)
 
@@ -48,9 +59,9 @@ _products = _Products()
 
 @contextlib.contextmanager
 def weight_gradients_by_products():
-    """Lets the `Conv2D` layers called in this context take their weight gradient by products.
+    """Makes the `Conv2D` layers called in this context take their weight gradient by products.
 
-    Where only processors compute, and with Keras's TensorFlow backend: elsewhere it does nothing.
+    Has an effect only with Keras's TensorFlow backend, on a machine without GPU and TPU.
     """
     earlier, _products.active = _products.active, _on_processors()
     try:
@@ -85,17 +96,23 @@ def _convolution(inputs, kernel, stride: int, padding: str):
 
 
 def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
-    """The gradient of a convolution with respect to its kernel, by a matrix product for each tap.
+    """Computes the gradient of a convolution's kernel, by a matrix product for each of its taps.
+
+    For a tap (i, j), a position in the kernel, with stride s and the inputs padded:
+
+    ```
+    gradient[i, j] = sum over b, y, x of inputs[b, s * y + i, s * x + j]^T upstream[b, y, x]
+    ```
 
     Args:
-        inputs: (B, H, W, C).
-        upstream: (B, h, w, F), the gradient with respect to the outputs.
+        inputs: (B, H, W, C); H, W and C must be static.
+        upstream: (B, h, w, F), the gradient with respect to the outputs; h, w and F must be static.
         size: k, height and width of the kernel; odd where `padding` is "SAME".
         stride: 1, or 2 with "VALID".
         padding: "SAME" or "VALID".
 
     Returns:
-        (k, k, C, F), in the inputs' type.
+        (k, k, C, F), in the type of `inputs`.
     """
     height, width, filters = upstream.shape[1:]
     channels = inputs.shape[3]
@@ -111,7 +128,7 @@ def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
     rows = tf.reshape(upstream, (-1, filters))
 
     def tap(i, j):
-        """The inputs that the kernel's (i, j) meets, against all outputs: (C, F)."""
+        """The inputs that the tap (i, j) meets, times the gradients of all outputs: (C, F)."""
         parity = (2 * (i % stride) + j % stride) * channels
         i, j = i // stride, j // stride
         met = inputs[:, i : i + height, j : j + width, parity : parity + channels]

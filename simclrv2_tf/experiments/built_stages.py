@@ -42,9 +42,11 @@ _MOST_KEPT_BYTES = 2**28
 
 @dataclasses.dataclass(frozen=True)
 class _Kept:
+    """A stage with its schedule and, once a later stage needs them, its initial values."""
+
     built: Built
     schedule: optimizers.VariableWarmupCosine
-    initial: list[np.ndarray]
+    initial: Sequence[np.ndarray] = ()
 
 
 class BuiltStages:
@@ -52,7 +54,8 @@ class BuiltStages:
 
     A stage with the options of an earlier one, and other weights, labels, teacher or schedule,
     gets the networks and the traced steps of the earlier one at their initial state. What no later
-    stage needs is not kept, nor are stages with more than 256 MiB of variables in all.
+    stage needs is not kept. Kept weights and optimizers take at most 256 MiB; their copies for
+    export, and teachers, come on top.
 
     Args:
         runs: The stages of the run, in their order.
@@ -64,16 +67,16 @@ class BuiltStages:
         self._kept: dict[str, _Kept] = {}
 
     def skip(self, run: StageRun) -> None:
-        """Notes that `run` needs nothing: it has finished before."""
+        """Drops what is kept for `run` alone, which has finished before."""
         key = self._keys[str(run.directory)]
         self._ahead[key] -= 1
         if not self._ahead[key]:
             self._kept.pop(key, None)
 
     def build(self, run: StageRun) -> Built:
-        """The stage of `run`, compiled, at its initial weights.
+        """Returns the stage of `run`, compiled, at its initial weights.
 
-        Call it in the scope of the run's strategy.
+        Must be called in the scope of the run's strategy.
         """
         key = self._keys[str(run.directory)]
         kept = self._kept.pop(key, None)
@@ -86,8 +89,10 @@ class BuiltStages:
             run.reuse(kept.built)
         self._ahead[key] -= 1
         if self._ahead[key] and self._fits(kept):
-            if not kept.initial:
-                kept.initial.extend(v.numpy() for v in _variables(kept.built))
+            if kept.built.made is None:
+                initial = [variable.numpy() for variable in _variables(kept.built)]
+                built = dataclasses.replace(kept.built, made={})
+                kept = dataclasses.replace(kept, built=built, initial=initial)
             self._kept[key] = kept
         return dataclasses.replace(kept.built, networks=run.used_networks(kept.built.networks))
 
@@ -109,11 +114,11 @@ def _build(run: StageRun) -> _Kept:
     built = run.build(penalty=penalty if config.weight_decay else None, name=config.train_mode)
     built.stage.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(built.stage.trainable_variables)
-    return _Kept(built, schedule, [])
+    return _Kept(built, schedule)
 
 
 def _variables(built: Built) -> Iterator[keras.Variable]:
-    """All that training changes, but metrics."""
+    """All variables that training changes, except metrics."""
     yield from built.networks.weights
     yield from built.stage.optimizer.variables
     yield from built.state.values()
@@ -124,7 +129,7 @@ def _bytes(variable: keras.Variable) -> int:
 
 
 def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
-    """Equal for stages whose networks and traced steps are."""
+    """A text that is equal for stages with equal networks and traced steps."""
     config = run.config
     incidental = {name for name, option in of(type(config)).items() if option.incidental}
     fixed = {
@@ -133,8 +138,7 @@ def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
         if field.name not in incidental | _FREE
     }
     taught = [_network(other.config) for other in runs if str(other.directory) == config.teacher]
-    # Of a teacher from elsewhere, nothing is known yet.
-    teacher = taught or config.teacher
+    teacher = taught or config.teacher  # of one from outside the run, only the path is known
     return json.dumps([fixed, teacher], sort_keys=True)
 
 

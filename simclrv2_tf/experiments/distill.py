@@ -109,7 +109,8 @@ class Distillation(StageRun):
         return _Built(networks, stage, teacher=teacher)
 
     def reuse(self, built):
-        weights.load(self.config.teacher, built.teacher.models)
+        if built.teacher.models:  # others come from outside the run, and stay
+            weights.load(self.config.teacher, built.teacher.models)
 
     def batches(self, context, start_step):
         batches, size = Batches(self.config, context), self.config.train_batch_size

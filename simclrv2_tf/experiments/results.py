@@ -71,9 +71,11 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
         "linear evaluation" if len(others) > 1 else "pretraining": root.result,
         "views": outcomes[0].directory / "views.png",
         "encoder, head": outcomes[0].directory / "*.keras",
-        "SavedModel": f"{outcomes[0].directory / 'hub'}; --export_formats writes more",
         "TensorBoard": f"tensorboard --logdir {root}",
     }
+    module = outcomes[0].directory / "hub"
+    if module.exists():
+        places["SavedModel"] = f"{module}, of pretraining; of all: --export_formats=saved_model"
     print(f"\n{_table(others)}\n")
     if few_label:
         rows = [_row(outcome, few_label) for outcome in few_label]

@@ -108,15 +108,17 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
 
 def _run_stages(config: Config, outcomes: list[results.Outcome], built_stages: BuiltStages) -> dict:
     root = RunDirectory(config)
-    gc.freeze()  # the modules' objects, of which there are millions, stay
-    for index, outcome in enumerate(outcomes):
-        name = outcome.directory.relative_to(root.path)
-        print(f"\n[{index + 1}/{len(outcomes)}] {name}", flush=True)
-        outcome.result = execution.execute(outcome.run, built_stages)
-        gc.collect()  # a stage's graphs are circles, and large
-        if index == 0 and config.mode != "eval" and outcome.run.is_chief:
-            root.claim()
-    gc.unfreeze()
+    gc.freeze()  # collecting is quicker without the objects of imported modules
+    try:
+        for index, outcome in enumerate(outcomes):
+            name = outcome.directory.relative_to(root.path)
+            print(f"\n[{index + 1}/{len(outcomes)}] {name}", flush=True)
+            outcome.result = execution.execute(outcome.run, built_stages)
+            gc.collect()  # a stage's graphs are circles, and large
+            if index == 0 and config.mode != "eval" and outcome.run.is_chief:
+                root.claim()
+    finally:
+        gc.unfreeze()
     if not all(outcome.result for outcome in outcomes):
         return {}
     return results.report(root, outcomes) if outcomes[0].run.is_chief else outcomes[0].result

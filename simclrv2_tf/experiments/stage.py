@@ -56,7 +56,8 @@ class Built:
         state: Variables beside weights and optimizer that a checkpoint holds, by name.
         start: Called where a run starts, and not where it is resumed.
         callbacks: Keras callbacks that come before those that write.
-        made: What is built on the networks beside the stage, by name: see `once`.
+        made: What a later stage with these networks needs again, by name: see `once`. None where no
+            later stage does.
     """
 
     networks: networks.Networks
@@ -65,10 +66,12 @@ class Built:
     state: Mapping[str, keras.Variable] = dataclasses.field(default_factory=dict)
     start: Callable[[], None] | None = None
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
-    made: dict[str, Any] = dataclasses.field(default_factory=dict)
+    made: dict[str, Any] | None = None
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """The result of `make` from the first call with this `name`."""
+        """Calls `make`, or returns what an earlier stage with these networks made as `name`."""
+        if self.made is None:
+            return make()
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]
@@ -135,7 +138,7 @@ class StageRun(abc.ABC):
         """Builds networks at random weights, and the stage, which takes `options`."""
 
     def reuse(self, built: Built) -> None:  # noqa: B027 (most stages hold no other networks)
-        """Loads what else this stage needs into what another stage with its options has built."""
+        """Prepares `built`, of an earlier stage with the same options, beside its networks."""
 
     @abc.abstractmethod
     def batches(self, context: tf.distribute.InputContext, start_step: int) -> tf.data.Dataset:

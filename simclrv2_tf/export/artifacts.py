@@ -127,7 +127,7 @@ class Artifacts:
                     row.write(source, unfinished, image_size)
 
     def finished(self) -> bool:
-        """Whether every format that is asked for exists, and the `.keras` file of the whole."""
+        """Whether the `.keras` file of the whole network and every format asked for exist."""
         return all(self.path(name).exists() for name in ("keras", *self.formats))
 
     def remove_older(self, keep: int) -> None:
@@ -153,5 +153,5 @@ class Artifacts:
 
 
 def _converted() -> list[str]:
-    """The formats that are made of files of another."""
+    """The names of the formats that are made of files of another format."""
     return [name for name, row in FORMATS.items() if row.write]

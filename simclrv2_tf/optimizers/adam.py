@@ -1,4 +1,4 @@
-"""Adam by TensorFlow's own kernel, where there is one."""
+"""Adam on TensorFlow's fused kernel."""
 
 import keras
 from etils import epy
@@ -10,10 +10,13 @@ with epy.lazy_imports():
 
 @keras.saving.register_keras_serializable(package="simclrv2_tf")
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam with one operation a variable in place of about twenty.
+    """Adam (Kingma and Ba, arXiv 1412.6980) on TensorFlow's fused kernel.
 
-    Same arguments, same variables and same update. A network of many small variables is traced in
-    less time and trains faster. Under other backends, and with `amsgrad`, it is Keras's own.
+    Takes the arguments of `keras.optimizers.Adam` and has its variables. The update is the same but
+    for rounding: the kernel takes 1 - beta_2 in float32, 5e-5 off for 0.999. The kernel is one
+    operation for each variable in place of about twenty, which makes networks of many small
+    variables quicker to trace and to train. With `amsgrad`, and under other backends, updates are
+    Keras's own.
     """
 
     def update_step(self, gradient, variable, learning_rate):

@@ -49,11 +49,14 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
+@keras.saving.register_keras_serializable(package="simclrv2_tf")
 class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A `WarmupCosine` in variables: a training step that is traced once follows another schedule.
+    """A `WarmupCosine` that can be exchanged in a training step that is traced already.
+
+    Its peak and lengths are variables, which `follow` sets.
 
     Args:
-        schedule: The first schedule that it follows.
+        schedule: The schedule to begin with.
     """
 
     def __init__(self, schedule: WarmupCosine):
@@ -64,7 +67,8 @@ class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.follow(schedule)
 
     def follow(self, schedule: WarmupCosine) -> None:
-        """Gives the rates of `schedule` from now on."""
+        """Takes the peak and the lengths of `schedule` from now on."""
+        self._schedule = schedule
         self._peak.assign(schedule.peak)
         self._steps.assign((schedule.warmup_steps, schedule.total_steps))
 
@@ -75,7 +79,11 @@ class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return _warmup_cosine(step, self._peak, warmup_steps, total_steps)
 
     def get_config(self):
-        raise NotImplementedError("A schedule in variables is not saved: `WarmupCosine` is.")
+        return {"schedule": keras.saving.serialize_keras_object(self._schedule)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]))
 
 
 def _warmup_cosine(step, peak, warmup_steps, total_steps):

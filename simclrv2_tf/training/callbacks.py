@@ -97,7 +97,7 @@ class Summaries(_EverySteps):
 
 
 class Profile(keras.callbacks.Callback):
-    """Writes a trace of training steps for TensorBoard, once these are compiled.
+    """Writes a trace of training steps for TensorBoard, without the first calls, which compile.
 
     Args:
         directory: The folder of the TensorBoard files.
@@ -122,6 +122,13 @@ class Profile(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._stop()
+        if self._calls <= self._skipped:
+            logging.warning(
+                "No profile was written: it begins after %d calls of the training step. Received: "
+                "%d calls. Train for more steps.",
+                self._skipped,
+                self._calls,
+            )
 
     def _stop(self):
         if self._running:

@@ -58,7 +58,8 @@ def train(
         epochs: Number of epochs, as equal as whole steps can be.
         start_step: Updates that the stage has already made.
         steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
-        verbose: 0 silent, 1 progress bar, 2 one line an epoch.
+        verbose: 0 silent, 1 progress bar, 2 one line an epoch. With 1 and 2, prints at the end what
+            share of the time went into waiting for data.
 
     Raises:
         NonFiniteError: The training loss is NaN or infinite. Its call's steps were applied; no
@@ -121,9 +122,9 @@ class _Waits:
         self.calls += 1
 
     def text(self) -> str:
-        """The share in words, with what helps where it is large."""
+        """The share in words, with advice where it is large."""
         share = self._waited / self._seconds
-        advice = " The README says what helps: a slow input pipeline." if share > self._MUCH else ""
+        advice = ' See "A slow input pipeline" in the README.' if share > self._MUCH else ""
         return f"Waiting for data took {share:.0%} of the training time.{advice}"
 
 
@@ -174,9 +175,11 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
 
 
 def train_function(stage, strategy, several: bool) -> Callable:
-    """`run(iterator, count)`: `count` updates, or one where not `several`.
+    """Returns `run(iterator, count)`, which makes `count` updates, or one where not `several`.
 
-    It returns the metrics, and the seconds in which the updates waited for data.
+    `run` returns the metrics so far, by name, and the seconds in which its updates waited for data,
+    a float64 scalar. The stage keeps it: another call for the same stage and strategy is not traced
+    again.
     """
 
     def update(iterator):
@@ -207,7 +210,7 @@ def train_function(stage, strategy, several: bool) -> Callable:
 
 
 def _test_function(stage, strategy) -> Callable:
-    """`run(iterator)`: one step of evaluation; returns the metrics so far."""
+    """Returns `run(iterator)`, which evaluates one batch and returns the metrics so far."""
 
     def test_step(iterator):
         strategy.run(stage.test_step, args=(next(iterator),))
@@ -217,7 +220,7 @@ def _test_function(stage, strategy) -> Callable:
 
 
 def _traced(stage, function: Callable) -> Callable:
-    """`function` as the stage keeps it: a stage that runs again is not traced again."""
+    """Compiles `function`, or returns what the stage keeps of that name."""
     if function.__name__ not in stage.traced:
         # Steps branch in Python only, and converting them takes long.
         stage.traced[function.__name__] = tf.function(function, autograph=False)

@@ -30,8 +30,9 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
     )
     profile: bool = option(
         False,
-        "Write a trace of ten training steps for TensorBoard's Profile tab, which needs "
-        "`pip install tensorboard-plugin-profile`.",
+        "Write a trace of ten calls of the training step (see `steps_per_execution`) to "
+        "`logs/train`, for TensorBoard's Profile tab, which needs the package "
+        "tensorboard-plugin-profile.",
         once=True,
     )
     steps_per_execution: int = option(

@@ -50,3 +50,16 @@ def test_prepare_keeps_what_is_set(monkeypatch):
     environment.prepare()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+
+
+@pytest.mark.parametrize("kind", [None, "GPU", "TPU"])
+def test_grappler_is_off_on_processors_alone(kind, monkeypatch):
+    import tensorflow as tf
+
+    set_options = []
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", set_options.append)
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda asked: [asked] if asked == kind else []
+    )
+    environment.skip_graph_rewrites()
+    assert set_options == ([] if kind else [{"disable_meta_optimizer": True}])

@@ -73,6 +73,32 @@ def test_the_gradient_is_by_products_inside_the_context_alone():
     assert "Conv2DBackpropFilter" not in kinds(True) and kinds(True).count("MatMul") == 9
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"groups": 2},
+        {"dilation_rate": 2},
+        {"kernel_size": (3, 1)},
+        {"kernel_size": 2},  # padded on one side alone
+        {"strides": 2},
+        {"strides": 3, "padding": "valid"},
+        {"strides": (1, 2), "padding": "valid"},
+        {"use_bias": True},
+    ],
+    ids=str,
+)
+def test_every_layer_that_keras_takes_has_keras_gradient(options):
+    layer = Conv2D(
+        **{"filters": 8, "kernel_size": 3, "padding": "same", "use_bias": False} | options
+    )
+    images = tf.random.stateless_normal((2, 7, 7, 64), (1, 2))
+    layer.build(images.shape)
+    for inside, outside in zip(
+        gradients(layer, images, True), gradients(layer, images, False), strict=True
+    ):
+        np.testing.assert_allclose(inside, outside, rtol=1e-4, atol=1e-5)
+
+
 def test_images_of_unknown_size_are_left_to_tensorflow():
     layer = Conv2D(8, 3, padding="same")
     with weight_gradients_by_products():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from helpers.processes import python
 from helpers.variables import variable
 from simclrv2_tf.optimizers import Adam, WarmupCosine
 
@@ -46,24 +47,39 @@ def test_its_variables_have_the_names_of_keras_adams():
     assert [v.name for v in ours.variables] == [v.name for v in kerass.variables]
 
 
-def test_two_replicas_update_as_one():
-    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:1])
-    with strategy.scope():
-        weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
-        adam = Adam(0.1)
-        adam.build([weight])
-    gradient = tf.constant(np.arange(6, dtype="float32").reshape(3, 2))
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+from simclrv2_tf import distribute
+from simclrv2_tf.optimizers import Adam
 
-    @tf.function
-    def step():
-        strategy.run(lambda: adam.apply([gradient]))
+strategy = distribute.make_strategy("mirrored", 2)
+with strategy.scope():
+    weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
+    adam = Adam(0.1)
+    adam.build([weight])
 
-    step()
-    alone = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
-    other = keras.optimizers.Adam(0.1)
-    other.build([alone])
-    other.apply([gradient])
-    np.testing.assert_allclose(weight.numpy(), alone.numpy(), rtol=1e-6)
+@tf.function
+def step(gradient):
+    def update():
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+        adam.apply([gradient * (replica + 1)])  # one third and two thirds of the sum
+    strategy.run(update)
+
+for number in range(3):
+    step(tf.constant(np.arange(6, dtype="float32").reshape(3, 2) - number))
+print(strategy.num_replicas_in_sync, *weight.numpy().ravel())
+"""
+
+
+def test_two_replicas_update_by_the_sum_of_their_gradients():
+    count, *found = python("-c", REPLICAS).split()
+    alone = variable("kernel", np.ones((3, 2), "float32"), "float32")
+    adam = keras.optimizers.Adam(0.1)
+    adam.build([alone])
+    for number in range(3):
+        adam.apply([tf.constant(3 * (np.arange(6, dtype="float32").reshape(3, 2) - number))])
+    assert count == "2"
+    np.testing.assert_allclose(np.array(found, "float32"), alone.numpy().ravel(), rtol=1e-4)
 
 
 def test_config_makes_the_same_optimizer():

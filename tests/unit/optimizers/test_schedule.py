@@ -72,6 +72,8 @@ def test_one_traced_function_follows_several_schedules():
         for step in (0, 3, 9, 10, 40, 1_000):
             assert traced(tf.constant(step, tf.int64)) == schedule(tf.constant(step, tf.int64))
     assert traced.experimental_get_tracing_count() == 1
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(in_variables)))
+    assert keras.saving.deserialize_keras_object(config)(3) == schedules[-1](3)
 
 
 def test_schedule_in_a_graph_and_from_its_configuration():

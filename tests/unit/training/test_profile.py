@@ -54,4 +54,10 @@ def test_the_share_of_the_waits_is_said_without_the_first_call():
         waits.add(seconds, 10.0 if seconds == 9 else 2.0)
     assert waits.text() == "Waiting for data took 12% of the training time."
     waits.add(2.0, 2.0)
-    assert "took 42% of the training time. The README says what helps" in waits.text()
+    assert 'took 42% of the training time. See "A slow input' in waits.text()
+
+
+def test_a_run_too_short_for_a_profile_is_told(tmp_path, caplog):
+    train(pretrainer(encoder=conv_encoder), 0, 3, callbacks=[Profile(tmp_path, skipped=3)])
+    assert "begins after 3 calls of the training step. Received: 3 calls" in caplog.text
+    assert not list(tmp_path.iterdir())
