@@ -4,20 +4,20 @@ oneDNN's kernel for the weight gradient is slow on small maps with many channels
 processors with AMX. `benchmarks/speed/weight_gradient.py` compares the two, layer by layer.
 """
 
-import contextlib
-import threading
-
 import keras
 import tensorflow as tf
 
-# Maps of more output pixels than this, or than input channels, are left to TensorFlow: each product
-# needs a copy of the map.
-_MOST_PIXELS = 64
+from simclrv2_tf import processors
+
+# Maps of more output pixels than this, or than a share of their channels, are left to TensorFlow:
+# each product needs a copy of the map. Both are of `benchmarks/speed/weight_gradient.py`.
+_MOST_PIXELS = 144
+_PIXELS_A_CHANNEL = {"float32": 0.25, "bfloat16": 1.0}
 
 
 @keras.saving.register_keras_serializable("simclrv2_tf")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`, with a faster gradient in `weight_gradients_by_products`.
+    """`keras.layers.Conv2D`, with a faster gradient in `processors.faster_operations`.
 
     Takes all arguments of Keras's layer, and maps (B, H, W, C) to (B, h, w, F). Inside that context
     the outputs are the same, and the weight gradient is the same sum in another order. Layers with
@@ -26,7 +26,7 @@ class Conv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         """Convolves (B, H, W, C) with (k, k, C, F) to (B, h, w, F)."""
-        if not (_products.active and self._suits(inputs)):
+        if not self.takes_products(inputs):
             return super().convolution_op(inputs, kernel)
         # Keras casts its variable to the compute type; a custom gradient takes no variables.
         kernel = tf.convert_to_tensor(keras.ops.convert_to_tensor(kernel))
@@ -35,8 +35,10 @@ class Conv2D(keras.layers.Conv2D):
             kernel = kernel[middle : middle + 1, middle : middle + 1]
         return _convolution(inputs, kernel, self.strides[0], self.padding.upper())
 
-    def _suits(self, inputs) -> bool:
-        """Whether `weight_gradient` covers this layer, and is faster for inputs of this size."""
+    def takes_products(self, inputs) -> bool:
+        """Whether the weight gradient is taken by `weight_gradient` for inputs of this size."""
+        if not processors.faster():
+            return False
         (size, other_size), (stride, other_stride) = self.kernel_size, self.strides
         plain = self.groups == 1 and {*self.dilation_rate} == {1}
         square = size == other_size and stride == other_stride
@@ -47,32 +49,8 @@ class Conv2D(keras.layers.Conv2D):
         _, height, width, _ = self.compute_output_shape(inputs.shape)
         if height is None or width is None:
             return False
-        return size == 1 or height * width <= min(inputs.shape[3], _MOST_PIXELS)
-
-
-class _Products(threading.local):  # mirrored replicas are traced in threads of their own
-    active = False
-
-
-_products = _Products()
-
-
-@contextlib.contextmanager
-def weight_gradients_by_products():
-    """Makes the `Conv2D` layers called in this context take their weight gradient by products.
-
-    Has an effect only with Keras's TensorFlow backend, on a machine without GPU and TPU.
-    """
-    earlier, _products.active = _products.active, _on_processors()
-    try:
-        yield
-    finally:
-        _products.active = earlier
-
-
-def _on_processors() -> bool:
-    accelerators = [d for kind in ("GPU", "TPU") for d in tf.config.list_logical_devices(kind)]
-    return keras.backend.backend() == "tensorflow" and not accelerators
+        most = inputs.shape[3] * _PIXELS_A_CHANNEL.get(self.compute_dtype, 0)
+        return size == 1 or height * width <= min(most, _MOST_PIXELS)
 
 
 def _convolution(inputs, kernel, stride: int, padding: str):
@@ -119,19 +97,22 @@ def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
     if padding == "SAME" and size > 1:
         around = [size // 2, size // 2]
         inputs = tf.pad(inputs, [[0, 0], around, around, [0, 0]])
-    if stride == 2 and size == 1:
-        inputs = inputs[:, : 2 * height : 2, : 2 * width : 2]
-    elif stride == 2:
-        # Slices with a step are slow: the four parities become channels, once.
+    if stride == 2:
+        # A slice with a step is slow; rows and columns in pairs need none.
         odd = [[0, length % 2] for length in inputs.shape[1:3]]
-        inputs = tf.nn.space_to_depth(tf.pad(inputs, [[0, 0], *odd, [0, 0]]), 2)
+        inputs = tf.pad(inputs, [[0, 0], *odd, [0, 0]]) if odd != [[0, 0], [0, 0]] else inputs
+        pairs = (-1, inputs.shape[1] // 2, 2, inputs.shape[2] // 2, 2 * channels)
+        inputs = tf.reshape(inputs, pairs)
     rows = tf.reshape(upstream, (-1, filters))
 
     def tap(i, j):
         """The inputs that the tap (i, j) meets, times the gradients of all outputs: (C, F)."""
-        parity = (2 * (i % stride) + j % stride) * channels
-        i, j = i // stride, j // stride
-        met = inputs[:, i : i + height, j : j + width, parity : parity + channels]
+        down = slice(i // stride, i // stride + height)
+        right = slice(j // stride, j // stride + width)
+        if stride == 1:
+            met = inputs[:, down, right]
+        else:
+            met = inputs[:, down, i % 2, right, (j % 2) * channels : (j % 2 + 1) * channels]
         return tf.matmul(tf.reshape(met, (-1, channels)), rows, transpose_a=True)
 
     taps = [tap(i, j) for i in range(size) for j in range(size)]

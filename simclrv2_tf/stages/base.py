@@ -5,8 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from simclrv2_tf import distribute
-from simclrv2_tf.convolution import weight_gradients_by_products
+from simclrv2_tf import distribute, processors
 
 
 class Stage(keras.Model):
@@ -39,7 +38,7 @@ class Stage(keras.Model):
 
     def update(self, data) -> None:
         """One update of the weights and the metrics from one batch of this replica."""
-        with weight_gradients_by_products():
+        with processors.faster_operations():
             loss, gradients = self.loss_and_gradients(data)
         self.loss_tracker.update_state(loss)
         self.optimizer.apply(gradients, self.trainable_variables)

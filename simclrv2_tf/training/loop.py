@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from simclrv2_tf import distribute
+from simclrv2_tf import distribute, processors
 from simclrv2_tf.errors import UserError
 
 Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
@@ -212,8 +212,12 @@ def train_function(stage, strategy, several: bool) -> Callable:
 def _test_function(stage, strategy) -> Callable:
     """Returns `run(iterator)`, which evaluates one batch and returns the metrics so far."""
 
+    def of_replica(data):
+        with processors.faster_operations():
+            stage.test_step(data)
+
     def test_step(iterator):
-        strategy.run(stage.test_step, args=(next(iterator),))
+        strategy.run(of_replica, args=(next(iterator),))
         return stage.get_metrics_result()
 
     return _traced(stage, test_step)

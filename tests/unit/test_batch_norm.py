@@ -1,9 +1,13 @@
 """Batch norm against the formula, and its gradient against the unfused operations."""
 
+import contextlib
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from simclrv2_tf import processors
 from simclrv2_tf.batch_norm import BatchNorm, _moments
 
 
@@ -59,6 +63,72 @@ def test_fused_batch_norm_and_its_gradient_equal_the_unfused():
         gradients.append(tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value]))
     for fused, plain in zip(*gradients, strict=True):
         np.testing.assert_allclose(fused, plain, atol=2e-5)
+
+
+@pytest.fixture
+def without_avx512(monkeypatch):
+    """Imitates a processor with AVX2 alone."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 5), (1, 3), (4, 3, 3, 2), (2, 1, 1, 200), (4, 8, 8, 16), (3, 5, 7, 48)]
+)
+@pytest.mark.parametrize("center", [True, False])
+def test_by_products_equals_the_fused_kernel(without_avx512, shape, center):
+    rng = np.random.default_rng(0)
+    x, weights = (tf.constant((rng.normal(size=shape) + 3).astype(np.float32)) for _ in range(2))
+    found = []
+    for faster in (contextlib.nullcontext, processors.faster_operations):
+        layer = BatchNorm(center=center)
+        layer.build(shape)
+        layer.gamma.assign(np.linspace(0.5, 2, shape[-1]))
+        # A batch of unknown size, as when a network is traced for any.
+        call = tf.function(
+            functools.partial(layer, training=True),
+            input_signature=[tf.TensorSpec((None, *shape[1:]))],
+        )
+        with faster(), tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = call(x)
+            loss = tf.reduce_sum(tf.sin(outputs) * weights)
+        operations = {node.type for node in call.get_concrete_function().graph.get_operations()}
+        assert ("FusedBatchNormV3" in operations) == (faster is contextlib.nullcontext)
+        sources = [x, *layer.trainable_variables]
+        gradients = tape.gradient(loss, [getattr(v, "value", v) for v in sources])
+        found.append((outputs, layer.moving_mean.value, layer.moving_variance.value, *gradients))
+    for fused, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(plain, fused, rtol=1e-4, atol=2e-4)
+
+
+def test_by_products_is_the_formula_at_large_means(without_avx512):
+    x = (np.random.default_rng(0).normal(size=(8, 4, 4, 3)) + 1000).astype(np.float32)
+    layer = BatchNorm(momentum=0.0)
+    layer.build(x.shape)
+    with processors.faster_operations():
+        outputs = layer(x, training=True)
+    expected, means, variances = loop_batch_norm(x, np.ones(3), np.zeros(3), 1e-5)
+    np.testing.assert_allclose(outputs, expected, atol=2e-3)
+    np.testing.assert_allclose(layer.moving_mean, means, rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, variances, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "flags, limit, expected",
+    [
+        ({"avx2", "fma"}, None, False),
+        ({"avx2", "avx512f", "avx512bw"}, None, True),
+        ({"avx2", "avx512f", "avx512bw"}, "AVX2", False),
+        ({"avx2", "avx512f", "avx512bw"}, "avx512_core", True),
+        (set(), None, True),
+        ({"neon", "bf16"}, None, True),
+    ],
+)
+def test_processors_without_avx512(monkeypatch, flags, limit, expected):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert processors.has_avx512(flags) is expected
 
 
 def test_batch_norm_in_bfloat16_keeps_float32_statistics():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simclrv2_tf.convolution import Conv2D, weight_gradient, weight_gradients_by_products
+from simclrv2_tf.convolution import Conv2D, weight_gradient
+from simclrv2_tf.processors import faster_operations
 
 
 def loops(inputs, upstream, size, stride):
@@ -34,7 +35,7 @@ def gradients(layer, images, inside):
     with tf.GradientTape() as tape:
         tape.watch(images)
         if inside:
-            with weight_gradients_by_products():
+            with faster_operations():
                 outputs = layer(images)
         else:
             outputs = layer(images)
@@ -101,5 +102,5 @@ def test_every_layer_that_keras_takes_has_keras_gradient(options):
 
 def test_images_of_unknown_size_are_left_to_tensorflow():
     layer = Conv2D(8, 3, padding="same")
-    with weight_gradients_by_products():
+    with faster_operations():
         assert layer(keras.Input((None, None, 64))).shape == (None, None, None, 8)

@@ -22,6 +22,7 @@ LAYERS = [
         "precision",
     },
     {"distribute", "augment", "optimizers", "metrics"},
+    {"processors"},
     {"batch_norm", "convolution", "memory", "objectives", "datasets"},
     {"resnet", "heads", "stages"},
     {"networks"},
