@@ -35,6 +35,7 @@ setup(
     install_requires=[
         "absl-py>=2.0",
         "etils[epath,epy]>=1.13",
+        "filelock",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
         "keras>=3.11",
         "matplotlib",

@@ -6,10 +6,9 @@ import dataclasses
 import functools
 import os
 
-from etils import epath, epy
+from etils import epath
 
-with epy.lazy_imports():
-    import tensorflow as tf
+from simclrv2_tf import checkpoint_files
 
 # The `.keras` files of the networks of a run or an import.
 KERAS_FILES = ("encoder.keras", "head.keras", "classifier.keras")
@@ -52,7 +51,7 @@ class Contents:
         """The prefix of a run's newest checkpoint (of several stages: its pretraining's), of a
         folder's, or the prefix that is given."""
         below = (self._folder / "checkpoints", self._folder / "pretrain" / "checkpoints")
-        found = next(filter(None, map(_newest, (*below, self._folder))), None)
+        found = next(filter(None, map(checkpoint_files.newest, (*below, self._folder))), None)
         return found or (self.path if self._is_prefix else None)
 
     @functools.cached_property
@@ -68,9 +67,7 @@ class Contents:
             return os.path.join(self.path, "variables", "variables")
         if not self._folder.is_dir():
             return None
-        indices = [name for name in tf.io.gfile.listdir(self.path) if name.endswith(".index")]
-        alone = os.path.join(self.path, indices[0].removesuffix(".index")) if indices else None
-        return _newest(self._folder) or (alone if len(indices) == 1 else None)
+        return checkpoint_files.newest(self._folder) or checkpoint_files.alone(self._folder)
 
     @functools.cached_property
     def saved_model(self) -> epath.Path | None:
@@ -105,8 +102,13 @@ class Contents:
     @property
     def runs(self) -> list[str]:
         """Folders of networks one or two levels below, sorted: where a run may be meant."""
-        files = (f for deep in ("*", "*/*") for f in self._folder.glob(f"{deep}/{KERAS_FILES[0]}"))
-        return sorted(str(file.parent) for file in files)
+        return [str(folder) for folder in self.below if (folder / KERAS_FILES[0]).exists()]
+
+    @property
+    def below(self) -> list[epath.Path]:
+        """The folders one and two levels below, sorted."""
+        first = _folders(self._folder)
+        return sorted([*first, *(folder for each in first for folder in _folders(each))])
 
     @property
     def _folder(self) -> epath.Path:
@@ -114,11 +116,11 @@ class Contents:
 
     @functools.cached_property
     def _is_prefix(self) -> bool:
-        return tf.io.gfile.exists(self.path + ".index")
+        return epath.Path(self.path + ".index").exists()
 
     def _has(self, *names: str) -> bool:
         return self._folder.joinpath(*names).exists()
 
 
-def _newest(folder: epath.Path) -> str | None:
-    return tf.train.latest_checkpoint(str(folder)) if folder.is_dir() else None
+def _folders(folder: epath.Path) -> list[epath.Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

@@ -1,6 +1,7 @@
 """The errors that a command answers with one line and an exit status."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -54,6 +55,30 @@ def raised_as(kind: type[UserError], problem: str, advice: str = "") -> Iterator
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         raise kind(f"{problem} ({reason}). {advice}".strip()) from error
+
+
+class OperationError(UserError):
+    """TensorFlow could not carry out an operation: a full disk, too little memory, a lost host."""
+
+    exit_status = 1
+
+
+@contextlib.contextmanager
+def one_line_from_tensorflow() -> Iterator[None]:
+    """Raises an error of a TensorFlow operation as `OperationError`, by its first line."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lines = (re.sub(r"^\{\{.*?\}\}\s*", "", line) for line in error.message.splitlines())
+        what = next(filter(None, lines), "") or type(error).__name__
+        full = "No space left" in error.message
+        advice = "Free some space, and" if full else "Once that is mended,"
+        raise OperationError(
+            f"{what.strip()} ({type(error).__name__}). {advice} rerun the same command to resume; "
+            "--debug shows where it happened."
+        ) from error
 
 
 def report(error: Exception, os_error: int = 1) -> int:

@@ -2,21 +2,35 @@
 
 import contextlib
 import json
+import math
+import os
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
 
 @contextlib.contextmanager
 def whole(path: epath.Path) -> Iterator[epath.Path]:
-    """Gives a path to write to; the file or folder there replaces `path` at the end."""
+    """Gives a path to write to; the file or folder there replaces `path` at the end.
+
+    The content is on the disk, not only in the system's memory, before it replaces `path`.
+    """
     unfinished = path.parent / f"unfinished-{path.name}"  # Keras wants the file's own suffix
     if unfinished.is_dir():
         unfinished.rmtree()
-    yield unfinished
+    try:
+        yield unfinished
+    except BaseException:
+        # A full disk is not filled further; a kill leaves the file, which the next writer replaces.
+        with contextlib.suppress(OSError):
+            unfinished.rmtree() if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
+        raise
+    flush(unfinished)
     if path.is_dir():
         path.rmtree()
     unfinished.replace(path)
+    flush(path.parent)
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -25,6 +39,29 @@ def write_text(path: epath.Path, text: str) -> None:
         unfinished.write_text(text)
 
 
+def flush(*paths: epath.Path) -> None:
+    """Makes sure that local files, or the entries of local folders, survive a loss of power."""
+    for path in paths:
+        if "://" in os.fspath(path):
+            continue  # the store's own guarantee
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:  # a folder, on a system that opens none
+            continue
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def to_json(value: dict) -> str:
-    """The text of the JSON files of a run."""
-    return json.dumps(value, indent=2) + "\n"
+    """The text of the JSON files of a run; a number that is NaN or infinite becomes null."""
+    return json.dumps(_valid(value), indent=2, allow_nan=False) + "\n"
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _valid(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,14 +21,21 @@ def main(argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS) -> int:
     try:
         config = Config.from_argv(argv)
         early.check(config)
+        if early.report_finished(config):
+            return 0
     except (errors.UserError, OSError) as error:
         return errors.report(error)
     # Only now: what is wrong with the command line is answered without waiting for TensorFlow.
     environment.prepare()
     from simclrv2_tf import experiments
+    from simclrv2_tf.training import stopping
+
+    def command():
+        with stopping.stopping_by_signals(), errors.one_line_from_tensorflow():
+            experiments.run(config, seams)
 
     return errors.exit_status(
-        lambda: experiments.run(config, seams),
+        command,
         debug=config.debug,
         stopped="Stopped. Rerun the same command to resume from the last checkpoint.",
     )

@@ -8,6 +8,13 @@ import platform
 import statistics
 from collections.abc import Sequence
 
+# What a processor with AVX2 alone would run; the libraries read these when they are loaded.
+AVX2 = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
 RESULTS = pathlib.Path(__file__).with_name("results.json")
 
 

@@ -1,9 +1,10 @@
-"""Our side of step.py: the training step, its convolutions alone, or the views alone.
+"""Our side of step.py: the training step with views in memory or as drawn, or a part alone.
 
-Command: python benchmarks/speed/our_step.py CASE PRECISION step|convolutions|views
+Command: python benchmarks/speed/our_step.py CASE PRECISION step|run|convolutions|views
 """
 
 import collections
+import math
 import sys
 
 from cases import CASES, NUM_CLASSES, TEMPERATURE, Case
@@ -28,9 +29,15 @@ def networks(case: Case) -> list[keras.Model]:
     return [encoder, heads.projection_head(width), heads.classifier(width, NUM_CLASSES)]
 
 
-def step_of(case: Case):
-    """One call of the training loop on views in memory, with the metrics as numbers."""
-    encoder, head, classifier = networks(case)
+def step_of(case: Case, batches: tf.data.Dataset | None = None):
+    """One call of the training loop, with the metrics as numbers.
+
+    Args:
+        case: What is trained.
+        batches: Batches of two views and labels; default: one in memory, again and again.
+    """
+    models = networks(case)
+    encoder, head, classifier = models
     stage = stages.Pretrainer(encoder, head, objectives.NTXent(temperature=TEMPERATURE), classifier)
     decay = 1e-6 if case.optimizer == "adam" else 1e-4
     options = optimizers.OptimizerOptions(optimizer=case.optimizer, weight_decay=decay)
@@ -42,23 +49,15 @@ def step_of(case: Case):
     stage.penalty = penalty
     stage.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(stage.trainable_variables)
-    print(
-        "parameters",
-        sum(
-            v.shape.num_elements()
-            for v in map(
-                tf.convert_to_tensor,
-                (w for model in (encoder, head, classifier) for w in model.trainable_weights),
-            )
-        ),
-        flush=True,
-    )
-    views = tf.random.uniform((case.batch, case.size, case.size, 3))
-    labels = tf.random.uniform((case.batch,), 0, NUM_CLASSES, tf.int64)
-    data = tf.data.Dataset.from_tensors(((views, views), labels)).repeat()
+    trained = [variable for model in models for variable in model.trainable_weights]
+    print("parameters", sum(math.prod(variable.shape) for variable in trained), flush=True)
+    if batches is None:
+        views = tf.random.uniform((2, case.batch, case.size, case.size, 3))
+        labels = tf.random.uniform((case.batch,), 0, NUM_CLASSES, tf.int64)
+        batches = tf.data.Dataset.from_tensors(((views[0], views[1]), labels)).repeat()
     strategy = tf.distribute.get_strategy()
     run = loop.train_function(stage, strategy, several=False)
-    iterator = iter(data)
+    iterator = iter(batches)
     return lambda: loop.numbers(run(iterator, tf.constant(1))[0])
 
 
@@ -127,19 +126,30 @@ def convolutions_of(case: Case):
     return lambda: all_of_them(tensors).numpy()
 
 
-def views_of(case: Case):
-    """A batch of the demo's views from the packaged images."""
+def demo_batches(case: Case) -> tf.data.Dataset:
+    """Views as the demo draws them from the packaged images."""
     options = augment.ViewOptions(min_crop_area=0.25, use_blur=False, color_jitter_strength=0.5)
     split = datasets.open_dataset(PACKAGED).split("train")
-    batches = datasets.pretraining_batches(
+    return datasets.pretraining_batches(
         split, batch_size=case.batch, image_size=case.size, seed=0, views=options
     )
-    iterator = iter(batches)
+
+
+def views_of(case: Case):
+    """A batch of the demo's views."""
+    iterator = iter(demo_batches(case))
     return lambda: next(iterator)
+
+
+def run_of(case: Case):
+    """A step on the demo's views as they are drawn."""
+    return step_of(case, demo_batches(case))
 
 
 if __name__ == "__main__":
     environment.skip_graph_rewrites()
     keras.config.set_dtype_policy(sys.argv[2])
-    measured = {"step": step_of, "convolutions": convolutions_of, "views": views_of}
-    serve(measured[sys.argv[3]](CASES[sys.argv[1]]), 20 if sys.argv[3] == "views" else 3)
+    measured = {"step": step_of, "run": run_of, "convolutions": convolutions_of, "views": views_of}
+    # Enough warm-up to empty the buffers that filled while the step was traced.
+    warm_up = {"views": 20, "run": 20}.get(sys.argv[3], 3)
+    serve(measured[sys.argv[3]](CASES[sys.argv[1]]), warm_up)

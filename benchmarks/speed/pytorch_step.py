@@ -1,7 +1,8 @@
 """The peer: SimCLRv2's pretraining step as a user of PyTorch writes it.
 
 The networks, losses, online classifier and update of `simclrv2_tf`, in `channels_last`, with
-autocast for bfloat16, Adam or LARS by `foreach` operations, and the metrics read after each step.
+autocast for bfloat16, fused Adam or LARS by `foreach` operations, and the metrics read after each
+step.
 
 Command: python benchmarks/speed/pytorch_step.py CASE PRECISION (a worker of step.py)
 """
@@ -64,9 +65,11 @@ class Block(nn.Module):
             layers = [conv_bn(inputs, filters), middle, conv_bn(filters, outputs, relu=False)]
         self.residual = nn.Sequential(*layers)
         self.shortcut = nn.Identity()
-        if project and case.sk_ratio and stride > 1:
-            pool = nn.AvgPool2d(2, stride, ceil_mode=True)
-            self.shortcut = nn.Sequential(pool, conv_bn(inputs, outputs, relu=False))
+        if project and case.sk_ratio:
+            # At stride 1 the last row and column count twice, as where padding is left out.
+            pad = nn.ReplicationPad2d((0, 1, 0, 1)) if stride == 1 else nn.ZeroPad2d((0, 1, 0, 1))
+            pool = nn.AvgPool2d(2, stride)
+            self.shortcut = nn.Sequential(pad, pool, conv_bn(inputs, outputs, relu=False))
         elif project:
             self.shortcut = conv_bn(inputs, outputs, 1, stride, relu=False)
 
@@ -107,6 +110,7 @@ class Network(nn.Module):
             layers += [nn.Linear(width, outputs, bias=False), nn.BatchNorm1d(outputs)]
             layers += [nn.ReLU(inplace=True)]
         layers += [nn.Linear(width, 128, bias=False), nn.BatchNorm1d(128)]
+        layers[-1].bias.requires_grad_(False)  # the last batch norm scales and does not shift
         self.head = nn.Sequential(*layers)
         self.classifier = nn.Linear(width, NUM_CLASSES)
 
@@ -118,20 +122,27 @@ class Network(nn.Module):
 
 
 class LARS(torch.optim.Optimizer):
-    """LARS by `foreach` operations, as `simclrv2_tf.optimizers.LARS` computes it."""
+    """LARS by `foreach` operations, as `simclrv2_tf.optimizers.LARS` computes it.
 
-    def __init__(self, adapted, others, rate=0.1, momentum=0.9, decay=1e-4, eta=1e-3):
-        super().__init__([{"params": adapted}, {"params": others}], {})
+    Args:
+        adapted: Parameters that are decayed and whose rates are adapted.
+        decayed: Parameters that are decayed alone.
+        others: All other parameters.
+    """
+
+    def __init__(self, adapted, decayed, others, rate=0.1, momentum=0.9, decay=1e-4, eta=1e-3):
+        super().__init__([{"params": of} for of in (adapted, decayed, others)], {})
         self.rate, self.momentum, self.decay, self.eta = rate, momentum, decay, eta
         self.buffers = [[torch.zeros_like(p) for p in g["params"]] for g in self.param_groups]
 
     @torch.no_grad()
     def step(self):
-        for group, buffers in zip(self.param_groups, self.buffers, strict=True):
+        for index, (group, buffers) in enumerate(zip(self.param_groups, self.buffers, strict=True)):
             parameters = group["params"]
             gradients = [p.grad for p in parameters]
-            if group is self.param_groups[0]:
+            if index < 2:
                 gradients = torch._foreach_add(gradients, parameters, alpha=self.decay)
+            if index == 0:
                 p_norm = torch.stack(torch._foreach_norm(parameters))
                 g_norm = torch.stack(torch._foreach_norm(gradients))
                 trust = torch.where((p_norm > 0) & (g_norm > 0), self.eta * p_norm / g_norm, 1.0)
@@ -144,12 +155,19 @@ class LARS(torch.optim.Optimizer):
 
 
 def optimizer_of(case: Case, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a case; LARS leaves biases, batch norms and the classifier out."""
+    """The optimizer of a case.
+
+    Batch norms' parameters are not decayed. LARS does not adapt these nor the classifier, whose
+    kernel is decayed all the same.
+    """
+    trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    kernels = [p for name, p in trained if p.ndim > 1 and "classifier" not in name]
+    classifier = [p for name, p in trained if "classifier" in name]
+    norms = [p for name, p in trained if p.ndim == 1 and "classifier" not in name]
     if case.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-6, foreach=True)
-    adapted = [p for name, p in network.named_parameters() if p.ndim > 1 and "classif" not in name]
-    chosen = {id(p) for p in adapted}
-    return LARS(adapted, [p for p in network.parameters() if id(p) not in chosen])
+        groups = [{"params": kernels + classifier, "weight_decay": 1e-6}, {"params": norms}]
+        return torch.optim.Adam(groups, 1e-3, fused=True)
+    return LARS(kernels, classifier[:1], classifier[1:] + norms)
 
 
 def nt_xent(embeddings):
@@ -175,14 +193,14 @@ def main():
     torch.set_num_threads(os.cpu_count())
     network = Network(case).to(memory_format=torch.channels_last).train()
     optimizer = optimizer_of(case, network)
-    views = torch.rand(2 * case.batch, 3, case.size, case.size)
-    views = views.to(memory_format=torch.channels_last)
+    views = [torch.rand(case.batch, 3, case.size, case.size) for _ in range(2)]
+    views = [view.to(memory_format=torch.channels_last) for view in views]
     labels = torch.randint(NUM_CLASSES, (case.batch,)).repeat(2)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
-            embeddings, logits = network(views)
+            embeddings, logits = network(torch.cat(views))
         loss, accuracy, entropy = nt_xent(embeddings)
         probe = F.cross_entropy(logits, labels)
         (loss + probe).backward()
@@ -190,7 +208,7 @@ def main():
         probe_accuracy = (logits.argmax(1) == labels).float().mean()
         return [x.item() for x in (loss, accuracy, entropy, probe, probe_accuracy)]
 
-    print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
+    print("parameters", sum(p.numel() for p in network.parameters() if p.requires_grad), flush=True)
     serve(step)
 
 

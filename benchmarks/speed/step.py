@@ -2,14 +2,16 @@
 
 Command: pip install '.[bench]' && python benchmarks/speed/step.py (about 15 minutes)
 
-Each contestant is a process of its own, which is idle while another is measured; they take turns.
-A figure of a turn is the median of its steps. The table has the medians of the turns, with the
-smallest and the largest.
+Each contestant is a process of its own, which is stopped while another is measured; they take
+turns. A figure of a turn is the median of its steps. The table has the medians of the turns, with
+the smallest and the largest; ratios are of figures of the same turn.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
+import statistics
 import sys
 
 import machine
@@ -19,57 +21,75 @@ from worker import Worker
 from simclrv2_tf import precision
 
 HERE = pathlib.Path(__file__).parent
-# What a processor with AVX2 alone would run; the libraries read these when they are loaded.
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-
-
-def contestants(case: str, compute: str, environment: dict[str, str]) -> dict[str, Worker]:
-    """The processes of a case."""
-
-    def start(program, *arguments):
-        command = [sys.executable, str(HERE / program), case, compute, *arguments]
-        return Worker(command, environment)
-
-    found = {
-        "ours": start("our_step.py", "step"),
-        "pytorch": start("pytorch_step.py"),
-        "convolutions": start("our_step.py", "convolutions"),
-    }
-    if case == "demo":
-        found["views"] = start("our_step.py", "views")
-    return found
+# TensorFlow's own default on such a processor.
+NO_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def measure(case: str, compute: str, environment: dict[str, str], turns: int, seconds: float):
-    """The figures of each contestant, in milliseconds a step."""
-    workers = contestants(case, compute, environment)
-    figures: dict[str, list[float]] = {name: [] for name in workers}
-    for _ in range(turns):
-        for name, worker in workers.items():
-            figures[name].append(machine.summary(worker.milliseconds(seconds))["median"])
-    for worker in workers.values():
-        worker.close()
-    return {name: machine.summary(of) for name, of in figures.items()}
+    """The milliseconds a step of each contestant in each turn."""
+    figures: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(program, *arguments, **variables):
+            command = [sys.executable, str(HERE / program), case, compute, *arguments]
+            return stack.enter_context(Worker(command, environment | variables))
+
+        workers = {
+            "ours": start("our_step.py", "step"),
+            "pytorch": start("pytorch_step.py"),
+            "convolutions": start("our_step.py", "convolutions"),
+        }
+        if case == "demo":
+            workers["ours with views"] = start("our_step.py", "run")
+            workers["views"] = start("our_step.py", "views")
+        if environment.get("ONEDNN_MAX_CPU_ISA") == "AVX2":
+            workers["ours without oneDNN"] = start("our_step.py", "step", **NO_ONEDNN)
+        counts = {name: worker.parameters for name, worker in workers.items() if worker.parameters}
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"The numbers of parameters differ: {counts}.")
+        for _ in range(turns):
+            for name, worker in workers.items():
+                taken = statistics.median(worker.milliseconds(seconds))
+                figures.setdefault(name, []).append(round(taken, 1))
+    return figures
 
 
-def table(results: dict[str, dict]) -> str:
-    """The figures as a table in Markdown."""
+def table(results: dict[str, dict[str, list[float]]]) -> str:
+    """The figures as a table in Markdown.
+
+    The bound is the convolutions alone, plus the views alone where views are drawn.
+    """
     lines = [
-        "| step | ours (ms) | PyTorch / ours | PyTorch (ms) | convolutions (ms) | views (ms) |",
+        "| step | ours (ms) | PyTorch (ms) | PyTorch / ours | bound (ms) | ours / bound |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, figures in results.items():
-        shown = [_shown(figures.get(key)) for key in ("ours", "pytorch", "convolutions", "views")]
-        ratio = figures["pytorch"]["median"] / figures["ours"]["median"]
-        shown.insert(1, f"{ratio:.2f}")
-        lines.append(f"| {name} | {' | '.join(shown)} |")
+        for ours in ("ours", "ours with views", "ours without oneDNN"):
+            if ours not in figures:
+                continue
+            bound = figures["convolutions"]
+            if ours == "ours with views":
+                bound = [a + b for a, b in zip(bound, figures["views"], strict=True)]
+            shown = [
+                name + ours.removeprefix("ours").replace(" with", ", with"),
+                _shown(figures[ours]),
+                _shown(figures["pytorch"]),
+                _ratio(figures["pytorch"], figures[ours]),
+                _shown(bound),
+                _ratio(figures[ours], bound),
+            ]
+            lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def _shown(figure: dict[str, float] | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure['median']:,.0f} ({figure['least']:,.0f}-{figure['largest']:,.0f})"
+def _shown(figures: list[float]) -> str:
+    return f"{statistics.median(figures):,.0f} ({min(figures):,.0f}-{max(figures):,.0f})"
+
+
+def _ratio(above: list[float], below: list[float]) -> str:
+    """Ratios of figures of the same turn."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def main() -> None:
@@ -85,14 +105,14 @@ def main() -> None:
     arguments = parser.parse_args()
     label, environment, compute = "step", dict(os.environ), arguments.precision
     if arguments.avx2:
-        environment |= AVX2
+        environment |= machine.AVX2
         label, compute = "step, AVX2 imitated", "float32"
     elif compute == "auto":
         compute, _ = precision.choose(False, (), precision.processor_flags())
     results = {}
     for case in arguments.case or CASES:
         results[case] = measure(case, compute, environment, arguments.turns, arguments.seconds)
-        print(table({case: results[case]}).splitlines()[-1], flush=True)
+        print("\n".join(table({case: results[case]}).splitlines()[2:]), flush=True)
     print(f"\n{label}, {compute}, {machine.processor()}\n\n{table(results)}")
     name = f"{label}, {compute}"
     machine.record(name, {"turns": arguments.turns, "milliseconds": results})

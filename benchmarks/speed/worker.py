@@ -1,8 +1,10 @@
 """A process that waits until it is asked for the time of a step, so that others can take turns."""
 
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -25,37 +27,70 @@ def serve(step: Callable[[], object], warm_up: int = 3) -> None:
 
 
 class Worker:
-    """The other side of `serve`.
+    """The other side of `serve`, a context manager.
+
+    The process is stopped between questions, so that its threads take nothing from others and
+    its buffers do not fill.
 
     Args:
         command: The program and its arguments.
         environment: Its environment variables.
+
+    Attributes:
+        parameters: The number that the program printed after "parameters", or None.
+
+    Raises:
+        RuntimeError: When the program ends, with the last lines of its standard error.
     """
 
     def __init__(self, command: list[str], environment: dict[str, str]):
+        self.parameters: int | None = None
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
         )
-        self._read("ready")
+        try:
+            self._read("ready")
+            self._process.send_signal(signal.SIGSTOP)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def milliseconds(self, seconds: float) -> list[float]:
         """Milliseconds of each step in so many seconds."""
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
-        return json.loads(self._read("["))
+        found = json.loads(self._read("["))
+        self._process.send_signal(signal.SIGSTOP)
+        return found
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.stdin.close()
+        self._process.kill()
         self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
 
     def _read(self, start: str) -> str:
         for line in self._process.stdout:
+            if line.startswith("parameters "):
+                self.parameters = int(line.split()[1])
             if line.startswith(start):
                 return line
-        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+        self._process.wait()
+        self._errors.seek(0)
+        last = "".join(self._errors.readlines()[-20:])
+        raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}:\n{last}")

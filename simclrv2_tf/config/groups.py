@@ -42,7 +42,7 @@ class RunOptions(options.Group, title="Run", once=True):
     )
     seed: int = option(
         0,
-        "Seed of initial weights, data order, augmentation and data splits.",
+        "Seed of initial weights, data order and augmentation.",
         minimum=0,
         once=False,
     )
@@ -53,6 +53,18 @@ class RunOptions(options.Group, title="Run", once=True):
         "capability 8.0, processors with AMX or AVX-512 BF16), else float32; a run that is resumed "
         "keeps its own.",
         choices=PRECISIONS,
+    )
+    deterministic: bool = option(
+        False,
+        "Use operations that give the same bits at each run: same seed, machine, precision and "
+        "number of replicas, same weights. Slower; see docs/scaling.md.",
+        incidental=True,
+    )
+    take_over: bool = option(
+        False,
+        "Take `model_dir` from a process of another host that has ended without leaving it. Look "
+        "there first: two processes in one folder destroy each other's files.",
+        incidental=True,
     )
     debug: bool = option(
         False, "Show the traceback of an error, not its message alone.", incidental=True

@@ -10,20 +10,22 @@ import tensorflow as tf
 from absl import logging
 
 from simclrv2_tf.datasets.folder_split import FolderSplit
+from simclrv2_tf.datasets.folder_tree import FolderTree
 from simclrv2_tf.datasets.images import EXTENSIONS, why_unreadable
 from simclrv2_tf.datasets.sources import HELD_OUT_SPLITS, DatasetError, ImageDataset, Range
 from simclrv2_tf.datasets.splits import Split
 
 
-def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
+def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
     """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
 
     Class folders (searched to any depth) hold the images of a class; a folder without subfolders
     of images is an unlabelled set. These lie in `train/`, with `validation/`, `val/` or `test/`
     beside it, or directly in PATH, which may be remote. Where nothing is held out, a tenth of each
     class (at least one image of two) becomes the split `test`. That choice, and the order of the
-    files, depend on the seed and on each file's path below PATH only: they are the same on every
-    machine, and an added file moves few others. Unreadable files are skipped with a warning.
+    files, depend on `split_seed` and on each file's path below PATH only: they are the same on
+    every machine, and an added file moves few others. Unreadable files are skipped with a warning,
+    and links to what is read already, see `FolderTree`.
 
     Raises:
         DatasetError: The folder is missing, holds no readable image, or is laid out so that the
@@ -37,7 +39,9 @@ def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
         raise _wrong(root, "The image folder must be an existing folder.")
     found = _find_images(root)
     class_names = tuple(sorted(name for name in found["train"] if name is not None))
-    splits = {split: _labelled(classes, class_names, seed) for split, classes in found.items()}
+    splits = {
+        split: _labelled(classes, class_names, split_seed) for split, classes in found.items()
+    }
     if len(splits) == 1:
         splits = _hold_out(splits["train"])
 
@@ -81,7 +85,7 @@ def open_images(path: str) -> Split:
         raise DatasetError(f"Images must be in an existing folder or file. Received: {root}")
     if not tf.io.gfile.isdir(root):
         return FolderSplit(path, os.path.dirname(root) or ".", {}, [os.path.basename(root)])
-    if not (ids := sorted(filter(_is_image, _walk(root, "")))):
+    if not (ids := sorted(filter(_is_image, FolderTree(root, _is_image).walk("")))):
         formats = ", ".join(EXTENSIONS)
         raise DatasetError(f"A folder of images must hold some ({formats}). Received: {root}")
     return FolderSplit(path, root, {}, ids)
@@ -91,7 +95,9 @@ def _wrong(root: str, rule: str, found: str = "") -> DatasetError:
     return DatasetError(f"{rule} Received: folder:{root}{found}")
 
 
-def _labelled(classes: dict[str | None, list[str]], names: tuple[str, ...], seed) -> dict[str, int]:
+def _labelled(
+    classes: dict[str | None, list[str]], names: tuple[str, ...], seed: int
+) -> dict[str, int]:
     """Path -> label of a split's files, in an order that mixes the classes."""
     labels = {
         path: names.index(name) if names else -1
@@ -126,29 +132,10 @@ def _is_image(path: str) -> bool:
     return path.lower().endswith(EXTENSIONS)
 
 
-def _list(root: str, folder: str) -> tuple[list[str], list[str]]:
-    """Paths below the root of a folder's files and subfolders, sorted, without hidden ones."""
-    files: list[str] = []
-    folders: list[str] = []
-    for name in sorted(x.rstrip("/") for x in tf.io.gfile.listdir(os.path.join(root, folder))):
-        path = posixpath.join(folder, name)
-        if name.startswith("."):
-            continue
-        # The name alone tells an image: a million questions to a file system take long.
-        is_folder = not _is_image(name) and tf.io.gfile.isdir(os.path.join(root, path))
-        (folders if is_folder else files).append(path)
-    return files, folders
-
-
-def _walk(root: str, folder: str) -> list[str]:
-    """Paths below the root of all files in a folder, at any depth."""
-    files, folders = _list(root, folder)
-    return files + [path for below in folders for path in _walk(root, below)]
-
-
 def _find_images(root: str) -> dict[str, dict[str | None, list[str]]]:
     """Split name -> class name -> paths below the root; the class None means unlabelled."""
-    files, folders = _list(root, "")
+    tree = FolderTree(root, _is_image)
+    files, folders = tree.list("")
     others = 0
     split_folders = {"train": ""}
     held_out = [name for name in HELD_OUT_SPLITS if name in folders]
@@ -169,7 +156,7 @@ def _find_images(root: str) -> dict[str, dict[str | None, list[str]]]:
         raise _wrong(root, rule, f" with {', '.join(folders)}")
     found = {}
     for split, folder in split_folders.items():
-        classes, others_here = _find_classes(root, folder)
+        classes, others_here = _find_classes(tree, folder)
         others += others_here
         if classes:
             found[split] = classes
@@ -192,11 +179,12 @@ def _find_images(root: str) -> dict[str, dict[str | None, list[str]]]:
     return found
 
 
-def _find_classes(root: str, folder: str) -> tuple[dict[str | None, list[str]], int]:
+def _find_classes(tree: FolderTree, folder: str) -> tuple[dict[str | None, list[str]], int]:
     """Class name -> paths of the images of a split, and the number of other files."""
-    loose, folders = _list(root, folder)
+    root = tree.root
+    loose, folders = tree.list(folder)
     classes, others = {}, 0
-    for below, files in ((None, loose), *((path, _walk(root, path)) for path in folders)):
+    for below, files in ((None, loose), *((path, list(tree.walk(path))) for path in folders)):
         images = list(filter(_is_image, files))
         others += len(files) - len(images)
         if images:

@@ -35,6 +35,12 @@ class DataOptions(options.Group, title="Data", once=True):
         "Split to evaluate on. By default the data set's test or validation split.",
         incidental=True,
     )
+    split_seed: int = option(
+        0,
+        "Seed of which images of a folder without a test or validation split are held out, "
+        "whatever `seed` is. A student needs its teacher's.",
+        minimum=0,
+    )
     cache_dataset: bool = option(
         False,
         "Keep the training images in memory, as they are stored: for small data sets.",

@@ -15,9 +15,9 @@ _CLASSES = (
 )
 
 
-def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
+def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
     """Opens the packaged set: 10,000 + 2,000 gray images of 28 x 28, as RGB."""
-    del data_dir, seed
+    del data_dir, split_seed
     resource = importlib.resources.files("simclrv2_tf") / "data" / f"{name}.xz"
     splits = {}
     with resource.open("rb") as compressed, lzma.open(compressed) as content:

@@ -20,7 +20,9 @@ from simclrv2_tf.datasets.splits import CORES, CROP, VIEW, Split, as_is, fixed_p
 from simclrv2_tf.options import check_sizes
 
 _DEFAULT_VIEWS = augment.ViewOptions()
-_MOST_BATCHES_AT_ONCE = 16  # of views, each of a whole batch's size in memory
+# Of the batches that a pipeline holds: those that are made at once, and finished ones.
+_BUFFER_BYTES = 2**30
+_MOST_BATCHES_AT_ONCE, _MOST_PREFETCHED = 16, 4
 
 
 def pretraining_batches(
@@ -132,6 +134,7 @@ def evaluation_batches(
     # A padding label is a valid one: the loss of another may be NaN, whatever its weight.
     label = tf.constant(0 if split.labelled else -1, tf.int64)
     padding = (tf.zeros((image_size, image_size, 3)), label, tf.constant(0.0))
+    _, prefetched = buffers(_image_bytes(batch_size, image_size))
     missing = num_batches * batch_size - split.shard_size(shard)
     return (
         split.ordered_records(shard)
@@ -139,9 +142,28 @@ def evaluation_batches(
         .concatenate(tf.data.Dataset.from_tensors(padding).repeat(missing))
         .batch(batch_size, drop_remainder=True)
         .apply(tf.data.experimental.assert_cardinality(num_batches))
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(prefetched)
         .with_options(fixed_parallelism())
     )
+
+
+def buffers(batch_bytes: int) -> tuple[int, int]:
+    """How many batches a pipeline makes at once, and how many finished ones it keeps.
+
+    A batch that is made holds its crops beside its views, twice its bytes. Together they take at
+    most 1 GiB where two batches at a time do, whatever the number of cores.
+
+    Args:
+        batch_bytes: Bytes of the images of a batch.
+    """
+    prefetched = min(_MOST_PREFETCHED, max(1, _BUFFER_BYTES // (4 * batch_bytes)))
+    left = _BUFFER_BYTES - prefetched * batch_bytes
+    at_once = max(1, left // (2 * batch_bytes))
+    return min(CORES, _MOST_BATCHES_AT_ONCE, at_once), prefetched
+
+
+def _image_bytes(count: int, image_size: int) -> int:
+    return count * image_size * image_size * 3 * 4
 
 
 def check_batch_size(split: Split, batch_size: int, name: str = "batch_size") -> None:
@@ -181,6 +203,7 @@ def _batches_of_crops(
         return crops, example["label"]
 
     start = start_step * batch_size
+    at_once, prefetched = buffers(_image_bytes(num_crops * batch_size, image_size))
     return (
         split.shuffled_records(seed, shard, start, buffer_size)
         .enumerate(start)
@@ -189,11 +212,11 @@ def _batches_of_crops(
         .enumerate(start_step)
         .map(
             as_is(lambda step, batch: function(seed_for(seed, VIEW, step), *batch)),
-            num_parallel_calls=min(CORES, _MOST_BATCHES_AT_ONCE),
+            num_parallel_calls=at_once,
             deterministic=True,
         )
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(prefetched)
         .with_options(fixed_parallelism())
     )
 

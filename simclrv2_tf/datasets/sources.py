@@ -1,6 +1,6 @@
 """Data sets by name: a prefix leads to the file of a source, which is imported when needed.
 
-To add a source, write a file with an `open_dataset(name, data_dir, seed)` that returns an
+To add a source, write a file with an `open_dataset(name, data_dir, split_seed)` that returns an
 `ImageDataset`, and give it a row in `SOURCES`.
 """
 
@@ -116,7 +116,7 @@ def check_folder(name: str) -> None:
         raise DatasetError(f"The image folder must be an existing folder. Received: folder:{path}")
 
 
-def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> ImageDataset:
+def open_dataset(name: str, data_dir: str | None = None, split_seed: int = 0) -> ImageDataset:
     """Opens a data set by name, without network (unless `data_dir` or PATH is remote).
 
     Args:
@@ -124,7 +124,7 @@ def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> Image
             TensorFlow Datasets builder, also `name/config` and `name:1.0.0`, whose data is
             prepared on disk. The builder's code is not needed.
         data_dir: Folder where TensorFlow Datasets keeps its data; by default its own.
-        seed: Decides which images are held out of a folder without a held-out split.
+        split_seed: Decides which images are held out of a folder without a held-out split.
 
     Raises:
         DatasetError: The data set does not exist, is not prepared, or has no images.
@@ -133,4 +133,4 @@ def open_dataset(name: str, data_dir: str | None = None, seed: int = 0) -> Image
     files = {form.partition(":")[:2]: file for form, file in SOURCES.items()}
     file = files.get((prefix, colon), "tfds")
     source = importlib.import_module(f"simclrv2_tf.datasets.{file}")
-    return source.open_dataset(name, data_dir, seed)
+    return source.open_dataset(name, data_dir, split_seed)

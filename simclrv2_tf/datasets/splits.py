@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Set
 
@@ -108,6 +109,14 @@ class Split(abc.ABC):
         """
 
     @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 that tells whether the examples are the same, of ids, labels and sizes; no image
+        is decoded.
+
+        It depends neither on the machine nor on where the data lie.
+        """
+
+    @abc.abstractmethod
     def _select(self, ids: Set[str]) -> Split:
         """The examples with one of these ids; there may be none."""
 
@@ -170,6 +179,14 @@ class IndexedSplit(Split):
     def labels(self):
         ids = np.array([name.decode() for name in self._columns["id"].numpy()], np.str_)
         return ids, np.array(self._columns["label"] if self.labelled else np.full(len(ids), -1))
+
+    def fingerprint(self):
+        found = hashlib.sha256()
+        for key in sorted(self._columns):
+            values = self._columns[key].numpy()
+            found.update(f"{key} {values.shape} ".encode())
+            found.update(b"\0".join(values) if values.dtype == object else values.tobytes())
+        return found.hexdigest()
 
     def _select(self, ids):
         own, _ = self.labels()

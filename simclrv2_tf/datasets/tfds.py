@@ -1,6 +1,7 @@
 """Data sets that TensorFlow Datasets has prepared on disk, read in order as streams."""
 
 import difflib
+import hashlib
 import os
 
 import numpy as np
@@ -17,9 +18,9 @@ from simclrv2_tf.datasets.splits import ORDER, IndexedSplit, Split, as_is, seed_
 _OTHER_NAMES = ", ".join(SOURCES)
 
 
-def open_dataset(name: str, data_dir: str | None, seed: int) -> ImageDataset:
+def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
     """Opens the prepared data of a TensorFlow Datasets builder; never asks a server."""
-    del seed
+    del split_seed
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
 
@@ -122,6 +123,18 @@ class StreamedSplit(Split):
             ids += [name.decode() for name in batch["id"]]
             labels.append(batch["label"])
         return np.array(ids), np.concatenate(labels)
+
+    def fingerprint(self):
+        """As of `Split`: of the builder's version and the records in each file, which no one edits
+        in place; the records themselves are not read."""
+        info = self._builder.info
+        splits = {
+            name: (info.splits[name].shard_lengths, info.splits[name].num_bytes)
+            for name, _, _ in self._ranges
+        }
+        names = info.features[self._label_key].names if self._label_key else None
+        held = (info.full_name, splits, self._ranges, self._image_key, self._label_key, names)
+        return hashlib.sha256(repr(held).encode()).hexdigest()
 
     def _select(self, ids):
         wanted = tf.lookup.StaticHashTable(

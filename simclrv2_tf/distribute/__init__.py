@@ -19,7 +19,8 @@ with epy.lazy_api_imports(globals()):
     from simclrv2_tf.distribute.devices import (
         DeviceError,
         DeviceOptions,
+        device_names,
         make_strategy,
         strategy_of,
     )
-    from simclrv2_tf.distribute.workers import barrier, is_chief, of_all_replicas
+    from simclrv2_tf.distribute.workers import Agreement, barrier, is_chief, of_all_replicas

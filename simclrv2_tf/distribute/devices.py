@@ -201,3 +201,13 @@ def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
             f"Received: strategy='tpu', tpu_name={name!r}"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+def device_names() -> list[str]:
+    """The kinds of the devices that TensorFlow computes on, such as `GPU NVIDIA H100`."""
+    names = []
+    for kind in ("TPU", "GPU"):
+        for device in tf.config.list_physical_devices(kind):
+            details = tf.config.experimental.get_device_details(device) if kind == "GPU" else {}
+            names.append(" ".join(filter(None, (kind, details.get("device_name")))))
+    return names or ["CPU"]

@@ -86,6 +86,7 @@ class BuiltStages:
             kept.schedule.follow(run.schedule)
             for variable, value in zip(_variables(kept.built), kept.initial, strict=True):
                 variable.assign(value)
+            kept.built.stage.reset_metrics()
             run.reuse(kept.built)
         self._ahead[key] -= 1
         if self._ahead[key] and self._fits(kept):

@@ -94,8 +94,8 @@ def open_data(config: Config) -> Data:
         DatasetError: there is no such data set.
     """
     return Data(
-        datasets.open_dataset(config.dataset, config.data_dir, config.seed),
-        datasets.open_dataset(config.unlabelled_dataset, config.data_dir, config.seed)
+        datasets.open_dataset(config.dataset, config.data_dir, config.split_seed),
+        datasets.open_dataset(config.unlabelled_dataset, config.data_dir, config.split_seed)
         if config.unlabelled_dataset
         else None,
     )

@@ -2,7 +2,7 @@
 
 model_dir/
   config.json              every option, as run
-  start.json               which weights, and which teacher, it began with
+  run.json                 data, weights and teacher that the run is made of, and its sessions
   labelled_examples.txt    the examples whose labels it uses, where these are a subset
   checkpoints/             weights, optimizer and step, by variable path; the newest are kept
   logs/                    TensorBoard
@@ -24,13 +24,17 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
-from simclrv2_tf import files
+from simclrv2_tf import checkpoint_files, files
 from simclrv2_tf.errors import UserError
-from simclrv2_tf.experiments import plan
+from simclrv2_tf.experiments import plan, record
 from simclrv2_tf.options import ConfigError, of
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
+
+
+# What the numbers of an evaluation follow from, beside the network.
+_OF_EVALUATION = ("eval_ema", "eval_split", "eval_steps")
 
 
 class RunError(UserError):
@@ -46,6 +50,7 @@ class RunDirectory:
     Attributes:
         path: The folder.
         options, checkpoints, history, labelled_examples, result: Files and folders in it.
+        record: Its `run.json`.
     """
 
     def __init__(self, config: Config):
@@ -56,6 +61,7 @@ class RunDirectory:
         self.history = self.path / "history.csv"
         self.labelled_examples = self.path / "labelled_examples.txt"
         self.result = self.named("result.json")
+        self.record = record.RunRecord(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -89,17 +95,28 @@ class RunDirectory:
             for f in dataclasses.fields(config)
             if f.name not in incidental and getattr(earlier, f.name) != getattr(config, f.name)
         ]
-        if config.eval_ema != earlier.eval_ema and not config.eval_name and not differences:
-            raise RunError(
-                "`eval_name` must be given to evaluate another network than the run did, whose "
-                "result.json is kept; --eval_name=ema would do. "
-                f"Received: eval_ema={config.eval_ema}"
-            )
+        if config.mode == "eval" and not config.eval_name and not differences:
+            self._check_evaluation(earlier)
         if differences:
             raise RunError(
                 f"`model_dir` must be new or hold the same run. Received: model_dir={self}, which "
                 f"holds another one ({'; '.join(differences)}). Choose another --model_dir; "
                 "nothing there was changed."
+            )
+
+    def _check_evaluation(self, earlier: Config) -> None:
+        """Checks that an evaluation without a name is the run's own, whose files it writes."""
+        others = [
+            f"{name}={getattr(self.config, name)}"
+            for name in _OF_EVALUATION
+            if getattr(self.config, name) != getattr(earlier, name)
+        ]
+        if others:
+            example = "ema" if others == ["eval_ema=True"] else "other"
+            raise RunError(
+                "`eval_name` must be given to evaluate otherwise than the run does, whose "
+                f"result.json is kept; --eval_name={example} would do. "
+                f"Received: {', '.join(others)}"
             )
 
     def earlier(self) -> Config | None:
@@ -128,26 +145,52 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         files.write_text(self.options, self.config.to_json())
 
-    def began_with(self, start: dict) -> bool:
-        """Whether `start.json` says that the run began with this, or there is no such file."""
-        path = self.path / "start.json"
-        return not path.exists() or path.read_text() == files.to_json(start)
+    def check_made_of(self, made_of: dict) -> None:
+        """Checks that the run in the folder, if there is one, is made of the same.
 
-    def begin(self, start: dict) -> None:
-        """Takes the folder for a run that begins with `start`, or is resumed."""
+        Raises:
+            RunError: its data, its starting weights or its teacher are others now.
+        """
+        held = self.record.made_of()
+        begun = self.result.exists() or checkpoint_files.numbered(self.checkpoints)
+        if held is None or not begun:
+            return
+        if changed := record.differences(held, made_of):
+            raise RunError(
+                f"The data of a run must stay as they were. Received: model_dir={self}, whose "
+                f"data have changed: {'; '.join(changed)}. Put them back, or choose another "
+                "--model_dir to train on what they are now; nothing there was changed."
+            )
+        if any(held.get(name) != made_of.get(name) for name in ("weights", "teacher")):
+            given = {"checkpoint": self.config.checkpoint, "teacher": self.config.teacher}
+            flags = ", ".join(f"--{name}={path}" for name, path in given.items() if path)
+            raise RunError(
+                f"{self} holds a run that began with other weights than {flags or 'random ones'} "
+                "has now. Choose another --model_dir, or remove that folder to begin again."
+            )
+
+    def begin(self, made_of: dict, session: dict) -> list[str]:
+        """Takes the folder for a run that begins or is resumed.
+
+        Returns:
+            What differs from the last session, in words.
+        """
         earlier = self.earlier() if self.result.exists() else None
         if earlier is not None:
             formats = self.config.export_formats
             if dataclasses.replace(earlier, export_formats=formats) != self.config:
                 self.result.unlink()  # of another evaluation, until this one has ended
         self.claim()
-        files.write_text(self.path / "start.json", files.to_json(start))
+        return self.record.begin(made_of, session)
 
-    def finished(self, total_steps: int, start: dict) -> dict | None:
+    def finished(self, total_steps: int) -> dict | None:
         """The result of this very run, if it has ended before."""
         if self.config.mode != "train_then_eval" or not self.result.exists():
             return None
-        if self.earlier() != self.config or not self.began_with(start):
+        if self.earlier() != self.config:
             return None
-        values = json.loads(self.result.read_text())
+        try:
+            values = json.loads(self.result.read_text())
+        except ValueError:  # it is evaluated again
+            return None
         return values if values.get("global_step") == total_steps else None

@@ -83,8 +83,8 @@ class Distillation(StageRun):
     def images_name(self):
         return self.config.unlabelled_dataset or self.config.dataset
 
-    def start_of(self):
-        return {**super().start_of(), "teacher": weights.fingerprint(self.config.teacher)}
+    def made_of(self):
+        return {**super().made_of(), "teacher": weights.fingerprint(self.config.teacher)}
 
     def build(self, **options):
         config = self.config

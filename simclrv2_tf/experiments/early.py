@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING
 
 from simclrv2_tf.datasets import sources
-from simclrv2_tf.experiments import plan
+from simclrv2_tf.experiments import plan, record
 from simclrv2_tf.experiments.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -25,10 +26,31 @@ def check(config: Config) -> None:
     """
     plan.plan_stages(config)
     if "://" not in config.model_dir:
-        precision = earlier_precision(config) if config.precision == "auto" else None
-        RunDirectory(dataclasses.replace(config, precision=precision or config.precision)).check()
+        RunDirectory(_with_precision(config)).check()
     for name in filter(None, (config.dataset, config.unlabelled_dataset)):
         sources.check_folder(name)
+
+
+def report_finished(config: Config) -> bool:
+    """Prints what this very run has left, where it has finished before; else returns False."""
+    if config.mode != "train_then_eval" or "://" in config.model_dir:
+        return False
+    config = _with_precision(config)
+    directory = RunDirectory(config)
+    if not directory.record.path.exists() or "TF_CONFIG" in os.environ:
+        return False
+    identity = record.identity(config)
+    summary = directory.record.summary_of_finished(identity) if identity else None
+    if summary is None:
+        return False
+    print(f"{directory}: Finished before; nothing to do.\n{summary}")
+    return True
+
+
+def _with_precision(config: Config) -> Config:
+    """`config` with the precision of the run that it resumes, in place of `auto`."""
+    found = earlier_precision(config) if config.precision == "auto" else None
+    return dataclasses.replace(config, precision=found or config.precision)
 
 
 def earlier_precision(config: Config) -> str | None:

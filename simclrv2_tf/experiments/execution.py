@@ -5,20 +5,23 @@ A rerun of the same command resumes from the last checkpoint; a finished stage i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, record
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.exports import Exports
 
 with epy.lazy_imports():
+    import keras
     import tensorflow as tf
 
     from simclrv2_tf import distribute, weights
     from simclrv2_tf.datasets import labels as label_subset
-    from simclrv2_tf.training import callbacks, history, loop
+    from simclrv2_tf.training import callbacks, history, loop, stopping
 
 if TYPE_CHECKING:
     from simclrv2_tf.experiments.built_stages import BuiltStages
@@ -42,7 +45,9 @@ def execute(run: StageRun, built_stages: BuiltStages) -> dict:
         f"of {config.train_batch_size}, in {run.directory}",
         flush=True,
     )
-    finished = run.directory.finished(run.total_steps, run.start_of())
+    made_of = run.made_of()
+    run.directory.check_made_of(made_of)
+    finished = run.directory.finished(run.total_steps)
     if finished is not None and not Exports(run).finished():
         finished = None
     _check_workers_agree(run, "have finished it (1) or not (0)", int(finished is not None))
@@ -50,20 +55,22 @@ def execute(run: StageRun, built_stages: BuiltStages) -> dict:
         print("Finished before; nothing to do.", flush=True)
         built_stages.skip(run)
         return finished
-    result = _execute(run, built_stages)
+    result = _execute(run, built_stages, made_of)
     distribute.barrier(run.strategy)  # the next stage reads what the chief has written
     return result
 
 
-def _execute(run: StageRun, built_stages: BuiltStages) -> dict:
+def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
     config = run.config
     with run.strategy.scope():
         built = built_stages.build(run)
+        progress = _Progress(built)
     store = weights.Checkpoints(
         str(run.directory.checkpoints),
         weights.named(built.networks.weights, built.stage.optimizer) | built.state,
         keep=config.keep_checkpoint_max or _KEPT_WHILE_TRAINING,
         writes=run.is_chief,
+        progress=progress.variables,
     )
     restored = store.restore()
     step = _step_of(built)
@@ -75,8 +82,8 @@ def _execute(run: StageRun, built_stages: BuiltStages) -> dict:
                 f"mode=eval needs a checkpoint, and {run.directory} has none. Train first."
             )
     else:
-        _begin(run, built, restored)
-        _train(run, built, store, step)
+        _begin(run, built, restored, made_of)
+        _train(run, built, store, step, progress)
         exported.write(built, anew=step < run.total_steps)
     if config.mode == "train":
         if run.is_chief:
@@ -88,15 +95,17 @@ def _execute(run: StageRun, built_stages: BuiltStages) -> dict:
     parameters = built.networks.encoder.count_params()
     result |= {"global_step": step, "encoder_parameters": parameters}
     if run.is_chief:
-        evaluation.write_result(run, result, step)
         exported.finish(result)
+        evaluation.write_result(run, result, step)  # last: it says that the stage has ended
     _end(run, store)
-    print("  ".join(f"{name} {_shown(value)}" for name, value in result.items()), flush=True)
+    print(in_words(result), flush=True)
     return result
 
 
 def _end(run: StageRun, store: weights.Checkpoints) -> None:
-    """Removes checkpoints that only a stage that trains needs."""
+    """Removes checkpoints that only a stage that trains needs, and notes the end."""
+    if run.is_chief and run.config.mode != "eval":
+        run.directory.record.end()
     if run.config.keep_checkpoint_max is None and run.config.mode != "eval":
         store.keep_newest()
 
@@ -110,17 +119,14 @@ def _check_workers_agree(run: StageRun, what: str, value: int) -> None:
         )
 
 
-def _begin(run: StageRun, built: Built, restored: bool) -> None:
+def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
     """Loads the starting weights unless a checkpoint was restored, and takes the folder."""
-    config, start = run.config, run.start_of()
     if restored:
-        if not run.directory.began_with(start):
-            given = {"checkpoint": config.checkpoint, "teacher": config.teacher}
-            flags = ", ".join(f"--{name}={path}" for name, path in given.items() if path)
-            raise RunError(
-                f"{run.directory} holds a run that began with other weights than "
-                f"{flags or 'random ones'} has now. Choose another --model_dir, or remove "
-                "that folder to begin again."
+        if run.directory.record.made_of() is None:
+            logging.warning(
+                "%s has no run.json: whether data and weights are those that it began with is not "
+                "known.",
+                run.directory,
             )
         print(f"Resuming at step {_step_of(built):,} of {run.total_steps:,}.", flush=True)
     else:
@@ -134,7 +140,9 @@ def _begin(run: StageRun, built: Built, restored: bool) -> None:
             "Choose another --model_dir; nothing there was changed."
         )
     if run.is_chief:
-        run.directory.begin(start)
+        session = record.session(run.replicas, run.config.precision, distribute.device_names())
+        if changed := run.directory.begin(made_of, session):
+            print(f"Different from the last session: {'; '.join(changed)}.", flush=True)
         if subset:
             label_subset.write(path, subset)
 
@@ -157,17 +165,38 @@ def _label_subset(run: StageRun) -> tuple[str, ...]:
     return tuple(run.labelled_split.labels()[0].tolist())
 
 
-def _train(run: StageRun, built: Built, store: weights.Checkpoints, begin: int) -> None:
+class _Progress:
+    """What a checkpoint within an epoch holds of it: its metrics and seconds so far."""
+
+    def __init__(self, built: Built):
+        self.seconds = keras.Variable(0.0, trainable=False, dtype="float32", name="seconds")
+        self.variables = {f"{weights.PROGRESS}seconds": self.seconds}
+        for metric in built.stage.metrics:
+            for index, variable in enumerate(metric.variables):
+                self.variables[f"{weights.PROGRESS}{metric.name}/{index}"] = variable
+
+
+def _train(
+    run: StageRun, built: Built, store: weights.Checkpoints, begin: int, progress: _Progress
+) -> None:
     config = run.config
     if begin >= run.total_steps:
         return
-    writing = [callbacks.SaveCheckpoints(store, config.checkpoint_steps, config.checkpoint_epochs)]
+    agree = distribute.Agreement(run.strategy)
+    saving = callbacks.SaveCheckpoints(
+        store,
+        config.checkpoint_steps,
+        config.checkpoint_epochs,
+        config.checkpoint_minutes,
+        agree,
+    )
+    writing = [saving, stopping.StopWhenAsked(saving.save, run.total_steps, agree)]
     if run.is_chief:
         run.before_training()
         logs = run.directory.logs("train")
         writing = [
             callbacks.Summaries(logs, config.train_summary_steps),
-            history.HistoryFile(run.directory.history),
+            history.HistoryFile(run.directory.history, progress.seconds),
             *writing,
         ]
         if config.profile:
@@ -192,7 +221,14 @@ def _step_of(built: Built) -> int:
     return int(built.stage.optimizer.iterations.numpy())
 
 
-def _shown(value: float) -> str:
+def in_words(result: Mapping[str, float | None]) -> str:
+    """A result in one line, for the log."""
+    return "  ".join(f"{name} {_shown(value)}" for name, value in result.items())
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "not finite"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 

@@ -61,8 +61,8 @@ class Outcome:
         return found["student" if self.distills else self.run.config.train_mode]
 
 
-def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
-    """Writes and prints the results of all stages; returns the content of `result.json`."""
+def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
+    """Writes the results of all stages; returns what `result.json` holds, and a text to print."""
     few_label = [outcome for outcome in outcomes if outcome.name in plan.METHODS]
     others = [outcome for outcome in outcomes if outcome.name not in plan.METHODS]
     result = _main_result(others)
@@ -76,19 +76,18 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> dict:
     module = outcomes[0].directory / "hub"
     if module.exists():
         places["SavedModel"] = f"{module}, of pretraining; of all: --export_formats=saved_model"
-    print(f"\n{_table(others)}\n")
+    said = [f"\n{_table(others)}\n"]
     if few_label:
         rows = [_row(outcome, few_label) for outcome in few_label]
         text = report_lib.results_markdown(rows)
-        print(text)
+        said.append(text)
         path, figures = root.named("results.json"), root.named("figures")
         files.write_text(path, files.to_json({"rows": rows}))
         files.write_text(path.with_suffix(".md"), text)
         _draw(figures, rows, few_label, outcomes[0])
         places = {"results": f"{path}, .md", "figures": figures, **places}
-    for name, place in places.items():
-        print(f"{name + ':':<19}{place}")
-    return result
+    said += [f"{name + ':':<19}{place}" for name, place in places.items()]
+    return result, "\n".join(said)
 
 
 def draw_calibration(directory: RunDirectory) -> None:

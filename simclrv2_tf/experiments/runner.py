@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from simclrv2_tf import environment, precision
-from simclrv2_tf.experiments import early, execution, plan, registry, results
+from simclrv2_tf.experiments import early, execution, plan, record, registry, results
 from simclrv2_tf.experiments.built_stages import BuiltStages
 from simclrv2_tf.experiments.data import open_data
 from simclrv2_tf.experiments.directory import RunDirectory
-from simclrv2_tf.experiments.stage import Seams
+from simclrv2_tf.experiments.owner import Owner
+from simclrv2_tf.experiments.stage import Seams, StageRun
 
 with epy.lazy_imports():
     import keras
@@ -58,6 +59,9 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
     """
     strategy = distribute.strategy_of(config)
     environment.skip_graph_rewrites()
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(config.seed)
     config, reason = with_precision(config, strategy)
     planned = plan.plan_stages(config)
     print(f"{config.precision}: {reason}. {environment.onednn()}.", flush=True)
@@ -96,17 +100,32 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         )
         for stage in planned
     ]
-    built_stages = BuiltStages([outcome.run for outcome in outcomes])
-    if several:
-        return _run_stages(config, outcomes, built_stages)
-    run = outcomes[0].run
-    result = execution.execute(run, built_stages)
-    if run.is_chief and config.mode != "train":
-        results.draw_calibration(run.directory)
+    # Evaluations write files of their own, and may run beside the training.
+    owns = outcomes[0].run.is_chief and config.mode != "eval"
+    root = RunDirectory(config)
+    with Owner(root.path, config.take_over) if owns else contextlib.nullcontext():
+        built_stages = BuiltStages([outcome.run for outcome in outcomes])
+        if several:
+            result, summary = _run_stages(config, outcomes, built_stages)
+        else:
+            result, summary = _run_stage(outcomes[0].run, built_stages)
+        if owns and config.mode == "train_then_eval" and (found := record.identity(config)):
+            root.record.finish(found, summary)
     return result
 
 
-def _run_stages(config: Config, outcomes: list[results.Outcome], built_stages: BuiltStages) -> dict:
+def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
+    """The result, and the text that says it."""
+    result = execution.execute(run, built_stages)
+    if run.is_chief and run.config.mode != "train":
+        results.draw_calibration(run.directory)
+    return result, execution.in_words(result)
+
+
+def _run_stages(
+    config: Config, outcomes: list[results.Outcome], built_stages: BuiltStages
+) -> tuple[dict, str]:
+    """The result, and the text that says it."""
     root = RunDirectory(config)
     gc.freeze()  # collecting is quicker without the objects of imported modules
     try:
@@ -120,5 +139,9 @@ def _run_stages(config: Config, outcomes: list[results.Outcome], built_stages: B
     finally:
         gc.unfreeze()
     if not all(outcome.result for outcome in outcomes):
-        return {}
-    return results.report(root, outcomes) if outcomes[0].run.is_chief else outcomes[0].result
+        return {}, ""
+    if not outcomes[0].run.is_chief:
+        return outcomes[0].result, ""
+    result, summary = results.report(root, outcomes)
+    print(summary, flush=True)
+    return result, summary

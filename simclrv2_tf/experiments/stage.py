@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etils import epy
 
+from simclrv2_tf.experiments import record
 from simclrv2_tf.experiments.data import Data
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
 
@@ -163,9 +164,20 @@ class StageRun(abc.ABC):
         """How many labels the training uses, in words."""
         return f"{self.num_labels:,} labels" if self.num_labels else "no labels"
 
-    def start_of(self) -> dict[str, Any]:
-        """What the run begins with, as `start.json` holds it."""
-        return {"weights": weights.fingerprint(self.config.checkpoint)}
+    def made_of(self) -> dict[str, Any]:
+        """Data and weights that decide what the run learns, as `run.json` holds them."""
+        main = {name: self.data.main.split(name) for name in self._splits_of_main()}
+        data = {"main": record.of_data(self.data.main, main), "unlabelled": None}
+        if other := self.data.unlabelled:
+            name = self.config.unlabelled_split or "train"
+            data["unlabelled"] = record.of_data(other, {name: other.split(name)})
+        return {"data": data, "weights": weights.fingerprint(self.config.checkpoint)}
+
+    def _splits_of_main(self) -> list[str]:
+        config, main = self.config, self.data.main
+        evaluated = config.eval_split or main.default_eval_split or config.train_split
+        unlabelled = None if self.data.unlabelled else config.unlabelled_split
+        return list(dict.fromkeys(filter(None, (config.train_split, evaluated, unlabelled))))
 
     # --- A run, whatever the stage ------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
+from simclrv2_tf import checkpoint_files
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import UserError, raised_as
 
@@ -41,7 +42,7 @@ class Variables(Mapping):
                     "The path must be the prefix of a TF1 checkpoint, the folder of one, or that "
                     f"of a SavedModel. Received: {path}"
                 )
-            self._reader = tf.train.load_checkpoint(self.prefix)
+            self._reader = tf.train.load_checkpoint(checkpoint_files.for_tensorflow(self.prefix))
             by_key = self._reader.get_variable_to_shape_map()
             self._keys = {name: name for name in by_key}
             if _GRAPH in by_key:

@@ -1,5 +1,6 @@
 """Callbacks: checkpoints, TensorBoard, a profile, and a warning of collapse."""
 
+import time
 from collections.abc import Callable
 
 import keras
@@ -36,32 +37,56 @@ class SaveCheckpoints(_EverySteps):
 
     Comes after the callbacks that write at an epoch's end.
 
+    Args:
+        store: Where checkpoints go.
+        every_steps, every_epochs: As the options `checkpoint_steps` and `checkpoint_epochs`.
+        every_minutes: Also whenever so many minutes have passed since the last one; 0: never.
+        agree: From what this process finds, whether the minutes have passed, to what the processes
+            that train together find: all must save after the same step.
+
     Raises:
         NonFiniteError: A weight is NaN or infinite; nothing is saved then.
     """
 
-    def __init__(self, store: weights.Checkpoints, every_steps: int, every_epochs: int):
+    def __init__(
+        self,
+        store: weights.Checkpoints,
+        every_steps: int,
+        every_epochs: int,
+        every_minutes: float = 0,
+        agree: Callable[[int], int] = int,
+    ):
         super().__init__(every_steps)
         self._store, self._every_epochs = store, every_epochs
-        self._due, self._saved = False, None
+        self._seconds, self._agree = 60 * every_minutes, agree
+        self._due, self._saved, self._saved_at = False, -1, time.monotonic()
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin()
+        self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         self._due |= self._passed()
+        if self._seconds:
+            late = time.monotonic() - self._saved_at >= self._seconds
+            self._due |= bool(self._agree(int(late)))
         # An epoch's last checkpoint waits for its row of the history, which a run that is killed
         # between the two would never have.
         if self._due and batch + 1 < self.params["steps"]:
-            self._save()
+            self.save()
 
     def on_epoch_end(self, epoch, logs=None):
         if self._due or (not self._every and (epoch + 1) % self._every_epochs == 0):
-            self._save()
+            self.save()
 
     def on_train_end(self, logs=None):
-        if self._saved != self._step:
-            self._save()
+        self.save()
 
-    def _save(self):
-        self._due, self._saved = False, self._step
+    def save(self) -> None:
+        """Saves the present step, unless it has been saved."""
+        if self._saved == self._step:
+            return
+        self._due, self._saved, self._saved_at = False, self._step, time.monotonic()
         try:
             self._store.save(self._saved)
         except FloatingPointError as error:

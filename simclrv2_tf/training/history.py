@@ -11,22 +11,32 @@ from simclrv2_tf import files
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes a row for each epoch, with its seconds; a resumed run replaces rows it repeats."""
+    """Writes a row for each epoch, with its seconds; a resumed run replaces rows it repeats.
 
-    def __init__(self, path: epath.Path):
+    Args:
+        path: The file.
+        seconds: Holds the seconds of the epoch so far, for checkpoints within it; () float32.
+    """
+
+    def __init__(self, path: epath.Path, seconds: keras.Variable):
         super().__init__()
-        self._path = path
+        self._path, self._seconds = path, seconds
         self._rows: list[dict] | None = None
         self._began = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.monotonic()
+        # Not 0 where the run was resumed within this epoch.
+        self._began = time.monotonic() - float(self._seconds.numpy())
         if self._rows is None:
             rows = read_history(self._path) if self._path.exists() else []
             self._rows = [row for row in rows if int(row["epoch"]) <= epoch]
 
+    def on_train_batch_end(self, batch, logs=None):
+        self._seconds.assign(time.monotonic() - self._began)
+
     def on_epoch_end(self, epoch, logs=None):
         seconds = round(time.monotonic() - self._began, 3)
+        self._seconds.assign(0.0)
         self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
         text = io.StringIO()
         writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")

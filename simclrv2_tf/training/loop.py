@@ -56,7 +56,8 @@ def train(
         schedule: The optimizer's learning rate at a step, for the logs.
         total_steps: Updates of the whole run, with those before `start_step`.
         epochs: Number of epochs, as equal as whole steps can be.
-        start_step: Updates that the stage has already made.
+        start_step: Updates that the stage has already made. Where these end within an epoch, the
+            stage's metrics are taken to be of that epoch.
         steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
         verbose: 0 silent, 1 progress bar, 2 one line an epoch. With 1 and 2, prints at the end what
             share of the time went into waiting for data.
@@ -80,7 +81,8 @@ def train(
     for epoch, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
         if end <= start_step or stage.stop_training:
             continue
-        stage.reset_metrics()
+        if start_step <= begin:
+            stage.reset_metrics()  # else they are of the epoch's first steps, by the checkpoint
         callback_list.set_params({**params, "steps": end - begin})
         callback_list.on_epoch_begin(epoch)
         index = max(begin, start_step)

@@ -19,6 +19,12 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
     checkpoint_steps: int = option(
         0, "Steps between checkpoints; 0: as `checkpoint_epochs` says.", minimum=0
     )
+    checkpoint_minutes: float = option(
+        0.0,
+        "Minutes after which a checkpoint is written within an epoch too, for long epochs; 0: "
+        "never.",
+        minimum=0,
+    )
     keep_checkpoint_max: int | None = option(
         None,
         "Newest checkpoints to keep. By default two while a stage trains, and the last one once "

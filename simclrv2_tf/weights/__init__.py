@@ -14,5 +14,5 @@
 """
 
 from simclrv2_tf.weights.readers import CheckpointError, named
-from simclrv2_tf.weights.resume import Checkpoints
+from simclrv2_tf.weights.resume import PROGRESS, Checkpoints
 from simclrv2_tf.weights.sources import fingerprint, fits, latest, load, shapes

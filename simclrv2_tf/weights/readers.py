@@ -14,7 +14,7 @@ import tensorflow as tf
 from etils import epath
 
 import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if their classes are known)
-from simclrv2_tf import official
+from simclrv2_tf import checkpoint_files, official
 from simclrv2_tf.errors import UserError, raised_as
 
 OPTIMIZER = "optimizer/"  # begins the names of its variables
@@ -57,7 +57,7 @@ class TensorFlowCheckpoint:
     attribute: ClassVar[str] = "variables"
     flags: ClassVar[str] = "its run's config.json has them"
     advice: ClassVar[str] = (
-        "Remove it and name an older one in the file `checkpoint` beside it, or begin anew."
+        "Copy it again from where it is whole, or remove its folder to train from the beginning."
     )
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class TensorFlowCheckpoint:
 
     @functools.cached_property
     def _reader(self):
-        return tf.train.load_checkpoint(self.prefix)
+        return tf.train.load_checkpoint(checkpoint_files.for_tensorflow(self.prefix))
 
     @functools.cached_property
     def keys(self) -> dict[str, str]:

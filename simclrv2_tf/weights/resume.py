@@ -1,13 +1,16 @@
 """Checkpoints of a run, from which it resumes exactly."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from etils import epath
 
+from simclrv2_tf import checkpoint_files, files
 from simclrv2_tf.weights.readers import CheckpointError, TensorFlowCheckpoint
 
 
@@ -17,6 +20,8 @@ class Checkpoints:
     Args:
         directory: Folder of the checkpoints; made with the first one.
         variables: All that the run has to remember, by a name that is the same in every process.
+        progress: What the run remembers of an unfinished epoch, such as its metrics, by name. A
+            checkpoint without it can be restored too.
         keep: How many of the newest to keep.
         writes: Whether this process writes them. Of processes that train together, all must call
             `save`: reading the variables takes all of them.
@@ -28,37 +33,76 @@ class Checkpoints:
         variables: Mapping[str, keras.Variable],
         keep: int,
         writes: bool = True,
+        progress: Mapping[str, keras.Variable] | None = None,
     ):
-        self._variables = dict(variables)
-        held = {name: variable.value for name, variable in self._variables.items()}
+        self._variables, self._progress = dict(variables), dict(progress or {})
+        every = self._variables | self._progress
+        held = {name: variable.value for name, variable in every.items()}
         self._checkpoint = tf.train.Checkpoint(variables=held)
-        self._directory = directory
+        self._directory, self._keep = epath.Path(directory), keep
+        self._damaged: list[str] = []
         # TensorFlow writes in every process; the files of the others go to a temporary folder.
         self._elsewhere = None if writes else tempfile.TemporaryDirectory()
-        target = self._elsewhere.name if self._elsewhere else directory
-        self._manager = tf.train.CheckpointManager(self._checkpoint, target, keep if writes else 1)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint, every variable of it; False if there is none.
 
+        A damaged one is skipped with a warning, where an older one is whole.
+
         Raises:
-            CheckpointError: its variables are not those of this run.
+            CheckpointError: its variables are not those of this run; or all checkpoints are
+                damaged, or the file `checkpoint` names one and there is none.
         """
-        latest = tf.train.latest_checkpoint(self._directory)
-        if latest is None:
-            return False
-        source = TensorFlowCheckpoint(latest)
-        stored = source.shapes()
+        damaged: dict[str, CheckpointError] = {}
+        for prefix in reversed(checkpoint_files.numbered(self._directory)):
+            source = TensorFlowCheckpoint(prefix)
+            try:
+                values = self._values(source)
+            except DamagedError as error:
+                damaged[prefix] = error
+                continue
+            for problem in damaged.values():
+                logging.warning("%s Resuming from %s.", problem, prefix)
+            self._damaged = list(damaged)
+            every = self._variables | self._progress
+            for name, value in values.items():
+                every[name].assign(value)
+            return True
+        if damaged:
+            raise next(iter(damaged.values()))
+        if lost := checkpoint_files.named(self._directory):
+            raise CheckpointError(
+                f"The checkpoints of a run must stay in its folder. Received: {self._directory}, "
+                f"where {lost} and all others are missing. Put them back, or remove that folder to "
+                "train from the beginning."
+            )
+        return False
+
+    def _values(self, source: TensorFlowCheckpoint) -> dict[str, np.ndarray]:
+        """The values of a checkpoint that is whole and of this run, by name."""
+        try:
+            stored = source.shapes()
+            if not stored:
+                raise CheckpointError(f"{source} holds no variables of a run.")
+        except CheckpointError as error:
+            raise DamagedError(str(error)) from error
         expected = {name: tuple(v.shape) for name, v in self._variables.items()}
-        wrong = sorted(n for n in stored | expected if stored.get(n) != expected.get(n))
+        progress = {name: tuple(v.shape) for name, v in self._progress.items()}
+        wrong = sorted(
+            name
+            for name in stored | expected
+            if stored.get(name) != expected.get(name) and not name.startswith(PROGRESS)
+        )
         if wrong:
             raise CheckpointError(
-                f"{latest} holds another network or optimizer: {len(wrong)} variable(s) differ, "
+                f"{source} holds another network or optimizer: {len(wrong)} variable(s) differ, "
                 f"{wrong[0]} the first. Use another `model_dir`, or the flags of that run."
             )
-        with source.reading():
-            self._checkpoint.restore(latest).assert_consumed()
-        return True
+        names = [*expected, *(n for n in progress if stored.get(n) == progress[n])]
+        try:
+            return dict(zip(names, source.read(names), strict=True))
+        except CheckpointError as error:
+            raise DamagedError(str(error)) from error
 
     def save(self, step: int) -> str:
         """Saves all variables as of `step`; returns the checkpoint's path.
@@ -70,16 +114,39 @@ class Checkpoints:
             is_float = variable.dtype.startswith(("float", "bfloat"))
             if is_float and not np.all(np.isfinite(variable.numpy())):
                 raise FloatingPointError(f"{name} has a value that is NaN or infinite.")
-        return self._manager.save(checkpoint_number=step)
+        folder = epath.Path(self._elsewhere.name) if self._elsewhere else self._directory
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = str(folder / f"ckpt-{step}")
+        self._checkpoint.write(prefix)
+        if not self._elsewhere:
+            for damaged in self._damaged:
+                checkpoint_files.set_aside(damaged)
+            self._damaged = []
+            files.flush(*(path for path in folder.iterdir() if _belongs(path, prefix)))
+            self._keep_newest(self._keep)
+        return prefix
 
     def keep_newest(self) -> None:
         """Removes all checkpoints but the newest, in the process that writes them."""
-        *older, newest = self._manager.checkpoints or [None]
-        if self._elsewhere or not older:
-            return
-        # The newest is named first: a kill in between leaves files that no list has.
-        tf.compat.v1.train.update_checkpoint_state(self._directory, newest, [newest])
-        removed = tuple(f"{epath.Path(prefix).name}." for prefix in older)
-        for path in epath.Path(self._directory).iterdir():
-            if path.name.startswith(removed):
-                path.unlink()
+        if not self._elsewhere and checkpoint_files.numbered(self._directory):
+            self._keep_newest(1)
+
+    def _keep_newest(self, count: int) -> None:
+        prefixes = checkpoint_files.numbered(self._directory)
+        # The newest are named first: a kill in between leaves files that no list has.
+        kept = prefixes[-count:]
+        files.write_text(self._directory / checkpoint_files.STATE, checkpoint_files.state(kept))
+        for prefix in prefixes[:-count]:
+            checkpoint_files.remove(prefix)
+        checkpoint_files.remove_unfinished(self._directory)
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that cannot be read, or not completely."""
+
+
+PROGRESS = "progress/"  # begins the names of what is remembered of an unfinished epoch
+
+
+def _belongs(path: epath.Path, prefix: str) -> bool:
+    return path.name.startswith(f"{os.path.basename(prefix)}.")

@@ -48,12 +48,11 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
     """
     contents = Contents(path)
     if contents.kind == "stages":
-        stages = sorted(map(str, epath.Path(path).glob(f"*/*/{IMAGE_CLASSIFIER}")))
+        stages = [str(at) for at in contents.below if (at / IMAGE_CLASSIFIER).exists()]
         example = stages[-1] if stages else "label_fraction_0.1/fine_tuned in it"
         raise CheckpointError(
-            "`teacher` must be one stage of a run of several, such as "
-            f"{example.removesuffix('/' + IMAGE_CLASSIFIER)}. Received: teacher={path}, the whole "
-            "run"
+            f"`teacher` must be one stage of a run of several, such as {example}. "
+            f"Received: teacher={path}, the whole run"
         )
     if contents.kind == "run":
         return _from_run(path, resnet)

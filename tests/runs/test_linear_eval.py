@@ -43,7 +43,7 @@ def test_pretraining_with_linear_evaluation_beside_random_initialization(copied_
     capsys.readouterr()
     assert small.run(command_line("pretrain_linear_eval"), exports=False) == 0
     output = capsys.readouterr().out
-    assert output.count("Finished before") == 3
+    assert output.count("Finished before") == 1
     table = [line for line in output.splitlines() if line.startswith("| ")]
     assert len(table) == 5 and f"{accuracies['random']:.4f}" in table[-1]
     assert result(folder) == pytest.approx(values)

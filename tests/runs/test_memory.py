@@ -26,7 +26,7 @@ def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
     command = [*SMALL, "--train_mode=pretrain", f"--dataset=folder:{images}"]
     command += ["--objective=tico", "--tico_momentum_views", "--train_steps=6"]
     command += ["--checkpoint_steps=2", f"--model_dir={tmp_path / 'run'}"]
-    save, stopped = callbacks.SaveCheckpoints._save, []
+    save, stopped = callbacks.SaveCheckpoints.save, []
 
     def save_and_stop(self):
         save(self)
@@ -40,7 +40,7 @@ def test_ticos_covariance_is_resumed_bit_for_bit(images, tmp_path, monkeypatch):
         raise Stopped
 
     for owner, name, stop in (
-        (callbacks.SaveCheckpoints, "_save", save_and_stop),
+        (callbacks.SaveCheckpoints, "save", save_and_stop),
         (loop, "train", resumed),
     ):
         monkeypatch.setattr(owner, name, stop)

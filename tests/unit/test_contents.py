@@ -67,7 +67,7 @@ TABLE = {
         ["model.ckpt-7.index"],
         "",
         "checkpoints",
-        {"released": "model.ckpt-7"},
+        {"checkpoint": "model.ckpt-7", "released": "model.ckpt-7"},
     ),
     "copies of two checkpoints": (["a.index", "b.index"], "", None, {}),
     "a SavedModel": (

@@ -17,6 +17,7 @@ LAYERS = [
         "options",
         "environment",
         "tables",
+        "checkpoint_files",
         "contents",
         "network_options",
         "precision",

@@ -57,9 +57,11 @@ def test_readme_shows_what_is_recorded(pipeline, monkeypatch):
     import demo
     import startup
     import step
+    import weight_gradient
 
     shown = {
         "pipeline": pipeline.table,
+        "weight gradient": lambda recorded: weight_gradient.table(recorded["milliseconds"]),
         "step": lambda recorded: step.table(recorded["milliseconds"]),
         "startup": lambda recorded: startup.table(recorded["seconds"]),
         "demo": lambda recorded: demo.table(recorded["stages"]),

@@ -52,7 +52,7 @@ def test_folder_without_splits_holds_out_a_stable_tenth(tmp_path):
     assert not set(train) & set(test) and len(set(train + test)) == 51
     again = datasets.open_dataset(f"folder:{tmp_path}")
     assert (ids_in(again.split("train")), ids_in(again.split("test"))) == (train, test)
-    assert ids_in(datasets.open_dataset(f"folder:{tmp_path}", seed=1).split("test")) != test
+    assert ids_in(datasets.open_dataset(f"folder:{tmp_path}", split_seed=1).split("test")) != test
     # By the documented rule, independently: the first by SHA-256 of seed and path.
     paths = sorted(
         (f"class0/deeper/{n}.jpg" for n in range(20)),

@@ -10,7 +10,21 @@ from helpers.command_line import files
 from simclrv2_tf.config import Config
 from simclrv2_tf.experiments import runner
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
+from simclrv2_tf.experiments.record import RecordError
 from simclrv2_tf.files import to_json
+
+MADE_OF = {
+    "data": {
+        "main": {
+            "name": "folder:photos",
+            "class_names": ["ant", "bee"],
+            "splits": {"train": {"examples": 90, "fingerprint": "a"}},
+        },
+        "unlabelled": None,
+    },
+    "weights": None,
+}
+SESSION = {"versions": {"keras": "3.15"}, "devices": ["CPU"], "replicas": 1}
 
 
 @pytest.fixture
@@ -32,27 +46,26 @@ def test_a_folder_takes_another_number_of_replicas(config):
 
 def test_a_run_is_finished_by_its_options_whatever_their_order(config):
     """Files of an earlier version have the options in another order."""
-    directory, start = RunDirectory(config), {"weights": None}
-    directory.begin(start)
-    assert directory.finished(10, start) is None, "there is no result yet"
+    directory = RunDirectory(config)
+    directory.begin(MADE_OF, SESSION)
+    assert directory.finished(10) is None, "there is no result yet"
     directory.result.write_text(to_json({"global_step": 10, "loss": 1.0}))
     values = json.loads(directory.options.read_text())
     directory.options.write_text(json.dumps(dict(sorted(values.items()))))
-    assert directory.finished(10, start) == {"global_step": 10, "loss": 1.0}
-    assert directory.finished(11, start) is None, "it stopped before"
-    assert directory.finished(10, {"weights": "others"}) is None
+    assert directory.finished(10) == {"global_step": 10, "loss": 1.0}
+    assert directory.finished(11) is None, "it stopped before"
     for change in (dict(mode="train"), dict(export_formats=("tar.gz",)), dict(eval_steps=1)):
         other = RunDirectory(dataclasses.replace(config, **change))
-        assert other.finished(10, start) is None
+        assert other.finished(10) is None
 
 
 def test_beginning_again_removes_a_result_of_another_evaluation_alone(config):
-    directory, start = RunDirectory(config), {"weights": None}
-    directory.begin(start)
+    directory = RunDirectory(config)
+    directory.begin(MADE_OF, SESSION)
     directory.result.write_text("{}")
-    RunDirectory(dataclasses.replace(config, export_formats=("tar.gz",))).begin(start)
+    RunDirectory(dataclasses.replace(config, export_formats=("tar.gz",))).begin(MADE_OF, SESSION)
     assert directory.result.exists(), "formats leave the result as it is"
-    RunDirectory(dataclasses.replace(config, eval_steps=1)).begin(start)
+    RunDirectory(dataclasses.replace(config, eval_steps=1)).begin(MADE_OF, SESSION)
     assert not directory.result.exists()
 
 
@@ -114,3 +127,94 @@ def test_a_resumed_run_keeps_its_precision(config, folder, monkeypatch):
     RunDirectory(own).claim()
     chosen, reason = runner.with_precision(config, tf.distribute.get_strategy())
     assert (chosen.precision, reason) == ("float32", "as the run began")
+
+
+def changed(**changes):
+    """`MADE_OF` with other values of its data, or other weights."""
+    main = MADE_OF["data"]["main"]
+    main = {**main, **{key: changes[key] for key in main.keys() & changes}}
+    others = {key: value for key, value in changes.items() if key not in main}
+    return {**MADE_OF, "data": {**MADE_OF["data"], "main": main}, **others}
+
+
+@pytest.mark.parametrize(
+    "now, words",
+    [
+        (changed(class_names=["bee", "cat"]), "class 0 of folder:photos is 'bee' now, 'ant' then"),
+        (changed(class_names=["ant"]), "has 1 classes now, 2 then"),
+        (
+            changed(splits={"train": {"examples": 88, "fingerprint": "b"}}),
+            "train of folder:photos has 88 images now, 90 then",
+        ),
+        (
+            changed(splits={"train": {"examples": 90, "fingerprint": "b"}}),
+            "as many images, 90, and others",
+        ),
+        (changed(weights="ckpt-7-0"), "began with other weights"),
+    ],
+)
+def test_another_run_is_refused_by_what_it_is_made_of(config, now, words):
+    directory = RunDirectory(config)
+    directory.check_made_of(now)  # of no run
+    directory.begin(MADE_OF, SESSION)
+    directory.check_made_of(now)  # of one that has not trained
+    directory.check_made_of(MADE_OF)
+    directory.checkpoints.mkdir()
+    (directory.checkpoints / "ckpt-3.index").touch()
+    directory.check_made_of(MADE_OF)
+    before = files(directory.path)
+    with pytest.raises(RunError, match=words):
+        directory.check_made_of(now)
+    assert files(directory.path) == before
+
+
+def test_another_split_is_no_change_and_a_known_one_is(config):
+    """An evaluation on another split than the run's own is compared by nothing."""
+    directory = RunDirectory(config)
+    directory.begin(MADE_OF, SESSION)
+    directory.result.write_text("{}")
+    directory.check_made_of(changed(splits={"test": {"examples": 5, "fingerprint": "c"}}))
+
+
+def test_a_run_of_an_earlier_version_is_known_by_its_weights(config):
+    directory = RunDirectory(config)
+    directory.claim()
+    directory.result.write_text("{}")
+    directory.check_made_of(MADE_OF)
+    (directory.path / "start.json").write_text('{"weights": "ckpt-7-0"}')
+    with pytest.raises(RunError, match="began with other weights"):
+        directory.check_made_of(MADE_OF)
+
+
+def test_sessions_are_kept_and_compared(config):
+    directory = RunDirectory(config)
+    assert directory.begin(MADE_OF, SESSION) == []
+    other = {**SESSION, "versions": {"keras": "3.16", "numpy": "2"}, "devices": ["GPU x", "GPU x"]}
+    words = directory.begin(MADE_OF, other)
+    assert words == ["keras 3.16 (was 3.15)", "numpy 2 (was None)", "devices GPU x GPU x (was CPU)"]
+    held = directory.record.read()
+    assert held["sessions"] == [SESSION, other] and held["made_of"] == MADE_OF
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"made_of": 3}', '{"made_of"'])
+def test_a_damaged_record_is_named(config, text):
+    directory = RunDirectory(config)
+    directory.path.mkdir()
+    directory.record.path.write_text(text)
+    with pytest.raises(RecordError, match="run.json cannot be read"):
+        directory.check_made_of(MADE_OF)
+
+
+@pytest.mark.parametrize(
+    "change", [dict(eval_split="train"), dict(eval_steps=1), dict(eval_ema=True, memory_size=512)]
+)
+def test_another_evaluation_needs_a_name(config, change):
+    """Its result.json would pass for the run's own."""
+    own = {name: value for name, value in change.items() if name == "memory_size"}
+    config = dataclasses.replace(config, train_mode="pretrain", num_replicas=1, **own)
+    RunDirectory(config).claim()
+    other = dataclasses.replace(config, mode="eval", **change)
+    with pytest.raises(RunError, match="`eval_name` must be given"):
+        RunDirectory(other).check()
+    RunDirectory(dataclasses.replace(other, eval_name="other")).check()
+    RunDirectory(dataclasses.replace(config, mode="eval")).check()

@@ -1,5 +1,6 @@
 """Checkpoints of a run: resuming is exact, and damaged or other ones are refused."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,19 +36,154 @@ def test_checkpoint_with_a_nan_is_not_written(tmp_path):
     assert not list(tmp_path.glob("*.index"))
 
 
-def test_damaged_checkpoint_is_an_error_of_ours(tmp_path):
-    encoder, _, _ = tiny()
-    state = checkpoints.named(encoder.weights)
-    checkpoints.Checkpoints(str(tmp_path), state, keep=2).save(1)
-    first = checkpoints.fingerprint(str(tmp_path))
-    encoder.weights[0].assign(encoder.weights[0] + 1)
-    checkpoints.Checkpoints(str(tmp_path), state, keep=2).save(1)
-    assert checkpoints.fingerprint(str(tmp_path)) != first
-    (tmp_path / "ckpt-1.index").write_bytes(b"short")
-    with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
-        checkpoints.Checkpoints(str(tmp_path), state, keep=2).restore()
+def saved(folder, steps, keep=5):
+    """Saves an encoder at each step; returns the encoder, its store, and the values by step."""
+    encoder = small_encoder()
+    store = checkpoints.Checkpoints(str(folder), checkpoints.named(encoder.weights), keep)
+    values = {}
+    for step in steps:
+        for variable in encoder.weights:
+            variable.assign_add(tf.ones_like(variable))
+        store.save(step)
+        values[step] = [v.numpy() for v in encoder.weights]
+    for variable in encoder.weights:
+        variable.assign(tf.zeros_like(variable))
+    return encoder, store, values
+
+
+def holds(encoder, values):
+    return all(np.array_equal(v, w) for v, w in zip(encoder.weights, values, strict=True))
+
+
+@pytest.mark.parametrize("name", ["run [1]", "a*b", "what?", "[ab]", "back\\slash", "{x}", "näme"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    folder = tmp_path / name / "checkpoints"
+    encoder, store, values = saved(folder, (1, 2, 10), keep=2)
+    assert sorted(p.name for p in folder.glob("*.index")) == ["ckpt-10.index", "ckpt-2.index"]
+    assert store.restore() and holds(encoder, values[10])
+    other = small_encoder()
+    checkpoints.load(str(tmp_path / name), [other])
+    assert holds(other, values[10])
+    assert checkpoints.fits(str(folder / "ckpt-2"), [other])
+    # A pattern that fits other folders must not lead to them.
+    assert checkpoints.latest(str(tmp_path / "?????")) is None
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "flipped data": lambda folder: flip(folder / "ckpt-3.data-00000-of-00001"),
+    "flipped index": lambda folder: flip(folder / "ckpt-3.index"),
+    "cut data": lambda folder: (folder / "ckpt-3.data-00000-of-00001").write_bytes(b"short"),
+    "cut index": lambda folder: (folder / "ckpt-3.index").write_bytes(b"short"),
+    "empty index": lambda folder: (folder / "ckpt-3.index").write_bytes(b""),
+    "no data": lambda folder: (folder / "ckpt-3.data-00000-of-00001").unlink(),
+    "no index": lambda folder: (folder / "ckpt-3.index").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_newest_whole_checkpoint_is_restored(tmp_path, damage, caplog):
+    encoder, store, values = saved(tmp_path, (1, 2, 3))
+    DAMAGE[damage](tmp_path)
+    assert store.restore() and holds(encoder, values[2])
+    assert ("ckpt-3" in caplog.text) == (damage != "no index")
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=1)
+    assert store.restore()
+    for variable in encoder.weights:
+        variable.assign_add(tf.ones_like(variable))
+    store.save(4)
+    assert [p.name for p in tmp_path.glob("*.index")] == ["ckpt-4.index"]
+    expected = [v.numpy() for v in encoder.weights]
+    assert store.restore() and holds(encoder, expected)
+
+
+def test_a_damaged_checkpoint_is_kept_aside(tmp_path):
+    encoder, _, _ = saved(tmp_path, (1, 3))
+    flip(tmp_path / "ckpt-3.index")
+    damaged = (tmp_path / "ckpt-3.index").read_bytes()
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=1)
+    store.restore()
+    store.save(2)
+    assert (tmp_path / "ckpt-3.index.damaged").read_bytes() == damaged
+    assert [p.name for p in tmp_path.glob("*.index")] == ["ckpt-2.index"]
+
+
+def test_checkpoints_that_are_all_damaged_are_an_error_of_ours(tmp_path):
+    encoder, store, _ = saved(tmp_path, (1, 2))
+    for path in tmp_path.glob("*.index"):
+        path.write_bytes(b"short")
+    with pytest.raises(checkpoints.CheckpointError, match="ckpt-2 cannot be read"):
+        store.restore()
     with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
         checkpoints.load(str(tmp_path), [encoder])
+    assert all(not np.any(v) for v in encoder.weights), "nothing may be restored in part"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b'model_checkpoint_path: "ckpt-1"\n'])
+def test_the_state_file_is_not_needed(tmp_path, content):
+    encoder, store, values = saved(tmp_path, (1, 2))
+    (tmp_path / "checkpoint").unlink()
+    if content is not None:
+        (tmp_path / "checkpoint").write_bytes(content)
+    assert store.restore() and holds(encoder, values[2])
+    assert checkpoints.latest(str(tmp_path)) == str(tmp_path / "ckpt-2")
+
+
+def test_tensorflow_finds_the_newest(tmp_path):
+    saved(tmp_path, (1, 2, 10))
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-10")
+    state = tf.train.get_checkpoint_state(str(tmp_path))
+    assert [p.rpartition("/")[2] for p in state.all_model_checkpoint_paths] == [
+        "ckpt-1", "ckpt-2", "ckpt-10",
+    ]  # fmt: skip
+
+
+def test_other_weights_have_another_fingerprint(tmp_path):
+    _, store, _ = saved(tmp_path, (1,))
+    first = checkpoints.fingerprint(str(tmp_path))
+    store.save(1)  # of zeros
+    assert checkpoints.fingerprint(str(tmp_path)) != first
+
+
+def test_lost_checkpoints_are_not_a_new_run(tmp_path):
+    _, store, _ = saved(tmp_path, (1, 2))
+    for path in tmp_path.glob("ckpt-*"):
+        path.unlink()
+    with pytest.raises(checkpoints.CheckpointError, match="ckpt-2 and all others are missing"):
+        store.restore()
+
+
+def test_what_a_kill_leaves_is_removed(tmp_path):
+    _, store, _ = saved(tmp_path, (1,))
+    (tmp_path / "ckpt-2_temp").mkdir()
+    (tmp_path / "ckpt-2_temp" / "part-00000-of-00001.index").write_bytes(b"x")
+    (tmp_path / "ckpt-2.data-00000-of-00001").write_bytes(b"x")
+    (tmp_path / "mine.data-00000-of-00001").write_bytes(b"x")
+    store.save(3)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {
+        "checkpoint", "mine.data-00000-of-00001",
+        *(f"ckpt-{n}.{end}" for n in (1, 3) for end in ("index", "data-00000-of-00001")),
+    }  # fmt: skip
+
+
+def test_progress_is_restored_where_the_checkpoint_has_it(tmp_path):
+    encoder = small_encoder()
+    seconds = keras.Variable(3.0, name="seconds")
+    named, progress = checkpoints.named(encoder.weights), {"progress/seconds": seconds}
+    without = checkpoints.Checkpoints(str(tmp_path), named, 2)
+    store = checkpoints.Checkpoints(str(tmp_path), named, 2, progress=progress)
+    without.save(1)
+    assert store.restore() and float(seconds) == 3
+    store.save(2)
+    seconds.assign(0.0)
+    assert store.restore() and float(seconds) == 3
+    assert without.restore()
 
 
 def test_once_a_stage_has_ended_the_newest_is_kept(tmp_path):

@@ -1,0 +1,220 @@
+"""Damages checkpoints, images and command lines at random, and counts what comes of it.
+
+Command: python benchmarks/reliability/damage.py (about 5 minutes)
+
+* Checkpoints: of two, the newest has bytes flipped, is cut, or loses a file. Restoring must give
+  the newest's values, the older one's, or an error of ours; never anything else.
+* Images: JPEG and PNG files with bytes flipped, cut, or swapped. Each must be read, or skipped with
+  a reason, and never end the pipeline.
+* Command lines: random flags with random values. Each must make a configuration or end with lines
+  that begin with "Error:".
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import json
+import logging
+import pathlib
+import random
+import shutil
+import tempfile
+
+import numpy as np
+
+from simclrv2_tf import environment
+
+environment.prepare()
+
+import tensorflow as tf  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from simclrv2_tf import datasets, heads, weights  # noqa: E402
+from simclrv2_tf.config import Config  # noqa: E402
+from simclrv2_tf.config.config import flag_options  # noqa: E402
+from simclrv2_tf.errors import UserError  # noqa: E402
+from simclrv2_tf.experiments import early  # noqa: E402
+
+RESULTS = pathlib.Path(__file__).with_name("results.json")
+
+
+def mutated(content: bytes, draw: random.Random) -> bytes:
+    """`content` with up to 8 bits flipped, a part cut out or zero, no end, or two parts swapped."""
+    kind = draw.choice(("flip", "cut out", "cut off", "swap", "zeros"))
+    changed = bytearray(content)
+    first, second = sorted(draw.randrange(len(content)) for _ in range(2))
+    if kind == "flip":
+        for _ in range(draw.randint(1, 8)):
+            changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
+    elif kind == "cut out":
+        del changed[first:second]
+    elif kind == "cut off":
+        del changed[first:]
+    elif kind == "swap":
+        size = min(second - first, len(content) - second)
+        changed[first : first + size], changed[second : second + size] = (
+            changed[second : second + size],
+            changed[first : first + size],
+        )
+    else:
+        changed[first:second] = bytes(second - first)
+    return bytes(changed)
+
+
+def checkpoints(count: int, draw: random.Random) -> dict[str, int]:
+    """What restoring gives after damage to the newest of two checkpoints."""
+    model = heads.projection_head(64)
+    variables = weights.named(model.weights)
+    tally: collections.Counter = collections.Counter()
+    with tempfile.TemporaryDirectory() as parent:
+        whole = pathlib.Path(parent) / "whole"
+        store = weights.Checkpoints(str(whole), variables, keep=2)
+        values = {}
+        for step in (1, 2):
+            for variable in model.weights:
+                variable.assign(np.random.default_rng(step).normal(size=variable.shape))
+            store.save(step)
+            values[step] = [variable.numpy() for variable in model.weights]
+        folder = pathlib.Path(parent) / "damaged"
+        for _ in range(count):
+            shutil.copytree(whole, folder)
+            file = folder / draw.choice(
+                ("ckpt-2.index", "ckpt-2.data-00000-of-00001", "checkpoint")
+            )
+            if draw.random() < 0.1:
+                file.unlink()
+            else:
+                file.write_bytes(mutated(file.read_bytes(), draw))
+            for variable in model.weights:
+                variable.assign(tf.zeros_like(variable))
+            try:
+                restored = weights.Checkpoints(str(folder), variables, keep=2).restore()
+            except weights.CheckpointError:
+                tally["refused in one line"] += 1
+            except Exception as error:
+                tally[f"traceback: {type(error).__name__}"] += 1
+            else:
+                found = [variable.numpy() for variable in model.weights]
+                same = {
+                    step: all(map(np.array_equal, found, held)) for step, held in values.items()
+                }
+                name = {1: "the older one restored", 2: "the newest restored whole"}
+                wrong = "wrong weights" if restored else "nothing restored"
+                tally[next((name[step] for step in (2, 1) if same[step]), wrong)] += 1
+            shutil.rmtree(folder)
+    return dict(tally)
+
+
+def images(count: int, draw: random.Random) -> dict[str, int]:
+    """What reading gives for mutated images."""
+    tally: collections.Counter = collections.Counter()
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(9, 0).repeat(7, 1)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = pathlib.Path(parent)
+        originals = []
+        for kind, mode in (("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("PNG", "P")):
+            file = io.BytesIO()
+            Image.fromarray(pixels).convert(mode).save(file, kind)
+            originals.append((kind.lower().replace("jpeg", "jpg"), file.getvalue()))
+        for index in range(count):
+            suffix, content = draw.choice(originals)
+            (folder / f"{index:05}.{suffix}").write_bytes(mutated(content, draw))
+        suffix, content = originals[0]
+        (folder / f"whole.{suffix}").write_bytes(content)
+        try:
+            data = datasets.open_dataset(f"folder:{folder}")
+            tally["skipped when opened"] = data.num_skipped
+            for split in data.splits:
+                for batch in datasets.evaluation_batches(
+                    data.split(split), batch_size=64, image_size=16
+                ):
+                    tally["read"] += int(tf.reduce_sum(batch[2]))
+            tally["skipped when read"] = data.num_skipped - tally["skipped when opened"]
+        except Exception as error:
+            tally[f"traceback: {type(error).__name__}"] += 1
+    return dict(tally)
+
+
+VALUES = (
+    *("", "0", "1", "-1", "1e400", "nan", "inf", "true", "False", "None", "1,2", ",", "0.5", "\0"),
+    *(
+        "train",
+        "train[:10%]",
+        "train[",
+        "folder:",
+        "folder:/",
+        "../..",
+        "a/b",
+        "[x]",
+        "*",
+        "~",
+        "ü",
+    ),
+    *("pretrain", "distill", "finetune", "semi_supervised", "eval", "adam", "lars", "v1", "cifar"),
+    *("999999999999999999999", "0x10", "1_000", " 8 ", "--seed", "=", "{}", "'", '"', "\n"),
+)
+
+
+def command_lines(count: int, draw: random.Random) -> dict[str, int]:
+    """What random flags with random values give."""
+    tally: collections.Counter = collections.Counter()
+    names = [*flag_options(), "flagfile", "no_such_flag", "", "distill.temperature", "help_", "x.y"]
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(count):
+            arguments = [f"--model_dir={folder}/{index}"]
+            for _ in range(draw.randint(1, 5)):
+                name, value = draw.choice(names), draw.choice(VALUES)
+                form = draw.choice(("--{}={}", "--{}={}", "--{} {}", "--no{}", "-{}={}", "{}{}"))
+                arguments += form.format(name, value).split(" ", 1)
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    early.check(Config.from_argv(["run", *arguments]))
+                tally["a configuration"] += 1
+            except (UserError, OSError):
+                tally["refused, a line for each problem"] += 1
+            except SystemExit:
+                tally["help"] += 1
+            except Exception as error:
+                tally[f"traceback: {type(error).__name__}"] += 1
+                print(type(error).__name__, error, arguments, flush=True)
+        tally["folders made"] = len(list(pathlib.Path(folder).iterdir()))
+    return dict(tally)
+
+
+def table(results: dict[str, dict[str, int]]) -> str:
+    """The counts as a table in Markdown."""
+    lines = ["| damaged | tried | what came of it |", "| --- | --- | --- |"]
+    for name, found in results.items():
+        counts = ", ".join(f"{what}: {n}" for what, n in found.items() if what != "tried")
+        lines.append(f"| {name} | {found['tried']:,} | {counts} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Damages, counts, prints the table and writes results.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoints", type=int, default=200)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--command_lines", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    kinds = {
+        "checkpoints": (checkpoints, arguments.checkpoints),
+        "images": (images, arguments.images),
+        "command lines": (command_lines, arguments.command_lines),
+    }
+    results = {
+        name: {"tried": count, **function(count, random.Random(arguments.seed))}
+        for name, (function, count) in kinds.items()
+    }
+    print(table(results))
+    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    held["damage"] = results
+    RESULTS.write_text(json.dumps(held, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The checkpoints in a folder, by the names of their files.
+
+TensorFlow's own functions take a path for a pattern: `[`, `*` and `?` in a folder's name hide its
+checkpoints from `tf.train.latest_checkpoint` and from every operation that reads them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tempfile
+
+from etils import epath
+
+STATE = "checkpoint"  # the file in which TensorFlow names the newest
+
+_NUMBERED = re.compile(r"(.*-)?(\d+)")
+_DAMAGED = ".damaged"
+_PATTERN = re.compile(r"[*?\[\]\\]")
+
+
+def numbered(folder: epath.Path) -> list[str]:
+    """The prefixes of the checkpoints whose names end in a number, such as `ckpt-12`, in order."""
+    found = []
+    for name in _names(folder):
+        match = _NUMBERED.fullmatch(name)
+        if match:
+            found.append((int(match[2]), name))
+    return [str(folder / name) for _, name in sorted(found)]
+
+
+def newest(folder: epath.Path) -> str | None:
+    """The prefix of the newest checkpoint in `folder`; None where there is none, or no telling.
+
+    That of the highest number; without numbers, the one that the file `checkpoint` names.
+    """
+    if prefixes := numbered(folder):
+        return prefixes[-1]
+    name = named(folder)
+    return str(folder / name) if name in _names(folder) else None
+
+
+def alone(folder: epath.Path) -> str | None:
+    """The prefix of the only checkpoint in `folder`, whatever its name; else None."""
+    names = _names(folder)
+    return str(folder / names[0]) if len(names) == 1 else None
+
+
+def named(folder: epath.Path) -> str | None:
+    """The name of the newest checkpoint by the file `checkpoint`; None where it names none."""
+    try:
+        text = (folder / STATE).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = re.search(r'^model_checkpoint_path: "(.+)"$', text, re.MULTILINE)
+    return os.path.basename(found[1]) if found else None
+
+
+def state(prefixes: list[str]) -> str:
+    """The content of the file `checkpoint` for these prefixes, the newest last."""
+    names = [os.path.basename(prefix) for prefix in prefixes]
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def remove(prefix: str) -> None:
+    """Removes the files of a checkpoint: first the index, without which it is none."""
+    path = epath.Path(prefix)
+    (path.parent / f"{path.name}.index").unlink(missing_ok=True)
+    for file in list(path.parent.iterdir()):
+        if file.name.startswith(f"{path.name}."):
+            file.unlink()
+
+
+def set_aside(prefix: str) -> None:
+    """Renames the files of a damaged checkpoint, so that they count as none."""
+    path = epath.Path(prefix)
+    for file in list(path.parent.iterdir()):
+        if file.name.startswith(f"{path.name}.") and not file.name.endswith(_DAMAGED):
+            file.replace(file.parent / (file.name + _DAMAGED))
+
+
+def remove_unfinished(folder: epath.Path) -> None:
+    """Removes what a kill or a full disk has left of checkpoints named `ckpt-...`."""
+    whole = {f"{name}." for name in _names(folder)}
+    for path in list(folder.iterdir()):
+        part = path.name.startswith("ckpt-") and not path.name.startswith(tuple(whole))
+        if part and path.name.endswith("_temp") and path.is_dir():
+            path.rmtree()
+        elif part and ".data-" in path.name and not path.name.endswith(_DAMAGED):
+            path.unlink()
+
+
+def for_tensorflow(path: str) -> str:
+    """A path to the same file that TensorFlow does not take for a pattern.
+
+    A link in a temporary folder, which lasts as long as the process, where the path of a local file
+    has one of the characters `*?[]` or a backslash; else `path` itself.
+    """
+    folder, name = os.path.split(path)
+    if "://" in path or not _PATTERN.search(folder):
+        return path
+    return os.path.join(_link(os.path.abspath(folder)), name)
+
+
+@functools.cache
+def _links() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def _link(folder: str) -> str:
+    parent = _links().name
+    link = os.path.join(parent, str(len(os.listdir(parent))))
+    os.symlink(folder, link, target_is_directory=True)
+    return link
+
+
+def _names(folder: epath.Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    names = (path.name for path in folder.iterdir())
+    return sorted(name.removesuffix(".index") for name in names if name.endswith(".index"))

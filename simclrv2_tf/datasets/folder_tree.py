@@ -1,0 +1,105 @@
+"""The files and folders below a folder, each once, whatever links there are."""
+
+import functools
+import os
+import pathlib
+import posixpath
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+from absl import logging
+
+
+class FolderTree:
+    """The contents of a folder, without hidden ones.
+
+    A link to something that lies in the folder itself is left out: what it leads to is listed where
+    it lies. A link to elsewhere is followed, and a second one to the same place left out. So no
+    file is listed twice, and no link leads in a circle. Names that are not UTF-8 are left out. A
+    warning names what is left out.
+
+    Args:
+        root: The folder, which may be remote; remote folders have no links.
+        is_file: Whether a name is a file's by its ending. Of others the file system is asked, which
+            takes long for a million names.
+    """
+
+    def __init__(self, root: str, is_file: Callable[[str], bool]):
+        self.root, self._is_file = root, is_file
+        self._real_root = None if "://" in root else os.path.realpath(root)
+        self._files: set[str] = set()  # that links lead to
+        self._folders: set[str] = set()
+        self._above: set[str] = set()  # the folders that those lie in
+        self.list = functools.cache(self._list)  # a link that was followed stays so
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Paths below the root of all files in a folder, at any depth, folder by folder."""
+        files, folders = self.list(folder)
+        yield from files
+        for below in folders:
+            yield from self.walk(below)
+
+    def _list(self, folder: str) -> tuple[list[str], list[str]]:
+        """Paths below the root of a folder's files and of its subfolders, sorted."""
+        files: list[str] = []
+        folders: list[str] = []
+        for name, is_folder in sorted(self._entries(folder)):
+            (folders if is_folder else files).append(posixpath.join(folder, name))
+        return files, folders
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
+        """Names in a folder, and whether each is a folder."""
+        path = os.path.join(self.root, folder)
+        if self._real_root is None:
+            for name in (name.rstrip("/") for name in tf.io.gfile.listdir(path)):
+                is_folder = not self._is_file(name) and tf.io.gfile.isdir(os.path.join(path, name))
+                if not name.startswith("."):
+                    yield name, is_folder
+            return
+        real = os.path.realpath(path)
+        with os.scandir(path) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith("."):
+                    continue
+                shown = posixpath.join(folder, entry.name)
+                if not _is_utf8(entry.name):
+                    name = os.fsencode(shown)
+                    logging.warning("%s: left out %r, whose name is not UTF-8.", self.root, name)
+                elif entry.is_symlink():
+                    if self._follows(shown, entry.is_dir()):
+                        yield entry.name, entry.is_dir()
+                elif os.path.join(real, entry.name) in self._files:
+                    self._leave_out(shown, os.path.join(real, entry.name))
+                else:
+                    yield entry.name, entry.is_dir()
+
+    def _follows(self, link: str, is_folder: bool) -> bool:
+        """Whether a link leads to what no other path of the tree leads to."""
+        assert self._real_root is not None  # remote folders have no links
+        target = os.path.realpath(os.path.join(self.root, link))
+        above = [str(parent) for parent in pathlib.PurePath(target).parents]
+        inside = self._real_root in (target, *above)
+        around = is_folder and _lies_in(self._real_root, target)
+        again = target in self._files or not self._folders.isdisjoint((target, *above))
+        if inside or around or again or target in self._above:
+            self._leave_out(f"the link {link}", target)
+            return False
+        (self._folders if is_folder else self._files).add(target)
+        if is_folder:
+            self._above.update(above)
+        return True
+
+    def _leave_out(self, what: str, target: str) -> None:
+        logging.warning("%s: left out %s: %s is read already.", self.root, what, target)
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,233 @@
+"""What a run is made of, in `run.json`: a rerun tells by it whether the run is the same.
+
+```
+{
+  "made_of": {
+    "data": {"main": {"name", "class_names", "splits": {NAME: {"examples", "fingerprint"}}},
+             "unlabelled": ...},
+    "weights": the fingerprint of the weights that the run began with, or null,
+    "teacher": the same of its teacher, where it has one
+  },
+  "sessions": [{"began", "ended", "command", "host", "process", "versions", "devices", "replicas",
+                "precision", "onednn"}],
+  "finished": {"identity", "outputs", "summary"}
+}
+```
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import socket
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+import simclrv2_tf
+from simclrv2_tf import environment, files
+from simclrv2_tf.errors import UserError
+from simclrv2_tf.experiments import stamps
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+    from simclrv2_tf.datasets import ImageDataset, Split
+
+# What is written into a folder when nothing is trained or evaluated, or by other commands.
+_NOT_OUTPUTS = ("run.json", "owner.json", ".owner.lock", "logs")
+
+
+class RecordError(UserError):
+    """A `run.json` that cannot be read."""
+
+
+class RunRecord:
+    """The record of the run in one folder.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: epath.Path):
+        self.folder = folder
+        self.path = folder / "run.json"
+
+    def read(self) -> dict:
+        """The record; empty where there is none.
+
+        Raises:
+            RecordError: the file is no record.
+        """
+        if not self.path.exists():
+            return {}
+        try:
+            held = json.loads(self.path.read_text())
+        except ValueError as error:
+            held = error
+        if not isinstance(held, dict) or not isinstance(held.get("made_of", {}), dict):
+            raise RecordError(
+                f"{self.path} cannot be read as a run's record. Remove that file to resume without "
+                "its checks, or choose another --model_dir; nothing was changed."
+            )
+        return held
+
+    def made_of(self) -> dict | None:
+        """What the run was made of; None where no record says so.
+
+        A run of an earlier version of this package has `start.json`, of its weights alone.
+        """
+        if held := self.read().get("made_of"):
+            return held
+        earlier = self.folder / "start.json"
+        return json.loads(earlier.read_text()) if earlier.exists() else None
+
+    def begin(self, made_of: Mapping[str, Any], session: Mapping[str, Any]) -> list[str]:
+        """Adds a session; returns what differs from the last one, in words."""
+        held = self.read()
+        sessions = held.get("sessions", [])
+        changed = session_changes(sessions[-1], session) if sessions else []
+        record = {"made_of": made_of, "sessions": [*sessions, dict(session)]}
+        files.write_text(self.path, files.to_json(record))
+        return changed
+
+    def end(self) -> None:
+        """Notes when the last session ended."""
+        held = self.read()
+        if held.get("sessions"):
+            held["sessions"][-1]["ended"] = now()
+            files.write_text(self.path, files.to_json(held))
+
+    def finish(self, identity: str, summary: str) -> None:
+        """Notes that the run has finished, its outputs, and the text that it printed last."""
+        finished = {"identity": identity, "outputs": self._outputs(), "summary": summary}
+        files.write_text(self.path, files.to_json({**self.read(), "finished": finished}))
+
+    def summary_of_finished(self, identity: str) -> str | None:
+        """The last text of this very run; None where it has not finished or a file has changed."""
+        found = self.read().get("finished")
+        if not isinstance(found, dict) or found.get("identity") != identity:
+            return None
+        return found.get("summary") if found.get("outputs") == self._outputs() else None
+
+    def _outputs(self) -> str | None:
+        return stamps.of_path(str(self.folder), without=_NOT_OUTPUTS)
+
+
+def identity(config: Config) -> str | None:
+    """A checksum of all that a run's outputs follow from; None where that takes TensorFlow.
+
+    Of the options, and of the names, sizes and times of the files of data sets and weights. So
+    equal runs may differ in it, where a file was copied, and different runs do not share it.
+    """
+    parts: list[Any] = [simclrv2_tf.__version__, config.to_json()]
+    for name in filter(None, (config.dataset, config.unlabelled_dataset)):
+        parts.append(stamps.of_dataset(name, config.data_dir))
+    for path in filter(None, (config.checkpoint, config.teacher)):
+        parts.append(stamps.of_path(path))
+    if None in parts or "://" in config.model_dir:
+        return None
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def of_data(data: ImageDataset, splits: Mapping[str, Split | None]) -> dict[str, Any]:
+    """What `made_of` holds of a data set and the splits that a run uses."""
+    return {
+        "name": data.name,
+        "class_names": list(data.class_names),
+        "splits": {
+            name: {"examples": split.num_examples, "fingerprint": split.fingerprint()}
+            for name, split in splits.items()
+            if split is not None
+        },
+    }
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two values of `made_of`, in words; nothing where one does not say."""
+    found = []
+    held = earlier.get("data") or {}
+    for part, data in now["data"].items():
+        before = held.get(part)
+        if not before or not data:
+            continue
+        label = data["name"] if part == "main" else f"the {part} data {data['name']}"
+        if before["class_names"] != data["class_names"]:
+            found.append(_class_difference(label, before["class_names"], data["class_names"]))
+        for name, split in data["splits"].items():
+            then = before["splits"].get(name)
+            if then and then["examples"] != split["examples"]:
+                found.append(
+                    f"{name} of {label} has {split['examples']:,} images now, "
+                    f"{then['examples']:,} then"
+                )
+            elif then and then["fingerprint"] != split["fingerprint"]:
+                found.append(
+                    f"{name} of {label} has as many images, {split['examples']:,}, and others: "
+                    "their names, sizes or labels differ"
+                )
+    return found
+
+
+def _class_difference(label: str, then: list[str], now: list[str]) -> str:
+    if len(then) != len(now):
+        return f"{label} has {len(now)} classes now, {len(then)} then"
+    first = next(i for i, pair in enumerate(zip(then, now, strict=True)) if len({*pair}) == 2)
+    return f"class {first} of {label} is {now[first]!r} now, {then[first]!r} then"
+
+
+def session(replicas: int, precision: str, devices: list[str]) -> dict[str, Any]:
+    """The present session: when, where and with what."""
+    return {
+        "began": now(),
+        "ended": None,
+        "command": sys.argv,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "versions": versions(),
+        "devices": devices,
+        "replicas": replicas,
+        "precision": precision,
+        "onednn": environment.onednn(),
+    }
+
+
+def session_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two sessions of a run that are resumed all the same, in words."""
+    found = []
+    before, after = then.get("versions", {}), now["versions"]
+    for name in sorted(before | after):
+        if before.get(name) != after.get(name):
+            found.append(f"{name} {after.get(name)} (was {before.get(name)})")
+    for name in ("devices", "replicas", "precision", "onednn", "command"):
+        if name in then and then[name] != now[name]:
+            found.append(f"{name} {_words(now[name])} (was {_words(then[name])})")
+    return found
+
+
+def versions() -> dict[str, str]:
+    """The versions of this package and of those that its numbers depend on."""
+    import keras
+    import numpy
+    import tensorflow as tf
+
+    return {
+        "simclrv2_tf": simclrv2_tf.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,118 @@
+"""Stopping a run by a signal: the step is finished and saved, and the command ends with a line."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import keras
+
+from simclrv2_tf.errors import UserError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(UserError):
+    """A signal ended the run.
+
+    Args:
+        number: The signal.
+        where: What was done last, as a sentence; by default that nothing was lost.
+    """
+
+    def __init__(self, number: int, where: str = "What was finished before is on disk."):
+        self.exit_status = 128 + number
+        super().__init__(
+            f"Stopped by {signal.Signals(number).name}. {where} Rerun the same command to resume."
+        )
+
+
+class _Asked:
+    """The signal that arrived, and whether a training step can answer it."""
+
+    def __init__(self):
+        self.number: int | None = None
+        self.training = False
+
+
+_asked = _Asked()
+
+
+@contextlib.contextmanager
+def stopping_by_signals() -> Iterator[None]:
+    """Answers SIGINT and SIGTERM in this context by `Stopped`; a second one ends at once.
+
+    In training the exception comes after the step, whose checkpoint is written by
+    `StopWhenAsked`; elsewhere at once, as files are written whole or not at all. Has no effect
+    outside of the main thread, which alone gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def answer(number, frame):
+        del frame
+        for each in SIGNALS:  # a second one is not answered here
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else _interrupt)
+        _asked.number = number
+        if not _asked.training:
+            raise Stopped(number)
+        name = signal.Signals(number).name
+        print(f"\n{name}: stopping after this step. Again to end at once.", flush=True)
+
+    _asked.number = None
+    for number in SIGNALS:
+        signal.signal(number, answer)
+    try:
+        yield
+    finally:
+        _asked.number, _asked.training = None, False
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+class StopWhenAsked(keras.callbacks.Callback):
+    """Saves and raises `Stopped` after the step in which a signal arrived.
+
+    Comes after all callbacks that write.
+
+    Args:
+        save: Writes a checkpoint of this step.
+        total_steps: Steps of the run, for the message.
+        agree: From this process's answer, whether it was asked to stop, to that of all processes
+            that train together: all must stop after the same step.
+    """
+
+    def __init__(
+        self,
+        save: Callable[[], None],
+        total_steps: int,
+        agree: Callable[[int], int] = int,
+    ):
+        super().__init__()
+        self._save, self._total, self._agree = save, total_steps, agree
+
+    def on_train_begin(self, logs=None):
+        _asked.training = True
+
+    def on_train_end(self, logs=None):
+        _asked.training = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        # An epoch's last step waits for the epoch's row of the history.
+        if batch + 1 < self.params["steps"]:
+            self._stop_if_asked()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._stop_if_asked()
+
+    def _stop_if_asked(self):
+        if number := self._agree(_asked.number or 0):
+            self._save()
+            step = int(self.model.optimizer.iterations.numpy())
+            raise Stopped(number, f"Step {step:,} of {self._total:,} is saved.")
