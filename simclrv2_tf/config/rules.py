@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,12 @@ def _divided_among_replicas(name: str) -> tuple:
 
 # The options in a rule, whether a configuration keeps it, and what it says.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
+    (
+        ("eval_name",),
+        lambda c: not c.eval_name or re.fullmatch(r"\w[\w.-]*", c.eval_name),
+        "`eval_name` must be letters, digits, and `_`, `-` or `.` after the first: it becomes a "
+        "part of file names.",
+    ),
     (
         ("ft_proj_selector", "proj_head_mode", "num_proj_layers"),
         lambda c: c.ft_proj_selector <= c.num_head_layers,

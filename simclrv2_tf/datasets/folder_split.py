@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 from absl import logging
 
-from simclrv2_tf.datasets.images import decode_rgb, reason
+from simclrv2_tf.datasets.images import black, decode_or_black, decode_rgb, reason
 from simclrv2_tf.datasets.sources import DatasetError
-from simclrv2_tf.datasets.splits import IndexedSplit, as_is
+from simclrv2_tf.datasets.splits import IndexedSplit
 
 
 class FolderSplit(IndexedSplit):
@@ -60,17 +60,7 @@ class FolderSplit(IndexedSplit):
 
     def load(self, record, replace_unreadable):
         """As `Split.load`; raises a `DatasetError` when no file can be read."""
-        black = tf.zeros((32, 32, 3), tf.uint8)
-        # An op that fails stops the pipeline, and `ignore_errors` on it would lose the place of
-        # the example. In a data set of one, the black image follows.
-        image, readable = (
-            tf.data.Dataset.from_tensors(record)
-            .map(as_is(lambda index: (decode_rgb(self._read(index)), True)))
-            .ignore_errors()
-            .concatenate(tf.data.Dataset.from_tensors((black, False)))
-            .take(1)
-            .get_single_element()
-        )
+        image, readable = decode_or_black(lambda: self._read(record))
 
         def rescue():
             # Python runs for damaged files only, so it does not hold up the rest.
@@ -79,7 +69,7 @@ class FolderSplit(IndexedSplit):
                 [record],
                 [tf.int64, tf.bool],
             )
-            image = tf.cond(readable, lambda: decode_rgb(self._read(found)), lambda: black)
+            image = tf.cond(readable, lambda: decode_rgb(self._read(found)), black)
             return image, found, readable
 
         image, found, readable = tf.cond(readable, lambda: (image, record, readable), rescue)

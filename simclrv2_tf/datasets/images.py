@@ -11,7 +11,8 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
     # TensorFlow fills a missing alpha with 2^depth - 1, nearly transparent below 8 bits a sample.
     # So alpha is read only where a file has it: a color type with the alpha bit, or a tRNS chunk,
     # whose length is at most 256.
-    color_type = tf.strings.substr(encoded, 25, 1)
+    # Zeros, as the error of a position beyond the end of a file that is cut would hold its bytes.
+    color_type = tf.strings.substr(tf.strings.join([encoded, bytes(26)]), 25, 1)
     transparent = (
         (color_type == b"\x04")
         | (color_type == b"\x06")
@@ -77,6 +78,27 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
     image = decode([row for row in FORMATS if row.decode])
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def decode_or_black(read: Callable[[], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """`decode_rgb` of what `read` returns, and True; or, of no whole image, black and False.
+
+    An operation that fails stops a pipeline, and `ignore_errors` on the pipeline would lose the
+    place of the example. In a data set of one, the black image follows.
+    """
+    return (
+        tf.data.Dataset.from_tensors(0)
+        .map(tf.autograph.experimental.do_not_convert(lambda _: (decode_rgb(read()), True)))
+        .ignore_errors()
+        .concatenate(tf.data.Dataset.from_tensors((black(), False)))
+        .take(1)
+        .get_single_element()
+    )
+
+
+def black() -> tf.Tensor:
+    """What stands in for an image that cannot be read: (32, 32, 3) uint8."""
+    return tf.zeros((32, 32, 3), tf.uint8)
 
 
 def why_unreadable(path: str) -> str | None:

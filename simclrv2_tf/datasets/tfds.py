@@ -11,7 +11,7 @@ from absl import logging
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.utils import file_utils
 
-from simclrv2_tf.datasets.images import decode_rgb
+from simclrv2_tf.datasets.images import black, decode_or_black, decode_rgb, reason
 from simclrv2_tf.datasets.sources import PACKAGED, SOURCES, DatasetError, ImageDataset, Range
 from simclrv2_tf.datasets.splits import ORDER, IndexedSplit, Split, as_is, seed_for
 
@@ -47,11 +47,12 @@ def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDatas
             )
 
     def select(spec: str, ranges: list[Range]) -> Split:
-        return StreamedSplit(spec, ranges, builder, image_key, label_key)
+        return StreamedSplit(spec, ranges, builder, image_key, label_key, skipped)
 
+    skipped: dict[str, str] = {}
     class_names = tuple(features[label_key].names) if label_key else ()
     sizes = {split: info.num_examples for split, info in infos.items()}
-    return ImageDataset(name, class_names, sizes, select)
+    return ImageDataset(name, class_names, sizes, select, skipped)
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -107,15 +108,28 @@ class StreamedSplit(Split):
 
     A shard is a contiguous part of the split, so that a host reads its own part only. Each epoch
     reads the files in a new order, and shuffles the records in a buffer.
+
+    In training, the first readable example of the split replaces one whose image is damaged: any
+    other would take a second reading from an unknown place.
+
+    Args:
+        name: As of `Split`.
+        ranges: The parts of the builder's splits.
+        builder: Of the prepared data.
+        image_key, label_key: Names of the features; without a label, None.
+        skipped: Damaged images by id, and the reasons; reading adds to them.
+        in_memory: Whether the encoded examples stay in memory.
     """
 
-    def __init__(self, name, ranges, builder, image_key, label_key, in_memory=False):
+    def __init__(self, name, ranges, builder, image_key, label_key, skipped, in_memory=False):
         super().__init__(name, sum(end - begin for _, begin, end in ranges), label_key is not None)
         self._ranges = ranges
         self._builder = builder
         self._image_key = image_key
         self._label_key = label_key
+        self._skipped = skipped
         self._in_memory = in_memory
+        self._first: dict | None = None  # the first readable example, once it is needed
 
     def labels(self):
         ids, labels = [], []
@@ -146,12 +160,38 @@ class StreamedSplit(Split):
         types = {"id": tf.string, "image": tf.string}
         if self.labelled:
             types["label"] = tf.int64
-        found = list(records.as_numpy_iterator())
+        found = self._readable(list(records.as_numpy_iterator()))
         columns = {
             key: tf.constant([record[key] for record in found], dtype)
             for key, dtype in types.items()
         }
         return IndexedSplit(f"a subset of {self.name}", columns, decode_rgb)
+
+    def _readable(self, records: list[dict]) -> list[dict]:
+        """The records, with the next readable image and its label in place of a damaged one."""
+        whole = [self._why_damaged(r["id"].decode(), r["image"]) is None for r in records]
+        if not any(whole) and records:
+            raise DatasetError(
+                f"A split must hold at least one readable image. Received: {self.name}, where none "
+                f"of {len(records)} can be read"
+            )
+        places = np.flatnonzero(whole)
+        found = []
+        for index, record in enumerate(records):
+            later = places[np.searchsorted(places, index) % len(places)]
+            found.append({**records[later], "id": record["id"]})
+        return found
+
+    def _why_damaged(self, name: str, encoded: bytes) -> str | None:
+        """Why an image cannot be decoded, reported once; None where it can."""
+        try:
+            decode_rgb(tf.constant(encoded))
+        except tf.errors.OpError as error:
+            why = reason(error)
+            if self._skipped.setdefault(name, why) is why:
+                logging.warning("Skipping the damaged image %s of %s: %s", name, self.name, why)
+            return why
+        return None
 
     def unlabelled(self):
         return self._with(_label_key=None, labelled=False)
@@ -228,5 +268,38 @@ class StreamedSplit(Split):
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).skip(offset)
 
     def load(self, record, replace_unreadable):
-        del replace_unreadable  # each image was read when the data was prepared
-        return {**record, "image": decode_rgb(record["image"]), "readable": True}
+        """As `Split.load`; raises a `DatasetError` when no image of the split can be read."""
+        image, readable = decode_or_black(lambda: record["image"])
+
+        def rescue():
+            # Python runs for damaged images only, so it does not hold up the rest.
+            encoded, label, readable = tf.py_function(
+                lambda name, encoded: self._stand_in(name, encoded, replace_unreadable),
+                [record["id"], record["image"]],
+                [tf.string, tf.int64, tf.bool],
+            )
+            image = tf.cond(readable, lambda: decode_rgb(encoded), black)
+            return image, tf.where(readable, label, record["label"]), readable
+
+        whole = (image, tf.cast(record["label"], tf.int64), readable)
+        image, label, readable = tf.cond(readable, lambda: whole, rescue)
+        label.set_shape(())
+        readable.set_shape(())
+        image = tf.ensure_shape(image, (None, None, 3))
+        return {"id": record["id"], "label": label, "image": image, "readable": readable}
+
+    def _stand_in(self, name, encoded, replace: bool) -> tuple[bytes, int, bool]:
+        """The first readable example, or (b"", -1, False); reports the damaged one."""
+        self._why_damaged(name.numpy().decode(), encoded.numpy())
+        if not replace:
+            return b"", -1, False
+        if self._first is None:
+            records = self._read((0, 1)).as_numpy_iterator()
+            found = (r for r in records if self._why_damaged(r["id"].decode(), r["image"]) is None)
+            self._first = next(found, None)
+        if self._first is None:
+            raise DatasetError(
+                f"A split must hold at least one readable image. Received: {self.name}, where none "
+                f"of {self.num_examples} can be read"
+            )
+        return self._first["image"], int(self._first["label"]), True

@@ -95,7 +95,10 @@ class Supervised(Classification):
 
 
 def _fine_tuning(config, fraction):
-    """60 epochs at 1%, 30 at 10% and above; wider or selective-kernel networks less rate."""
+    """60 epochs at 1%, 30 at 10% and above; wider or selective-kernel networks less rate.
+
+    The classifier is on the first layer of the head, or on the encoder where all labels are used.
+    """
     large = config.width_multiplier > 1 or config.sk_ratio > 0
     return {
         "optimizer": "lars",
@@ -105,7 +108,7 @@ def _fine_tuning(config, fraction):
         "weight_decay": 0.0,
         "zero_init_logits_layer": True,
         "train_epochs": 60 if fraction and fraction < 0.05 else 30,
-        "ft_proj_selector": min(1, config.num_head_layers),
+        "ft_proj_selector": 0 if fraction == 1 else min(1, config.num_head_layers),
     }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
-from etils import epy
+from absl import logging
+from etils import epath, epy
 
 from simclrv2_tf.experiments import evaluation
 from simclrv2_tf.experiments.data import Batches, has_labels
@@ -47,7 +49,7 @@ class Distillation(StageRun):
     title = "distillation"
     summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
     published = {
-        "self_distilled": lambda config, fraction: _STUDENT,
+        "self_distilled": lambda config, fraction: {**_STUDENT, "temperature": 0.1},
         "small_student": _small_student,
     }
 
@@ -95,6 +97,8 @@ class Distillation(StageRun):
                 f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
                 f"Received: teacher={config.teacher}, with {teacher.num_classes}"
             )
+        self._check_classes(teacher)
+        self._check_label_budget()
         networks = self.build_networks(num_classes)
         stage = stages.Distiller(
             networks.encoder,
@@ -107,6 +111,54 @@ class Distillation(StageRun):
             **options,
         )
         return _Built(networks, stage, teacher=teacher)
+
+    def _check_classes(self, teacher: Teacher) -> None:
+        """Checks that class c of the teacher is class c of the data, by their names."""
+        ours, theirs = self.data.main.class_names, teacher.class_names
+        if not ours:
+            return
+        if not theirs:
+            logging.warning(
+                "The teacher's files do not name its classes: that they are those of %s, in the "
+                "same order, is not known.",
+                self.data.main.name,
+            )
+            return
+        place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
+        if place is not None:
+            raise RunError(
+                f"`teacher` must have the classes of {self.data.main.name}, in their order. "
+                f"Received: teacher={self.config.teacher}, whose class {place} is "
+                f"{theirs[place]!r} and not {ours[place]!r}"
+            )
+
+    def _check_label_budget(self) -> None:
+        """Checks that the teacher, if it is a run, used no more labels than this run may."""
+        config, path = self.config, epath.Path(self.config.teacher) / "config.json"
+        if not (config.label_fraction or config.labels_per_class) or not path.exists():
+            return
+        teacher = json.loads(path.read_text())
+        fraction, each = teacher.get("label_fraction"), teacher.get("labels_per_class")
+        if teacher.get("train_mode") == "pretrain":
+            used = None if teacher.get("hold_labels_back") else "the label of every image"
+        elif fraction and config.label_fraction:
+            more = fraction[0] > config.label_fraction[0]
+            used = f"{fraction[0]:.3%} of the labels" if more else None
+        elif each and config.labels_per_class:
+            used = f"{each} labels of each class" if each > config.labels_per_class else None
+        else:
+            used = None if fraction or each else "all labels"
+        if used:
+            budget = (
+                f"labels_per_class={config.labels_per_class}"
+                if config.labels_per_class
+                else f"label_fraction={config.label_fraction[0]:g}"
+            )
+            raise RunError(
+                f"`teacher` must have seen no more labels than the student may, {budget}. "
+                f"Received: teacher={config.teacher}, which has seen {used}. Leave the budget out "
+                "to distill it all the same."
+            )
 
     def reuse(self, built):
         if built.teacher.models:  # others come from outside the run, and stay

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
+from simclrv2_tf.stages.base import Stage, accuracies, check_data, cross_entropy
 
 
 class ImageClassifier(Stage):
@@ -52,6 +52,8 @@ class Classifier(ImageClassifier):
 
     def _example_losses(self, data, training):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        words = "(image, label), and a weight where there is one: images (b, S, S, 3), labels (b,)"
+        check_data((images, labels), (4, 1), words)
         logits = self(images, training=training)
         for metric in self.accuracies:
             metric.update_state(labels, logits, weights)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from simclrv2_tf import objectives, options
-from simclrv2_tf.stages.base import cross_entropy
+from simclrv2_tf.stages.base import check_data, cross_entropy
 from simclrv2_tf.stages.classifier import ImageClassifier
 from simclrv2_tf.stages.options import DistillerOptions
 
@@ -100,16 +100,14 @@ class Distiller(ImageClassifier):
         return self.get_metrics_result()
 
     def _unpack(self, data):
-        parts = data if isinstance(data, tuple) else (data,)
-        if self.alpha == 1 and len(parts) == 1:
-            return parts[0], None
-        if self.alpha < 1 and len(parts) == 2 and isinstance(parts[1], tuple):
-            return parts
-        raise ValueError(
-            "`data` must be images with alpha=1, and (images, (labelled_images, labels)) with "
-            f"alpha below 1. Received: alpha={self.alpha}, data of shapes "
-            f"{tf.nest.map_structure(lambda x: tuple(x.shape), data)}"
+        if self.alpha == 1:
+            (images,) = data if isinstance(data, tuple) and len(data) == 1 else (data,)
+            check_data(images, 4, "images (b, S, S, 3) with alpha=1, without labels")
+            return images, None
+        check_data(
+            data, (4, (4, 1)), f"(images, (labelled_images, labels)) with alpha={self.alpha}"
         )
+        return data
 
     def _distill(self, images, logits, weights=None):
         """Images and the student's logits (b, C) of them to losses (b,)."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 from simclrv2_tf import distribute
 from simclrv2_tf.options import check_sizes
 from simclrv2_tf.stages import gradient_caching
-from simclrv2_tf.stages.base import Stage, cross_entropy
+from simclrv2_tf.stages.base import Stage, check_data, cross_entropy
 
 
 class Pretrainer(Stage):
@@ -84,7 +84,7 @@ class Pretrainer(Stage):
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy("probe_accuracy")
 
     def training_loss(self, data, keys=None):
-        views, labels = data
+        views, labels = _unpack(data)
         if keys is None:
             keys = self._keys(views)
         return self._loss(*self._network(self._network_views(views)), labels, keys)
@@ -96,13 +96,13 @@ class Pretrainer(Stage):
 
     def test_step(self, data):
         """Losses and metrics of two views in inference mode, at the training's batch size."""
-        views, labels = data
+        views, labels = _unpack(data)
         outputs = self._in_inference(views, (-1, self.classifier_layer))
         self.loss_tracker.update_state(self._loss(*outputs, labels, training=False))
         return self.get_metrics_result()
 
     def loss_and_gradients(self, data):
-        views, labels = data
+        views, labels = _unpack(data)
         keys = self._keys(views)
         if self.micro_batch_size is None:
             result = super().loss_and_gradients(data, keys)
@@ -182,3 +182,9 @@ class Pretrainer(Stage):
         self.probe_loss.update_state(probe_loss)
         self.probe_accuracy.update_state(labels, logits, labelled)
         return loss + probe_loss
+
+
+def _unpack(data):
+    """The two views and the labels of a batch."""
+    check_data(data, ((4, 4), 1), "((view1, view2), labels): views (b, S, S, 3), and labels (b,)")
+    return data

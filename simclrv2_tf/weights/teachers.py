@@ -12,6 +12,7 @@ from simclrv2_tf import official, options
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import load_model
+from simclrv2_tf.export.model import class_names
 from simclrv2_tf.network_options import NetworksOptions
 from simclrv2_tf.networks import build_networks
 from simclrv2_tf.weights import sources
@@ -25,11 +26,13 @@ class Teacher:
     Attributes:
         predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
         num_classes: C.
+        class_names: (C,) in the order of the logits; empty where the teacher's files do not say.
         models: The networks of a run's teacher, one after the other; empty for other teachers.
     """
 
     predict: Callable
     num_classes: int
+    class_names: tuple[str, ...] = ()
     models: Sequence[keras.Model] = ()
 
 
@@ -101,11 +104,13 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
     networks = build_networks(config, kernel[-1], image_size=image_size, seed=seed, resnet=resnet)
     models = networks.leading_to("logits")
     sources.load(path, models)
-    return Teacher(networks.image_classifier(), kernel[-1], models)
+    names = class_names(epath.Path(path))
+    return Teacher(networks.image_classifier(), kernel[-1], names, models)
 
 
 def _from_keras(path: str) -> Teacher:
-    model = load_model(path, option="teacher").loaded
+    found = load_model(path, option="teacher")
+    model = found.loaded
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
         raise CheckpointError(
@@ -113,11 +118,12 @@ def _from_keras(path: str) -> Teacher:
             f"image_classifier.keras does. Received: teacher={path}, which maps "
             f"{shapes[0]} to {shapes[1]}"
         )
-    return Teacher(model, model.output_shape[-1])
+    return Teacher(model, model.output_shape[-1], found.class_names)
 
 
 def _from_saved_model(path: str) -> Teacher:
-    module = load_model(path, option="teacher").loaded
+    found = load_model(path, option="teacher")
+    module = found.loaded
     signatures = getattr(module, "signatures", {})
     signature = signatures.get("logits")
     if signature and signature.structured_outputs["logits"].shape[-1]:
@@ -129,13 +135,14 @@ def _from_saved_model(path: str) -> Teacher:
 
         # The signature does not keep the variables alive.
         predict.module = module  # type: ignore[attr-defined]
-        return Teacher(predict, signature.structured_outputs["logits"].shape[-1])
+        num_classes = signature.structured_outputs["logits"].shape[-1]
+        return Teacher(predict, num_classes, found.class_names)
     try:
         probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
     except (TypeError, ValueError):  # the module takes other arguments
         probe = None
     if probe is not None and getattr(probe, "ndim", 0) == 2:
-        return Teacher(module, probe.shape[-1])
+        return Teacher(module, probe.shape[-1], found.class_names)
     raise CheckpointError(
         "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
         f"images and gives logits (B, C). Received: teacher={path}, with the signatures "

@@ -29,7 +29,7 @@ PROGRAM = """
 """
 COMMANDS = {
     "simclrv2_tf.run": ["--dataset=no_such_set", "--model_dir=none"],
-    "simclrv2_tf.predict": ["--model=nowhere", "--images=nowhere"],
+    "simclrv2_tf.predict": ["--model=model.keras", "--images=nowhere"],
     "simclrv2_tf.official.__main__": ["--source=nowhere", "--output=none"],
 }
 
@@ -40,6 +40,7 @@ def test_commands_turn_onednn_on_unless_the_user_set_it(module, given, tmp_path,
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if given is not None:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    (tmp_path / "model.keras").touch()  # read by Keras
     program = ["-c", textwrap.dedent(PROGRAM), module, *COMMANDS[module]]
     assert python(*program, cwd=tmp_path).split() == [given or "1"]
 

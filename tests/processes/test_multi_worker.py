@@ -1,6 +1,9 @@
 """Runs on two processes: the same weights as on one, also after a kill."""
 
 import json
+import re
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -68,3 +71,19 @@ def test_workers_that_share_no_disk_are_told(copied_run, tmp_path):
     for log in end(started, tmp_path, status=2):
         assert "`model_dir` must be on a disk that all workers share" in log and "[1, 0]" in log
     assert files(finished) == before and not new.exists()
+
+
+def test_two_workers_stop_after_the_same_step(images, tmp_path):
+    """Where one of them, not the chief, gets SIGTERM."""
+    run = tmp_path / "run"
+    command = [*PRETRAIN, f"--dataset=folder:{images}", f"--model_dir={run}", "--train_steps=2000"]
+    started = start(command, tmp_path, workers=2)
+    while not (run / "checkpoints" / "checkpoint").exists():
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.05)
+    started[1].send_signal(signal.SIGTERM)
+    logs = end(started, tmp_path, status=143)
+    steps = [re.search(r"Stopped by SIGTERM. Step ([\d,]+) of 2,000 is saved", log) for log in logs]
+    assert steps[0] and steps[1] and steps[0][1] == steps[1][1], [log[-500:] for log in logs]
+    assert (run / "checkpoints" / f"ckpt-{steps[0][1].replace(',', '')}.index").exists()
+    assert not (run / "owner.json").exists()

@@ -1,6 +1,7 @@
 """Distillation from the command line: kinds of teachers, labels or none, and resuming."""
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
@@ -137,3 +138,52 @@ def test_another_teacher_than_the_run_began_with_changes_nothing(copied_run, cap
     before = files(folder)
     assert "other weights" in fails(command_line("study"), capsys)
     assert files(folder) == before
+
+
+def with_names(source, root, **names):
+    """A copy of the images whose class folders have other names."""
+    for path in source.glob("*/*"):
+        target = root / path.relative_to(source)
+        (target.parent / names[target.name]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(path, target.parent / names[target.name])
+    return root
+
+
+def test_a_teacher_of_other_classes_is_refused(images, shared_runs, copied_run, tmp_path, capsys):
+    """By their names, in their order; as many classes are not enough."""
+    command = ["--mode=train_then_eval", "--train_mode=distill", *SMALL, "--train_steps=1"]
+    command += [f"--model_dir={tmp_path / 'run'}"]
+    teacher = shared_runs("supervised")
+    insects = with_names(images, tmp_path / "insects", dark="ant", light="bee")
+    flags = [f"--dataset=folder:{insects}", f"--teacher={teacher}"]
+    assert "whose class 0 is 'dark' and not 'ant'" in fails([*command, *flags], capsys)
+    swapped = copied_run("supervised")
+    (swapped / "labels.txt").write_text("light\ndark\n")
+    for path in (swapped, swapped / "image_classifier.keras"):
+        flags = [f"--dataset=folder:{images}", f"--teacher={path}"]
+        assert "whose class 0 is 'light' and not 'dark'" in fails([*command, *flags], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "teacher, flags, words",
+    [
+        ("pretrain", ["--label_fraction=0.5"], "the label of every image"),
+        ("supervised", ["--labels_per_class=3"], "6 labels of each class"),
+        ("supervised", ["--labels_per_class=6"], ""),
+        (f"study/{FOLDER}/supervised", ["--label_fraction=0.25"], "50.000% of the labels"),
+        (f"study/{FOLDER}/supervised", ["--label_fraction=0.5"], ""),
+        ("pretrain", [], ""),
+    ],
+)
+def test_a_teacher_has_seen_no_more_labels(
+    images, shared_runs, tmp_path, capsys, teacher, flags, words
+):
+    run, _, stage = teacher.partition("/")
+    command = ["--mode=train", "--train_mode=distill", *SMALL, "--train_steps=1", *flags]
+    command += [f"--dataset=folder:{images}", f"--teacher={shared_runs(run) / stage}"]
+    command += [f"--model_dir={tmp_path / 'run'}"]
+    if words:
+        assert f"which has seen {words}" in fails(command, capsys)
+    else:
+        assert small.run(command, exports=False) == 0

@@ -1,6 +1,7 @@
 """Errors of commands: one line each, and the exit status of their kind."""
 
 import pytest
+import tensorflow as tf
 
 from simclrv2_tf import errors
 from simclrv2_tf.errors import UserError, UserErrors
@@ -42,3 +43,23 @@ def test_other_errors_and_debugging_keep_the_traceback():
     with pytest.raises(UserError):
         errors.exit_status(raising(UserError("x")), debug=True)
     assert errors.exit_status(raising(OSError("x")), os_error=2) == 2
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("{{function_node __x}} disk/a.data; No space left on device\nmore", "Free some space"),
+        ("OOM when allocating a tensor", "Once that is mended"),
+        ("", "UnavailableError"),
+    ],
+)
+def test_an_operation_of_tensorflow_fails_in_one_line(message, words, capsys):
+    def command():
+        with errors.one_line_from_tensorflow():
+            raise tf.errors.UnavailableError(None, None, message)
+
+    assert errors.exit_status(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and "rerun the same command" in line and "{{" not in line
+    with pytest.raises(errors.OperationError):
+        errors.exit_status(command, debug=True)

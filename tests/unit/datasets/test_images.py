@@ -93,3 +93,14 @@ def test_a_format_is_a_row(monkeypatch):
     assert images.decode_rgb(encoded(image, "JPEG")).shape == PIXELS[..., :3].shape
     with pytest.raises(tf.errors.OpError):
         images.decode_rgb(b"GREY\x07")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_cut_anywhere_is_unreadable_with_a_reason(tmp_path, kind):
+    """Also within its header, of which an error of TensorFlow's holds the bytes."""
+    file = tmp_path / "image"
+    Image.fromarray(np.full((9, 7, 3), 200, np.uint8)).save(file, kind)
+    content = file.read_bytes()
+    for length in [*range(40), len(content) // 2, len(content) - 20]:
+        file.write_bytes(content[:length])
+        assert images.why_unreadable(str(file)), length

@@ -196,3 +196,75 @@ def test_unlabelled_tfds_does_not_parse_labels(own_tfds):
     some = hidden.labels()[0][:3]
     for same, those in ((hidden, 9), (split.cached().unlabelled(), 9), (hidden.subset(some), 3)):
         assert_same([(e["id"], e["image"]) for e in examples_of(same)], expected[:those])
+
+
+def spoil_images(root, numbers):
+    """Cuts the stored images of these values short."""
+
+    def change(features):
+        encoded = features["image"].bytes_list.value
+        if int(tf.io.decode_image(encoded[0])[0, 0, 0]) in numbers:
+            encoded[0] = encoded[0][:40]
+
+    rewrite_records(root, change)
+
+
+def test_damaged_images_are_named_and_keep_their_place(own_tfds, caplog):
+    dataset, root = own_tfds
+    split = dataset.split("train")
+    whole = examples_of(split)
+    gone = (whole[0]["image"][0, 0, 0], whole[4]["image"][0, 0, 0])
+    spoil_images(root, gone)
+    assert [e["id"] for e in examples_of(split)] == [
+        e["id"] for i, e in enumerate(whole) if i not in (0, 4)
+    ]
+    assert dataset.num_skipped == 2
+    for index in (0, 4):
+        assert f"Skipping the damaged image {whole[index]['id'].decode()}" in caplog.text
+    evaluated = datasets.evaluation_batches(split, batch_size=9, image_size=8)
+    ((images, labels, weights),) = evaluated.as_numpy_iterator()
+    assert [i for i, weight in enumerate(weights) if not weight] == [0, 4]
+    assert not images[[0, 4]].any()
+    # In training every other example stands where it stood, beside its own label.
+    batches = datasets.training_batches(split, batch_size=9, image_size=2, seed=3)
+    images, labels = next(iter(batches))
+    values = np.rint(255 * images[:, 0, 0, 0].numpy()).astype(int)
+    first = whole[1]["image"][0, 0, 0]
+    assert sorted(values) == sorted([n for n in range(9) if n not in gone] + [first, first])
+    assert labels.numpy().tolist() == [n % 2 for n in values]
+    again = datasets.training_batches(split, batch_size=9, image_size=2, seed=3, start_step=1)
+    np.testing.assert_array_equal(next(iter(again))[0], list(batches.take(2))[1][0])
+
+
+def test_damaged_images_of_a_subset_are_replaced_from_within(own_tfds):
+    dataset, root = own_tfds
+    split = dataset.split("train")
+    whole = examples_of(split)
+    spoil_images(root, [whole[5]["image"][0, 0, 0]])
+    chosen = [e["id"].decode() for e in whole[3:7]]
+    found = examples_of(split.subset(chosen))
+    assert [e["id"].decode() for e in found] == chosen
+    assert [e["image"][0, 0, 0] for e in found] == [
+        whole[i]["image"][0, 0, 0] for i in (3, 4, 6, 6)
+    ]
+    assert found[2]["label"] == whole[6]["label"]
+
+
+def test_tfds_without_any_readable_image(own_tfds):
+    dataset, root = own_tfds
+    spoil_images(root, range(9))
+    split = dataset.split("train")
+    with pytest.raises(datasets.DatasetError, match="at least one readable image"):
+        split.subset(split.labels()[0][:2])
+    with pytest.raises(tf.errors.OpError, match="at least one readable image"):
+        next(iter(datasets.training_batches(split, batch_size=2, image_size=2, seed=0)))
+
+
+def test_the_fingerprint_of_tfds_is_of_its_version_and_part(own_tfds):
+    dataset, root = own_tfds
+    train = dataset.split("train")
+    again = datasets.open_dataset("own_images", data_dir=str(root)).split("train")
+    assert train.fingerprint() == again.fingerprint()
+    others = [dataset.split("train[:8]"), dataset.split("train[1:]"), train.unlabelled()]
+    others.append(train.subset(train.labels()[0][:3]))
+    assert len({split.fingerprint() for split in [train, *others]}) == 5

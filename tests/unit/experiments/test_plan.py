@@ -179,3 +179,45 @@ def test_what_is_exported_of_a_momentum_network_is_what_later_stages_start_from(
     expected = "root/pretrain/encoder.keras" if options else "root/pretrain"
     for name in ("linear_eval", "label_fraction_0.1/fine_tuned"):
         assert stages[f"root/{name}"].config.checkpoint == expected
+
+
+# arXiv 2006.10029, sections 3.1 and A; what a stage takes from pretraining's flags in brackets.
+PUBLISHED = {
+    "supervised": dict(ft_proj_selector=0, weight_decay=1e-4, optimizer="momentum"),
+    "fine_tuned": dict(
+        optimizer="lars", weight_decay=0.0, warmup_epochs=0.0, zero_init_logits_layer=True
+    ),
+    "self_distilled": dict(temperature=0.1, ft_proj_selector=0, distill_alpha=1.0),
+    "small_student": dict(temperature=1.0, ft_proj_selector=0, distill_alpha=1.0),
+}
+
+
+@pytest.mark.parametrize(
+    "given", [{}, dict(temperature=0.5), dict(ft_proj_selector=2, weight_decay=0.01)]
+)
+def test_later_stages_have_the_published_settings_whatever_pretrainings_are(tmp_path, given):
+    config = Config(
+        dataset="x",
+        train_mode="semi_supervised",
+        label_fraction=(0.01, 0.1, 1.0),
+        model_dir=str(tmp_path),
+        **given,
+    )
+    layers = {0.01: 1, 0.1: 1, 1.0: 0}
+    epochs = {0.01: 60, 0.1: 30, 1.0: 30}
+    for planned in plan.plan_stages(config):
+        expected = PUBLISHED.get(planned.name, {})
+        if planned.name == "fine_tuned":
+            more = dict(
+                ft_proj_selector=layers[planned.fraction], train_epochs=epochs[planned.fraction]
+            )
+            expected = {**expected, **more}
+        found = {name: getattr(planned.config, name) for name in expected}
+        assert found == expected, (planned.name, planned.fraction)
+
+
+@pytest.mark.parametrize("name", ["test/a", "a b", ".hidden", "../x", "a\\b", "-a", "a\n"])
+def test_names_that_become_files_are_checked_at_once(name):
+    with pytest.raises(ConfigError, match="`eval_name` must be letters"):
+        Config(dataset="x", eval_name=name)
+    Config(dataset="x", eval_name="test-1.a_b")

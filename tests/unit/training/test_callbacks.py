@@ -1,5 +1,7 @@
 """Callbacks: measures of collapse in the logs, and one warning where there is one."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -78,3 +80,42 @@ def test_a_constant_encoder_gives_one_warning_within_an_interval(warnings):
     train(stage, 2)
     [warning] = warnings
     assert "Collapse at step 2" in warning and "one point" in warning
+
+
+class Store:
+    """Notes the steps at which it is asked to save."""
+
+    def __init__(self):
+        self.steps = []
+
+    def save(self, step):
+        self.steps.append(step)
+
+
+@pytest.mark.parametrize(
+    "minutes, clock, agree, expected",
+    [
+        (0, 100, int, [3, 6]),
+        (2, 100, int, [2, 3, 5, 6]),  # two steps of 100 seconds are over two minutes
+        (1, 100, int, [1, 2, 3, 4, 5, 6]),
+        (1, 100, lambda late: 0, [3, 6]),  # other workers say no
+        (1000, 1, lambda late: 1, [1, 2, 3, 4, 5, 6]),  # another worker says yes
+    ],
+)
+def test_checkpoints_by_the_clock(monkeypatch, minutes, clock, agree, expected):
+    """The clock goes on by `clock` seconds a step; epochs have three steps."""
+    stage, store = pretrainer(), Store()
+    seconds = SimpleNamespace(monotonic=lambda: clock * int(stage.optimizer.iterations.numpy()))
+    monkeypatch.setattr(callbacks, "time", seconds)
+    saving = callbacks.SaveCheckpoints(store, 0, 1, every_minutes=minutes, agree=agree)
+    loop.train(
+        stage,
+        tf.distribute.get_strategy(),
+        batches_from(6),
+        schedule=lambda step: 0.1,
+        total_steps=6,
+        epochs=2,
+        callbacks=[saving],
+        verbose=0,
+    )
+    assert store.steps == expected
