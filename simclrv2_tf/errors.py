@@ -71,8 +71,11 @@ def one_line_from_tensorflow() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        lines = (re.sub(r"^\{\{.*?\}\}\s*", "", line) for line in error.message.splitlines())
-        what = next(filter(None, lines), "") or type(error).__name__
+        # An error within a graph comes after the graph's traceback, before its node.
+        inside = re.search(r"^(.+)\n\s*\[\[\{\{node", error.message, re.MULTILINE)
+        text = inside[1] if inside else error.message
+        lines = (re.sub(r"^\{\{.*?\}\}\s*", "", line) for line in text.splitlines())
+        what = next(filter(None, lines), "") or "An operation failed"
         full = "No space left" in error.message
         advice = "Free some space, and" if full else "Once that is mended,"
         raise OperationError(

@@ -6,18 +6,20 @@ Reads the files of a run or an import; nothing of the training is needed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from etils import epy
+from etils import epath, epy
 
 from simclrv2_tf import environment
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
+from simclrv2_tf.files import whole
 from simclrv2_tf.options import at_least_1
 
 with epy.lazy_imports():
@@ -44,18 +46,28 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
     images = datasets.open_images(args.images)
-    paths, embeddings, rows = _predict(model, images, wanted, args, quiet=bool(targets))
-    if not paths:
-        raise PredictError(f"No image of {args.images} can be read.")
-    if targets and len(paths) < images.num_examples:
-        print(f"{images.num_examples - len(paths):,} unreadable image(s) were skipped.", flush=True)
+    with contextlib.ExitStack() as stack:
+        to_csv = _ClassesFile(args.output, stack) if args.output else None
+        to_embeddings = _embeddings_file(args.embeddings, stack)
+        count = 0
+        for names, outputs in _predict(model, images, wanted, args, shown=bool(targets)):
+            count += len(names)
+            if "logits" in outputs:
+                best = top_classes(outputs["logits"], model.class_names, args.top_k)
+                if to_csv:
+                    to_csv.add(names, best)
+                elif not to_embeddings:
+                    _print_classes(names, best)
+            if to_embeddings:
+                to_embeddings.add(names, outputs[args.endpoint].reshape(len(names), -1))
+        if not count:
+            raise PredictError(f"No image of {args.images} can be read.")
+    if targets and count < images.num_examples:
+        print(f"{images.num_examples - count:,} unreadable image(s) were skipped.", flush=True)
     if args.output:
-        rows = [(*row, f"{probability:.6f}") for *row, probability in rows]
-        _write_csv(args.output, ["file", "rank", "class", "probability"], rows)
-        print(f"{len(paths):,} images' classes in {args.output}", flush=True)
+        print(f"{count:,} images' classes in {args.output}", flush=True)
     if args.embeddings:
-        _write_embeddings(args.embeddings, paths, np.concatenate(embeddings))
-        print(f"{len(paths):,} embeddings in {args.embeddings}", flush=True)
+        print(f"{count:,} embeddings in {args.embeddings}", flush=True)
 
 
 def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool) -> list[str]:
@@ -109,17 +121,13 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
 
 
 def _predict(
-    model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, quiet: bool
-) -> tuple[list[str], list[np.ndarray], list[tuple[str, int, str, float]]]:
-    """Paths of the images, their embeddings, and their classes (path, rank, class, probability).
-
-    Prints classes batch by batch, or, if `quiet`, shows a progress bar instead.
-    """
+    model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, shown: bool
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """Paths and outputs of the readable images, batch by batch; a progress bar where `shown`."""
     # A progress bar redraws its line, which makes a file or a pipe unreadable.
     progress = keras.utils.Progbar(
-        -(-images.num_examples // args.batch_size), verbose=int(quiet and sys.stdout.isatty())
+        -(-images.num_examples // args.batch_size), verbose=int(shown and sys.stdout.isatty())
     )
-    paths, embeddings, rows = [], [], []
     files, _ = images.labels()
     batches = datasets.evaluation_batches(
         images, batch_size=args.batch_size, image_size=args.image_size or model.image_size
@@ -130,18 +138,15 @@ def _predict(
         outputs = {name: values[readable] for name, values in outputs.items()}
         names = files[number * args.batch_size :][: len(readable)]
         names = names[readable[: len(names)]]
-        _check_outputs(model, outputs, names, args.model)
-        paths += names.tolist()
-        if args.embeddings:
-            embeddings.append(outputs[args.endpoint].reshape(len(names), -1))
-        if "logits" in outputs:
-            best = top_classes(outputs["logits"], model.class_names, args.top_k)
-            for name, found in zip(names, best, strict=True):
-                rows += [(name, rank, *one) for rank, one in enumerate(found, start=1)]
-                if not quiet:
-                    print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
+        if len(names):
+            _check_outputs(model, outputs, names, args.model)
+            yield names.tolist(), outputs
         progress.add(1)
-    return paths, embeddings, rows
+
+
+def _print_classes(names: Sequence[str], best: Sequence[Sequence[tuple[str, float]]]) -> None:
+    for name, found in zip(names, best, strict=True):
+        print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
 
 
 def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
@@ -181,19 +186,69 @@ def _names_file(path: str) -> str:
     return path.removesuffix(".npy") + ".txt"
 
 
-def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> None:
-    if path.endswith(".npy"):
-        np.save(path, values)
-        with open(_names_file(path), "w", encoding="utf-8") as file:
-            file.writelines(f"{name}\n" for name in names)
-    else:
-        rows = ([name, *map(str, row)] for name, row in zip(names, values, strict=True))
-        _write_csv(path, ["file", *range(values.shape[1])], rows)
+class _CsvFile:
+    """A CSV file that is written batch by batch, and replaces an earlier one when it is whole."""
+
+    def __init__(self, path: str, stack: contextlib.ExitStack):
+        unfinished = stack.enter_context(whole(epath.Path(path)))
+        file = stack.enter_context(open(unfinished, "w", newline="", encoding="utf-8"))
+        self.writer = csv.writer(file)
 
 
-def _write_csv(path: str, header: Sequence, rows: Iterable[Sequence]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+class _ClassesFile(_CsvFile):
+    """The most probable classes of each image, a row for each class."""
+
+    def __init__(self, path: str, stack: contextlib.ExitStack):
+        super().__init__(path, stack)
+        self.writer.writerow(["file", "rank", "class", "probability"])
+
+    def add(self, names: Sequence[str], best: Sequence[Sequence[tuple[str, float]]]) -> None:
+        for name, found in zip(names, best, strict=True):
+            for rank, (label, probability) in enumerate(found, start=1):
+                self.writer.writerow([name, rank, label, f"{probability:.6f}"])
+
+
+class _EmbeddingsCsv(_CsvFile):
+    """A row for each image."""
+
+    _begun = False
+
+    def add(self, names: Sequence[str], values: np.ndarray) -> None:
+        if not self._begun:
+            self.writer.writerow(["file", *range(values.shape[1])])
+            self._begun = True
+        self.writer.writerows(
+            [name, *map(str, row)] for name, row in zip(names, values, strict=True)
+        )
+
+
+class _EmbeddingsNpy:
+    """One array (n, d), with the images' paths in a text file beside it."""
+
+    def __init__(self, path: str, stack: contextlib.ExitStack):
+        names = stack.enter_context(whole(epath.Path(_names_file(path))))
+        self._names = stack.enter_context(open(names, "w", encoding="utf-8"))
+        values = stack.enter_context(whole(epath.Path(path)))
+        self._file = stack.enter_context(open(values, "w+b"))
+        self._count = 0
+
+    def add(self, names: Sequence[str], values: np.ndarray) -> None:
+        self._names.writelines(f"{name}\n" for name in names)
+        self._count += len(values)
+        header = np.lib.format.header_data_from_array_1_0(values)
+        # NumPy leaves room in the header for the first axis to grow.
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(
+            self._file, {**header, "shape": (self._count, *values.shape[1:])}
+        )
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(np.ascontiguousarray(values).tobytes())
+
+
+def _embeddings_file(path: str | None, stack: contextlib.ExitStack):
+    if path is None:
+        return None
+    return (_EmbeddingsNpy if path.endswith(".npy") else _EmbeddingsCsv)(path, stack)
 
 
 def _parser() -> argparse.ArgumentParser:

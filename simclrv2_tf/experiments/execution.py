@@ -212,6 +212,7 @@ def _train(
         steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
         callbacks=[*built.callbacks, *writing],
         verbose=run.verbosity,
+        timed=not config.deterministic,
     )
     if run.data.num_skipped:
         print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)

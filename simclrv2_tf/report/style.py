@@ -3,6 +3,8 @@
 import io
 import math
 
+from simclrv2_tf.files import whole
+
 TEXT = 13  # points, in figures around 7 inches wide: readable from a slide
 
 
@@ -46,4 +48,5 @@ def save_figure(figure, path) -> None:
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "simclrv2_tf"}):
         figure.savefig(buffer, format=path.suffix[1:], metadata=metadata[path.suffix])
-    path.write_bytes(buffer.getvalue())
+    with whole(path) as unfinished:
+        unfinished.write_bytes(buffer.getvalue())

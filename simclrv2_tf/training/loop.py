@@ -42,6 +42,7 @@ def train(
     steps_per_execution: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
+    timed: bool = True,
 ) -> keras.callbacks.History:
     """Trains a compiled `stage` up to `total_steps` updates; returns Keras's history.
 
@@ -61,6 +62,7 @@ def train(
         steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
         verbose: 0 silent, 1 progress bar, 2 one line an epoch. With 1 and 2, prints at the end what
             share of the time went into waiting for data.
+        timed: Whether to measure that share. TensorFlow has no clock in deterministic graphs.
 
     Raises:
         NonFiniteError: The training loss is NaN or infinite. Its call's steps were applied; no
@@ -73,7 +75,7 @@ def train(
         list(callbacks), add_history=True, add_progbar=verbose > 0, model=stage, **params
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
-    run_steps = train_function(stage, strategy, several=steps_per_execution > 1)
+    run_steps = train_function(stage, strategy, steps_per_execution > 1, timed)
     waits = _Waits()
     stage.stop_training = False
     callback_list.on_train_begin()
@@ -104,7 +106,7 @@ def train(
             callback_list.on_train_batch_end(index - 1 - begin, logs)
         callback_list.on_epoch_end(epoch, logs)
     callback_list.on_train_end(logs)
-    if verbose and waits.calls > 1:
+    if verbose and timed and waits.calls > 1:
         print(waits.text(), flush=True)
     return stage.history
 
@@ -176,20 +178,22 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
     return lambda: [local(values)[0].numpy() for values in gathered(batch)]
 
 
-def train_function(stage, strategy, several: bool) -> Callable:
+def train_function(stage, strategy, several: bool, timed: bool = True) -> Callable:
     """Returns `run(iterator, count)`, which makes `count` updates, or one where not `several`.
 
     `run` returns the metrics so far, by name, and the seconds in which its updates waited for data,
-    a float64 scalar. The stage keeps it: another call for the same stage and strategy is not traced
-    again.
+    a float64 scalar, 0 where not `timed`. The stage keeps it: another call for the same stage and
+    strategy is not traced again.
     """
 
+    clock = tf.timestamp if timed else lambda: tf.constant(0.0, tf.float64)
+
     def update(iterator):
-        began = tf.timestamp()
+        began = clock()
         with tf.control_dependencies([began]):
             data = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(data, expand_composites=True)):
-            waited = tf.timestamp() - began
+            waited = clock() - began
         strategy.run(stage.update, args=(data,))
         return waited
 

@@ -51,6 +51,11 @@ def test_other_errors_and_debugging_keep_the_traceback():
         ("{{function_node __x}} disk/a.data; No space left on device\nmore", "Free some space"),
         ("OOM when allocating a tensor", "Once that is mended"),
         ("", "UnavailableError"),
+        (
+            "Graph execution error:\n\nDetected at node X defined at (most recent call last):\n"
+            '  File "x.py", line 1, in f\n\nThe host is lost\n\t [[{{node X}}]] [Op:__inference_f]',
+            "Error: The host is lost (UnavailableError)",
+        ),
     ],
 )
 def test_an_operation_of_tensorflow_fails_in_one_line(message, words, capsys):
