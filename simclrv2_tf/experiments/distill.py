@@ -11,6 +11,7 @@ from simclrv2_tf.experiments import evaluation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
+from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import of
 
 with epy.lazy_imports():
@@ -23,14 +24,27 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.weights.teachers import Teacher
 
-# The student has no projection head; its schedule is pretraining's.
-_STUDENT = {"train_epochs": 400, "ft_proj_selector": 0}
+
+def _student(config, temperature):
+    """The student has no projection head; its optimizer, schedule and batch are pretraining's.
+
+    The run's own `temperature` is that of the contrastive loss, which is another quantity.
+    """
+    of_pretraining = config.stage_options.get("pretrain", {})
+    schedule = set(of(OptimizerOptions)) - {"train_epochs", "train_steps"}
+    return {
+        **{name: value for name, value in of_pretraining.items() if name in schedule},
+        "train_epochs": 400,
+        "temperature": temperature,
+        "ft_proj_selector": 0,
+        "zero_init_logits_layer": False,
+    }
 
 
 def _small_student(config, fraction):
     narrowest = of(type(config))["width_multiplier"].minimum
     width = max(config.width_multiplier / 2, narrowest)
-    return {**_STUDENT, "temperature": 1.0, "width_multiplier": width}
+    return {**_student(config, 1.0), "width_multiplier": width}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Distillation(StageRun):
     title = "distillation"
     summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
     published = {
-        "self_distilled": lambda config, fraction: _STUDENT,
+        "self_distilled": lambda config, fraction: _student(config, 0.1),
         "small_student": _small_student,
     }
 
