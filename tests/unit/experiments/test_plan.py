@@ -59,8 +59,8 @@ def test_each_stage_begins_where_an_earlier_one_ends():
         assert stages["self_distilled"].checkpoint is stages["small_student"].checkpoint is None
 
 
-# What the paper and the released code publish for each stage (arXiv 2006.10029, section 3.1, and the
-# commands in the released README), written out; PRETRAINING: what pretraining has.
+# What the paper and the released code publish for each stage (arXiv 2006.10029, section 3.1, and
+# the commands in the released README), written out; PRETRAINING: what pretraining has.
 PRETRAINING = object()
 NESTEROV = dict(
     optimizer="momentum", momentum=0.9, learning_rate=0.1, learning_rate_scaling="linear",
