@@ -6,18 +6,21 @@ Reads the files of a run or an import; nothing of the training is needed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import functools
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from etils import epy
+from etils import epath, epy
 
 from simclrv2_tf import environment
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
+from simclrv2_tf.files import whole
 from simclrv2_tf.options import at_least_1
 
 with epy.lazy_imports():
@@ -44,18 +47,22 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
     images = datasets.open_images(args.images)
-    paths, embeddings, rows = _predict(model, images, wanted, args, quiet=bool(targets))
-    if not paths:
-        raise PredictError(f"No image of {args.images} can be read.")
-    if targets and len(paths) < images.num_examples:
-        print(f"{images.num_examples - len(paths):,} unreadable image(s) were skipped.", flush=True)
+    # What stops the command, before the last image or after it, leaves earlier files as they were.
+    with contextlib.ExitStack() as stack:
+        writers = _writers(model, args, images.num_examples, stack)
+        count = 0
+        for paths, outputs in _outputs(model, images, wanted, args, quiet=bool(targets)):
+            for writer in writers:
+                writer(paths, outputs)
+            count += len(paths)
+        if not count:
+            raise PredictError(f"No image of {args.images} can be read.")
+    if targets and count < images.num_examples:
+        print(f"{images.num_examples - count:,} unreadable image(s) were skipped.", flush=True)
     if args.output:
-        rows = [(*row, f"{probability:.6f}") for *row, probability in rows]
-        _write_csv(args.output, ["file", "rank", "class", "probability"], rows)
-        print(f"{len(paths):,} images' classes in {args.output}", flush=True)
+        print(f"{count:,} images' classes in {args.output}", flush=True)
     if args.embeddings:
-        _write_embeddings(args.embeddings, paths, np.concatenate(embeddings))
-        print(f"{len(paths):,} embeddings in {args.embeddings}", flush=True)
+        print(f"{count:,} embeddings in {args.embeddings}", flush=True)
 
 
 def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool) -> list[str]:
@@ -68,6 +75,8 @@ def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool
     if len({*map(os.path.abspath, targets)}) < len(targets):
         raise PredictError(f"Each file must have a name of its own. Received: {', '.join(targets)}")
     for target in targets:
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise PredictError(f"{target} is there already, and no file. Give another name.")
         if os.path.exists(target) and not overwrite:
             raise PredictError(
                 f"{target} is there already. Give another name, or --overwrite to replace it."
@@ -108,18 +117,13 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
     return wanted
 
 
-def _predict(
+def _outputs(
     model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, quiet: bool
-) -> tuple[list[str], list[np.ndarray], list[tuple[str, int, str, float]]]:
-    """Paths of the images, their embeddings, and their classes (path, rank, class, probability).
-
-    Prints classes batch by batch, or, if `quiet`, shows a progress bar instead.
-    """
-    # A progress bar redraws its line, which makes a file or a pipe unreadable.
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """Paths of the readable images of a batch, and the outputs `wanted` of them, by batches."""
     progress = keras.utils.Progbar(
         -(-images.num_examples // args.batch_size), verbose=int(quiet and sys.stdout.isatty())
     )
-    paths, embeddings, rows = [], [], []
     files, _ = images.labels()
     batches = datasets.evaluation_batches(
         images, batch_size=args.batch_size, image_size=args.image_size or model.image_size
@@ -129,19 +133,61 @@ def _predict(
         outputs = model.outputs(pixels.numpy(), wanted)
         outputs = {name: values[readable] for name, values in outputs.items()}
         names = files[number * args.batch_size :][: len(readable)]
-        names = names[readable[: len(names)]]
+        names = names[readable[: len(names)]].tolist()
         _check_outputs(model, outputs, names, args.model)
-        paths += names.tolist()
-        if args.embeddings:
-            embeddings.append(outputs[args.endpoint].reshape(len(names), -1))
-        if "logits" in outputs:
-            best = top_classes(outputs["logits"], model.class_names, args.top_k)
-            for name, found in zip(names, best, strict=True):
-                rows += [(name, rank, *one) for rank, one in enumerate(found, start=1)]
-                if not quiet:
-                    print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
+        if names:
+            yield names, outputs
         progress.add(1)
-    return paths, embeddings, rows
+
+
+# What takes the paths and outputs of one batch.
+_Writer = Callable[[list[str], dict[str, "np.ndarray"]], None]
+
+
+def _writers(
+    model: Model, args: argparse.Namespace, most: int, stack: contextlib.ExitStack
+) -> list[_Writer]:
+    """What writes the files of the command line, or prints classes where there are none.
+
+    Args:
+        model: The network.
+        args: The command line.
+        most: At least the number of images.
+        stack: At its end the files replace those of their names.
+    """
+    writers: list[_Writer] = []
+    if args.output or not args.embeddings:
+        write_classes: Callable = _print_classes
+        if args.output:
+            rows = _csv(args.output, stack)
+            rows.writerow(["file", "rank", "class", "probability"])
+            write_classes = functools.partial(_write_classes, rows)
+
+        def classify(paths, outputs):
+            found = top_classes(outputs["logits"], model.class_names, args.top_k)
+            write_classes(paths, found)
+
+        writers.append(classify)
+    if args.embeddings:
+        values = _npy_rows if args.embeddings.endswith(".npy") else _csv_rows
+        write = values(args.embeddings, most, stack)
+        writers.append(
+            lambda paths, outputs: write(paths, outputs[args.endpoint].reshape(len(paths), -1))
+        )
+    return writers
+
+
+def _print_classes(paths, found):
+    for path, best in zip(paths, found, strict=True):
+        print(path, *(f"{label} {p:.3f}" for label, p in best), sep="  ", flush=True)
+
+
+def _write_classes(rows, paths, found):
+    for path, best in zip(paths, found, strict=True):
+        rows.writerows(
+            (path, rank, label, f"{probability:.6f}")
+            for rank, (label, probability) in enumerate(best, start=1)
+        )
 
 
 def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
@@ -181,19 +227,67 @@ def _names_file(path: str) -> str:
     return path.removesuffix(".npy") + ".txt"
 
 
-def _write_embeddings(path: str, names: Sequence[str], values: np.ndarray) -> None:
-    if path.endswith(".npy"):
-        np.save(path, values)
-        with open(_names_file(path), "w", encoding="utf-8") as file:
-            file.writelines(f"{name}\n" for name in names)
-    else:
-        rows = ([name, *map(str, row)] for name, row in zip(names, values, strict=True))
-        _write_csv(path, ["file", *range(values.shape[1])], rows)
+@contextlib.contextmanager
+def _replacing(path: str, mode: str, **options) -> Iterator[IO]:
+    """Opens a file that replaces `path` at the end; an error removes it."""
+    # A link stays, and leads to the new file.
+    with whole(epath.Path(os.path.realpath(path))) as unfinished:
+        try:
+            with open(unfinished, mode, **options) as file:
+                yield file
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
-def _write_csv(path: str, header: Sequence, rows: Iterable[Sequence]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+def _csv(path: str, stack: contextlib.ExitStack):
+    return csv.writer(stack.enter_context(_replacing(path, "w", newline="", encoding="utf-8")))
+
+
+def _csv_rows(path: str, most: int, stack: contextlib.ExitStack):
+    """Returns what adds a batch of embeddings to a CSV file."""
+    del most
+    rows, begun = _csv(path, stack), False
+
+    def write(paths, values):
+        nonlocal begun
+        if not begun:
+            rows.writerow(["file", *range(values.shape[1])])
+        begun = True
+        rows.writerows([name, *map(str, row)] for name, row in zip(paths, values, strict=True))
+
+    return write
+
+
+def _npy_rows(path: str, most: int, stack: contextlib.ExitStack):
+    """Returns what adds a batch of embeddings to a .npy file, and their paths to its .txt file."""
+    file = stack.enter_context(_replacing(path, "wb"))
+    names = stack.enter_context(_replacing(_names_file(path), "w", encoding="utf-8"))
+    kind: tuple = ()
+    count = 0
+
+    def header(rows):
+        dtype, width = kind
+        described = np.lib.format.dtype_to_descr(dtype)
+        held = {"descr": described, "fortran_order": False, "shape": (rows, width)}
+        np.lib.format.write_array_header_1_0(file, held)
+
+    def write(paths, values):
+        nonlocal kind, count
+        if not kind:
+            kind = values.dtype, values.shape[1]
+            header(most)  # of the same length as with the number that is only known at the end
+        file.write(np.ascontiguousarray(values).tobytes())
+        names.writelines(f"{name}\n" for name in paths)
+        count += len(paths)
+
+    def end():
+        if kind:
+            file.seek(0)
+            header(count)
+
+    stack.callback(end)
+    return write
 
 
 def _parser() -> argparse.ArgumentParser:

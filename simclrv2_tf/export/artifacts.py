@@ -26,7 +26,7 @@ from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.export.formats import DEFAULT_FORMATS, FORMATS
 from simclrv2_tf.export.model import notes
 from simclrv2_tf.export.saved_model import export
-from simclrv2_tf.files import whole
+from simclrv2_tf.files import whole, write_text
 from simclrv2_tf.networks import Networks
 
 
@@ -87,7 +87,7 @@ class Artifacts:
                 with whole(path) as unfinished:
                     model().save(unfinished)
         for name, text in notes(image_size, class_names).items():
-            (self.directory / name).write_text(text)
+            write_text(self.directory / name, text)
         if self.has_module and not self.module.exists():
             with whole(self.module) as unfinished:
                 export(
@@ -115,8 +115,9 @@ class Artifacts:
             ExportError: Keras cannot write a format. All other files are there.
         """
         places = [self.directory, self.module] if self.has_module else [self.directory]
-        for place in places if card is not None else ():
-            (place / "README.md").write_text(card)
+        if card is not None:
+            for place in places:
+                write_text(place / "README.md", card)
         for name in filter(self.formats.__contains__, _converted()):
             row, path = FORMATS[name], self.path(name)
             of_module = row.source == "saved_model"  # its card may have changed

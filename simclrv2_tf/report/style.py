@@ -3,6 +3,8 @@
 import io
 import math
 
+from simclrv2_tf.files import whole
+
 TEXT = 13  # points, in figures around 7 inches wide: readable from a slide
 
 
@@ -32,7 +34,8 @@ def legend_below(figure, handles, labels, columns: int) -> None:
 def save_figure(figure, path) -> None:
     """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
 
-    The same figure gives the same bytes. Texts of an SVG stay texts, to be searched and edited.
+    The same figure gives the same bytes, written whole or not at all. Texts of an SVG stay texts,
+    to be searched and edited.
 
     Raises:
         ValueError: `path` ends otherwise.
@@ -46,4 +49,5 @@ def save_figure(figure, path) -> None:
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "simclrv2_tf"}):
         figure.savefig(buffer, format=path.suffix[1:], metadata=metadata[path.suffix])
-    path.write_bytes(buffer.getvalue())
+    with whole(path) as unfinished:
+        unfinished.write_bytes(buffer.getvalue())
