@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, label_budget
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
@@ -47,6 +49,11 @@ def _small_student(config, fraction):
     return {**_student(config, 1.0), "width_multiplier": width}
 
 
+def _shown(names: Sequence[str], first: int) -> str:
+    """Three names from number `first` on."""
+    return ", ".join(names[first : first + 3]) + ", ..." * (len(names) > first + 3)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Built(Built):
     """With the teacher, which is evaluated beside its student."""
@@ -78,6 +85,7 @@ class Distillation(StageRun):
                 f"{self.data.main.name} has none in {labelled.name}. "
                 f"Received: distill_alpha={config.distill_alpha}"
             )
+        self.check_all_labelled(labelled)
         size = self._labelled_batch_size(labelled)
         datasets.check_batch_size(labelled, size, "labelled_batch_size")
         return split, labelled
@@ -102,14 +110,10 @@ class Distillation(StageRun):
 
     def build(self, **options):
         config = self.config
+        label_budget.check(config, self.data)
         teacher = teachers.load(config.teacher, self.seams.resnet)
-        num_classes = self.data.main.num_classes or teacher.num_classes
-        if teacher.num_classes != num_classes:
-            raise RunError(
-                f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
-                f"Received: teacher={config.teacher}, with {teacher.num_classes}"
-            )
-        networks = self.build_networks(num_classes)
+        self._check_classes(teacher)
+        networks = self.build_networks(teacher.num_classes)
         stage = stages.Distiller(
             networks.encoder,
             networks.classifier,
@@ -121,6 +125,33 @@ class Distillation(StageRun):
             **options,
         )
         return _Built(networks, stage, teacher=teacher)
+
+    def _check_classes(self, teacher: Teacher) -> None:
+        """Refuses a teacher of other classes than the data set's, or of another order of them."""
+        main, path = self.data.main, self.config.teacher
+        if not main.num_classes:
+            return
+        if teacher.num_classes != main.num_classes:
+            raise RunError(
+                f"`teacher` must have the {main.num_classes} classes of {main.name}. "
+                f"Received: teacher={path}, with {teacher.num_classes}"
+            )
+        pairs = enumerate(zip(teacher.class_names, main.class_names, strict=False))
+        first = next((k for k, (theirs, ours) in pairs if theirs != ours), None)
+        if first is not None:
+            theirs, ours = (_shown(x, first) for x in (teacher.class_names, main.class_names))
+            raise RunError(
+                f"`teacher` must have the classes of {main.name} in their order: from number "
+                f"{first} on {ours}. Received: teacher={path}, with {theirs} there. Train a "
+                "teacher on these classes; where its labels.txt is wrong, correct that."
+            )
+        if not teacher.class_names:
+            logging.warning(
+                "No labels.txt with the teacher %s names its classes: only their number was "
+                "compared with those of %s.",
+                path,
+                main.name,
+            )
 
     def reuse(self, built):
         if built.teacher.models:  # others come from outside the run, and stay

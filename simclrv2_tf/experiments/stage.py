@@ -18,6 +18,7 @@ with epy.lazy_imports():
 
     from simclrv2_tf import datasets, distribute, networks, optimizers, weights
     from simclrv2_tf import stages as stages_lib
+    from simclrv2_tf.datasets import splits
     from simclrv2_tf.export import formats
     from simclrv2_tf.training import loop
 
@@ -183,6 +184,25 @@ class StageRun(abc.ABC):
     @property
     def replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
+
+    def check_all_labelled(self, split: datasets.Split) -> None:
+        """Refuses unlabelled images among those whose labels are trained on.
+
+        Streams are not read for it: the training step checks their labels.
+
+        Raises:
+            RunError: an image has no label.
+        """
+        if not isinstance(split, splits.IndexedSplit):
+            return
+        missing = int((split.labels()[1] < 0).sum())
+        if missing:
+            raise RunError(
+                f"train_mode={self.train_mode} needs a label of every image that it trains on. "
+                f"Received: {split.name} of {self.data.main.name}, where {missing:,} of "
+                f"{split.num_examples:,} have none. Leave these out by --label_fraction=1, or "
+                "choose another --train_split."
+            )
 
     def build_networks(self, num_classes: int) -> networks.Networks:
         """The networks that the options describe, without a classifier for 0 classes."""

@@ -49,10 +49,15 @@ class Model:
     @classmethod
     def noted(cls, folder: epath.Path, endpoints: Iterable[str], outputs, loaded=None) -> Self:
         """A model whose notes are in `folder`."""
-        inputs, labels = folder / _INPUTS, folder / _LABELS
+        inputs = folder / _INPUTS
         image_size = json.loads(inputs.read_text())["image_size"] if inputs.exists() else None
-        class_names = tuple(labels.read_text().splitlines()) if labels.exists() else ()
-        return cls(tuple(endpoints), outputs, image_size, class_names, loaded)
+        return cls(tuple(endpoints), outputs, image_size, class_names(folder), loaded)
+
+
+def class_names(folder: epath.Path) -> tuple[str, ...]:
+    """The names of `labels.txt` in `folder`, in the order of the logits; empty without it."""
+    labels = folder / _LABELS
+    return tuple(labels.read_text().splitlines()) if labels.exists() else ()
 
 
 def notes(image_size: int | None, class_names: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,6 +13,7 @@ from simclrv2_tf import official, options
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import load_model
+from simclrv2_tf.export.model import class_names
 from simclrv2_tf.network_options import NetworksOptions
 from simclrv2_tf.networks import build_networks
 from simclrv2_tf.weights import sources
@@ -26,11 +28,27 @@ class Teacher:
         predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
         num_classes: C.
         models: The networks of a run's teacher, one after the other; empty for other teachers.
+        class_names: (C,) in the order of the logits; empty where no labels.txt with the teacher
+            names them.
     """
 
     predict: Callable
     num_classes: int
     models: Sequence[keras.Model] = ()
+    class_names: tuple[str, ...] = ()
+
+
+def options_of(path: str) -> Mapping[str, Any]:
+    """The options of the run that a teacher belongs to; empty where it belongs to none.
+
+    Args:
+        path: As for `load`: the run's folder, a `.keras` file in it, or its SavedModel hub/STEP.
+    """
+    place = epath.Path(path)
+    for folder in (place, place.parent, *([place.parent.parent] * (place.parent.name == "hub"))):
+        if (folder / "config.json").is_file():
+            return _read_options(folder)
+    return {}
 
 
 def load(path: str, resnet: Callable | None = None) -> Teacher:
@@ -43,7 +61,8 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
         resnet: In place of `resnet.resnet`, for the networks of a run.
 
     Raises:
-        CheckpointError: nothing there, or it does not map images to logits.
+        CheckpointError: nothing there, or it does not map images to logits, or a labels.txt with
+            it names more or fewer classes.
         ModelError: the file or the SavedModel cannot be read.
     """
     contents = Contents(path)
@@ -82,13 +101,33 @@ def _import_advice(path: str) -> str:
     )
 
 
+def _named(
+    predict: Callable, num_classes: int, path: str, names: tuple[str, ...], models=()
+) -> Teacher:
+    if names and len(names) != num_classes:
+        raise CheckpointError(
+            f"labels.txt with `teacher` must name its {num_classes} classes, one in each line. "
+            f"Received: teacher={path}, with {len(names)} names. Correct or remove it."
+        )
+    return Teacher(predict, num_classes, models, names)
+
+
+def _read_options(folder: epath.Path) -> dict[str, Any]:
+    with _options_are_read(str(folder)):
+        held = json.loads((folder / "config.json").read_text())
+        if not isinstance(held, dict):
+            raise TypeError(f"config.json holds no options but a {type(held).__name__}")
+        return held
+
+
+def _options_are_read(path: str):
+    rule = "`teacher` must be a run whose options can be read"
+    return raised_as(CheckpointError, rule, f"Received: teacher={path}")
+
+
 def _from_run(path: str, resnet: Callable | None) -> Teacher:
-    with raised_as(
-        CheckpointError,
-        "`teacher` must be a run whose options can be read",
-        f"Received: teacher={path}",
-    ):
-        held = json.loads((epath.Path(path) / "config.json").read_text())
+    held = _read_options(epath.Path(path))
+    with _options_are_read(path):
         known = {name: held[name] for name in options.of(NetworksOptions) if name in held}
         config = NetworksOptions(**known)
         image_size, seed, train_mode = (held[n] for n in ("image_size", "seed", "train_mode"))
@@ -102,11 +141,13 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
     networks = build_networks(config, kernel[-1], image_size=image_size, seed=seed, resnet=resnet)
     models = networks.leading_to("logits")
     sources.load(path, models)
-    return Teacher(networks.image_classifier(), kernel[-1], models)
+    names = class_names(epath.Path(path))
+    return _named(networks.image_classifier(), kernel[-1], path, names, models)
 
 
 def _from_keras(path: str) -> Teacher:
-    model = load_model(path, option="teacher").loaded
+    read = load_model(path, option="teacher")
+    model = read.loaded
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
         raise CheckpointError(
@@ -114,11 +155,12 @@ def _from_keras(path: str) -> Teacher:
             f"image_classifier.keras does. Received: teacher={path}, which maps "
             f"{shapes[0]} to {shapes[1]}"
         )
-    return Teacher(model, model.output_shape[-1])
+    return _named(model, model.output_shape[-1], path, read.class_names)
 
 
 def _from_saved_model(path: str) -> Teacher:
-    module = load_model(path, option="teacher").loaded
+    read = load_model(path, option="teacher")
+    module, names = read.loaded, read.class_names or class_names(epath.Path(path))
     signatures = getattr(module, "signatures", {})
     signature = signatures.get("logits")
     if signature and signature.structured_outputs["logits"].shape[-1]:
@@ -130,13 +172,13 @@ def _from_saved_model(path: str) -> Teacher:
 
         # The signature does not keep the variables alive.
         predict.module = module  # type: ignore[attr-defined]
-        return Teacher(predict, signature.structured_outputs["logits"].shape[-1])
+        return _named(predict, signature.structured_outputs["logits"].shape[-1], path, names)
     try:
         probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
     except (TypeError, ValueError):  # the module takes other arguments
         probe = None
     if probe is not None and getattr(probe, "ndim", 0) == 2:
-        return Teacher(module, probe.shape[-1])
+        return _named(module, probe.shape[-1], path, names)
     raise CheckpointError(
         "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
         f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
