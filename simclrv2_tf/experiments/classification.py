@@ -46,7 +46,7 @@ class Classification(StageRun):
                 f"in {split.name} or {self.eval_split.name}. Put the images in a folder for each "
                 "class, or use --train_mode=pretrain."
             )
-        self.check_all_labelled(split)
+        self.check_all_labelled()
         return split, split
 
     def build(self, **options):

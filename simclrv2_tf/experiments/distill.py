@@ -85,7 +85,7 @@ class Distillation(StageRun):
                 f"{self.data.main.name} has none in {labelled.name}. "
                 f"Received: distill_alpha={config.distill_alpha}"
             )
-        self.check_all_labelled(labelled)
+        self.check_all_labelled()
         size = self._labelled_batch_size(labelled)
         datasets.check_batch_size(labelled, size, "labelled_batch_size")
         return split, labelled
@@ -147,9 +147,10 @@ class Distillation(StageRun):
             )
         if not teacher.class_names:
             logging.warning(
-                "No labels.txt with the teacher %s names its classes: only their number was "
+                "No labels.txt with the teacher %s names its %d classes: only their number was "
                 "compared with those of %s.",
                 path,
+                teacher.num_classes,
                 main.name,
             )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etils import epy
 
-from simclrv2_tf.experiments.data import Data
+from simclrv2_tf.experiments.data import Data, has_labels
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
 
 with epy.lazy_imports():
@@ -18,7 +18,6 @@ with epy.lazy_imports():
 
     from simclrv2_tf import datasets, distribute, networks, optimizers, weights
     from simclrv2_tf import stages as stages_lib
-    from simclrv2_tf.datasets import splits
     from simclrv2_tf.export import formats
     from simclrv2_tf.training import loop
 
@@ -185,24 +184,26 @@ class StageRun(abc.ABC):
     def replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
 
-    def check_all_labelled(self, split: datasets.Split) -> None:
-        """Refuses unlabelled images among those whose labels are trained on.
+    def check_all_labelled(self) -> None:
+        """Refuses parts of `train_split` without labels where all labels are trained on.
 
-        Streams are not read for it: the training step checks their labels.
+        Looks at one image of each part; the training step checks every label. A label subset has
+        labelled images alone.
 
         Raises:
-            RunError: an image has no label.
+            RunError: a part has no labels.
         """
-        if not isinstance(split, splits.IndexedSplit):
+        config, main = self.config, self.data.main
+        if config.label_fraction or config.labels_per_class:
             return
-        missing = int((split.labels()[1] < 0).sum())
-        if missing:
-            raise RunError(
-                f"train_mode={self.train_mode} needs a label of every image that it trains on. "
-                f"Received: {split.name} of {self.data.main.name}, where {missing:,} of "
-                f"{split.num_examples:,} have none. Leave these out by --label_fraction=1, or "
-                "choose another --train_split."
-            )
+        for part in config.train_split.split("+"):
+            if not has_labels(main.split(part.strip())):
+                raise RunError(
+                    f"train_mode={self.train_mode} needs a label of every image that it trains on. "
+                    f"Received: train_split={config.train_split} of {main.name}, where {part} has "
+                    "none. Leave that out, or give --label_fraction=1, which takes the labelled "
+                    "images alone."
+                )
 
     def build_networks(self, num_classes: int) -> networks.Networks:
         """The networks that the options describe, without a classifier for 0 classes."""

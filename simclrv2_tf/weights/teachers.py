@@ -29,7 +29,7 @@ class Teacher:
         num_classes: C.
         models: The networks of a run's teacher, one after the other; empty for other teachers.
         class_names: (C,) in the order of the logits; empty where no labels.txt with the teacher
-            names them.
+            names C classes.
     """
 
     predict: Callable
@@ -61,8 +61,7 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
         resnet: In place of `resnet.resnet`, for the networks of a run.
 
     Raises:
-        CheckpointError: nothing there, or it does not map images to logits, or a labels.txt with
-            it names more or fewer classes.
+        CheckpointError: nothing there, or it does not map images to logits.
         ModelError: the file or the SavedModel cannot be read.
     """
     contents = Contents(path)
@@ -101,15 +100,9 @@ def _import_advice(path: str) -> str:
     )
 
 
-def _named(
-    predict: Callable, num_classes: int, path: str, names: tuple[str, ...], models=()
-) -> Teacher:
-    if names and len(names) != num_classes:
-        raise CheckpointError(
-            f"labels.txt with `teacher` must name its {num_classes} classes, one in each line. "
-            f"Received: teacher={path}, with {len(names)} names. Correct or remove it."
-        )
-    return Teacher(predict, num_classes, models, names)
+def _teacher(predict: Callable, num_classes: int, names: tuple[str, ...], models=()) -> Teacher:
+    # Beside a run's encoder.keras, labels.txt names what the classifier gives.
+    return Teacher(predict, num_classes, models, names if len(names) == num_classes else ())
 
 
 def _read_options(folder: epath.Path) -> dict[str, Any]:
@@ -142,7 +135,7 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
     models = networks.leading_to("logits")
     sources.load(path, models)
     names = class_names(epath.Path(path))
-    return _named(networks.image_classifier(), kernel[-1], path, names, models)
+    return _teacher(networks.image_classifier(), kernel[-1], names, models)
 
 
 def _from_keras(path: str) -> Teacher:
@@ -155,7 +148,7 @@ def _from_keras(path: str) -> Teacher:
             f"image_classifier.keras does. Received: teacher={path}, which maps "
             f"{shapes[0]} to {shapes[1]}"
         )
-    return _named(model, model.output_shape[-1], path, read.class_names)
+    return _teacher(model, model.output_shape[-1], read.class_names)
 
 
 def _from_saved_model(path: str) -> Teacher:
@@ -172,13 +165,13 @@ def _from_saved_model(path: str) -> Teacher:
 
         # The signature does not keep the variables alive.
         predict.module = module  # type: ignore[attr-defined]
-        return _named(predict, signature.structured_outputs["logits"].shape[-1], path, names)
+        return _teacher(predict, signature.structured_outputs["logits"].shape[-1], names)
     try:
         probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
     except (TypeError, ValueError):  # the module takes other arguments
         probe = None
     if probe is not None and getattr(probe, "ndim", 0) == 2:
-        return _named(module, probe.shape[-1], path, names)
+        return _teacher(module, probe.shape[-1], names)
     raise CheckpointError(
         "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
         f"images and gives logits (B, C). Received: teacher={path}, with the signatures "

@@ -79,7 +79,6 @@ def test_after_pretraining_is_one_line(
         (["ant", "bee"], "from number 0 on dark, light. Received"),
         (["light", "dark"], "from number 0 on dark, light. Received"),
         (["dark", "bee"], "from number 1 on light. Received"),
-        (["dark"], "must name its 2 classes"),
     ],
 )
 def test_a_teacher_of_other_classes_or_of_another_order(
@@ -108,23 +107,6 @@ def test_a_teacher_of_labels_that_the_run_may_not_use(
     used = "all labels" if stage == "pretrain" else "label_fraction=0.5 and label_seed=0"
     assert f"learned from {used} in train_mode" in fails(command, capsys)
     assert not (tmp_path / "run").exists()
-
-
-def test_unlabelled_images_among_the_labelled_ones(images, tmp_path, capsys):
-    """A flat folder of test images beside classes: only what has no need of labels may use it."""
-    shutil.copytree(images / "train", tmp_path / "images" / "train")
-    (tmp_path / "images" / "test").mkdir()
-    for file in (images / "test" / "dark").iterdir():
-        shutil.copy(file, tmp_path / "images" / "test")
-    common = [f"--dataset=folder:{tmp_path / 'images'}", "--train_split=train+test", *SMALL]
-    common += ["--eval_split=train", f"--model_dir={tmp_path / 'run'}"]
-    for mode in ("supervised", "linear_eval", "finetune"):
-        text = fails([*common, f"--train_mode={mode}"], capsys)
-        assert f"train_mode={mode} needs a label of every image" in text and "5 of 29" in text
-    assert not (tmp_path / "run").exists()
-    few = [*common, "--train_mode=supervised", "--label_fraction=1", "--train_steps=1"]
-    assert small.run(few, exports=False) == 0
-    assert len((tmp_path / "run" / "labelled_examples.txt").read_text().splitlines()) == 24
 
 
 @pytest.mark.parametrize(

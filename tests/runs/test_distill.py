@@ -1,6 +1,7 @@
 """Distillation from the command line: kinds of teachers, labels or none, and resuming."""
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
@@ -123,6 +124,20 @@ def test_unlabelled_images_of_another_data_set_and_weights_to_start_from(
     ]
     assert same(*kernels)
     assert files(teacher) == before
+
+
+def test_a_teacher_without_names_is_compared_by_its_number_of_classes(
+    study, images, tmp_path, caplog
+):
+    source = study / FOLDER / "fine_tuned" / "image_classifier.keras"
+    (tmp_path / "lone").mkdir()
+    lone = shutil.copy(source, tmp_path / "lone")
+    for teacher, warned in ((source, False), (lone, True)):
+        caplog.clear()
+        folder = tmp_path / f"run{int(warned)}"
+        distill(teacher, folder, f"--dataset=folder:{images}")
+        assert ("only their number was compared" in caplog.text) == warned
+        assert (folder / "result.json").exists()
 
 
 def test_without_a_label_anywhere_the_student_is_held_against_its_teacher(study, flat, tmp_path):

@@ -71,9 +71,8 @@ def test_class_names_come_with_every_kind_that_has_them(networks, tmp_path):
         assert teachers.load(str(path), RESNET).class_names == NAMES, path
     for folder in (run, tmp_path / "module"):
         (folder / "labels.txt").write_text("cat\ndog\n")
-    for path in unnamed[:3]:
-        with pytest.raises(weights.CheckpointError, match="must name its 3 classes.*2 names"):
-            teachers.load(str(path), RESNET)
+    for path in unnamed[:3]:  # names of something else
+        assert teachers.load(str(path), RESNET).class_names == ()
 
 
 def test_the_options_of_a_teachers_run(networks, tmp_path):
