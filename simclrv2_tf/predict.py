@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from etils import epath, epy
@@ -46,20 +47,14 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
     images = datasets.open_images(args.images)
+    # What stops the command, before the last image or after it, leaves earlier files as they were.
     with contextlib.ExitStack() as stack:
-        to_csv = _ClassesFile(args.output, stack) if args.output else None
-        to_embeddings = _embeddings_file(args.embeddings, stack)
+        writers = _writers(model, args, images.num_examples, stack)
         count = 0
-        for names, outputs in _predict(model, images, wanted, args, shown=bool(targets)):
-            count += len(names)
-            if "logits" in outputs:
-                best = top_classes(outputs["logits"], model.class_names, args.top_k)
-                if to_csv:
-                    to_csv.add(names, best)
-                elif not to_embeddings:
-                    _print_classes(names, best)
-            if to_embeddings:
-                to_embeddings.add(names, outputs[args.endpoint].reshape(len(names), -1))
+        for paths, outputs in _outputs(model, images, wanted, args, quiet=bool(targets)):
+            for writer in writers:
+                writer(paths, outputs)
+            count += len(paths)
         if not count:
             raise PredictError(f"No image of {args.images} can be read.")
     if targets and count < images.num_examples:
@@ -80,6 +75,8 @@ def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool
     if len({*map(os.path.abspath, targets)}) < len(targets):
         raise PredictError(f"Each file must have a name of its own. Received: {', '.join(targets)}")
     for target in targets:
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise PredictError(f"{target} is there already, and no file. Give another name.")
         if os.path.exists(target) and not overwrite:
             raise PredictError(
                 f"{target} is there already. Give another name, or --overwrite to replace it."
@@ -120,13 +117,12 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
     return wanted
 
 
-def _predict(
-    model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, shown: bool
+def _outputs(
+    model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, quiet: bool
 ) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
-    """Paths and outputs of the readable images, batch by batch; a progress bar where `shown`."""
-    # A progress bar redraws its line, which makes a file or a pipe unreadable.
+    """Paths of the readable images of a batch, and the outputs `wanted` of them, by batches."""
     progress = keras.utils.Progbar(
-        -(-images.num_examples // args.batch_size), verbose=int(shown and sys.stdout.isatty())
+        -(-images.num_examples // args.batch_size), verbose=int(quiet and sys.stdout.isatty())
     )
     files, _ = images.labels()
     batches = datasets.evaluation_batches(
@@ -137,16 +133,61 @@ def _predict(
         outputs = model.outputs(pixels.numpy(), wanted)
         outputs = {name: values[readable] for name, values in outputs.items()}
         names = files[number * args.batch_size :][: len(readable)]
-        names = names[readable[: len(names)]]
-        if len(names):
-            _check_outputs(model, outputs, names, args.model)
-            yield names.tolist(), outputs
+        names = names[readable[: len(names)]].tolist()
+        _check_outputs(model, outputs, names, args.model)
+        if names:
+            yield names, outputs
         progress.add(1)
 
 
-def _print_classes(names: Sequence[str], best: Sequence[Sequence[tuple[str, float]]]) -> None:
-    for name, found in zip(names, best, strict=True):
-        print(name, *(f"{label} {p:.3f}" for label, p in found), sep="  ", flush=True)
+# What takes the paths and outputs of one batch.
+_Writer = Callable[[list[str], dict[str, "np.ndarray"]], None]
+
+
+def _writers(
+    model: Model, args: argparse.Namespace, most: int, stack: contextlib.ExitStack
+) -> list[_Writer]:
+    """What writes the files of the command line, or prints classes where there are none.
+
+    Args:
+        model: The network.
+        args: The command line.
+        most: At least the number of images.
+        stack: At its end the files replace those of their names.
+    """
+    writers: list[_Writer] = []
+    if args.output or not args.embeddings:
+        write_classes: Callable = _print_classes
+        if args.output:
+            rows = _csv(args.output, stack)
+            rows.writerow(["file", "rank", "class", "probability"])
+            write_classes = functools.partial(_write_classes, rows)
+
+        def classify(paths, outputs):
+            found = top_classes(outputs["logits"], model.class_names, args.top_k)
+            write_classes(paths, found)
+
+        writers.append(classify)
+    if args.embeddings:
+        values = _npy_rows if args.embeddings.endswith(".npy") else _csv_rows
+        write = values(args.embeddings, most, stack)
+        writers.append(
+            lambda paths, outputs: write(paths, outputs[args.endpoint].reshape(len(paths), -1))
+        )
+    return writers
+
+
+def _print_classes(paths, found):
+    for path, best in zip(paths, found, strict=True):
+        print(path, *(f"{label} {p:.3f}" for label, p in best), sep="  ", flush=True)
+
+
+def _write_classes(rows, paths, found):
+    for path, best in zip(paths, found, strict=True):
+        rows.writerows(
+            (path, rank, label, f"{probability:.6f}")
+            for rank, (label, probability) in enumerate(best, start=1)
+        )
 
 
 def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
@@ -186,69 +227,67 @@ def _names_file(path: str) -> str:
     return path.removesuffix(".npy") + ".txt"
 
 
-class _CsvFile:
-    """A CSV file that is written batch by batch, and replaces an earlier one when it is whole."""
-
-    def __init__(self, path: str, stack: contextlib.ExitStack):
-        unfinished = stack.enter_context(whole(epath.Path(path)))
-        file = stack.enter_context(open(unfinished, "w", newline="", encoding="utf-8"))
-        self.writer = csv.writer(file)
-
-
-class _ClassesFile(_CsvFile):
-    """The most probable classes of each image, a row for each class."""
-
-    def __init__(self, path: str, stack: contextlib.ExitStack):
-        super().__init__(path, stack)
-        self.writer.writerow(["file", "rank", "class", "probability"])
-
-    def add(self, names: Sequence[str], best: Sequence[Sequence[tuple[str, float]]]) -> None:
-        for name, found in zip(names, best, strict=True):
-            for rank, (label, probability) in enumerate(found, start=1):
-                self.writer.writerow([name, rank, label, f"{probability:.6f}"])
+@contextlib.contextmanager
+def _replacing(path: str, mode: str, **options) -> Iterator[IO]:
+    """Opens a file that replaces `path` at the end; an error removes it."""
+    # A link stays, and leads to the new file.
+    with whole(epath.Path(os.path.realpath(path))) as unfinished:
+        try:
+            with open(unfinished, mode, **options) as file:
+                yield file
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
-class _EmbeddingsCsv(_CsvFile):
-    """A row for each image."""
-
-    _begun = False
-
-    def add(self, names: Sequence[str], values: np.ndarray) -> None:
-        if not self._begun:
-            self.writer.writerow(["file", *range(values.shape[1])])
-            self._begun = True
-        self.writer.writerows(
-            [name, *map(str, row)] for name, row in zip(names, values, strict=True)
-        )
+def _csv(path: str, stack: contextlib.ExitStack):
+    return csv.writer(stack.enter_context(_replacing(path, "w", newline="", encoding="utf-8")))
 
 
-class _EmbeddingsNpy:
-    """One array (n, d), with the images' paths in a text file beside it."""
+def _csv_rows(path: str, most: int, stack: contextlib.ExitStack):
+    """Returns what adds a batch of embeddings to a CSV file."""
+    del most
+    rows, begun = _csv(path, stack), False
 
-    def __init__(self, path: str, stack: contextlib.ExitStack):
-        names = stack.enter_context(whole(epath.Path(_names_file(path))))
-        self._names = stack.enter_context(open(names, "w", encoding="utf-8"))
-        values = stack.enter_context(whole(epath.Path(path)))
-        self._file = stack.enter_context(open(values, "w+b"))
-        self._count = 0
+    def write(paths, values):
+        nonlocal begun
+        if not begun:
+            rows.writerow(["file", *range(values.shape[1])])
+        begun = True
+        rows.writerows([name, *map(str, row)] for name, row in zip(paths, values, strict=True))
 
-    def add(self, names: Sequence[str], values: np.ndarray) -> None:
-        self._names.writelines(f"{name}\n" for name in names)
-        self._count += len(values)
-        header = np.lib.format.header_data_from_array_1_0(values)
-        # NumPy leaves room in the header for the first axis to grow.
-        self._file.seek(0)
-        np.lib.format.write_array_header_1_0(
-            self._file, {**header, "shape": (self._count, *values.shape[1:])}
-        )
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(np.ascontiguousarray(values).tobytes())
+    return write
 
 
-def _embeddings_file(path: str | None, stack: contextlib.ExitStack):
-    if path is None:
-        return None
-    return (_EmbeddingsNpy if path.endswith(".npy") else _EmbeddingsCsv)(path, stack)
+def _npy_rows(path: str, most: int, stack: contextlib.ExitStack):
+    """Returns what adds a batch of embeddings to a .npy file, and their paths to its .txt file."""
+    file = stack.enter_context(_replacing(path, "wb"))
+    names = stack.enter_context(_replacing(_names_file(path), "w", encoding="utf-8"))
+    kind: tuple = ()
+    count = 0
+
+    def header(rows):
+        dtype, width = kind
+        described = np.lib.format.dtype_to_descr(dtype)
+        held = {"descr": described, "fortran_order": False, "shape": (rows, width)}
+        np.lib.format.write_array_header_1_0(file, held)
+
+    def write(paths, values):
+        nonlocal kind, count
+        if not kind:
+            kind = values.dtype, values.shape[1]
+            header(most)  # of the same length as with the number that is only known at the end
+        file.write(np.ascontiguousarray(values).tobytes())
+        names.writelines(f"{name}\n" for name in paths)
+        count += len(paths)
+
+    def end():
+        if kind:
+            file.seek(0)
+            header(count)
+
+    stack.callback(end)
+    return write
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -78,5 +78,8 @@ class EvaluationOptions(options.Group, title="Evaluation", incidental=True):
     eval_batch_size: int = option(256, "Images a step in evaluation.", minimum=1)
     eval_steps: int = option(0, "Steps of an evaluation; 0: the whole split.", minimum=0)
     eval_name: str | None = option(
-        None, "Name of the evaluation, so that several can share a `model_dir`.", once=True
+        None,
+        "Name of the evaluation, so that several can share a `model_dir`: letters, digits, _, - "
+        "and .; it is part of the names of files.",
+        once=True,
     )

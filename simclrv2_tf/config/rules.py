@@ -35,6 +35,11 @@ def _divides_micro_batch(config: Config) -> bool:
     return not size or config.train_mode != "pretrain" or not config.train_batch_size % size
 
 
+def _is_part_of_a_name(text: str) -> bool:
+    """Whether `text` can be a part of the name of a file, on every file system."""
+    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", text) is not None
+
+
 def _without_labels(name: str) -> tuple:
     return (
         (name, "train_mode"),
@@ -62,12 +67,6 @@ def _divided_among_replicas(name: str) -> tuple:
 
 # The options in a rule, whether a configuration keeps it, and what it says.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
-    (
-        ("eval_name",),
-        lambda c: not c.eval_name or re.fullmatch(r"\w[\w.-]*", c.eval_name),
-        "`eval_name` must be letters, digits, and `_`, `-` or `.` after the first: it becomes a "
-        "part of file names.",
-    ),
     (
         ("ft_proj_selector", "proj_head_mode", "num_proj_layers"),
         lambda c: c.ft_proj_selector <= c.num_head_layers,
@@ -104,6 +103,17 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         ("label_fraction", "train_mode"),
         lambda c: c.train_mode == "semi_supervised" or len(c.label_fraction or ()) < 2,
         "`label_fraction` must be one number, except in semi_supervised.",
+    ),
+    (
+        ("label_fraction",),
+        lambda c: len({f"{x:g}" for x in c.label_fraction or ()}) == len(c.label_fraction or ()),
+        "`label_fraction` must have values that differ in six digits, which name their folders.",
+    ),
+    (
+        ("eval_name",),
+        lambda c: c.eval_name is None or _is_part_of_a_name(c.eval_name),
+        "`eval_name` must be of letters, digits, '_', '-' and '.', and not begin with '.': it is "
+        "part of the names of files.",
     ),
     _without_labels("label_fraction"),
     _without_labels("labels_per_class"),

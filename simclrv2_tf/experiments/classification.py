@@ -12,12 +12,15 @@ from simclrv2_tf.experiments.stage import Built, StageRun
 with epy.lazy_imports():
     from simclrv2_tf import resnet, stages
 
+# Whatever pretraining is given: its optimizer, and its layer for the online classifier, are others.
 _NESTEROV = {
     "optimizer": "momentum",
+    "momentum": 0.9,
     "learning_rate": 0.1,
     "learning_rate_scaling": "linear",
     "warmup_epochs": 0.0,
     "train_epochs": 90,
+    "ft_proj_selector": 0,
 }
 
 
@@ -43,6 +46,7 @@ class Classification(StageRun):
                 f"in {split.name} or {self.eval_split.name}. Put the images in a folder for each "
                 "class, or use --train_mode=pretrain."
             )
+        self.check_all_labelled()
         return split, split
 
     def build(self, **options):
@@ -74,7 +78,11 @@ class LinearEvaluation(Classification):
     summary = (
         "a classifier on the frozen encoder and head, like finetune with fine_tune_after_block=4."
     )
-    published = {"linear_eval": lambda config, fraction: {**_NESTEROV, "weight_decay": 1e-6}}
+    published = {
+        "linear_eval": lambda config, fraction: {
+            **_NESTEROV, "weight_decay": 1e-6, "zero_init_logits_layer": True,
+        }
+    }  # fmt: skip
     method = "a linear classifier on the frozen encoder"
     frozen_up_to = 4
     trains_head = False
@@ -88,27 +96,29 @@ class Supervised(Classification):
     summary = "a classifier and its encoder from random weights."
     published = {
         "supervised": lambda config, fraction: {
-            **_NESTEROV, "weight_decay": 1e-4, "ft_proj_selector": 0,
+            **_NESTEROV, "weight_decay": 1e-4, "zero_init_logits_layer": False,
         }
     }  # fmt: skip
     method = "supervised training from random weights"
 
 
 def _fine_tuning(config, fraction):
-    """60 epochs at 1%, 30 at 10% and above; wider or selective-kernel networks less rate.
+    """60 epochs at 1%, 30 at 10% and above; a lower rate for wider or selective-kernel networks.
 
-    The classifier is on the first layer of the head, or on the encoder where all labels are used.
+    All labels train from the encoder's output, fewer from the first layer of the head.
     """
     large = config.width_multiplier > 1 or config.sk_ratio > 0
+    all_labels = fraction is not None and fraction >= 1
     return {
         "optimizer": "lars",
+        "momentum": 0.9,
         "learning_rate": 0.002 if large else 0.005,
         "learning_rate_scaling": "sqrt",
         "warmup_epochs": 0.0,
         "weight_decay": 0.0,
         "zero_init_logits_layer": True,
         "train_epochs": 60 if fraction and fraction < 0.05 else 30,
-        "ft_proj_selector": 0 if fraction == 1 else min(1, config.num_head_layers),
+        "ft_proj_selector": 0 if all_labels else min(1, config.num_head_layers),
     }
 
 

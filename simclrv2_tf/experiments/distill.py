@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import logging
-from etils import epath, epy
+from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, label_budget
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
+from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import of
 
 with epy.lazy_imports():
@@ -25,14 +26,32 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.weights.teachers import Teacher
 
-# The student has no projection head; its schedule is pretraining's.
-_STUDENT = {"train_epochs": 400, "ft_proj_selector": 0}
+
+def _student(config, temperature):
+    """The student has no projection head; its optimizer, schedule and batch are pretraining's.
+
+    The run's own `temperature` is that of the contrastive loss, which is another quantity.
+    """
+    of_pretraining = config.stage_options.get("pretrain", {})
+    schedule = set(of(OptimizerOptions)) - {"train_epochs", "train_steps"}
+    return {
+        **{name: value for name, value in of_pretraining.items() if name in schedule},
+        "train_epochs": 400,
+        "temperature": temperature,
+        "ft_proj_selector": 0,
+        "zero_init_logits_layer": False,
+    }
 
 
 def _small_student(config, fraction):
     narrowest = of(type(config))["width_multiplier"].minimum
     width = max(config.width_multiplier / 2, narrowest)
-    return {**_STUDENT, "temperature": 1.0, "width_multiplier": width}
+    return {**_student(config, 1.0), "width_multiplier": width}
+
+
+def _shown(names: Sequence[str], first: int) -> str:
+    """Three names from number `first` on."""
+    return ", ".join(names[first : first + 3]) + ", ..." * (len(names) > first + 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +68,7 @@ class Distillation(StageRun):
     title = "distillation"
     summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
     published = {
-        "self_distilled": lambda config, fraction: {**_STUDENT, "temperature": 0.1},
+        "self_distilled": lambda config, fraction: _student(config, 0.1),
         "small_student": _small_student,
     }
 
@@ -66,6 +85,7 @@ class Distillation(StageRun):
                 f"{self.data.main.name} has none in {labelled.name}. "
                 f"Received: distill_alpha={config.distill_alpha}"
             )
+        self.check_all_labelled()
         size = self._labelled_batch_size(labelled)
         datasets.check_batch_size(labelled, size, "labelled_batch_size")
         return split, labelled
@@ -90,16 +110,10 @@ class Distillation(StageRun):
 
     def build(self, **options):
         config = self.config
+        label_budget.check(config, self.data)
         teacher = teachers.load(config.teacher, self.seams.resnet)
-        num_classes = self.data.main.num_classes or teacher.num_classes
-        if teacher.num_classes != num_classes:
-            raise RunError(
-                f"`teacher` must have the {num_classes} classes of {self.data.main.name}. "
-                f"Received: teacher={config.teacher}, with {teacher.num_classes}"
-            )
         self._check_classes(teacher)
-        self._check_label_budget()
-        networks = self.build_networks(num_classes)
+        networks = self.build_networks(teacher.num_classes)
         stage = stages.Distiller(
             networks.encoder,
             networks.classifier,
@@ -113,51 +127,31 @@ class Distillation(StageRun):
         return _Built(networks, stage, teacher=teacher)
 
     def _check_classes(self, teacher: Teacher) -> None:
-        """Checks that class c of the teacher is class c of the data, by their names."""
-        ours, theirs = self.data.main.class_names, teacher.class_names
-        if not ours:
+        """Refuses a teacher of other classes than the data set's, or of another order of them."""
+        main, path = self.data.main, self.config.teacher
+        if not main.num_classes:
             return
-        if not theirs:
+        if teacher.num_classes != main.num_classes:
+            raise RunError(
+                f"`teacher` must have the {main.num_classes} classes of {main.name}. "
+                f"Received: teacher={path}, with {teacher.num_classes}"
+            )
+        pairs = enumerate(zip(teacher.class_names, main.class_names, strict=False))
+        first = next((k for k, (theirs, ours) in pairs if theirs != ours), None)
+        if first is not None:
+            theirs, ours = (_shown(x, first) for x in (teacher.class_names, main.class_names))
+            raise RunError(
+                f"`teacher` must have the classes of {main.name} in their order: from number "
+                f"{first} on {ours}. Received: teacher={path}, with {theirs} there. Train a "
+                "teacher on these classes; where its labels.txt is wrong, correct that."
+            )
+        if not teacher.class_names:
             logging.warning(
-                "The teacher's files do not name its classes: that they are those of %s, in the "
-                "same order, is not known.",
-                self.data.main.name,
-            )
-            return
-        place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
-        if place is not None:
-            raise RunError(
-                f"`teacher` must have the classes of {self.data.main.name}, in their order. "
-                f"Received: teacher={self.config.teacher}, whose class {place} is "
-                f"{theirs[place]!r} and not {ours[place]!r}"
-            )
-
-    def _check_label_budget(self) -> None:
-        """Checks that the teacher, if it is a run, used no more labels than this run may."""
-        config, path = self.config, epath.Path(self.config.teacher) / "config.json"
-        if not (config.label_fraction or config.labels_per_class) or not path.exists():
-            return
-        teacher = json.loads(path.read_text())
-        fraction, each = teacher.get("label_fraction"), teacher.get("labels_per_class")
-        if teacher.get("train_mode") == "pretrain":
-            used = None if teacher.get("hold_labels_back") else "the label of every image"
-        elif fraction and config.label_fraction:
-            more = fraction[0] > config.label_fraction[0]
-            used = f"{fraction[0]:.3%} of the labels" if more else None
-        elif each and config.labels_per_class:
-            used = f"{each} labels of each class" if each > config.labels_per_class else None
-        else:
-            used = None if fraction or each else "all labels"
-        if used:
-            budget = (
-                f"labels_per_class={config.labels_per_class}"
-                if config.labels_per_class
-                else f"label_fraction={config.label_fraction[0]:g}"
-            )
-            raise RunError(
-                f"`teacher` must have seen no more labels than the student may, {budget}. "
-                f"Received: teacher={config.teacher}, which has seen {used}. Leave the budget out "
-                "to distill it all the same."
+                "No labels.txt with the teacher %s names its %d classes: only their number was "
+                "compared with those of %s.",
+                path,
+                teacher.num_classes,
+                main.name,
             )
 
     def reuse(self, built):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from etils import epy
 
 from simclrv2_tf.experiments import record
-from simclrv2_tf.experiments.data import Data
+from simclrv2_tf.experiments.data import Data, has_labels
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
 
 with epy.lazy_imports():
@@ -195,6 +195,27 @@ class StageRun(abc.ABC):
     @property
     def replicas(self) -> int:
         return self.strategy.num_replicas_in_sync
+
+    def check_all_labelled(self) -> None:
+        """Refuses parts of `train_split` without labels where all labels are trained on.
+
+        Looks at one image of each part; the training step checks every label. A label subset has
+        labelled images alone.
+
+        Raises:
+            RunError: a part has no labels.
+        """
+        config, main = self.config, self.data.main
+        if config.label_fraction or config.labels_per_class:
+            return
+        for part in config.train_split.split("+"):
+            if not has_labels(main.split(part.strip())):
+                raise RunError(
+                    f"train_mode={self.train_mode} needs a label of every image that it trains on. "
+                    f"Received: train_split={config.train_split} of {main.name}, where {part} has "
+                    "none. Leave that out, or give --label_fraction=1, which takes the labelled "
+                    "images alone."
+                )
 
     def build_networks(self, num_classes: int) -> networks.Networks:
         """The networks that the options describe, without a classifier for 0 classes."""

@@ -55,7 +55,7 @@ class Model:
 
 
 def class_names(folder: epath.Path) -> tuple[str, ...]:
-    """The names in a folder's `labels.txt`, in the order of the logits; none without that file."""
+    """The names of `labels.txt` in `folder`, in the order of the logits; empty without it."""
     labels = folder / _LABELS
     return tuple(labels.read_text().splitlines()) if labels.exists() else ()
 

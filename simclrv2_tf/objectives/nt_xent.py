@@ -108,7 +108,9 @@ class NTXent(Objective):
 
     temperature: float = option(
         0.1,
-        "Softmax temperature of nt_xent; in distill that of teacher and student.",
+        "Softmax temperature of nt_xent; in distill that of teacher and student. In a run of "
+        "several stages it is nt_xent's alone: --self_distilled.temperature (0.1 by default) and "
+        "--small_student.temperature (1) are the students'.",
         positive=True,
     )
     normalize: bool = option(

@@ -34,7 +34,8 @@ def legend_below(figure, handles, labels, columns: int) -> None:
 def save_figure(figure, path) -> None:
     """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
 
-    The same figure gives the same bytes. Texts of an SVG stay texts, to be searched and edited.
+    The same figure gives the same bytes, written whole or not at all. Texts of an SVG stay texts,
+    to be searched and edited.
 
     Raises:
         ValueError: `path` ends otherwise.

@@ -58,38 +58,6 @@ class Stage(keras.Model):
         return loss if self.penalty is None else loss + self.penalty(self.trainable_variables)
 
 
-def check_data(data, form, words: str) -> None:
-    """Checks the structure of a batch, and the rank of each tensor in it.
-
-    Args:
-        data: What a stage was given.
-        form: The same with ranks in place of tensors, such as `((4, 4), 1)`. A tuple in it may be
-            a list in `data`.
-        words: The form in words, for the error.
-
-    Raises:
-        ValueError: `data` has another form. A tensor where a tuple is meant would be split.
-    """
-    if not _has_form(data, form):
-        raise ValueError(f"`data` must be {words}. Received: data of shapes {_shapes(data)}")
-
-
-def _has_form(data, form) -> bool:
-    if isinstance(form, tuple):
-        return (
-            isinstance(data, tuple | list)
-            and len(data) == len(form)
-            and all(map(_has_form, data, form))
-        )
-    return hasattr(data, "shape") and data.shape.rank in (form, None)
-
-
-def _shapes(data):
-    if isinstance(data, tuple | list):
-        return tuple(map(_shapes, data))
-    return tuple(data.shape) if hasattr(data, "shape") else type(data).__name__
-
-
 def cross_entropy(labels, logits):
     """(b,), (b, C) to (b,), in float32."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))

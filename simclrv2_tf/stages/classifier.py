@@ -1,9 +1,9 @@
 """Linear evaluation, fine-tuning and supervised training: a classifier on an encoder."""
 
-import keras
 import tensorflow as tf
 
-from simclrv2_tf.stages.base import Stage, accuracies, check_data, cross_entropy
+from simclrv2_tf.stages import structure
+from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
 
 
 class ImageClassifier(Stage):
@@ -28,12 +28,17 @@ class Classifier(ImageClassifier):
 
     Trains what is `trainable` in the models (see `resnet.freeze`); frozen batch norms stay in
     inference mode. Data: `(image, label)` or `(image, label, weight)` with images (b, S, S, 3) in
-    [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch.
+    [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch. A label below 0 means
+    unlabelled: such an image has weight 0 in evaluation, and none may be trained on.
 
     Args:
         encoder: A model of `resnet.resnet`.
         classifier: From features (b, w) to logits (b, C).
         head: Optional part of a projection head between the two (`heads.up_to`).
+
+    Raises:
+        ValueError: a batch of another structure.
+        tf.errors.InvalidArgumentError: a training batch with an unlabelled image.
     """
 
     def __init__(self, encoder, classifier, head=None, **kwargs):
@@ -41,20 +46,23 @@ class Classifier(ImageClassifier):
         self.accuracies = accuracies(classifier.output_shape[-1])
 
     def training_loss(self, data):
-        losses, weights = self._example_losses(data, training=True)
+        images, labels, weights = structure.images_and_labels(data)
+        losses = self._example_losses(
+            images, structure.all_labelled(labels), weights, training=True
+        )
         return tf.reduce_mean(losses if weights is None else losses * weights)
 
     def test_step(self, data):
         """Loss and accuracies of one batch in inference mode."""
-        losses, weights = self._example_losses(data, training=False)
+        images, labels, weights = structure.images_and_labels(data)
+        labels, weights = structure.where_labelled(labels, weights)
+        losses = self._example_losses(images, labels, weights, training=False)
         self.loss_tracker.update_state(losses, weights)
         return self.get_metrics_result()
 
-    def _example_losses(self, data, training):
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        words = "(image, label), and a weight where there is one: images (b, S, S, 3), labels (b,)"
-        check_data((images, labels), (4, 1), words)
+    def _example_losses(self, images, labels, weights, training):
+        """Images (b, S, S, 3), labels (b,) and weights (b,) to losses (b,), with metrics."""
         logits = self(images, training=training)
         for metric in self.accuracies:
             metric.update_state(labels, logits, weights)
-        return cross_entropy(labels, logits), weights
+        return cross_entropy(labels, logits)

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from simclrv2_tf import objectives, options
-from simclrv2_tf.stages.base import check_data, cross_entropy
+from simclrv2_tf.stages import structure
+from simclrv2_tf.stages.base import cross_entropy
 from simclrv2_tf.stages.classifier import ImageClassifier
 from simclrv2_tf.stages.options import DistillerOptions
 
@@ -40,7 +41,8 @@ class Distiller(ImageClassifier):
             which keeps its gradient's size (Hinton et al., arXiv 1503.02531). The paper does not.
 
     Raises:
-        ValueError: `temperature` or `alpha` out of range.
+        ValueError: `temperature` or `alpha` out of range; a batch of another structure.
+        tf.errors.InvalidArgumentError: an unlabelled image among the labelled ones.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Distiller(ImageClassifier):
         count = tf.shape(images)[0]
         logits = self(tf.concat([images, labelled_images], 0), training=True)  # (b + c, C)
         losses = self._distill(images, logits[:count])  # (b,)
-        label_losses = self._classify(labels, logits[count:])  # (c,)
+        label_losses = self._classify(structure.all_labelled(labels), logits[count:])  # (c,)
         return self._weighted(tf.reduce_mean(losses), tf.reduce_mean(label_losses))
 
     def test_step(self, data):
@@ -86,28 +88,38 @@ class Distiller(ImageClassifier):
         Data: images, or as for `Classifier`. Labels count with `alpha` below 1 only, where one
         below 0 means unlabelled.
         """
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, weights = structure.images_alone(data), None, None
+        if images is None:
+            images, labels, weights = structure.images_and_labels(data)
         logits = self(images, training=False)
         losses = self._distill(images, logits, weights)
         if labels is None or self.alpha == 1:
             losses = self._weighted(losses)
         else:
+            known, counted = structure.where_labelled(labels, weights)
+            label_losses = self._classify(known, logits, counted)
             labelled = tf.cast(labels >= 0, tf.float32)
-            counted = labelled if weights is None else labelled * tf.cast(weights, tf.float32)
-            label_losses = self._classify(tf.maximum(labels, 0), logits, counted)
             losses = self._weighted(losses, label_losses * labelled)
         self.loss_tracker.update_state(losses, weights)
         return self.get_metrics_result()
 
     def _unpack(self, data):
         if self.alpha == 1:
-            (images,) = data if isinstance(data, tuple) and len(data) == 1 else (data,)
-            check_data(images, 4, "images (b, S, S, 3) with alpha=1, without labels")
-            return images, None
-        check_data(
-            data, (4, (4, 1)), f"(images, (labelled_images, labels)) with alpha={self.alpha}"
+            images, labelled = structure.images_alone(data), None
+            if images is not None:
+                return images, labelled
+        elif isinstance(data, tuple | list) and len(data) == 2:
+            images = structure.images_alone(data[0])
+            labelled = structure.images_with_labels(data[1])
+            if images is not None and labelled is not None:
+                return images, labelled
+        raise structure.wrong(
+            "images (b, H, W, C) with alpha=1, and (images, (labelled_images, labels)), labels "
+            "integers (c,), with alpha below 1",
+            data,
+            "Labels are for alpha below 1 alone.",
+            f"alpha={self.alpha}, ",
         )
-        return data
 
     def _distill(self, images, logits, weights=None):
         """Images and the student's logits (b, C) of them to losses (b,)."""

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-import keras
-
 from simclrv2_tf.metrics import Calibration
+from simclrv2_tf.stages import structure
 from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
 
 
@@ -27,7 +26,8 @@ class Evaluation(Stage):
 
     def test_step(self, data):
         """Adds one batch; returns the metrics so far, by name."""
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, weights = structure.images_and_labels(data)
+        labels, weights = structure.where_labelled(labels, weights)
         logits = self._predict(images)
         self.loss_tracker.update_state(cross_entropy(labels, logits), weights)
         for metric in (*self.accuracies, self.calibration):

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from simclrv2_tf import distribute
 from simclrv2_tf.options import check_sizes
-from simclrv2_tf.stages import gradient_caching
-from simclrv2_tf.stages.base import Stage, check_data, cross_entropy
+from simclrv2_tf.stages import gradient_caching, structure
+from simclrv2_tf.stages.base import Stage, cross_entropy
 
 
 class Pretrainer(Stage):
@@ -39,7 +39,7 @@ class Pretrainer(Stage):
 
     Raises:
         ValueError: `micro_batch_size` is below 1 or does not divide a batch; `queue` or
-            `momentum_views` without `momentum`, or both.
+            `momentum_views` without `momentum`, or both; a batch of another structure.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Pretrainer(Stage):
             self.probe_accuracy = keras.metrics.SparseCategoricalAccuracy("probe_accuracy")
 
     def training_loss(self, data, keys=None):
-        views, labels = _unpack(data)
+        views, labels = structure.views_and_labels(data)
         if keys is None:
             keys = self._keys(views)
         return self._loss(*self._network(self._network_views(views)), labels, keys)
@@ -96,13 +96,13 @@ class Pretrainer(Stage):
 
     def test_step(self, data):
         """Losses and metrics of two views in inference mode, at the training's batch size."""
-        views, labels = _unpack(data)
+        views, labels = structure.views_and_labels(data)
         outputs = self._in_inference(views, (-1, self.classifier_layer))
         self.loss_tracker.update_state(self._loss(*outputs, labels, training=False))
         return self.get_metrics_result()
 
     def loss_and_gradients(self, data):
-        views, labels = _unpack(data)
+        views, labels = structure.views_and_labels(data)
         keys = self._keys(views)
         if self.micro_batch_size is None:
             result = super().loss_and_gradients(data, keys)
@@ -130,7 +130,7 @@ class Pretrainer(Stage):
 
     def representations(self, data) -> list[tf.Tensor]:
         """Representations h1, h2 (b, f) and embeddings z1, z2 (b, d), in inference mode."""
-        views, _ = data
+        views, _ = structure.views_and_labels(data)
         return [part for x in self._in_inference(views, (0, -1)) for part in tf.split(x, 2)]
 
     def _in_inference(self, views, layers) -> list[tf.Tensor]:
@@ -176,15 +176,8 @@ class Pretrainer(Stage):
             return loss
         logits = self.classifier(features)  # (vb, C)
         labels = tf.tile(labels, [num_views])
-        labelled = tf.cast(labels >= 0, tf.float32)
-        labels = tf.maximum(labels, 0)
+        labels, labelled = structure.where_labelled(labels)
         probe_loss = tf.reduce_mean(cross_entropy(labels, logits) * labelled)
         self.probe_loss.update_state(probe_loss)
         self.probe_accuracy.update_state(labels, logits, labelled)
         return loss + probe_loss
-
-
-def _unpack(data):
-    """The two views and the labels of a batch."""
-    check_data(data, ((4, 4), 1), "((view1, view2), labels): views (b, S, S, 3), and labels (b,)")
-    return data

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -26,14 +27,28 @@ class Teacher:
     Attributes:
         predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
         num_classes: C.
-        class_names: (C,) in the order of the logits; empty where the teacher's files do not say.
         models: The networks of a run's teacher, one after the other; empty for other teachers.
+        class_names: (C,) in the order of the logits; empty where no labels.txt with the teacher
+            names C classes.
     """
 
     predict: Callable
     num_classes: int
-    class_names: tuple[str, ...] = ()
     models: Sequence[keras.Model] = ()
+    class_names: tuple[str, ...] = ()
+
+
+def options_of(path: str) -> Mapping[str, Any]:
+    """The options of the run that a teacher belongs to; empty where it belongs to none.
+
+    Args:
+        path: As for `load`: the run's folder, a `.keras` file in it, or its SavedModel hub/STEP.
+    """
+    place = epath.Path(path)
+    for folder in (place, place.parent, *([place.parent.parent] * (place.parent.name == "hub"))):
+        if (folder / "config.json").is_file():
+            return _read_options(folder)
+    return {}
 
 
 def load(path: str, resnet: Callable | None = None) -> Teacher:
@@ -84,13 +99,27 @@ def _import_advice(path: str) -> str:
     )
 
 
+def _teacher(predict: Callable, num_classes: int, names: tuple[str, ...], models=()) -> Teacher:
+    # Beside a run's encoder.keras, labels.txt names what the classifier gives.
+    return Teacher(predict, num_classes, models, names if len(names) == num_classes else ())
+
+
+def _read_options(folder: epath.Path) -> dict[str, Any]:
+    with _options_are_read(str(folder)):
+        held = json.loads((folder / "config.json").read_text())
+        if not isinstance(held, dict):
+            raise TypeError(f"config.json holds no options but a {type(held).__name__}")
+        return held
+
+
+def _options_are_read(path: str):
+    rule = "`teacher` must be a run whose options can be read"
+    return raised_as(CheckpointError, rule, f"Received: teacher={path}")
+
+
 def _from_run(path: str, resnet: Callable | None) -> Teacher:
-    with raised_as(
-        CheckpointError,
-        "`teacher` must be a run whose options can be read",
-        f"Received: teacher={path}",
-    ):
-        held = json.loads((epath.Path(path) / "config.json").read_text())
+    held = _read_options(epath.Path(path))
+    with _options_are_read(path):
         known = {name: held[name] for name in options.of(NetworksOptions) if name in held}
         config = NetworksOptions(**known)
         image_size, seed, train_mode = (held[n] for n in ("image_size", "seed", "train_mode"))
@@ -105,12 +134,12 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
     models = networks.leading_to("logits")
     sources.load(path, models)
     names = class_names(epath.Path(path))
-    return Teacher(networks.image_classifier(), kernel[-1], names, models)
+    return _teacher(networks.image_classifier(), kernel[-1], names, models)
 
 
 def _from_keras(path: str) -> Teacher:
-    found = load_model(path, option="teacher")
-    model = found.loaded
+    read = load_model(path, option="teacher")
+    model = read.loaded
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
         raise CheckpointError(
@@ -118,12 +147,12 @@ def _from_keras(path: str) -> Teacher:
             f"image_classifier.keras does. Received: teacher={path}, which maps "
             f"{shapes[0]} to {shapes[1]}"
         )
-    return Teacher(model, model.output_shape[-1], found.class_names)
+    return _teacher(model, model.output_shape[-1], read.class_names)
 
 
 def _from_saved_model(path: str) -> Teacher:
-    found = load_model(path, option="teacher")
-    module = found.loaded
+    read = load_model(path, option="teacher")
+    module, names = read.loaded, read.class_names or class_names(epath.Path(path))
     signatures = getattr(module, "signatures", {})
     signature = signatures.get("logits")
     if signature and signature.structured_outputs["logits"].shape[-1]:
@@ -135,14 +164,13 @@ def _from_saved_model(path: str) -> Teacher:
 
         # The signature does not keep the variables alive.
         predict.module = module  # type: ignore[attr-defined]
-        num_classes = signature.structured_outputs["logits"].shape[-1]
-        return Teacher(predict, num_classes, found.class_names)
+        return _teacher(predict, signature.structured_outputs["logits"].shape[-1], names)
     try:
         probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
     except (TypeError, ValueError):  # the module takes other arguments
         probe = None
     if probe is not None and getattr(probe, "ndim", 0) == 2:
-        return Teacher(module, probe.shape[-1], found.class_names)
+        return _teacher(module, probe.shape[-1], names)
     raise CheckpointError(
         "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
         f"images and gives logits (B, C). Received: teacher={path}, with the signatures "

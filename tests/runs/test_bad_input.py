@@ -74,6 +74,42 @@ def test_after_pretraining_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["ant", "bee"], "from number 0 on dark, light. Received"),
+        (["light", "dark"], "from number 0 on dark, light. Received"),
+        (["dark", "bee"], "from number 1 on light. Received"),
+    ],
+)
+def test_a_teacher_of_other_classes_or_of_another_order(
+    names, says, shared_runs, images, tmp_path, capsys
+):
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    source = shared_runs("study") / "label_fraction_0.5" / "fine_tuned"
+    shutil.copy(source / "image_classifier.keras", teacher)
+    (teacher / "labels.txt").write_text("".join(f"{name}\n" for name in names))
+    command = ["--train_mode=distill", f"--dataset=folder:{images}", *SMALL]
+    command += [f"--teacher={teacher}", f"--model_dir={tmp_path / 'run'}"]
+    assert says in fails(command, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "label_fraction_0.5/fine_tuned"])
+def test_a_teacher_of_labels_that_the_run_may_not_use(
+    stage, shared_runs, tmp_path, capsys, monkeypatch
+):
+    """The online classifier of pretraining has seen all labels."""
+    study = shared_runs("study")
+    monkeypatch.chdir(study.parent)
+    command = ["--train_mode=distill", "--dataset=folder:images", "--label_fraction=0.25", *SMALL]
+    command += [f"--teacher={study / stage}", f"--model_dir={tmp_path / 'run'}"]
+    used = "all labels" if stage == "pretrain" else "label_fraction=0.5 and label_seed=0"
+    assert f"learned from {used} in train_mode" in fails(command, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--train_mode=distill", "--teacher=TEACHER", "--distill_alpha=0.5"], "`distill_alpha`"),

@@ -1,7 +1,9 @@
 """Classes and embeddings by the command line, and what cannot be predicted."""
 
 import csv
+import dataclasses
 import shutil
+import weakref
 
 import keras
 import numpy as np
@@ -16,6 +18,7 @@ from helpers.predictions import (
     write_model,
     write_photos,
 )
+from simclrv2_tf import predict
 from simclrv2_tf.predict import top_classes
 
 # Others have to be converted first: tests/processes/test_exports.py.
@@ -83,6 +86,89 @@ def test_one_image_of_the_working_directory_is_printed(
     best = np.argsort(-probabilities[0])
     line = "  ".join(["photo.png", *(f"{CLASSES[k]} {probabilities[0][k]:.3f}" for k in best)])
     assert capsys.readouterr().out.splitlines()[-1] == line
+
+
+def write_both(model, photos, folder, *flags):
+    """Writes classes, and embeddings in the two formats, to files of `folder`."""
+    common = [f"--model={model[0]}", f"--images={photos}", "--overwrite", "--batch_size=4"]
+    status = run(*common, f"--output={folder}/c.csv", f"--embeddings={folder}/e.npy", *flags)
+    return status or run(*common, f"--embeddings={folder}/e.csv", *flags)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), MemoryError])
+def test_what_stops_it_leaves_earlier_files_as_they_were(
+    error, model, photos, tmp_path, monkeypatch
+):
+    assert write_both(model, photos, tmp_path) == 0
+    before = files(tmp_path)
+    assert {p.name for p in before} == {"c.csv", "e.npy", "e.txt", "e.csv"}
+    found, batches = predict.load_model(str(model[0])), []
+
+    def outputs(images, names):
+        batches.append(len(images))
+        if len(batches) == 4:
+            raise error
+        return found.outputs(images, names)
+
+    broken = dataclasses.replace(found, outputs=outputs)
+    monkeypatch.setattr(predict, "load_model", lambda path: broken)
+    for flags in (["--output=c.csv"], ["--embeddings=e.npy"], ["--embeddings=e.csv"]):
+        batches.clear()
+        monkeypatch.chdir(tmp_path)
+        arguments = ["--model=x", f"--images={photos}", "--overwrite", "--batch_size=4", *flags]
+        if isinstance(error, type) and error is MemoryError:
+            with pytest.raises(MemoryError):
+                run(*arguments)
+        else:
+            assert run(*arguments) == (130 if error is KeyboardInterrupt else 2)
+        assert len(batches) == 4
+        assert files(tmp_path) == before
+
+
+def test_no_more_than_a_batch_is_held(model, photos, tmp_path, monkeypatch):
+    """What was written is dropped: the memory does not grow with the number of images."""
+    found, made, most = predict.load_model(str(model[0])), [], []
+
+    class Held(list):
+        """A list that can be referred to weakly."""
+
+    def outputs(images, names):
+        most.append(sum(reference() is not None for reference in made))
+        values = found.outputs(images, names)
+        made.extend(map(weakref.ref, values.values()))
+        return values
+
+    def top(*arguments):
+        rows = [Held(best) for best in top_classes(*arguments)]
+        made.extend(map(weakref.ref, rows))
+        return rows
+
+    counted = dataclasses.replace(found, outputs=outputs)
+    monkeypatch.setattr(predict, "load_model", lambda path: counted)
+    monkeypatch.setattr(predict, "top_classes", top)
+    assert write_both(model, photos, tmp_path) == 0
+    assert len(most) > 10 and len(made) > 50
+    assert max(most) <= 2 * (4 + 2)  # rows and arrays of at most two batches
+
+
+def test_a_folder_is_never_replaced(model, photos, tmp_path, capsys):
+    (tmp_path / "c.csv").mkdir()
+    (tmp_path / "c.csv" / "mine").write_text("mine")
+    before = files(tmp_path)
+    common = [f"--model={model[0]}", f"--images={photos}", "--overwrite"]
+    assert run(*common, f"--output={tmp_path / 'c.csv'}") == 2
+    assert "and no file" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_a_link_leads_to_the_new_file(model, photos, tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "c.csv"
+    link.symlink_to("there/c.csv")
+    (tmp_path / "there" / "c.csv").write_text("old")
+    common = [f"--model={model[0]}", f"--images={photos}", "--overwrite"]
+    assert run(*common, f"--output={link}") == 0
+    assert link.is_symlink() and link.read_text().startswith("file,rank")
 
 
 def test_ties_and_large_logits():

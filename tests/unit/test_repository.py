@@ -19,6 +19,25 @@ def test_ci_runs_the_readmes_test_command():
     assert command in (ROOT / "README.md").read_text().splitlines()
 
 
+# Files that write to something else than the path that `files.whole` gives as `unfinished`.
+WRITERS = {
+    "export/saved_model.py": "to a temporary folder, and to the path that its caller has of `whole`"
+}
+WRITES = re.compile(
+    r"(?<!files)(?<!unfinished)\.write_(text|bytes)\(|(?<!figure)\.savefig\(|\.to_csv\("
+    r"|np\.savez?\(|json\.dump\(|write_file\(|open\((?!os\.devnull)[^)]*[\"'][wax]b?[\"']"
+)
+
+
+def test_files_are_written_whole():
+    """By `files.whole`: a kill leaves the old file or the new one."""
+    package = ROOT / "simclrv2_tf"
+    texts = {str(p.relative_to(package)): p.read_text() for p in package.rglob("*.py")}
+    assert {name for name, text in texts.items() if WRITES.search(text)} == set(WRITERS)
+    for line in ('path.write_text("")', "np.save(path, x)", 'with open(path, "w") as file:'):
+        assert WRITES.search(line)
+
+
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])
 def test_ruff(command):
     ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(ROOT)]

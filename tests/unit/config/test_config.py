@@ -111,6 +111,8 @@ def test_no_number_accepts_nonsense(value):
         ("mode", ["eval"], ["", "Train", 1, None, ["train"]]),
         ("train_split", ["train[:80%]"], ["", " ", None, 3]),
         ("checkpoint", [None, "a"], ["", b"a", 1]),
+        ("eval_name", [None, "ema", "a.b-c_2", "-", "7"], ["", "test/a", "../a", ".a", "a b", "é"]),
+        ("eval_name", ["A"], ["a\n", "a\\b", "a:b", "*", "/", ".", "..", "a" + chr(0)]),
         ("resnet_depth", [10, 18, 34, 50, 101, 152, 200], [51, 50.0, "50"]),
     ],
 )
@@ -174,6 +176,16 @@ def test_label_fractions_are_shares_and_each_once(value):
     (error,) = errors_of("--train_mode=semi_supervised", given)
     assert error.startswith("`label_fraction` must be ") and "of at most 1" in error
     assert f"Received: label_fraction={value}" in error
+
+
+def test_label_fractions_have_folders_of_their_own():
+    """Their names have six digits."""
+    good = "--label_fraction=0.123456,0.123457"
+    assert len(parse("--dataset=x", "--train_mode=semi_supervised", good).label_fraction) == 2
+    (error,) = errors_of(
+        "--dataset=x", "--train_mode=semi_supervised", "--label_fraction=0.1234561,0.1234562"
+    )
+    assert error.startswith("`label_fraction` must have values that differ in six digits")
 
 
 def test_label_fraction_is_one_number_or_several():

@@ -168,9 +168,9 @@ def test_evaluation_counts_padding_and_missing_labels_as_nothing():
 
 def test_labels_cannot_reach_a_student_that_only_distills():
     stage = distiller()
-    with pytest.raises(ValueError, match="with alpha=1.*data of shapes"):
+    with pytest.raises(ValueError, match="alpha=1.0, data="):
         stage.train_step((batch(6), tf.zeros(6, tf.int64)))
-    with pytest.raises(ValueError, match="with alpha=1.*data of shapes"):
+    with pytest.raises(ValueError, match="alpha=1.0, data="):
         stage.train_step(mixed_batch())
     # Evaluation data have labels; these are not looked at.
     logs = [
@@ -178,7 +178,7 @@ def test_labels_cannot_reach_a_student_that_only_distills():
     ]
     assert logs[0].keys() == {"loss", "distill_loss", "teacher_agreement"}
     np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=1e-6)
-    with pytest.raises(ValueError, match="alpha=0.5. Received: data of shapes"):
+    with pytest.raises(ValueError, match="alpha=0.5, data="):
         distiller(alpha=0.5).train_step(batch(6))
 
 

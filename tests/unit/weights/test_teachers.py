@@ -50,6 +50,39 @@ def test_every_kind_is_the_same_function(networks, tmp_path):
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6, err_msg=str(path))
 
 
+NAMES = ("cat", "dog", "eel")
+
+
+def test_class_names_come_with_every_kind_that_has_them(networks, tmp_path):
+    run = write_run(tmp_path / "run", networks)
+    models = (networks.encoder, networks.head, networks.classifier)
+    networks.image_classifier().save(run / "image_classifier.keras")
+    export(str(tmp_path / "module"), *models, classifier_layer=1)
+    export(str(run / "hub" / "1"), *models, classifier_layer=1, class_names=NAMES)
+    (tmp_path / "lone").mkdir()
+    networks.image_classifier().save(tmp_path / "lone" / "model.keras")
+    unnamed = (run, run / "image_classifier.keras", tmp_path / "module", tmp_path / "lone")
+    for path in unnamed[:3]:
+        assert teachers.load(str(path), RESNET).class_names == ()
+    assert teachers.load(str(tmp_path / "lone" / "model.keras")).class_names == ()
+    for folder in (run, tmp_path / "module"):
+        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    for path in (*unnamed[:3], run / "hub" / "1"):
+        assert teachers.load(str(path), RESNET).class_names == NAMES, path
+    for folder in (run, tmp_path / "module"):
+        (folder / "labels.txt").write_text("cat\ndog\n")
+    for path in unnamed[:3]:  # names of something else
+        assert teachers.load(str(path), RESNET).class_names == ()
+
+
+def test_the_options_of_a_teachers_run(networks, tmp_path):
+    run = write_run(tmp_path / "run", networks)
+    for path in (run, run / "image_classifier.keras", run / "hub" / "7"):
+        assert teachers.options_of(str(path))["train_mode"] == "finetune"
+    for path in (tmp_path, tmp_path / "model.keras", run / "deep" / "7"):
+        assert teachers.options_of(str(path)) == {}
+
+
 def test_a_run_computes_in_the_current_policy(networks, tmp_path):
     run = write_run(tmp_path, networks)
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -87,7 +120,7 @@ def test_what_is_no_teacher_is_said(networks, tmp_path):
     for held, reason in (
         ({**HELD, "resnet_depth": 11}, "resnet_depth"),
         ({name: value for name, value in HELD.items() if name != "seed"}, "'seed'"),
-        ([HELD], "list indices"),
+        ([HELD], "no options but a list"),
     ):
         (run / "config.json").write_text(json.dumps(held))
         text = fails(run)
