@@ -6,13 +6,39 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+# Some hundred kilobytes can decode to gigabytes; a photograph of 16,384 x 16,384 pixels is 0.8 GB.
+_MOST_PIXELS = 2**28
+_SMALL_JPEG = 2**20  # bytes; no JPEG of these decodes to as many pixels
+
+
+def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
+    """Fails for an image that would fill the memory, before it is decoded."""
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    text = f"an image may have at most {_MOST_PIXELS:,} pixels, and this one has"
+    return tf.debugging.Assert(pixels <= _MOST_PIXELS, [text, height, "x", width])
+
+
+def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    def check():
+        shape = tf.image.extract_jpeg_shape(encoded)
+        with tf.control_dependencies([_checked_size(shape[0], shape[1])]):
+            return tf.identity(encoded)
+
+    large = tf.strings.length(encoded) > _SMALL_JPEG
+    encoded = tf.cond(large, check, lambda: encoded)
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
     # TensorFlow fills a missing alpha with 2^depth - 1, nearly transparent below 8 bits a sample.
     # So alpha is read only where a file has it: a color type with the alpha bit, or a tRNS chunk,
     # whose length is at most 256.
     # Zeros, as the error of a position beyond the end of a file that is cut would hold its bytes.
-    color_type = tf.strings.substr(tf.strings.join([encoded, bytes(26)]), 25, 1)
+    header = tf.strings.substr(tf.strings.join([encoded, bytes(26)]), 0, 26)
+    color_type = tf.strings.substr(header, 25, 1)
+    sizes = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
+    with tf.control_dependencies([_checked_size(sizes[1], sizes[0])]):
+        encoded = tf.identity(encoded)
     transparent = (
         (color_type == b"\x04")
         | (color_type == b"\x06")
@@ -49,7 +75,7 @@ class ImageFormat(NamedTuple):
 
 
 FORMATS = (
-    ImageFormat((".jpg", ".jpeg"), b"\xff\xd8\xff", end=b"\xff\xd9"),
+    ImageFormat((".jpg", ".jpeg"), b"\xff\xd8\xff", end=b"\xff\xd9", decode=_decode_jpeg),
     ImageFormat((".png",), b"\x89PNG\r\n\x1a\n", end=b"IEND", decode=_decode_png),
 )
 EXTENSIONS = tuple(suffix for row in FORMATS for suffix in row.suffixes)

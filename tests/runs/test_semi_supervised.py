@@ -1,6 +1,7 @@
 """The semi-supervised half from the command line: its stages, label subsets and results."""
 
 import csv
+import gc
 import json
 
 import keras
@@ -12,6 +13,7 @@ from helpers import small
 from helpers.command_line import files, keras_weights, result, same
 from helpers.shared_runs import FLAGS, METHODS, command_line
 from simclrv2_tf.datasets import labels as label_subsets
+from simclrv2_tf.experiments import execution
 from simclrv2_tf.stages.base import Stage
 
 FOLDER = "label_fraction_0.5"
@@ -174,3 +176,27 @@ def test_the_same_command_again_does_nothing(copied_run, capsys):
     for path, time_ns in before.items():
         if path.is_file() and path.parent != study:
             assert path.stat().st_mtime_ns == time_ns, path
+
+
+def test_a_run_that_has_ended_leaves_no_variable(images, tmp_path, monkeypatch):
+    """While it runs, only networks that a later stage needs again are kept."""
+
+    def live():
+        gc.unfreeze()
+        gc.collect()
+        return sum(isinstance(held, tf.Variable) for held in gc.get_objects())
+
+    before, after_stages = live(), {}
+    execute = execution.execute
+
+    def counted(run, built_stages):
+        result = execute(run, built_stages)
+        after_stages[run.directory.path.name] = live() - before
+        return result
+
+    monkeypatch.setattr(execution, "execute", counted)
+    command = [*FLAGS["study"], f"--dataset=folder:{images}", f"--model_dir={tmp_path / 'run'}"]
+    assert small.run(command, exports=False) == 0
+    # With one label fraction no stage has a twin.
+    assert after_stages == dict.fromkeys(["pretrain", *METHODS], 0)
+    assert live() == before

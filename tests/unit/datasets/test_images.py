@@ -1,6 +1,8 @@
 """Decoding to RGB: every kind of PNG and JPEG, against compositing by the definition."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -104,3 +106,36 @@ def test_a_file_cut_anywhere_is_unreadable_with_a_reason(tmp_path, kind):
     for length in [*range(40), len(content) // 2, len(content) - 20]:
         file.write_bytes(content[:length])
         assert images.why_unreadable(str(file)), length
+
+
+def bomb_png(width, height):
+    """A PNG that says it has so many pixels, of which it holds none."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    pixels = zlib.compress(b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "width, height", [(30_000, 30_000), (2**31 - 1, 1), (1, 2**29), (16_385, 16_384)]
+)
+def test_an_image_that_would_fill_the_memory_is_refused(width, height):
+    with pytest.raises(tf.errors.OpError, match="at most 268,435,456 pixels"):
+        images.decode_rgb(tf.constant(bomb_png(width, height)))
+
+
+def test_a_large_jpeg_is_measured_first(monkeypatch):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(file, "JPEG")
+    monkeypatch.setattr(images, "_SMALL_JPEG", 10)
+    assert images.decode_rgb(tf.constant(file.getvalue())).shape == (40, 50, 3)
+    monkeypatch.setattr(images, "_MOST_PIXELS", 1999)
+    with pytest.raises(tf.errors.OpError, match="at most 1,999 pixels"):
+        images.decode_rgb(tf.constant(file.getvalue()))
