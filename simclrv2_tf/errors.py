@@ -41,6 +41,18 @@ class UserErrors(UserError):
         return self.errors
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user, or the machine's scheduler, ended a command; the message says what was done last.
+
+    No `Exception`, so that nothing on the way takes it for a problem of its own.
+
+    Attributes:
+        exit_status: 128 and the number of the signal.
+    """
+
+    exit_status = 130
+
+
 @contextlib.contextmanager
 def raised_as(kind: type[UserError], problem: str, advice: str = "") -> Iterator[None]:
     """Raises what a library raises, on a damaged file for example, as `kind`.
@@ -108,7 +120,7 @@ def exit_status(
         stopped: What to say when the user interrupts the command.
 
     Returns:
-        0, a `UserError`'s own status, `os_error`, or 130 when the user interrupts it.
+        0, a `UserError`'s own status, `os_error`, or 128 and the signal that interrupted it.
     """
     try:
         command()
@@ -116,6 +128,9 @@ def exit_status(
         if debug:
             raise
         return report(error, os_error)
+    except Interrupted as interruption:
+        print(f"\n{interruption}", file=sys.stderr)
+        return interruption.exit_status
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         return 130

@@ -83,6 +83,8 @@ def trial(folder: pathlib.Path, seed: int, kills: int, seconds: float, expected:
     report["different"] = [name for name in expected if found.get(name) != expected[name]]
     log = (folder.parent / f"{folder.name}.log").read_text()
     report["tracebacks"] = log.count("Traceback (most recent call last)")
+    if report["tracebacks"]:
+        print(log[log.index("Traceback") - 1000 :][:4000], flush=True)
     return report
 
 

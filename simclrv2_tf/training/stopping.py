@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import keras
 
-from simclrv2_tf.errors import UserError
+from simclrv2_tf import errors
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(UserError):
+class Stopped(errors.Interrupted):
     """A signal ended the run.
 
     Args:
