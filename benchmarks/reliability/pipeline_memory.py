@@ -42,7 +42,7 @@ def measure(batch: int, size: int) -> dict[str, float]:
         "megabytes_a_batch": views / 1e6,
         "made_at_once": at_once,
         "finished": prefetched,
-        "bound_megabytes": (2 * at_once + prefetched) * views / 1e6,
+        "bound_megabytes": (3 * at_once + prefetched + 3) * views / 1e6,
         "peak_megabytes": peak("VmHWM") - before,
     }
 

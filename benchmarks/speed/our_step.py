@@ -1,6 +1,6 @@
 """Our side of step.py: the training step with views in memory or as drawn, or a part alone.
 
-Command: python benchmarks/speed/our_step.py CASE PRECISION step|run|convolutions|views
+Command: python benchmarks/speed/our_step.py CASE PRECISION WHAT, as in the dictionary below.
 """
 
 import collections
@@ -29,12 +29,13 @@ def networks(case: Case) -> list[keras.Model]:
     return [encoder, heads.projection_head(width), heads.classifier(width, NUM_CLASSES)]
 
 
-def step_of(case: Case, batches: tf.data.Dataset | None = None):
+def step_of(case: Case, batches: tf.data.Dataset | None = None, timed: bool = True):
     """One call of the training loop, with the metrics as numbers.
 
     Args:
         case: What is trained.
         batches: Batches of two views and labels; default: one in memory, again and again.
+        timed: As of `loop.train`.
     """
     models = networks(case)
     encoder, head, classifier = models
@@ -56,7 +57,7 @@ def step_of(case: Case, batches: tf.data.Dataset | None = None):
         labels = tf.random.uniform((case.batch,), 0, NUM_CLASSES, tf.int64)
         batches = tf.data.Dataset.from_tensors(((views[0], views[1]), labels)).repeat()
     strategy = tf.distribute.get_strategy()
-    run = loop.train_function(stage, strategy, several=False)
+    run = loop.train_function(stage, strategy, several=False, timed=timed)
     iterator = iter(batches)
     return lambda: loop.numbers(run(iterator, tf.constant(1))[0])
 
@@ -146,10 +147,23 @@ def run_of(case: Case):
     return step_of(case, demo_batches(case))
 
 
+def deterministic_of(case: Case):
+    """A step as `--deterministic` makes it."""
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)
+    return step_of(case, timed=False)
+
+
 if __name__ == "__main__":
     environment.skip_graph_rewrites()
     keras.config.set_dtype_policy(sys.argv[2])
-    measured = {"step": step_of, "run": run_of, "convolutions": convolutions_of, "views": views_of}
+    measured = {
+        "step": step_of,
+        "run": run_of,
+        "deterministic": deterministic_of,
+        "convolutions": convolutions_of,
+        "views": views_of,
+    }
     # Enough warm-up to empty the buffers that filled while the step was traced.
     warm_up = {"views": 20, "run": 20}.get(sys.argv[3], 3)
     serve(measured[sys.argv[3]](CASES[sys.argv[1]]), warm_up)

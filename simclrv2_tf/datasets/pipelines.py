@@ -20,8 +20,7 @@ from simclrv2_tf.datasets.splits import CORES, CROP, VIEW, Split, as_is, fixed_p
 from simclrv2_tf.options import check_sizes
 
 _DEFAULT_VIEWS = augment.ViewOptions()
-# Of the batches that a pipeline holds: those that are made at once, and finished ones.
-_BUFFER_BYTES = 2**30
+_BUFFER_BYTES = 2**31  # of all images that a pipeline holds
 _MOST_BATCHES_AT_ONCE, _MOST_PREFETCHED = 16, 4
 
 
@@ -150,15 +149,17 @@ def evaluation_batches(
 def buffers(batch_bytes: int) -> tuple[int, int]:
     """How many batches a pipeline makes at once, and how many finished ones it keeps.
 
-    A batch that is made holds its crops beside its views, twice its bytes. Together they take at
-    most 1 GiB where two batches at a time do, whatever the number of cores.
+    Of every batch that is made memory holds crops, views and a step between them. Beside these and
+    the finished ones are three more: the crops that are being gathered, their copy into a batch,
+    and the consumer's batch. Together they take at most 2 GiB, whatever the number of cores, or
+    seven batches where these are more.
 
     Args:
         batch_bytes: Bytes of the images of a batch.
     """
-    prefetched = min(_MOST_PREFETCHED, max(1, _BUFFER_BYTES // (4 * batch_bytes)))
-    left = _BUFFER_BYTES - prefetched * batch_bytes
-    at_once = max(1, left // (2 * batch_bytes))
+    fit = _BUFFER_BYTES // batch_bytes
+    prefetched = min(_MOST_PREFETCHED, max(1, fit // 8))
+    at_once = max(1, (fit - prefetched - 3) // 3)
     return min(CORES, _MOST_BATCHES_AT_ONCE, at_once), prefetched
 
 

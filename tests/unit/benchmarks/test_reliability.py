@@ -32,11 +32,19 @@ def test_nothing_ends_in_a_traceback(damage, kind, count):
 
 
 def test_readme_shows_what_is_recorded(damage):
+    import deterministic
     import kills
+    import pipeline_memory
 
     results = json.loads((FOLDER / "results.json").read_text())
     text = (FOLDER / "README.md").read_text()
     assert damage.table(results["damage"]) in text
     assert kills.table(results["kills"]) in text
+    assert deterministic.table(results["deterministic"]) in text
+    rows = results["pipeline memory"]
+    for shown in (text, (ROOT / "docs" / "scaling.md").read_text()):
+        assert pipeline_memory.table(rows) in shown
+    for row in rows:  # TensorFlow's own memory comes on top
+        assert row["peak_megabytes"] < row["bound_megabytes"] + 100
     assert results["kills"]["runs_that_differ"] == results["kills"]["tracebacks"] == 0
     assert results["kills"]["runs_that_ended"] == results["kills"]["runs"]
