@@ -115,9 +115,10 @@ def main() -> None:
                     now,
                 )
                 print(table(summary(reports)), flush=True)
-    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    held["kills"] = summary(reports)
-    RESULTS.write_text(json.dumps(held, indent=2) + "\n")
+                # After each, so that a benchmark that is stopped has its figures.
+                held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+                held["kills"] = summary(reports)
+                RESULTS.write_text(json.dumps(held, indent=2) + "\n")
 
 
 def summary(reports: list[dict]) -> dict:
