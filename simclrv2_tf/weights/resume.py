@@ -54,7 +54,7 @@ class Checkpoints:
                 damaged, or the file `checkpoint` names one and there is none.
         """
         damaged: dict[str, CheckpointError] = {}
-        for prefix in reversed(checkpoint_files.numbered(self._directory)):
+        for prefix in reversed(self._own()):
             source = TensorFlowCheckpoint(prefix)
             try:
                 values = self._values(source)
@@ -116,23 +116,29 @@ class Checkpoints:
                 raise FloatingPointError(f"{name} has a value that is NaN or infinite.")
         folder = epath.Path(self._elsewhere.name) if self._elsewhere else self._directory
         folder.mkdir(parents=True, exist_ok=True)
-        prefix = str(folder / f"ckpt-{step}")
+        prefix = str(folder / f"{_NAME}{step}")
+        while self._damaged:  # before another of the same step is written
+            if not self._elsewhere:
+                checkpoint_files.set_aside(self._damaged[-1])
+            self._damaged.pop()
         self._checkpoint.write(prefix)
         if not self._elsewhere:
-            for damaged in self._damaged:
-                checkpoint_files.set_aside(damaged)
-            self._damaged = []
             files.flush(*(path for path in folder.iterdir() if _belongs(path, prefix)))
             self._keep_newest(self._keep)
         return prefix
 
     def keep_newest(self) -> None:
         """Removes all checkpoints but the newest, in the process that writes them."""
-        if not self._elsewhere and checkpoint_files.numbered(self._directory):
+        if not self._elsewhere and self._own():
             self._keep_newest(1)
 
-    def _keep_newest(self, count: int) -> None:
+    def _own(self) -> list[str]:
+        """The prefixes of this run's checkpoints, the newest last; files of others stay."""
         prefixes = checkpoint_files.numbered(self._directory)
+        return [prefix for prefix in prefixes if os.path.basename(prefix).startswith(_NAME)]
+
+    def _keep_newest(self, count: int) -> None:
+        prefixes = self._own()
         # The newest are named first: a kill in between leaves files that no list has.
         kept = prefixes[-count:]
         files.write_text(self._directory / checkpoint_files.STATE, checkpoint_files.state(kept))
@@ -145,6 +151,7 @@ class DamagedError(CheckpointError):
     """A checkpoint that cannot be read, or not completely."""
 
 
+_NAME = "ckpt-"  # begins the names of checkpoints
 PROGRESS = "progress/"  # begins the names of what is remembered of an unfinished epoch
 
 

@@ -113,6 +113,18 @@ def test_a_damaged_checkpoint_is_kept_aside(tmp_path):
     assert [p.name for p in tmp_path.glob("*.index")] == ["ckpt-2.index"]
 
 
+def test_a_step_that_was_damaged_is_saved_again(tmp_path):
+    encoder, _, values = saved(tmp_path, (1, 3))
+    flip(tmp_path / "ckpt-3.data-00000-of-00001")
+    store = checkpoints.Checkpoints(str(tmp_path), checkpoints.named(encoder.weights), keep=1)
+    assert store.restore() and holds(encoder, values[1])
+    encoder.weights[0].assign_add(tf.ones_like(encoder.weights[0]))
+    expected = [v.numpy() for v in encoder.weights]
+    store.save(3)
+    assert [p.name for p in tmp_path.glob("*.index")] == ["ckpt-3.index"]
+    assert store.restore() and holds(encoder, expected)
+
+
 def test_checkpoints_that_are_all_damaged_are_an_error_of_ours(tmp_path):
     encoder, store, _ = saved(tmp_path, (1, 2))
     for path in tmp_path.glob("*.index"):
@@ -196,10 +208,12 @@ def test_once_a_stage_has_ended_the_newest_is_kept(tmp_path):
     expected = [v.numpy() for v in encoder.weights]
     (tmp_path / "ckpt-10.note").write_text("of a checkpoint that goes")
     (tmp_path / "ckpt-1-of-mine.txt").write_text("of another")
+    (tmp_path / "mine-3.index").write_text("of another")
     store.keep_newest()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         "checkpoint", "ckpt-11.index", "ckpt-11.data-00000-of-00001", "ckpt-1-of-mine.txt",
+        "mine-3.index",
     }  # fmt: skip
     for variable in encoder.weights:
         variable.assign(tf.zeros_like(variable))
