@@ -33,6 +33,7 @@ class _Asked:
     def __init__(self):
         self.number: int | None = None
         self.training = False
+        self.answer: Callable | None = None  # while `stopping_by_signals` is active
 
 
 _asked = _Asked()
@@ -61,13 +62,13 @@ def stopping_by_signals() -> Iterator[None]:
         name = signal.Signals(number).name
         print(f"\n{name}: stopping after this step. Again to end at once.", flush=True)
 
-    _asked.number = None
+    _asked.number, _asked.answer = None, answer
     for number in SIGNALS:
         signal.signal(number, answer)
     try:
         yield
     finally:
-        _asked.number, _asked.training = None, False
+        _asked.number, _asked.training, _asked.answer = None, False, None
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
@@ -99,6 +100,9 @@ class StopWhenAsked(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         _asked.training = True
+        # With several workers TensorFlow has put its own answer to SIGTERM in the place of ours.
+        for number in SIGNALS if _asked.answer else ():
+            signal.signal(number, _asked.answer)
 
     def on_train_end(self, logs=None):
         _asked.training = False
