@@ -100,9 +100,14 @@ def for_tensorflow(path: str) -> str:
     has one of the characters `*?[]` or a backslash; else `path` itself.
     """
     folder, name = os.path.split(path)
-    if "://" in path or not _PATTERN.search(folder):
-        return path
-    return os.path.join(_link(os.path.abspath(folder)), name)
+    return os.path.join(folder_for_tensorflow(folder), name)
+
+
+def folder_for_tensorflow(folder: str) -> str:
+    """As `for_tensorflow`, for a folder whose files TensorFlow reads or writes."""
+    if "://" in folder or not _PATTERN.search(folder):
+        return folder
+    return _link(os.path.abspath(folder))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """The errors that a command answers with one line and an exit status."""
 
 import contextlib
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -99,9 +100,23 @@ def one_line_from_tensorflow() -> Iterator[None]:
 def report(error: Exception, os_error: int = 1) -> int:
     """Prints the lines of a `UserError`, or an `OSError`; returns the exit status."""
     known = isinstance(error, UserError)
-    for line in error.lines if known else (error,):
+    for line in error.lines if known else (_of_system(error),):
         print(f"Error: {line}", file=sys.stderr)
     return error.exit_status if known else os_error
+
+
+def _of_system(error: Exception) -> str:
+    """The line of an `OSError`: the file, the problem, and what to do."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    advice = {
+        errno.EACCES: "Give a path that this user may use, or change its permissions.",
+        errno.EPERM: "Give a path that this user may use, or change its permissions.",
+        errno.EROFS: "Give a path on a disk that can be written to.",
+        errno.ENOSPC: "Free some space, and rerun the same command.",
+        errno.EDQUOT: "Free some space, and rerun the same command.",
+    }.get(error.errno or 0, "")
+    return f"{error.filename}: {error.strerror}. {advice}".strip()
 
 
 def exit_status(

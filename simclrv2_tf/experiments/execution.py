@@ -21,7 +21,7 @@ with epy.lazy_imports():
 
     from simclrv2_tf import distribute, weights
     from simclrv2_tf.datasets import labels as label_subset
-    from simclrv2_tf.training import callbacks, history, loop, stopping
+    from simclrv2_tf.training import callbacks, divergence, history, loop, stopping
 
 if TYPE_CHECKING:
     from simclrv2_tf.experiments.built_stages import BuiltStages
@@ -195,27 +195,51 @@ def _train(
         run.before_training()
         logs = run.directory.logs("train")
         writing = [
+            divergence.LossSpikes(_first_loss(run), lambda: weights.latest(str(run.directory))),
             callbacks.Summaries(logs, config.train_summary_steps),
             history.HistoryFile(run.directory.history, progress.seconds),
             *writing,
         ]
         if config.profile:
             writing.append(callbacks.Profile(logs))
-    loop.train(
-        built.stage,
-        run.strategy,
-        lambda context: run.batches(context, begin),
-        schedule=run.schedule,
-        total_steps=run.total_steps,
-        epochs=run.epochs,
-        start_step=begin,
-        steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
-        callbacks=[*built.callbacks, *writing],
-        verbose=run.verbosity,
-        timed=not config.deterministic,
-    )
+    try:
+        loop.train(
+            built.stage,
+            run.strategy,
+            lambda context: run.batches(context, begin),
+            schedule=run.schedule,
+            total_steps=run.total_steps,
+            epochs=run.epochs,
+            start_step=begin,
+            steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
+            callbacks=[*built.callbacks, *writing],
+            verbose=run.verbosity,
+            timed=not config.deterministic,
+        )
+    except divergence.NonFiniteError as error:
+        raise _explained(error, run, _step_of(built), begin) from None
     if run.data.num_skipped:
         print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
+
+
+def _first_loss(run: StageRun) -> float | None:
+    """The mean loss of the first epoch, where the run was resumed after it."""
+    rows = history.read_history(run.directory.history) if run.directory.history.exists() else []
+    return float(rows[0]["loss"]) if rows else None
+
+
+def _explained(
+    error: divergence.NonFiniteError, run: StageRun, step: int, begin: int
+) -> divergence.NonFiniteError:
+    """`error` with what is known of the run."""
+    causes = divergence.likely_causes(
+        first=step - begin <= 1,
+        rate=float(run.schedule(max(step - 1, 0))),
+        schedule=run.schedule,
+        precision=run.config.precision,
+        temperature=None if run.labelled else run.config.temperature,
+    )
+    return divergence.NonFiniteError(error.what, causes, weights.latest(str(run.directory)))
 
 
 def _step_of(built: Built) -> int:

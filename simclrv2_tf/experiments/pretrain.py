@@ -19,7 +19,7 @@ with epy.lazy_imports():
 
     from simclrv2_tf import memory, objectives, report, stages
     from simclrv2_tf.metrics import representations
-    from simclrv2_tf.training import callbacks, loop
+    from simclrv2_tf.training import callbacks, divergence, loop
 
 if TYPE_CHECKING:
     from simclrv2_tf.networks import Networks
@@ -147,7 +147,7 @@ class Pretraining(StageRun):
             try:
                 return representations.measure(*gathered())
             except FloatingPointError as error:
-                raise loop.NonFiniteError(str(error)) from None
+                raise divergence.NonFiniteError(str(error)) from None
 
         return measure
 

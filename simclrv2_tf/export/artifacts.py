@@ -6,6 +6,7 @@ Below the directory of a run, and of what `python -m simclrv2_tf.official` impor
     image_classifier.keras                        with a classifier: images to logits
     labels.txt, inputs.json                       class names; the images' side
     README.md                                     the model card
+    SHA256SUMS                                    the sums of these files, without the card's
 
 and, as the formats say,
 
@@ -22,9 +23,10 @@ from collections.abc import Callable, Sequence
 import keras
 from etils import epath
 
+from simclrv2_tf import sums
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.export.formats import DEFAULT_FORMATS, FORMATS
-from simclrv2_tf.export.model import notes
+from simclrv2_tf.export.model import NOTES, notes
 from simclrv2_tf.export.saved_model import export
 from simclrv2_tf.files import whole, write_text
 from simclrv2_tf.networks import Networks
@@ -78,8 +80,8 @@ class Artifacts:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         if anew:
-            for name in _converted():
-                self.path(name).unlink(missing_ok=True)
+            for path in (self.directory / sums.NAME, *map(self.path, _converted())):
+                path.unlink(missing_ok=True)
             if self.module.exists():
                 self.module.rmtree()
         for path, model in self._keras_files(networks).items():
@@ -126,6 +128,7 @@ class Artifacts:
                 assert row.write, "`_converted` has the formats that can be written"
                 with whole(path) as unfinished:
                     row.write(source, unfinished, image_size)
+        sums.write(self.directory, self._in_directory())
 
     def finished(self) -> bool:
         """Whether the networks' `.keras` files, the card and every format asked for exist."""
@@ -143,6 +146,13 @@ class Artifacts:
                 if row.write and row.source == "saved_model":
                     row.path(old).unlink(missing_ok=True)
             old.rmtree()
+
+    def _in_directory(self) -> list[epath.Path]:
+        """The files that are exported, without the SavedModel and its archive, and without the
+        card, which is there to be edited."""
+        names = [*KERAS_FILES, IMAGE_CLASSIFIER, *NOTES]
+        paths = [*(self.directory / name for name in names), *map(self.path, _converted())]
+        return [path for path in paths if path.parent == self.directory and path.exists()]
 
     def _keras_files(self, networks: Networks) -> dict[epath.Path, Callable[[], keras.Model]]:
         files: dict[str, Callable[[], keras.Model]] = {

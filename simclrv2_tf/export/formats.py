@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from simclrv2_tf import options
+from simclrv2_tf import options, sums
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import keras_file, saved_model
-from simclrv2_tf.export.model import ExportError, Model, ModelError
+from simclrv2_tf.export.model import NOTES, ExportError, Model, ModelError
 from simclrv2_tf.options import option
 
 
@@ -86,6 +86,7 @@ def load_model(path: str, option: str = "model") -> Model:
 
     Raises:
         ModelError: there is no such file, it cannot be read, or its runtime is not installed.
+        SumError: it is not the file that was exported, by the sums beside it.
     """
     contents = Contents(path)
     found = epath.Path(path) if contents.kind == "file" else contents.saved_model
@@ -100,6 +101,10 @@ def load_model(path: str, option: str = "model") -> Model:
             f"`{option}` must be a run's folder, a SavedModel's folder or tar.gz, or a .keras, "
             f".onnx or .tflite file. Received: {option}={path}{advice}"
         )
+    if is_module:
+        sums.check(found)
+    else:
+        sums.check(found.parent, (found.name, *NOTES))
     advice = f"Received: {option}={path}"
     with raised_as(ModelError, f"`{option}` must be readable", advice):
         return row.read(found)

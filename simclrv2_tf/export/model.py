@@ -14,7 +14,7 @@ from simclrv2_tf.errors import UserError
 with epy.lazy_imports():
     import numpy as np
 
-_LABELS, _INPUTS = "labels.txt", "inputs.json"
+NOTES = _LABELS, _INPUTS = "labels.txt", "inputs.json"
 
 
 class ExportError(UserError):

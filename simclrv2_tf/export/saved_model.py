@@ -7,8 +7,10 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from absl import logging
 from etils import epath, epy
 
+from simclrv2_tf import checkpoint_files, sums
 from simclrv2_tf.export.model import Model, notes
 from simclrv2_tf.networks import Networks
 
@@ -46,6 +48,8 @@ def export(
       gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f);
     * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
       line, and `inputs.json` with the side of its images in pixels.
+
+    `SHA256SUMS` in the folder has the sums of all its files.
 
     `keras.Model.export` is not used: what it writes has frozen batch norm and cannot be called.
 
@@ -117,7 +121,11 @@ def export(
             file = epath.Path(folder) / name
             file.write_text(text)
             setattr(module, file.stem, tf.saved_model.Asset(str(file)))
-        tf.saved_model.save(module, path, signatures=signatures)
+        written = epath.Path(path)
+        written.mkdir(parents=True, exist_ok=True)
+        readable = checkpoint_files.folder_for_tensorflow(path)
+        tf.saved_model.save(module, readable, signatures=signatures)
+    sums.write(written, (member for member in _below(written) if not member.is_dir()))
 
 
 def _images() -> tf.TensorSpec:
@@ -129,8 +137,15 @@ def _traced(function):
 
 
 def read(path: epath.Path) -> Model:
-    """Reads a SavedModel; its endpoints are the outputs of its signature "serving_default"."""
-    module = tf.saved_model.load(str(path))
+    """Reads a SavedModel; its endpoints are the outputs of its signature "serving_default".
+
+    Warns where it is not in the folder of a run: a SavedModel is a program.
+    """
+    if not (path.parent.parent / "config.json").exists():
+        logging.warning(
+            "%s is a SavedModel: its own graph runs. Load only those whose source you trust.", path
+        )
+    module = tf.saved_model.load(checkpoint_files.folder_for_tensorflow(str(path)))
     signatures = getattr(module, "signatures", {})
     together = signatures.get("serving_default")
 

@@ -4,6 +4,7 @@ from etils import epy
 
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.training.callbacks import Health, SaveCheckpoints, Summaries
+    from simclrv2_tf.training.divergence import LossSpikes, NonFiniteError
     from simclrv2_tf.training.history import HistoryFile, read_history, seconds_spent
-    from simclrv2_tf.training.loop import NonFiniteError, evaluate, gather, train
+    from simclrv2_tf.training.loop import evaluate, gather, train
     from simclrv2_tf.training.options import TrainingOptions

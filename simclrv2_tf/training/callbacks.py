@@ -10,7 +10,7 @@ from etils import epath
 
 from simclrv2_tf import weights
 from simclrv2_tf.metrics import representations
-from simclrv2_tf.training.loop import NonFiniteError
+from simclrv2_tf.training.divergence import NonFiniteError
 
 
 class _EverySteps(keras.callbacks.Callback):

@@ -13,21 +13,9 @@ import keras
 import tensorflow as tf
 
 from simclrv2_tf import distribute, processors
-from simclrv2_tf.errors import UserError
+from simclrv2_tf.training.divergence import NonFiniteError
 
 Batches = Callable[[tf.distribute.InputContext], tf.data.Dataset]
-
-
-class NonFiniteError(UserError):
-    """The loss or a weight became NaN or infinite, as the sentence `what` says; the run stops."""
-
-    exit_status = 1
-
-    def __init__(self, what: str):
-        super().__init__(
-            f"{what} No checkpoint of it was made. Lower the learning rate, lengthen the warm-up "
-            "or use float32."
-        )
 
 
 def train(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from etils import epath
 
 import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if their classes are known)
-from simclrv2_tf import checkpoint_files, official
+from simclrv2_tf import checkpoint_files, official, sums
 from simclrv2_tf.errors import UserError, raised_as
 
 OPTIMIZER = "optimizer/"  # begins the names of its variables
@@ -109,6 +109,10 @@ class ExportedWeights(TensorFlowCheckpoint):
     attribute = "weights"
     advice = "Export it again."
 
+    def read(self, paths: Iterable[str]) -> list[np.ndarray]:
+        sums.check(epath.Path(self.prefix).parent.parent)
+        return super().read(paths)
+
 
 class OfficialCheckpoint(TensorFlowCheckpoint):
     """A checkpoint of the reference's; `official` finds the paths that its variables have here."""
@@ -180,6 +184,7 @@ class KerasFiles:
         # The file has values by place, not by path: the model that its config builds has the paths.
         weights = []
         for file in self.files:
+            sums.check(file.parent, [file.name])
             with self._reading(file):
                 weights += keras.saving.load_model(str(file), compile=False).weights
         return named(weights)

@@ -1,4 +1,4 @@
-"""A whole run does not mistake the first steps of batch norm for a collapse."""
+"""A whole run warns of collapse and divergence, and not of the first steps of batch norm."""
 
 import csv
 
@@ -15,3 +15,16 @@ def test_the_first_steps_of_a_healthy_network_give_no_warning(images, tmp_path, 
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert min(float(row["embedding_spread"]) for row in rows) < 0.01
     assert "Collapse" not in caplog.text
+
+
+def test_a_run_that_diverges_says_why_and_where_it_was_finite(images, tmp_path, capsys):
+    """The first rate of a warm-up is 0, the second moves weights far, the third step sees that."""
+    command = ["--mode=train", f"--dataset=folder:{images}", *SMALL, "--train_steps=4"]
+    command += ["--checkpoint_steps=1", "--learning_rate=1e30", "--warmup_epochs=2"]
+    assert run.main(["run", *command, f"--model_dir={tmp_path}"], Seams(exports=False)) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Error: ")]
+    last = tmp_path / "checkpoints" / "ckpt-2"
+    assert " step 3 of 4," in line and f"all finite, is {last}. Likely causes: a learning" in line
+    assert "at its peak (--learning_rate, --warmup_epochs). Change that in another" in line
+    found = sorted(path.name for path in last.parent.glob("*.index"))
+    assert found == ["ckpt-1.index", "ckpt-2.index"]

@@ -1,11 +1,13 @@
 """Errors of commands: one line each, and the exit status of their kind."""
 
+import errno
+
 import pytest
 import tensorflow as tf
 
 from simclrv2_tf import errors
 from simclrv2_tf.errors import UserError, UserErrors
-from simclrv2_tf.training.loop import NonFiniteError
+from simclrv2_tf.training.divergence import NonFiniteError
 
 
 def raising(error):
@@ -22,6 +24,13 @@ def raising(error):
         (UserErrors(["one", "two"]), 2, ["one", "two"]),
         (NonFiniteError("The loss became nan."), 1, ["The loss became nan. No checkpoint"]),
         (OSError("disk full"), 1, ["disk full"]),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs/a"),
+            1,
+            ["runs/a: Permission denied. Give a path that this user may use"],
+        ),
+        (OSError(errno.ENOSPC, "No space", "a.csv"), 1, ["a.csv: No space. Free some space"]),
+        (OSError(errno.ENOTDIR, "Not a directory", "a/b"), 1, ["a/b: Not a directory."]),
     ],
 )
 def test_a_command_reports_and_returns_the_status(error, status, lines, capsys):

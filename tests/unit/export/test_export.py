@@ -1,6 +1,9 @@
 """Exports: endpoints, formats, the files of a run, and the model card."""
 
 import dataclasses
+import os
+import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -8,7 +11,8 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
-from helpers.exported import CLASSES, IMAGES, networks
+from helpers.exported import CLASSES, IMAGES, assert_same, networks
+from simclrv2_tf import weights
 from simclrv2_tf.export import (
     EXPORT_FORMATS,
     Artifacts,
@@ -21,6 +25,7 @@ from simclrv2_tf.export import (
 )
 from simclrv2_tf.export.model_card import public
 from simclrv2_tf.networks import Networks
+from simclrv2_tf.sums import NAME, SumError
 
 
 def test_what_a_format_needs_is_asked_for_before_anything_is_written(monkeypatch):
@@ -83,7 +88,7 @@ def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="encoder.tflite .no such operation."):
         files.finish("card", 16)
     assert not files.finished() and files.written(Networks(encoder, None, None))
-    names = {"encoder.keras", "inputs.json", "README.md"}
+    names = {"encoder.keras", "inputs.json", "README.md"}  # no sums before all is written
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
@@ -137,6 +142,86 @@ def test_what_is_no_model_is_said(tmp_path):
     (tmp_path / "saved_model.pb").write_text("no model")
     with pytest.raises(ModelError, match="`model` must be readable"):
         load_model(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    """A network as `.keras` files and a SavedModel, in a folder whose name is a pattern."""
+    folder = tmp_path_factory.mktemp("artifacts") / "run [1] *?"
+    models = Networks(*networks(), classifier_layer=1)
+    files = Artifacts(epath.Path(folder), "7", labelled=True, formats=("tar.gz", "litert"))
+    files.write(models, 16, CLASSES)
+    files.finish("card", 16)
+    expected = models.image_classifier()(IMAGES).numpy()
+    return files, expected
+
+
+@pytest.mark.parametrize("name", ["keras", "saved_model", "tar.gz", "litert"])
+def test_a_folder_may_have_any_name(name, artifacts):
+    files, expected = artifacts
+    model = load_model(str(files.path(name)))
+    assert_same(model.outputs(IMAGES, ["logits"])["logits"], expected)
+    assert model.class_names == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        ("image_classifier.keras", "image_classifier.keras"),
+        ("image_classifier.keras", "labels.txt"),
+        ("image_classifier.tflite", "image_classifier.tflite"),
+        ("hub/7", "hub/7/saved_model.pb"),
+        ("hub/7", "hub/7/assets/labels.txt"),
+        ("hub/7", "hub/7/variables/variables.data-00000-of-00001"),
+    ],
+)
+def test_a_file_that_was_changed_is_refused(source, file, artifacts, tmp_path):
+    """Whatever changed: a graph with another constant loads, and computes something else."""
+    shutil.copytree(artifacts[0].directory, tmp_path / "run")
+    content = bytearray((tmp_path / "run" / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "run" / file).write_bytes(content)
+    with pytest.raises(SumError, match=f"{file} must be the file that was exported"):
+        load_model(str(tmp_path / "run" / source))
+
+
+def test_sums_are_of_the_files_that_lie_there(artifacts):
+    files, _ = artifacts
+    folder = files.directory
+    listed = {line.split("  ")[1] for line in (folder / NAME).read_text().splitlines()}
+    present = {path.name for path in folder.iterdir() if path.is_file()}
+    assert listed == present - {NAME, "README.md"}  # the card is there to be edited
+    listed = {line.split("  ")[1] for line in (files.module / NAME).read_text().splitlines()}
+    paths = (path for path in pathlib.Path(files.module).rglob("*") if path.is_file())
+    present = {path.relative_to(files.module).as_posix() for path in paths}
+    assert listed == present - {NAME, "README.md"}
+
+
+def test_a_keras_file_with_code_is_refused(tmp_path):
+    """A Lambda layer holds Python bytecode, which Keras's safe mode does not read."""
+    images = keras.Input((16, 16, 3))
+    marker = str(tmp_path / "executed")
+    code = keras.layers.Lambda(lambda x: (open(marker, "w").close(), x[:, 0, 0])[1])  # noqa: SIM115
+    model = keras.Model(images, code(images))
+    model.save(tmp_path / "encoder.keras")
+    os.remove(marker)
+    with pytest.raises(ModelError, match="`model` must be readable"):
+        load_model(str(tmp_path / "encoder.keras"))
+    with pytest.raises(weights.CheckpointError, match=r"encoder\.keras cannot be read"):
+        weights.load(str(tmp_path / "encoder.keras"), [])
+    assert not os.path.exists(marker)
+
+
+def test_whose_graph_runs_is_said(artifacts, tmp_path, caplog):
+    files, _ = artifacts
+    folder = shutil.copytree(files.directory, tmp_path / "run")
+    load_model(str(folder / "hub" / "7"))
+    assert "its own graph runs. Load only those whose source you trust" in caplog.text
+    caplog.clear()
+    (folder / "config.json").write_text("{}")  # a run of one's own
+    load_model(str(folder / "hub" / "7"))
+    load_model(str(folder / "image_classifier.keras"))
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from helpers.stages import batches_from, conv_encoder, pretrainer, train
 from simclrv2_tf import weights as checkpoints
-from simclrv2_tf.training import loop
+from simclrv2_tf.training import divergence, loop
 from simclrv2_tf.training.callbacks import SaveCheckpoints
 
 
@@ -15,7 +15,7 @@ def test_nan_loss_stops_the_loop_before_callbacks_see_it():
     stage = pretrainer(encoder=conv_encoder, penalty=lambda variables: tf.constant(float("nan")))
     seen = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: seen.append(b))
-    with pytest.raises(loop.NonFiniteError, match="step 1 of 6"):
+    with pytest.raises(divergence.NonFiniteError, match="step 1 of 6"):
         train(stage, 0, 6, callbacks=[watch])
     assert not seen
 

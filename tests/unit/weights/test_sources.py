@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from etils import epath
 
 from helpers.stored_weights import (
     ALL,
@@ -19,7 +20,7 @@ from helpers.stored_weights import (
     write,
     write_all,
 )
-from simclrv2_tf import weights
+from simclrv2_tf import sums, weights
 
 FORMATS = ("run", "file", "saved model")
 
@@ -217,10 +218,28 @@ def test_a_damaged_keras_file_is_an_error_of_ours(name, damage, sources, tmp_pat
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
 def test_a_damaged_saved_model_is_an_error_of_ours(suffix, damage, sources, tmp_path):
     path = copied(sources, "saved model", tmp_path)
+    os.remove(os.path.join(path, sums.NAME))  # as earlier versions wrote it
     damage(os.path.join(path, "variables", f"variables.{suffix}"))
     others = networks(seed=1)
     before = values(others)
     assert "cannot be read" in fails(lambda: weights.load(path, others.values()))
+    for variable, value in values(others).items():
+        np.testing.assert_array_equal(value, before[variable])
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("saved model", "saved_model.pb"), ("files", "encoder.keras")]
+)
+def test_weights_of_a_file_that_was_changed_are_not_loaded(kind, file, sources, tmp_path):
+    path = epath.Path(copied(sources, kind, tmp_path))
+    if kind == "files":  # as the files of a run
+        sums.write(path, list(path.glob("*.keras")))
+    with (path / file).open("ab") as stream:
+        stream.write(b"\0")  # both still load
+    others = networks(seed=1)
+    before = values(others)
+    with pytest.raises(sums.SumError, match=f"{file} must be the file that was exported"):
+        weights.load(str(path), others.values())
     for variable, value in values(others).items():
         np.testing.assert_array_equal(value, before[variable])
 
