@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from simclrv2_tf import environment, precision
-from simclrv2_tf.experiments import early, execution, plan, record, registry, results
+from simclrv2_tf.experiments import (
+    dry_run,
+    early,
+    execution,
+    plan,
+    record,
+    registry,
+    results,
+)
 from simclrv2_tf.experiments.built_stages import BuiltStages
 from simclrv2_tf.experiments.data import open_data
 from simclrv2_tf.experiments.directory import RunDirectory
@@ -50,7 +58,7 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         seams: Where tests make a run smaller.
 
     Returns:
-        The content of `result.json`; empty after `mode="train"`.
+        The content of `result.json`; empty after `mode="train"` and after `dry_run`.
 
     Raises:
         ConfigError, DatasetError, RunError, CheckpointError, DeviceError, ExportError, ModelError:
@@ -100,6 +108,9 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         )
         for stage in planned
     ]
+    if config.dry_run:
+        dry_run.rehearse([outcome.run for outcome in outcomes])
+        return {}
     # Evaluations write files of their own, and may run beside the training.
     owns = outcomes[0].run.is_chief and config.mode != "eval"
     root = RunDirectory(config)

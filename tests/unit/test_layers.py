@@ -20,6 +20,7 @@ LAYERS = [
         "checkpoint_files",
         "contents",
         "network_options",
+        "run_options",
         "precision",
     },
     {"distribute", "augment", "optimizers", "metrics"},
@@ -35,6 +36,8 @@ LAYERS = [
     {"experiments"},
     {"config"},
     {"run"},
+    {"cli"},
+    {"__main__"},
 ]
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
