@@ -1,22 +1,30 @@
 """Folders of image files: their layout, and a check that each file is whole."""
 
-import concurrent.futures
 import hashlib
 import os
 import posixpath
-import time
 
 import tensorflow as tf
 from absl import logging
 
+from simclrv2_tf.datasets.checked_files import check_files, check_range
+from simclrv2_tf.datasets.conversion import cache_folder
 from simclrv2_tf.datasets.folder_split import FolderSplit
 from simclrv2_tf.datasets.folder_tree import FolderTree
-from simclrv2_tf.datasets.images import EXTENSIONS, why_unreadable
-from simclrv2_tf.datasets.sources import HELD_OUT_SPLITS, DatasetError, ImageDataset, Range
+from simclrv2_tf.datasets.images import EXTENSIONS, Reading
+from simclrv2_tf.datasets.sources import (
+    HELD_OUT_SPLITS,
+    DatasetError,
+    ImageDataset,
+    Range,
+    ValueRange,
+)
 from simclrv2_tf.datasets.splits import Split
 
 
-def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
+def open_dataset(
+    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+) -> ImageDataset:
     """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
 
     Class folders (searched to any depth) hold the images of a class; a folder without subfolders
@@ -25,13 +33,13 @@ def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDatas
     class (at least one image of two) becomes the split `test`. That choice, and the order of the
     files, depend on `split_seed` and on each file's path below PATH only: they are the same on
     every machine, and an added file moves few others. Unreadable files are skipped with a warning,
-    and links to what is read already, see `FolderTree`.
+    and links to what is read already, see `FolderTree`. Files that TensorFlow does not read are
+    converted once, see `conversion`.
 
     Raises:
         DatasetError: The folder is missing, holds no readable image, or is laid out so that the
             labels of its splits do not agree.
     """
-    del data_dir
     root = os.path.expanduser(name.removeprefix("folder:"))
     if not root:
         raise DatasetError(f"`dataset` must be folder:PATH. Received: dataset={name!r}")
@@ -46,7 +54,8 @@ def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDatas
         splits = _hold_out(splits["train"])
 
     paths = [path for files in splits.values() for path in files]
-    skipped = _unreadable(root, paths)
+    checked = check_files(root, paths, cache_folder(data_dir))
+    skipped = checked.skipped
     if len(skipped) == len(paths):
         example, reason = next(iter(skipped.items()))
         raise _wrong(
@@ -66,16 +75,19 @@ def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDatas
     def select(spec: str, ranges: list[Range]) -> Split:
         files = [file for split, begin, end in ranges for file in readable[split][begin:end]]
         ids, labels = zip(*files, strict=True)
-        return FolderSplit(spec, root, skipped, ids, labels if class_names else None)
+        known = labels if class_names else None
+        return FolderSplit(spec, root, skipped, ids, known, checked.converted, Reading(value_range))
 
+    check_range(root, [file for file, _ in readable["train"]], checked.converted, value_range)
     sizes = {split: len(files) for split, files in readable.items() if files}
     return ImageDataset(name, class_names, sizes, select, skipped)
 
 
-def open_images(path: str) -> Split:
+def open_images(path: str, data_dir: str | None = None, value_range: ValueRange = None) -> Split:
     """The images below a folder, at any depth, or of one file, without labels; sorted by path.
 
-    Their ids are the paths below the folder. `path` may be remote.
+    Their ids are the paths below the folder. `path` may be remote. Files that TensorFlow does not
+    read are converted to below `data_dir`, by default the user's cache.
 
     Raises:
         DatasetError: There are no images.
@@ -84,11 +96,23 @@ def open_images(path: str) -> Split:
     if not tf.io.gfile.exists(root):
         raise DatasetError(f"Images must be in an existing folder or file. Received: {root}")
     if not tf.io.gfile.isdir(root):
-        return FolderSplit(path, os.path.dirname(root) or ".", {}, [os.path.basename(root)])
+        return _images(
+            path, os.path.dirname(root) or ".", [os.path.basename(root)], data_dir, value_range
+        )
     if not (ids := sorted(filter(_is_image, FolderTree(root, _is_image).walk("")))):
         formats = ", ".join(EXTENSIONS)
         raise DatasetError(f"A folder of images must hold some ({formats}). Received: {root}")
-    return FolderSplit(path, root, {}, ids)
+    return _images(path, root, ids, data_dir, value_range)
+
+
+def _images(
+    name: str, root: str, ids: list[str], data_dir: str | None, value_range: ValueRange
+) -> FolderSplit:
+    checked = check_files(root, ids, cache_folder(data_dir), decode=False)
+    reading = Reading(value_range)
+    return FolderSplit(
+        name, root, checked.skipped, ids, converted=checked.converted, reading=reading
+    )
 
 
 def _wrong(root: str, rule: str, found: str = "") -> DatasetError:
@@ -195,22 +219,3 @@ def _find_classes(tree: FolderTree, folder: str) -> tuple[dict[str | None, list[
         path = os.path.join(root, folder)
         logging.warning("%s: %d images outside the class folders are ignored.", path, len(images))
     return classes, others
-
-
-def _unreadable(root: str, paths: list[str]) -> dict[str, str]:
-    """The files that cannot be read, with the reason; each is named in a warning."""
-    skipped = {}
-    last_report = time.monotonic()
-    chunk = 10_000
-    with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
-        for begin in range(0, len(paths), chunk):
-            part = paths[begin : begin + chunk]
-            reasons = pool.map(lambda path: why_unreadable(os.path.join(root, path)), part)
-            for path, reason in zip(part, reasons, strict=True):
-                if reason:
-                    logging.warning("Skipping the unreadable image %s: %s", path, reason)
-                    skipped[path] = reason
-            if time.monotonic() - last_report > 10:
-                last_report = time.monotonic()
-                logging.info("Checked %d of %d images of %s.", begin + len(part), len(paths), root)
-    return skipped

@@ -18,7 +18,10 @@ class DataOptions(options.Group, title="Data", once=True):
         "`demo`.",
     )
     data_dir: str | None = option(
-        None, "Folder where TensorFlow Datasets keeps its data sets.", incidental=True
+        None,
+        "Folder where TensorFlow Datasets keeps its data sets, by default its own; and where image "
+        "files that TensorFlow does not read are converted to, once, by default the user's cache.",
+        incidental=True,
     )
     train_split: str = option("train", "Split to train on.")
     unlabelled_dataset: str | None = option(
@@ -40,6 +43,13 @@ class DataOptions(options.Group, title="Data", once=True):
         "Seed of which images of a folder without a test or validation split are held out, "
         "whatever `seed` is. A student needs its teacher's.",
         minimum=0,
+    )
+    value_range: tuple[float, ...] | None = option(
+        None,
+        "Samples of 16-bit images that become black and white, such as 0,4095 for 12 bits; by "
+        "default 0,65535. Images of 8 bits stay as they are.",
+        minimum=0,
+        maximum=65535,
     )
     cache_dataset: bool = option(
         False,

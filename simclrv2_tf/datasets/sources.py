@@ -1,7 +1,7 @@
 """Data sets by name: a prefix leads to the file of a source, which is imported when needed.
 
-To add a source, write a file with an `open_dataset(name, data_dir, split_seed)` that returns an
-`ImageDataset`, and give it a row in `SOURCES`.
+To add a source, write a file with an `open_dataset(name, data_dir, split_seed, value_range)` that
+returns an `ImageDataset`, and give it a row in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ HELD_OUT_SPLITS = ("validation", "val", "test")
 SOURCES = {PACKAGED: "packaged", "folder:PATH": "folder"}
 
 Range = tuple[str, int, int]  # split name, first example, end
+ValueRange = tuple[float, float] | None  # samples of 16 bits that become black and white
 
 
 class DatasetError(UserError):
@@ -116,15 +117,23 @@ def check_folder(name: str) -> None:
         raise DatasetError(f"The image folder must be an existing folder. Received: folder:{path}")
 
 
-def open_dataset(name: str, data_dir: str | None = None, split_seed: int = 0) -> ImageDataset:
+def open_dataset(
+    name: str,
+    data_dir: str | None = None,
+    split_seed: int = 0,
+    value_range: ValueRange = None,
+) -> ImageDataset:
     """Opens a data set by name, without network (unless `data_dir` or PATH is remote).
 
     Args:
         name: `fashion_mnist_small`, see `packaged`; `folder:PATH`, see `folder`; or the name of a
             TensorFlow Datasets builder, also `name/config` and `name:1.0.0`, whose data is
             prepared on disk. The builder's code is not needed.
-        data_dir: Folder where TensorFlow Datasets keeps its data; by default its own.
+        data_dir: Folder where TensorFlow Datasets keeps its data, by default its own; and where
+            files of a folder that TensorFlow does not read are converted to, by default the
+            user's cache.
         split_seed: Decides which images are held out of a folder without a held-out split.
+        value_range: The 16-bit samples that become black and white; None: 0 and 65,535.
 
     Raises:
         DatasetError: The data set does not exist, is not prepared, or has no images.
@@ -133,4 +142,4 @@ def open_dataset(name: str, data_dir: str | None = None, split_seed: int = 0) ->
     files = {form.partition(":")[:2]: file for form, file in SOURCES.items()}
     file = files.get((prefix, colon), "tfds")
     source = importlib.import_module(f"simclrv2_tf.datasets.{file}")
-    return source.open_dataset(name, data_dir, split_seed)
+    return source.open_dataset(name, data_dir, split_seed, value_range)

@@ -93,12 +93,12 @@ def open_data(config: Config) -> Data:
     Raises:
         DatasetError: there is no such data set.
     """
-    return Data(
-        datasets.open_dataset(config.dataset, config.data_dir, config.split_seed),
-        datasets.open_dataset(config.unlabelled_dataset, config.data_dir, config.split_seed)
-        if config.unlabelled_dataset
-        else None,
-    )
+
+    def opened(name):
+        return datasets.open_dataset(name, config.data_dir, config.split_seed, config.value_range)
+
+    other = config.unlabelled_dataset
+    return Data(opened(config.dataset), opened(other) if other else None)
 
 
 def has_labels(split: datasets.Split) -> bool:

@@ -14,6 +14,7 @@ LAYERS = [
     {
         "errors",
         "files",
+        "sums",
         "options",
         "environment",
         "tables",
