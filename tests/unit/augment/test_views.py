@@ -28,7 +28,7 @@ def test_flip_and_blur_act_on_half_of_the_images():
 
 def test_view_is_flip_color_and_blur_in_this_order(monkeypatch):
     calls = []
-    for name in ("flip", "color", "randomly_blurred"):
+    for name in ("orientation", "color", "randomly_blurred"):
         original = getattr(augment.views, name)
 
         def record(batch, *args, name=name, original=original):
@@ -37,7 +37,7 @@ def test_view_is_flip_color_and_blur_in_this_order(monkeypatch):
 
         monkeypatch.setattr(augment.views, name, record)
     augment.pretraining_view(random_images(2, 10, 10, 3))
-    assert calls == ["flip", "color", "randomly_blurred"]
+    assert calls == ["orientation", "color", "randomly_blurred"]
 
 
 def test_view_without_color_and_blur_is_a_flip():
