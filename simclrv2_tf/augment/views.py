@@ -63,6 +63,23 @@ class ViewOptions(Group, title="Augmentation"):
     )
 
     @property
+    def views_in_words(self) -> str:
+        """How views for pretraining are made, in a line."""
+        jitter = "no color jitter"
+        if strength := self.color_jitter_strength:
+            jitter = f"color jitter {strength:g} ({self.color_jitter_version}), "
+            jitter += f"grayscale {self.grayscale_probability:g}"
+        flips = {"none": "no flip", "both": "flip horizontal and vertical"}
+        parts = (
+            f"crop area {self.min_crop_area:g} to 1",
+            flips.get(self.flip, f"flip {self.flip}"),
+            "rotation by multiples of 90 degrees" if self.rotate else "no rotation",
+            jitter,
+            "blur of half of the views" if self.use_blur else "no blur",
+        )
+        return ", ".join(parts)
+
+    @property
     def of_view(self) -> dict[str, Any]:
         """The arguments of `pretraining_view`, by name."""
         return {

@@ -49,6 +49,30 @@ def test_view_without_color_and_blur_is_a_flip():
     np.testing.assert_array_equal(augment.random_color(batch, 0.0), batch)
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            {},
+            "crop area 0.08 to 1, flip horizontal, no rotation, color jitter 1 (v2), "
+            "grayscale 0.2, blur of half of the views",
+        ),
+        (
+            {"min_crop_area": 0.25, "flip": "both", "rotate": True, "color_jitter_strength": 0.0},
+            "crop area 0.25 to 1, flip horizontal and vertical, rotation by multiples of 90 "
+            "degrees, no color jitter, blur of half of the views",
+        ),
+        (
+            {"flip": "none", "use_blur": False, "color_jitter_version": "v1"},
+            "crop area 0.08 to 1, no flip, no rotation, color jitter 1 (v1), grayscale 0.2, "
+            "no blur",
+        ),
+    ],
+)
+def test_settings_in_words(options, words):
+    assert augment.ViewOptions(**options).views_in_words == words
+
+
 OPERATIONS = {
     "random_flip": augment.random_flip,
     "random_color": lambda images, seed=None: augment.random_color(images, 1.0, seed=seed),
