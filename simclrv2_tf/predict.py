@@ -126,7 +126,10 @@ def _outputs(
     )
     files, _ = images.labels()
     batches = datasets.evaluation_batches(
-        images, batch_size=args.batch_size, image_size=args.image_size or model.image_size
+        images,
+        batch_size=args.batch_size,
+        image_size=args.image_size or model.image_size,
+        antialias=model.antialias,
     )
     for number, (pixels, _, weight) in enumerate(batches):
         readable = weight.numpy() > 0

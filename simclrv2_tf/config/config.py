@@ -163,7 +163,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote; options it lacks take their defaults.
+        """Reads what `to_json` wrote; options it lacks take their defaults, or `unrecorded` values.
 
         Raises:
             ConfigError: not a JSON object, an option that does not exist, or a bad value.
@@ -181,7 +181,13 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             for name, value in values.items()
             if name not in known
         ]
-        return _made(cls, {k: v for k, v in values.items() if k in known}, errors)
+        unrecorded = {
+            name: option.unrecorded
+            for name, option in flag_options().items()
+            if option.unrecorded is not None
+        }
+        found = {name: value for name, value in values.items() if name in known}
+        return _made(cls, unrecorded | found, errors)
 
 
 @functools.cache

@@ -60,6 +60,14 @@ class DataOptions(options.Group, title="Data", once=True):
     image_size: int = option(
         224, "Height and width of the network's input, in pixels.", minimum=8, once=False
     )
+    antialias: bool | None = option(
+        None,
+        "Resize with antialiasing where crops and evaluation images are more than twice "
+        "`image_size` high or wide. The reference does not. By default as the weights of `teacher` "
+        "or `checkpoint` were trained; without these, on where `dataset` is a folder of images, "
+        "and off elsewhere. It is noted in inputs.json, and predictions follow it.",
+        unrecorded=False,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

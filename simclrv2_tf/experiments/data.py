@@ -136,9 +136,25 @@ class Batches:
             split,
             batch_size=batch_size // self.context.num_input_pipelines,
             image_size=self.config.image_size,
+            antialias=self._antialias,
             shard=self._shard,
         )
         return self._per_replica(batches, batch_size)
+
+    def originals(self, split, count: int) -> tf.Tensor:
+        """The images of the first batch of `count` in `views`, as evaluation crops them."""
+        config = self.config
+        return datasets.shuffled_images(
+            split,
+            count=count,
+            image_size=config.image_size,
+            seed=config.seed,
+            antialias=self._antialias,
+        )
+
+    @property
+    def _antialias(self) -> bool:
+        return bool(self.config.antialias)  # None where no run has chosen
 
     @property
     def _shard(self) -> tuple[int, int]:
@@ -153,6 +169,7 @@ class Batches:
             seed=config.seed,
             start_step=start_step,
             views=config,
+            antialias=self._antialias,
             cache=config.cache_dataset,
             shard=self._shard,
         )

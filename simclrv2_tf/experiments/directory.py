@@ -10,7 +10,7 @@ model_dir/
   views.png                augmented views, as pretraining sees them
   encoder.keras            (and head, classifier) the final networks, as Keras loads them
   image_classifier.keras   the network of a labelled stage from images to logits
-  labels.txt, inputs.json  class names, and the side of the images
+  labels.txt, inputs.json  class names; the side and the resizing of the images
   hub/STEP/                the SavedModel, with its model card; other formats: `export`
   result.json              the evaluation
   calibration.json         how far the classifier's confidence can be trusted, with a figure

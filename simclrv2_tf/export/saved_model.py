@@ -30,6 +30,7 @@ def export(
     output: str | None = None,
     image_size: int | None = None,
     class_names: Sequence[str] = (),
+    antialias: bool = False,
 ) -> None:
     """Writes a SavedModel that `hub.load` and `tf.saved_model.load` read without this package.
 
@@ -47,7 +48,7 @@ def export(
       "representation", and what a head and a classifier add (`Networks.endpoints`). "features"
       gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f);
     * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
-      line, and `inputs.json` with the side of its images in pixels.
+      line, and `inputs.json` with the side of its images in pixels, and how they are resized.
 
     `SHA256SUMS` in the folder has the sums of all its files.
 
@@ -63,6 +64,7 @@ def export(
             classifier, else "representation".
         image_size: Side of the images it was trained with, in pixels.
         class_names: (C,) in the order of the logits.
+        antialias: Whether those images were resized with antialiasing.
 
     Raises:
         ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
@@ -117,7 +119,7 @@ def export(
     signatures = {"serving_default": signature(*names), "features": signature(*of_encoder)}
     signatures |= {n: signature(n) for n in ("representation", *names[len(of_encoder) :])}
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in notes(image_size, class_names).items():
+        for name, text in notes(image_size, class_names, antialias).items():
             file = epath.Path(folder) / name
             file.write_text(text)
             setattr(module, file.stem, tf.saved_model.Asset(str(file)))

@@ -2,16 +2,20 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 import weakref
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
+import tensorflow as tf
 
 from helpers.command_line import files
 from helpers.predictions import (
     CLASSES,
+    SIZE,
     check_classes,
     outputs_of,
     run,
@@ -74,6 +78,28 @@ def test_embeddings(model, photos, expected, tmp_path, capsys, caplog):
     )
     assert "train/dark/0.png" in caplog.text
     assert "1 unreadable image(s) were skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_images_are_resized_as_the_model_says(model, antialias, tmp_path, capsys):
+    folder, networks = tmp_path / "model", model[1]
+    shutil.copytree(model[0], folder)
+    shutil.rmtree(folder / "hub")
+    (folder / "SHA256SUMS").unlink()
+    (folder / "inputs.json").write_text(json.dumps({"image_size": SIZE, "antialias": antialias}))
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "image.png")
+    target = tmp_path / "found.npy"
+    files = [f"--images={tmp_path / 'image.png'}", f"--embeddings={target}"]
+    assert run(f"--model={folder / 'encoder.keras'}", *files) == 0
+    # Pillow always antialiases; at 16 pixels the whole image is in.
+    resized = tf.image.resize(pixels / np.float32(255), (SIZE, SIZE), "bicubic")
+    if antialias:
+        channels = [PIL.Image.fromarray(pixels[..., c] / np.float32(255)) for c in range(3)]
+        channels = [c.resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC) for c in channels]
+        resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
+    expected = networks.encoder(np.clip(resized, 0, 1)[None])
+    np.testing.assert_allclose(np.load(target), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_one_image_of_the_working_directory_is_printed(
