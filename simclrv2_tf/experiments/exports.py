@@ -52,7 +52,14 @@ class Exports:
             return
         names = run.data.main.class_names if copies.classifier else ()
         config = run.config
-        self._artifacts.write(copies, config.image_size, names, anew, bool(config.antialias))
+        self._artifacts.write(
+            copies,
+            config.image_size,
+            names,
+            anew,
+            bool(config.antialias),
+            config.value_range,
+        )
         module = f", SavedModel in {self._artifacts.module}" if self._artifacts.has_module else ""
         print(f"Networks in {run.directory}/*.keras{module}", flush=True)
 

@@ -74,6 +74,7 @@ class Artifacts:
         class_names: Sequence[str],
         anew: bool = True,
         antialias: bool = False,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Writes the `.keras` files and, if asked for, the SavedModel: each whole or not at all.
 
@@ -83,6 +84,7 @@ class Artifacts:
             class_names: (C,) in the order of the logits; empty if the classes have no names.
             anew: Whether existing files are of other weights, and replaced.
             antialias: Whether those images were resized with antialiasing.
+            value_range: The 16-bit samples of their files that were black and white.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         if anew:
@@ -94,7 +96,7 @@ class Artifacts:
             if anew or not path.exists():
                 with whole(path) as unfinished:
                     model().save(unfinished)
-        for name, text in notes(image_size, class_names, antialias).items():
+        for name, text in notes(image_size, class_names, antialias, value_range).items():
             write_text(self.directory / name, text)
         if self.has_module and not self.module.exists():
             with whole(self.module) as unfinished:
@@ -106,6 +108,7 @@ class Artifacts:
                     image_size=image_size,
                     class_names=class_names,
                     antialias=antialias,
+                    value_range=value_range,
                 )
 
     def written(self, networks: Networks) -> bool:

@@ -37,6 +37,7 @@ class Model:
         image_size: S; None if the file does not say.
         class_names: (C,); empty if the classes have no names.
         antialias: Whether it was trained on images that are resized with antialiasing.
+        value_range: The 16-bit samples that are black and white; None: 0 and 65,535.
         loaded: The Keras model, or the object of the SavedModel, to be called in a function of
             TensorFlow; None for the files of other runtimes.
     """
@@ -46,6 +47,7 @@ class Model:
     image_size: int | None = None
     class_names: tuple[str, ...] = ()
     antialias: bool = False
+    value_range: tuple[float, float] | None = None
     loaded: Any = None
 
     @classmethod
@@ -58,7 +60,8 @@ class Model:
             outputs,
             inputs.get("image_size"),
             class_names(folder),
-            bool(inputs.get("antialias")),  # files of earlier versions lack it
+            bool(inputs.get("antialias")),  # files of earlier versions lack it, and the next
+            tuple(inputs.get("value_range") or ()) or None,
             loaded,
         )
 
@@ -70,13 +73,16 @@ def class_names(folder: epath.Path) -> tuple[str, ...]:
 
 
 def notes(
-    image_size: int | None, class_names: Sequence[str], antialias: bool = False
+    image_size: int | None,
+    class_names: Sequence[str],
+    antialias: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> dict[str, str]:
     """The texts of the files that say how to use a network, by name, of those that are known.
 
     `labels.txt` has a class name in each line, in the order of the logits; `inputs.json` says how
     to crop and scale images as `augment.evaluation_image` does with its `image_size` and
-    `antialias`.
+    `antialias`, and how files are decoded, as `datasets.decode_rgb` does with its `value_range`.
     """
     found = {}
     if class_names:
@@ -85,6 +91,7 @@ def notes(
         inputs = {
             "image_size": image_size,
             "antialias": antialias,
+            "value_range": value_range,
             "range": [0, 1],
             "channels": "RGB",
         }
