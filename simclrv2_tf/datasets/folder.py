@@ -50,7 +50,8 @@ def open_dataset(
     splits = {
         split: _labelled(classes, class_names, split_seed) for split, classes in found.items()
     }
-    if len(splits) == 1:
+    holds_out = len(splits) == 1
+    if holds_out:
         splits = _hold_out(splits["train"])
 
     paths = [path for files in splits.values() for path in files]
@@ -80,7 +81,7 @@ def open_dataset(
 
     check_range(root, [file for file, _ in readable["train"]], checked.converted, value_range)
     sizes = {split: len(files) for split, files in readable.items() if files}
-    return ImageDataset(name, class_names, sizes, select, skipped)
+    return ImageDataset(name, class_names, sizes, select, skipped, holds_out)
 
 
 def open_images(path: str, data_dir: str | None = None, value_range: ValueRange = None) -> Split:

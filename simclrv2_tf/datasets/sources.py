@@ -41,6 +41,8 @@ class ImageDataset:
         name: The name it was opened by.
         class_names: One name per label; empty for unlabelled images.
         splits: Split name -> number of examples.
+        holds_out: Whether the held-out split was taken out of the training images here, and not by
+            who made the data.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ImageDataset:
     splits: dict[str, int]
     _select: Callable[[str, list[Range]], Split]
     _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    holds_out: bool = False
 
     @property
     def default_eval_split(self) -> str | None:

@@ -35,7 +35,7 @@ LAYERS = [
     {"report"},
     {"experiments"},
     {"config"},
-    {"run"},
+    {"run", "evaluate"},
 ]
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
