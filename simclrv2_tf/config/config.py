@@ -33,13 +33,14 @@ from simclrv2_tf.objectives import ObjectiveOptions
 from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import ConfigError, Option
 from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
-from simclrv2_tf.training.options import TrainingOptions
+from simclrv2_tf.training.options import TrainingOptions, ValidationOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(  # Fields come from the last base to the first: in order, they read from below.
     DeviceOptions,
     ExportOptions,
+    ValidationOptions,
     TrainingOptions,
     EvaluationOptions,
     DistillerOptions,

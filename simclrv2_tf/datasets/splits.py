@@ -48,7 +48,10 @@ class Split(abc.ABC):
         name: The specification that selected the split, for messages.
         num_examples: Number of examples, over all shards.
         labelled: Whether examples have labels; else every label is -1.
+        reads_by_id: Whether any examples can be read by themselves, so that a subset is no copy.
     """
+
+    reads_by_id = False
 
     def __init__(self, name: str, num_examples: int, labelled: bool):
         self.name = name
@@ -168,6 +171,8 @@ class IndexedSplit(Split):
             (N, ...), the images as they are stored.
         decode: From a stored image to (H, W, 3) uint8.
     """
+
+    reads_by_id = True
 
     def __init__(
         self, name: str, columns: dict[str, tf.Tensor], decode: Callable[[tf.Tensor], tf.Tensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, validation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
@@ -47,7 +47,8 @@ class Classification(StageRun):
                 "class, or use --train_mode=pretrain."
             )
         self.check_all_labelled()
-        return split, split
+        train, self.validation_split = validation.parts(self, split)
+        return train, split
 
     def build(self, **options):
         networks = self.build_networks(self.data.main.num_classes)

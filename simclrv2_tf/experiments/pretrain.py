@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, validation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
@@ -50,6 +50,7 @@ class Pretraining(StageRun):
         split = self.data.unlabelled_images(config)
         if config.hold_labels_back:
             split = split.unlabelled()
+        split, self.validation_split = validation.parts(self, split)
         micro, batch = config.micro_batch_size, config.train_batch_size
         if micro and batch % (micro * self.replicas):
             raise RunError(

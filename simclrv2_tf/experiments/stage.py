@@ -95,7 +95,8 @@ class StageRun(abc.ABC):
         published: The published settings of the stage, by the name that it has in a run of several.
         labelled: Whether its networks map images to logits: whether it trains a classifier.
         train_split: The examples that its epochs count.
-        labelled_split: The examples whose labels its training uses; None: it uses none.
+        labelled_split: The examples whose labels its training and validation use; None: none.
+        validation_split: The examples that it is validated on while it trains; None: none.
 
     Raises:
         DatasetError, RunError: the options do not fit the data, the devices or the folder.
@@ -122,6 +123,7 @@ class StageRun(abc.ABC):
         self.verbosity = loop.verbosity(self.is_chief)
         self.directory = RunDirectory(config)
         self.eval_split = data.evaluated_images(config)
+        self.validation_split: datasets.Split | None = None
         self.train_split, self.labelled_split = self.open()
         self._fix_batch_size(caps_batch)
         self._plan_steps()
