@@ -184,3 +184,15 @@ def hold_out(ids: Sequence[str], labels: Sequence[int], share: float, seed: int)
 
 def _rank(seed: int, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}:{name}".encode()).digest()
+
+
+def balanced_weights(labels: Sequence[int], num_classes: int) -> np.ndarray:
+    """Weights N / (C n_c) of classes with n_c of N examples: (C,) float64.
+
+    Their mean over the examples is 1 where every class has some. A class without examples has
+    weight 0.
+    """
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    weights = np.zeros(num_classes)
+    np.divide(counts.sum() / num_classes, counts, out=weights, where=counts > 0)
+    return weights

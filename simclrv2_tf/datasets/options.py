@@ -92,6 +92,13 @@ class LabelOptions(options.Group, title="Labels", once=True):
         "`seed` is.",
         minimum=0,
     )
+    class_weights: str = option(
+        "none",
+        "Weights of the classes in the loss of stages that train a classifier; balanced: N / (C "
+        "n_c) for a class of n_c of N labelled images, so that each of the C classes counts alike.",
+        choices=("none", "balanced"),
+        once=False,
+    )
     hold_labels_back: bool = option(
         False,
         "Never read the labels of the unlabelled images: pretraining then has no online "

@@ -11,7 +11,7 @@ from etils import epath
 
 from simclrv2_tf import datasets
 from simclrv2_tf.datasets import DatasetError
-from simclrv2_tf.datasets.labels import draw, hold_out, read, write
+from simclrv2_tf.datasets.labels import balanced_weights, draw, hold_out, read, write
 
 SEEDS = range(12)
 
@@ -368,3 +368,12 @@ def test_a_share_is_held_out_of_each_class():
     names = ("a", "b")
     subset = draw(ids[:55], classes[:55], names, labels_per_class=13, seed=3)
     assert not set(subset) & set(held)
+
+
+def test_balanced_weights_make_classes_count_alike():
+    classes = [0] * 7 + [1] + [3] * 12
+    found = balanced_weights(classes, 4)
+    np.testing.assert_allclose(found, [20 / (4 * 7), 20 / 4, 0, 20 / (4 * 12)])
+    sums = [found[label] * classes.count(label) for label in (0, 1, 3)]
+    np.testing.assert_allclose(sums, [5, 5, 5])
+    np.testing.assert_allclose(balanced_weights([0, 1, 2, 2, 1, 0], 3), 1)
