@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from simclrv2_tf.datasets import split_names
 from simclrv2_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,32 @@ class DatasetError(UserError):
     """A data set that cannot be used as asked."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What was understood of images that lie as their owner put them.
+
+    Attributes:
+        location: The folder that was read; another one than was named where that only wraps it.
+        folders: Split name -> the folder of its images, where there is one.
+        classes: Split name -> class name -> number of its images, where they have labels.
+        held_out: The split whose images were taken from `train`; None: they lie apart.
+        eval_split: The split to evaluate on; None: there is none.
+        unlabelled_split: The split of images without labels, beside `train`, that training without
+            labels uses too; None: there is none.
+        notes: What could be taken in two ways, and how it was taken; a line each.
+        files: What is to be said of single files, by path: left out, or used without a label.
+    """
+
+    location: str
+    folders: Mapping[str, str]
+    classes: Mapping[str, Mapping[str, int]]
+    held_out: str | None = None
+    eval_split: str | None = None
+    unlabelled_split: str | None = None
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageDataset:
     """A data set of images, made by `open_dataset`.
@@ -40,6 +67,7 @@ class ImageDataset:
         name: The name it was opened by.
         class_names: One name per label; empty for unlabelled images.
         splits: Split name -> number of examples.
+        contents: What was understood of a folder of images; None for sets that say it themselves.
     """
 
     name: str
@@ -47,10 +75,17 @@ class ImageDataset:
     splits: dict[str, int]
     _select: Callable[[str, list[Range]], Split]
     _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    contents: Contents | None = None
 
     @property
     def default_eval_split(self) -> str | None:
-        """`validation`, `val` or `test`, the first that exists; None where nothing is held out."""
+        """The split to evaluate on; None where nothing is held out.
+
+        Of a folder, `test` where it has labels, else `validation`. Of other sets `validation`,
+        `val` or `test`, the first that exists.
+        """
+        if self.contents:
+            return self.contents.eval_split
         # The test images of many published sets have no labels.
         return next((name for name in HELD_OUT_SPLITS if name in self.splits), None)
 
@@ -64,11 +99,30 @@ class ImageDataset:
         """Number of unreadable images found so far, when opening and when reading."""
         return len(self._skipped)
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Files that are not read, or not as others are, and the reasons; reading adds to them."""
+        return {**(self.contents.files if self.contents else {}), **self._skipped}
+
+    def with_unlabelled(self, spec: str) -> str:
+        """`spec` and the split of unlabelled images, where there is one beside it."""
+        more = self.contents.unlabelled_split if self.contents else None
+        named = {self._split_name(part)[0] for part in spec.split("+")}
+        return f"{spec}+{more}" if more and more not in named else spec
+
+    def _split_name(self, part: str) -> tuple[str, str]:
+        """The split of a part of a specification, by its own name, and the rest of the part."""
+        name, bracket, rest = part.partition("[")
+        meant = split_names.canonical(name) if self.contents else None
+        known = meant in self.splits and name.strip() not in self.splits
+        return str(meant) if known else name.strip(), bracket + rest
+
     def split(self, spec: str) -> Split:
         """Selects examples in the slicing language of TensorFlow Datasets.
 
         Args:
-            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`.
+            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`. A split of
+                a folder answers to every word that means it, such as `val` for `validation`.
 
         Raises:
             DatasetError: `spec` cannot be read, names no split, or selects nothing.
@@ -80,7 +134,8 @@ class ImageDataset:
             for name, size in self.splits.items()
         }
         try:
-            instructions = tfds.core.ReadInstruction.from_spec(spec).to_absolute(sizes)
+            named = "+".join("".join(self._split_name(part)) for part in spec.split("+"))
+            instructions = tfds.core.ReadInstruction.from_spec(named).to_absolute(sizes)
         except (ValueError, NotImplementedError) as error:
             raise DatasetError(
                 f"A split of {self.name} must be made of {', '.join(self.splits)}, such as "
