@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -155,6 +156,46 @@ class ImageDataset:
                 f"Received: split={spec!r}"
             )
         return self._select(spec, ranges)
+
+
+def resolve(name: str, data_dir: str | None = None) -> tuple[str, str | None]:
+    """The full name of a data set that may be called by the path of a local folder.
+
+    A name that begins with `.`, `~` or `/` is `folder:PATH`. So is any other that is the path of a
+    folder, unless a source or prepared data have that name. Needs neither TensorFlow nor a server:
+    that a builder could prepare the name does not count.
+
+    Args:
+        name: As for `open_dataset`, or a path.
+        data_dir: As for `open_dataset`.
+
+    Returns:
+        The name, of which `folder:PATH` is without superfluous separators; and a line to say where
+        the name could mean two things, or None.
+    """
+    prefix, colon, path = name.partition(":")
+    if prefix == "folder" and path and "://" not in path:
+        return f"folder:{pathlib.PurePath(path)}", None
+    if name.startswith((".", "~", "/")):
+        return f"folder:{pathlib.PurePath(name)}", None
+    if "://" in name or not os.path.isdir(name):
+        return name, None
+    other = f"; the folder of that name is folder:{pathlib.PurePath(name)}."
+    if any(form.partition(":")[:2] == (prefix, colon) for form in SOURCES):
+        return name, f"{name} is read as the data set of this package{other}"
+    prepared = prepared_folder(name, data_dir)
+    if "://" in prepared or os.path.isdir(prepared):
+        same = os.path.isdir(prepared) and os.path.samefile(prepared, name)
+        return name, None if same else f"{name} is read as the data set in {prepared}{other}"
+    full = f"folder:{pathlib.PurePath(name)}"
+    return full, f"{name} is read as {full}: no data set of that name is prepared in {prepared}."
+
+
+def prepared_folder(name: str, data_dir: str | None) -> str:
+    """Where TensorFlow Datasets keeps the data of a builder, whatever its config and version."""
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    folder = os.path.expanduser(data_dir or default)
+    return os.path.join(folder, name.partition(":")[0].partition("/")[0])
 
 
 def check_folder(name: str) -> None:
