@@ -119,9 +119,11 @@ def _checked_size(model: Model, args: argparse.Namespace) -> int:
 
 def _default_split(dataset: ImageDataset) -> str:
     """The held-out split; of a folder without one, all images, as none were trained on."""
-    held_out = dataset.default_eval_split
-    all_of_it = not held_out or dataset.holds_out
-    return "+".join(dataset.splits) if all_of_it else held_out
+    held_out, contents = dataset.default_eval_split, dataset.contents
+    if held_out and not (contents and contents.held_out):
+        return held_out
+    unlabelled = contents.unlabelled_split if contents else None
+    return "+".join(split for split in dataset.splits if split != unlabelled)
 
 
 def _matched(

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from absl import flags
+from absl import flags, logging
 
 from simclrv2_tf import files, options
 from simclrv2_tf.augment.views import ViewOptions
@@ -23,6 +23,7 @@ from simclrv2_tf.config.groups import EvaluationOptions, RunOptions
 from simclrv2_tf.config.help import help_text
 from simclrv2_tf.config.recipes import demo_file, expand_flagfiles
 from simclrv2_tf.config.stage_options import check_stage_options, overlay
+from simclrv2_tf.datasets import sources
 from simclrv2_tf.datasets.options import PACKAGED, DataOptions, LabelOptions
 from simclrv2_tf.distribute.devices import DeviceOptions
 from simclrv2_tf.experiments import registry
@@ -61,7 +62,8 @@ class Config(  # Fields come from the last base to the first: in order, they rea
     Each field is a flag of the same name; `python -m simclrv2_tf.run --help` describes them. A
     `Config` is an instance of each group of options, so that a part takes it for its own group. A
     `dataset` of None becomes the packaged data set and a `model_dir` of None a folder under
-    `runs/`, so neither is None in a finished `Config`.
+    `runs/`, so neither is None in a finished `Config`. The path of a folder of images becomes
+    `folder:PATH`, see `sources.resolve`.
 
     Raises:
         ConfigError: names every value that breaks its rule and every inconsistent combination.
@@ -83,6 +85,10 @@ class Config(  # Fields come from the last base to the first: in order, they rea
                 object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         if self.dataset is None:
             object.__setattr__(self, "dataset", PACKAGED)
+        for name in ("dataset", "unlabelled_dataset"):
+            if getattr(self, name):  # one name for a folder: a run is resumed by any spelling
+                resolved, _ = sources.resolve(getattr(self, name), self.data_dir)
+                object.__setattr__(self, name, resolved)
         if self.model_dir is None:
             object.__setattr__(self, "model_dir", _run_folder(f"{self.dataset}-{self.train_mode}"))
 
@@ -104,7 +110,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
         Raises:
             ConfigError: names every unknown flag, bad value, missing recipe and inconsistent
-                combination. No file other than recipes has been looked at by then.
+                combination. No file other than recipes has been read by then.
         """
         args = list(sys.argv if argv is None else argv)[1:]
         if command_line.asks_for_help(args):
@@ -156,7 +162,13 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             train_mode = given.get("train_mode", default)
             changed = train_mode != recipe.get("train_mode", default)
             given["model_dir"] = _run_folder("-".join(names + [train_mode] * changed))
-        return _made(cls, given, errors)
+        config = _made(cls, given, errors)
+        for name in ("dataset", "unlabelled_dataset"):
+            if given.get(name):
+                _, taken = sources.resolve(given[name], config.data_dir)
+                if taken:
+                    logging.warning("%s", taken)
+        return config
 
     def to_json(self) -> str:
         """All options as a JSON object."""

@@ -14,8 +14,8 @@ class DataOptions(options.Group, title="Data", once=True):
     dataset: str | None = option(
         None,
         f"{PACKAGED} (packaged), the name of a TensorFlow Datasets builder, or folder:PATH "
-        "for a folder of images. Without it, flags that are not given come from the recipe "
-        "`demo`.",
+        "for a folder of images (PATH alone where no data set has that name). Without it, flags "
+        "that are not given come from the recipe `demo`.",
     )
     data_dir: str | None = option(
         None,
@@ -31,11 +31,13 @@ class DataOptions(options.Group, title="Data", once=True):
     )
     unlabelled_split: str | None = option(
         None,
-        "Split of the unlabelled images; by default `train_split`, or `train` of another data set.",
+        "Split of the unlabelled images; by default `train_split`, or `train` of another data set, "
+        "with the split `unlabelled` of a folder that has one.",
     )
     eval_split: str | None = option(
         None,
-        "Split to evaluate on. By default the data set's test or validation split.",
+        "Split to evaluate on. By default the data set's test or validation split; of a folder, "
+        "test unless only validation has labels.",
         incidental=True,
     )
     split_seed: int = option(

@@ -104,6 +104,11 @@ class Split(abc.ABC):
         vars(other).update(attributes)
         return other
 
+    @property
+    def num_labels(self) -> int | None:
+        """Number of examples with a label; None where counting takes reading the data."""
+        return None if self.labelled else 0
+
     @abc.abstractmethod
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
         """The ids (N,) str and labels (N,) int64 of all examples, in order; no image is decoded.
@@ -184,6 +189,10 @@ class IndexedSplit(Split):
     def labels(self):
         ids = np.array([name.decode() for name in self._columns["id"].numpy()], np.str_)
         return ids, np.array(self._columns["label"] if self.labelled else np.full(len(ids), -1))
+
+    @property
+    def num_labels(self):
+        return int(np.sum(self.labels()[1] >= 0)) if self.labelled else 0
 
     def fingerprint(self):
         found = hashlib.sha256()

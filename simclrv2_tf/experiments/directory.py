@@ -3,6 +3,7 @@
 model_dir/
   config.json              every option, as run
   run.json                 data, weights and teacher that the run is made of, and its sessions
+  skipped_images.csv       files that are left out, or used without a label, and the reasons
   labelled_examples.txt    the examples whose labels it uses, where these are a subset
   checkpoints/             weights, optimizer and step, by variable path; the newest are kept
   logs/                    TensorBoard
@@ -49,7 +50,7 @@ class RunDirectory:
 
     Attributes:
         path: The folder.
-        options, checkpoints, history, labelled_examples, result: Files and folders in it.
+        options, checkpoints, history, labelled_examples, skipped, result: Files and folders in it.
         record: Its `run.json`.
     """
 
@@ -60,6 +61,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.history = self.path / "history.csv"
         self.labelled_examples = self.path / "labelled_examples.txt"
+        self.skipped = self.path / "skipped_images.csv"
         self.result = self.named("result.json")
         self.record = record.RunRecord(self.path)
 

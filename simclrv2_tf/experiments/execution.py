@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf import checkpoint_files
+from simclrv2_tf import checkpoint_files, files
 from simclrv2_tf.experiments import evaluation, record, validation
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.exports import Exports
@@ -148,6 +148,7 @@ def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
         session = record.session(run.replicas, run.config.precision, distribute.device_names())
         if changed := run.directory.begin(made_of, session):
             print(f"Different from the last session: {'; '.join(changed)}.", flush=True)
+        _list_skipped(run)
         if subset:
             label_subset.write(path, subset)
 
@@ -230,6 +231,13 @@ def _train(
         raise _explained(error, run, _step_of(built), begin) from None
     if run.data.num_skipped:
         print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
+    if run.is_chief:
+        _list_skipped(run)  # with those that training has met
+
+
+def _list_skipped(run: StageRun) -> None:
+    if skipped := run.data.skipped:
+        files.write_text(run.directory.skipped, files.to_csv([("file", "reason"), *skipped]))
 
 
 def _newest(run: StageRun) -> str | None:

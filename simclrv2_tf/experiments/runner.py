@@ -24,7 +24,15 @@ from absl import logging
 from etils import epy
 
 from simclrv2_tf import environment, precision
-from simclrv2_tf.experiments import early, execution, plan, record, registry, results
+from simclrv2_tf.experiments import (
+    data_summary,
+    early,
+    execution,
+    plan,
+    record,
+    registry,
+    results,
+)
 from simclrv2_tf.experiments.built_stages import BuiltStages
 from simclrv2_tf.experiments.data import open_data
 from simclrv2_tf.experiments.directory import RunDirectory
@@ -124,6 +132,8 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         )
         for stage in planned
     ]
+    for line in data_summary.lines(data, config):
+        print(line, flush=True)
     # Evaluations write files of their own, and may run beside the training.
     owns = outcomes[0].run.is_chief and config.mode != "eval"
     root = RunDirectory(config)
