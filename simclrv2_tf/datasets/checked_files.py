@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -69,7 +70,9 @@ def check_files(root: str, paths: Sequence[str], cache: str, decode: bool = True
                 logging.info("Checked %d of %d images of %s.", begin + len(part), len(paths), root)
     if to_convert:
         print(f"Converting {len(to_convert):,} images of {root}, once, to {cache}", flush=True)
-        progress = keras.utils.Progbar(len(to_convert), interval=1)
+        progress = keras.utils.Progbar(
+            len(to_convert), interval=1, verbose=int(sys.stdout.isatty())
+        )
         files = [os.path.join(root, path) for path in to_convert]
         found = conversion.convert_files(files, cache, CORES)
         for path, (_, result) in zip(to_convert, found, strict=True):
