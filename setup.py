@@ -13,6 +13,8 @@ VERSION = re.search(
 # Where tensorflow-addons has a wheel; elsewhere the extra is empty, and its tests skip.
 ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_machine == "x86_64")'
 
+# TIFF files of 16 bits and several bands, with their compressions; HEIC files.
+PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
 
 setup(
@@ -41,6 +43,7 @@ setup(
         "keras>=3.11",
         "matplotlib",
         "numpy",
+        "pillow>=11.3",  # reads AVIF
         "tensorboard",  # tf.summary needs it, and TensorFlow 2.21 no longer brings it
         "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.7",
@@ -57,13 +60,15 @@ setup(
         "bench": ["torch"],
         # For --export_formats=onnx, and for predictions of such a file.
         "onnx": ONNX,
+        # For folders of images with such files.
+        "photos": PHOTOS,
         "test": [
             *ONNX,
+            *PHOTOS,
             "ipykernel",
             "mypy",
             "nbclient",
             "nbformat",
-            "pillow",
             "pytest",
             "pytest-xdist",
             "ruff>=0.17,<0.18",  # a new minor version may format differently

@@ -13,6 +13,8 @@ from simclrv2_tf import checkpoint_files
 # The `.keras` files of the networks of a run or an import.
 KERAS_FILES = ("encoder.keras", "head.keras", "classifier.keras")
 IMAGE_CLASSIFIER = "image_classifier.keras"
+# The folder of a run with the weights that validation selected.
+BEST = "best"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,13 @@ class Contents:
 
     @functools.cached_property
     def checkpoint(self) -> str | None:
-        """The prefix of a run's newest checkpoint (of several stages: its pretraining's), of a
-        folder's, or the prefix that is given."""
-        below = (self._folder / "checkpoints", self._folder / "pretrain" / "checkpoints")
+        """The prefix of a run's best checkpoint, where validation selected one, else its newest (of
+        several stages: its pretraining's), of a folder's, or the prefix that is given."""
+        below = (
+            self._folder / BEST,
+            self._folder / "checkpoints",
+            self._folder / "pretrain" / "checkpoints",
+        )
         found = next(filter(None, map(checkpoint_files.newest, (*below, self._folder))), None)
         return found or (self.path if self._is_prefix else None)
 

@@ -1,10 +1,12 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -52,6 +54,14 @@ def flush(*paths: epath.Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def to_csv(rows: Iterable[Iterable[str]]) -> str:
+    """The text of a table, a line a row: line breaks in a cell become spaces."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([" ".join(cell.splitlines()) for cell in row] for row in rows)
+    return text.getvalue()
 
 
 def to_json(value: dict) -> str:

@@ -49,6 +49,8 @@ class Option:
         once: Whether all stages of a run share one value; by default as in the rest of the group.
         incidental: Whether the value leaves the trained weights as they are, so that a run may be
             resumed with another one; by default as in the rest of the group.
+        unrecorded: What a record of options that lacks this one means, as those of earlier versions
+            do; None: the default.
         default: The default value.
         kind: `bool`, `int`, `float` or `str`.
         many: Whether the value is a tuple of them, written with commas.
@@ -64,6 +66,7 @@ class Option:
     below: float | None = None
     once: bool | None = None
     incidental: bool | None = None
+    unrecorded: Any = None
     default: Any = None
     kind: type = str
     many: bool = False
@@ -175,8 +178,8 @@ def option(default: Any, help: str, *, flag: str = "", **rule: Any) -> Any:
         default: The default value.
         help: What the option does, for `--help`.
         flag: Name of the flag, where the field has another name.
-        **rule: `choices`, `positive`, `minimum`, `maximum`, `below`, `once` and `incidental` of
-            `Option`.
+        **rule: `choices`, `positive`, `minimum`, `maximum`, `below`, `once`, `incidental` and
+            `unrecorded` of `Option`.
     """
     return _field(Option(help=help, name=flag, default=default, **rule))
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     targets = _checked_targets(args.output, args.embeddings, args.overwrite)
     model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
-    images = datasets.open_images(args.images)
+    images = datasets.open_images(args.images, value_range=model.value_range)
     # What stops the command, before the last image or after it, leaves earlier files as they were.
     with contextlib.ExitStack() as stack:
         writers = _writers(model, args, images.num_examples, stack)
@@ -126,7 +126,10 @@ def _outputs(
     )
     files, _ = images.labels()
     batches = datasets.evaluation_batches(
-        images, batch_size=args.batch_size, image_size=args.image_size or model.image_size
+        images,
+        batch_size=args.batch_size,
+        image_size=args.image_size or model.image_size,
+        antialias=model.antialias,
     )
     for number, (pixels, _, weight) in enumerate(batches):
         readable = weight.numpy() > 0

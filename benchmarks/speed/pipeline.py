@@ -1,17 +1,19 @@
 """Images per second and core of the input pipeline, beside Pillow and plain decoding.
 
-Command: python benchmarks/speed/pipeline.py (about three minutes)
+Command: python benchmarks/speed/pipeline.py (about five minutes)
 
 Each figure divides a number of images by the processor time, over all threads, of two views of
 each, so that other programs on the machine disturb it little. Our pipeline, Pillow's
-(pillow_views.py) and plain decoding alternate within each repeat. The table has the medians;
-results.json also has the smallest and largest figures.
+(pillow_views.py) and plain decoding alternate within each repeat. Pillow always antialiases; ours
+is measured without and with it. The table has the medians; results.json also has the smallest and
+largest figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import pathlib
 import random
@@ -74,12 +76,14 @@ def rate(images: int, work) -> float:
     return images / (time.process_time() - began)
 
 
-def our_rate(split, size: int, batch: int, batches: int) -> float:
+def our_rate(split, size: int, batch: int, batches: int, antialias: bool = False) -> float:
     """Images per processor second of a pipeline that is already running.
 
     As many batches are in progress when the clock starts as when it stops.
     """
-    views = datasets.pretraining_batches(split, batch_size=batch, image_size=size, seed=0)
+    views = datasets.pretraining_batches(
+        split, batch_size=batch, image_size=size, seed=0, antialias=antialias
+    )
     iterator = iter(views)
 
     def take(count):
@@ -120,7 +124,9 @@ def packaged_case(batch: int, batches: int, repeats: int) -> dict:
     )
 
 
-def photo_case(folder: str, contents, size: int, batch: int, batches: int, repeats: int) -> dict:
+def photo_case(
+    folder: str, contents, size: int, antialias: bool, batch: int, batches: int, repeats: int
+) -> dict:
     """JPEG files to views of `size` pixels."""
     split = datasets.open_dataset(f"folder:{folder}").split("train")
     chosen = [contents[index % len(contents)] for index in range(batch * batches)]
@@ -135,7 +141,7 @@ def photo_case(folder: str, contents, size: int, batch: int, batches: int, repea
 
     return measure(
         {
-            "ours": lambda: our_rate(split, size, batch, batches),
+            "ours": lambda: our_rate(split, size, batch, batches, antialias),
             "pillow": lambda: rate(len(chosen), pillow),
             "decoding": lambda: rate(len(chosen), lambda: [*map(tf.io.decode_jpeg, chosen)]),
             "pillow_decoding": lambda: rate(len(chosen), lambda: [*map(opened, chosen)]),
@@ -150,9 +156,9 @@ def run(photos: int, batch: int, batches: int, repeats: int) -> dict:
     cases = {"packaged, 28 px": packaged_case(8 * batch, 2 * batches, repeats)}
     with tempfile.TemporaryDirectory() as folder:
         contents = write_photos(pathlib.Path(folder), photos)
-        for size in SIZES:
-            name = f"JPEG {WIDTH} x {HEIGHT}, {size} px"
-            cases[name] = photo_case(folder, contents, size, batch, batches, repeats)
+        for size, antialias in itertools.product(SIZES, (False, True)):
+            name = f"JPEG {WIDTH} x {HEIGHT}, {size} px" + ", antialiased" * antialias
+            cases[name] = photo_case(folder, contents, size, antialias, batch, batches, repeats)
     return {
         "tensorflow": tf.__version__,
         "pillow": PIL.__version__,

@@ -1,4 +1,4 @@
-"""Image operations of SimCLRv2: crops, flip, color, blur, and the views made of them.
+"""Image operations of SimCLRv2: crops, flips, color, blur, and the views made of them.
 
 Pure TensorFlow functions without state. Arguments and results in common:
 
@@ -28,4 +28,5 @@ from simclrv2_tf.augment.crops import (
     evaluation_image,
     random_crop,
 )
-from simclrv2_tf.augment.views import ViewOptions, pretraining_view, random_flip
+from simclrv2_tf.augment.orientation import random_flip, random_orientation
+from simclrv2_tf.augment.views import ViewOptions, pretraining_view

@@ -14,12 +14,18 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 _JITTER_PROBABILITY = 0.8
-_GRAYSCALE_PROBABILITY = 0.2
+GRAYSCALE_PROBABILITY = 0.2
 _LUMA = (0.2989, 0.5870, 0.1140)
 
 
-def random_color(image, strength: float, version: str = "v2", seed=None) -> tf.Tensor:
-    """Jitters the color of each image with probability 0.8, then drops color with 0.2.
+def random_color(
+    image,
+    strength: float,
+    version: str = "v2",
+    seed=None,
+    grayscale_probability: float = GRAYSCALE_PROBABILITY,
+) -> tf.Tensor:
+    """Jitters the color of each image with probability 0.8, then makes some of them gray.
 
     Jitter is brightness, contrast, saturation and hue, each once, in a random order, each clipped
     to [0, 1]. With d = 0.8 * `strength`: brightness multiplies by U(max(0, 1 - d), 1 + d)
@@ -34,12 +40,15 @@ def random_color(image, strength: float, version: str = "v2", seed=None) -> tf.T
         strength: Not negative; 1 for ImageNet, 0.5 for CIFAR.
         version: "v2" or "v1", the brightness rule of SimCLRv2 or SimCLR.
         seed: None, or two integers.
+        grayscale_probability: With which an image becomes gray, in [0, 1].
     """
     draws = make_draws(seed)
-    return on_batch(image, "image", lambda batch: color(batch, strength, version, draws))
+    return on_batch(
+        image, "image", lambda batch: color(batch, strength, version, grayscale_probability, draws)
+    )
 
 
-def color(batch, strength, version, draws):
+def color(batch, strength, version, grayscale_probability, draws):
     """`random_color` of a float32 batch (B, H, W, 3)."""
     if not 0 <= strength < math.inf:
         raise ValueError(
@@ -47,9 +56,14 @@ def color(batch, strength, version, draws):
         )
     if version not in ("v1", "v2"):
         raise ValueError(f'`version` must be "v1" or "v2". Received: version={version!r}')
+    if not 0 <= grayscale_probability <= 1:
+        raise ValueError(
+            "`grayscale_probability` must be in [0, 1]. "
+            f"Received: grayscale_probability={grayscale_probability}"
+        )
     if strength == 0:
         return batch
-    drawn = draw_color(batch, strength, version, draws)
+    drawn = draw_color(batch, strength, version, grayscale_probability, draws)
     shape = tf.shape(batch)
     # The maximum over channels, which saturation and hue need, is several times faster over
     # contiguous planes than along a last axis of three.
@@ -75,7 +89,7 @@ class ColorDraws(NamedTuple):
     gray: tf.Tensor  # (B,) bool
 
 
-def draw_color(batch, strength, version, draws) -> ColorDraws:
+def draw_color(batch, strength, version, grayscale_probability, draws) -> ColorDraws:
     """Draws the color operations of a batch; `strength` is above 0."""
     drawn_jitter, jitter_draws, drawn_gray = draws.split(3)
     order_draws, amount_draws = jitter_draws.split(2)
@@ -89,7 +103,7 @@ def draw_color(batch, strength, version, draws) -> ColorDraws:
         jittered=drawn_jitter.uniform(batch) < _JITTER_PROBABILITY,
         order=tf.argsort(order_draws.uniform(batch, 4)),  # random permutations
         amounts=tf.stack(amounts, axis=1),
-        gray=drawn_gray.uniform(batch) < _GRAYSCALE_PROBABILITY,
+        gray=drawn_gray.uniform(batch) < grayscale_probability,
     )
 
 

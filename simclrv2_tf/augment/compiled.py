@@ -12,15 +12,35 @@ import functools
 from etils import epy
 
 from simclrv2_tf.augment.blur import draw_blur, gaussian_kernels
-from simclrv2_tf.augment.color import draw_color, grayscale, operations
+from simclrv2_tf.augment.color import (
+    GRAYSCALE_PROBABILITY,
+    draw_color,
+    grayscale,
+    operations,
+)
 from simclrv2_tf.augment.draws import make_draws
-from simclrv2_tf.augment.views import draw_flip, pretraining_view
+from simclrv2_tf.augment.orientation import draw_orientation
+from simclrv2_tf.augment.views import pretraining_view
 
 with epy.lazy_imports():
     import tensorflow as tf
 
 
-def compiled_view(image_size: int, strength: float, version: str, blur: bool, shard=(0, 1)):
+# The order in which an image takes its steps; the four operations of "jitter" have their own.
+_ORDER = ("mirror", "upside_down", "rotate", "jitter", "gray", "blur_rows", "blur_columns")
+
+
+def compiled_view(
+    image_size: int,
+    strength: float,
+    version: str,
+    blur: bool,
+    shard: tuple[int, int] = (0, 1),
+    *,
+    grayscale_probability: float = GRAYSCALE_PROBABILITY,
+    flip: str = "horizontal",
+    rotate: bool = False,
+):
     """Returns `pretraining_view` with these arguments as a compiled `tf.function`.
 
     The function takes crops (B, S, S, 3), float32, of `image_size` S, and a seed, (2,) int64. It
@@ -32,19 +52,32 @@ def compiled_view(image_size: int, strength: float, version: str, blur: bool, sh
         tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
         tf.TensorSpec((2,), tf.int64),
     ]
-    if strength == 0 and kernel_size < 2:  # a flip alone: nothing to fuse
+    if strength == 0 and kernel_size < 2:  # flips and rotations alone: nothing to fuse
         view = functools.partial(
-            pretraining_view, strength=strength, version=version, blur=False, shard=shard
+            pretraining_view,
+            strength=strength,
+            version=version,
+            blur=False,
+            flip=flip,
+            rotate=rotate,
+            shard=shard,
         )
         return tf.function(view, signature, autograph=False)
     run = tf.function(functools.partial(_run, version=version), autograph=False, jit_compile=True)
 
     def compiled(batch, seed):
         flip_draws, color_draws, blur_draws = make_draws(seed, shard).split(3)
-        steps = {"mirror": draw_flip(batch, flip_draws)}
-        numbers = {}
+        oriented = draw_orientation(batch, flip, rotate, flip_draws)
+        steps, numbers = {}, {}
+        if oriented.mirrored is not None:
+            steps["mirror"] = oriented.mirrored
+        if oriented.upside_down is not None:
+            steps["upside_down"] = oriented.upside_down
+        if oriented.quarters is not None:
+            steps["rotate"] = oriented.quarters > 0
+            numbers["quarters"] = oriented.quarters
         if strength > 0:
-            color = draw_color(batch, strength, version, color_draws)
+            color = draw_color(batch, strength, version, grayscale_probability, color_draws)
             numbers |= {"order": color.order, "amounts": color.amounts}
             steps |= {"jitter": color.jittered, "gray": color.gray}
         if kernel_size > 1:
@@ -68,14 +101,13 @@ def _run(batch, steps, numbers, version):
     size = batch.shape[1]
     jitter = operations(version) if "jitter" in steps else ()
     # Operations have numbers: those of jitter first, as in `order`; the last leaves an image alone.
-    others = [name for name in ("mirror", "gray", "blur_rows", "blur_columns") if name in steps]
+    others = [name for name in _ORDER if name in steps and name != "jitter"]
     number = {name: len(jitter) + index for index, name in enumerate([*others, "nothing"])}
     nothing = number["nothing"]
     columns = {name: tf.where(steps[name], number[name], nothing)[:, None] for name in others}
     if jitter:
-        taken = tf.where(steps["jitter"][:, None], numbers["order"], nothing)
-        columns = {"mirror": columns.pop("mirror"), "jitter": taken, **columns}
-    programs = tf.concat(list(columns.values()), axis=1)
+        columns["jitter"] = tf.where(steps["jitter"][:, None], numbers["order"], nothing)
+    programs = tf.concat([columns[name] for name in _ORDER if name in columns], axis=1)
 
     def branches(row, channels):
         def on_pixels(function, *amount):
@@ -89,6 +121,8 @@ def _run(batch, steps, numbers, version):
 
         by_name = {
             "mirror": lambda: tuple(tf.reverse(channel, [1]) for channel in channels),
+            "upside_down": lambda: tuple(tf.reverse(channel, [0]) for channel in channels),
+            "rotate": lambda: _rotated(channels, numbers["quarters"][row]),
             "gray": lambda: on_pixels(grayscale),
             "blur_rows": lambda: blurred(0),
             "blur_columns": lambda: blurred(1),
@@ -118,6 +152,16 @@ def _run(batch, steps, numbers, version):
     views = tf.TensorArray(tf.float32, count, element_shape=(size, size, 3))
     _, views = tf.while_loop(lambda row, _: row < count, one_image, (0, views))
     return views.stack()
+
+
+def _rotated(channels, quarters):
+    """Three channels (S, S), rotated counterclockwise by 1, 2 or 3 times 90 degrees."""
+    by_quarters = (
+        lambda: tuple(tf.reverse(tf.transpose(channel), [0]) for channel in channels),
+        lambda: tuple(tf.reverse(channel, [0, 1]) for channel in channels),
+        lambda: tuple(tf.reverse(tf.transpose(channel), [1]) for channel in channels),
+    )
+    return tf.switch_case(quarters - 1, by_quarters)
 
 
 def _clipped(channel):

@@ -24,6 +24,11 @@ class Draws:
         seeds = tf.unstack(tf.random.split(self.seed, num))
         return [dataclasses.replace(self, seed=seed) for seed in seeds]
 
+    def folded(self, number: int) -> Draws:
+        """Returns draws that are independent of these and of those of other numbers."""
+        number = tf.constant(number, self.seed.dtype)
+        return dataclasses.replace(self, seed=tf.random.fold_in(self.seed, number))
+
     def uniform(self, batch, *shape: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
         """(B, *shape) for a batch of B images: U(low, high)."""
         # A few numbers for each image of the whole batch: cheaper than a seed for each image.

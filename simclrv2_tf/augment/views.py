@@ -1,15 +1,17 @@
-"""Views: flip, color and blur of crops, and their options."""
+"""Views: flip, rotation, color and blur of crops, and their options."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from etils import epy
 
 from simclrv2_tf.augment.arguments import on_batch
 from simclrv2_tf.augment.blur import randomly_blurred
-from simclrv2_tf.augment.color import color
-from simclrv2_tf.augment.draws import apply_where, make_draws
+from simclrv2_tf.augment.color import GRAYSCALE_PROBABILITY, color
+from simclrv2_tf.augment.draws import make_draws
+from simclrv2_tf.augment.orientation import FLIPS, orientation
 from simclrv2_tf.options import Group, option
 
 with epy.lazy_imports():
@@ -29,33 +31,65 @@ class ViewOptions(Group, title="Augmentation"):
     color_jitter_version: str = option(
         "v2", "v2 multiplies brightness, v1 (SimCLR's) adds to it.", choices=("v2", "v1")
     )
+    grayscale_probability: float = option(
+        GRAYSCALE_PROBABILITY,
+        "Probability with which a view loses its color after the jitter. No view does where "
+        "`color_jitter_strength` is 0.",
+        minimum=0,
+        maximum=1,
+    )
     use_blur: bool = option(True, "Gaussian blur in pretraining, for half of the views.")
     min_crop_area: float = option(
         0.08, "Smallest part of an image's area that a random crop takes.", positive=True, maximum=1
     )
+    flip: str = option(
+        "horizontal",
+        "Mirror crops with probability 0.5: horizontal (left to right), vertical, both (each by "
+        "itself) or none. Leave out a flip that changes what an image shows: none for digits and "
+        "text, and where left and right matter, as in anatomy; both for images without an upright "
+        "side, as of satellites and microscopes.",
+        choices=FLIPS,
+    )
+    rotate: bool = option(
+        False,
+        "Rotate crops by 0, 90, 180 or 270 degrees, each with probability 1/4: for images without "
+        "an upright side.",
+    )
     labelled_views: str = option(
         "crop_flip",
-        "Views in all stages after pretraining. crop_flip: a random crop and flip. pretrain: color "
-        "jitter and blur too, as in pretraining.",
+        "Views in all stages after pretraining. crop_flip: a random crop, with `flip` and "
+        "`rotate`. pretrain: color jitter and blur too, as in pretraining.",
         choices=("crop_flip", "pretrain"),
     )
 
+    @property
+    def views_in_words(self) -> str:
+        """How views for pretraining are made, in a line."""
+        jitter = "no color jitter"
+        if strength := self.color_jitter_strength:
+            jitter = f"color jitter {strength:g} ({self.color_jitter_version}), "
+            jitter += f"grayscale {self.grayscale_probability:g}"
+        flips = {"none": "no flip", "both": "flip horizontal and vertical"}
+        parts = (
+            f"crop area {self.min_crop_area:g} to 1",
+            flips.get(self.flip, f"flip {self.flip}"),
+            "rotation by multiples of 90 degrees" if self.rotate else "no rotation",
+            jitter,
+            "blur of half of the views" if self.use_blur else "no blur",
+        )
+        return ", ".join(parts)
 
-def random_flip(images, seed=None, shard: tuple[int, int] = (0, 1)) -> tf.Tensor:
-    """Mirrors each image of `images`, an image or a batch, left to right with probability 0.5."""
-    draws = make_draws(seed, shard)
-    return on_batch(images, "images", lambda batch: flip(batch, draws))
-
-
-def flip(batch, draws):
-    """`random_flip` of a float32 batch (B, H, W, 3)."""
-    drawn = draw_flip(batch, draws)
-    return apply_where(lambda some, _: tf.reverse(some, axis=[2]), batch, drawn)
-
-
-def draw_flip(batch, draws):
-    """Draws which images of a batch are mirrored, (B,) bool."""
-    return draws.uniform(batch) < 0.5
+    @property
+    def of_view(self) -> dict[str, Any]:
+        """The arguments of `pretraining_view`, by name."""
+        return {
+            "strength": self.color_jitter_strength,
+            "version": self.color_jitter_version,
+            "blur": self.use_blur,
+            "grayscale_probability": self.grayscale_probability,
+            "flip": self.flip,
+            "rotate": self.rotate,
+        }
 
 
 def pretraining_view(
@@ -65,25 +99,31 @@ def pretraining_view(
     strength: float = 1.0,
     version: str = "v2",
     blur: bool = True,
+    grayscale_probability: float = GRAYSCALE_PROBABILITY,
+    flip: str = "horizontal",
+    rotate: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
     """Makes a view for pretraining out of images that were cropped already.
 
-    In the reference's order: flip, color jitter, grayscale, blur, clip to [0, 1]. See
-    `random_flip`, `random_color` and `random_blur`.
+    In the reference's order: flip, color jitter, grayscale, blur, clip to [0, 1]. Rotation, which
+    the reference has not, follows the flip. See `random_orientation`, `random_color` and
+    `random_blur`.
 
     Args:
         images: An image or a batch, such as the results of `random_crop`.
         seed: None, or two integers.
-        strength, version: As for `random_color`; a strength of 0 leaves colors alone.
+        strength, version, grayscale_probability: As for `random_color`; a strength of 0 leaves
+            colors alone.
         blur: Whether to blur half of the images; the reference does for ImageNet and not for CIFAR.
+        flip, rotate: As for `random_orientation`.
         shard: (index, count) of this part of a batch; needs a seed above one part.
     """
     flip_draws, color_draws, blur_draws = make_draws(seed, shard).split(3)
 
     def view(batch):
-        batch = flip(batch, flip_draws)
-        batch = color(batch, strength, version, color_draws)
+        batch = orientation(batch, flip, rotate, flip_draws)
+        batch = color(batch, strength, version, grayscale_probability, color_draws)
         if blur:
             batch = randomly_blurred(batch, None, 0.5, blur_draws)
         return tf.clip_by_value(batch, 0.0, 1.0)

@@ -94,6 +94,13 @@ def _predict(args):
     return predict.main(arguments.named(args, ("model", "images")))
 
 
+def _evaluate(args):
+    from simclrv2_tf import evaluate
+    from simclrv2_tf.cli import arguments
+
+    return evaluate.main(arguments.named(args, ("model", "dataset")))
+
+
 def _import(args):
     from simclrv2_tf.cli import arguments
     from simclrv2_tf.official import __main__ as official
@@ -143,6 +150,14 @@ COMMANDS = {
         "supervised labelled",
         _train("supervised"),
         _FOLDER,
+    ),
+    "evaluate": Command(
+        "RUN --dataset=FOLDER_OR_NAME [--output=FOLDER] [--flag=value ...]",
+        "Measure the classifier of a run on other labelled images.",
+        "evaluate runs/labelled-finetune --dataset=folder:other_photos",
+        _evaluate,
+        ("RUN comes first: it is --model below. The run's own results stay as they are.",),
+        shows_flags=True,
     ),
     "predict": Command(
         "RUN FOLDER [--output=CSV] [--embeddings=FILE] [--flag=value ...]",

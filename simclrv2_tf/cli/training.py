@@ -14,7 +14,7 @@ from simclrv2_tf.config import command_line, flag_options, presets, starting
 from simclrv2_tf.config.config import run_folder
 from simclrv2_tf.config.preset_names import DEFAULT
 from simclrv2_tf.config.recipes import expand_flagfiles
-from simclrv2_tf.datasets import survey
+from simclrv2_tf.datasets import sources, survey
 from simclrv2_tf.experiments.stage import Seams
 from simclrv2_tf.options import ConfigError
 
@@ -106,16 +106,16 @@ def _argument(
 
 def _dataset(text: str, what: str, notes: list[str]) -> str:
     """The name of the data set that a folder, or a data set's name, stands for."""
-    if ":" in text and "://" not in text:
-        return text
-    if "://" in text or os.path.isdir(os.path.expanduser(text)):
+    if os.path.isdir(os.path.expanduser(text)):
         notes.append(f"Images: the folder {text}.")
-        return f"folder:{text}"
-    # A name has no other separator than that of `name/config`, and begins with none.
-    if not text or text.count("/") > 1 or text.startswith((".", "~", "/")) or text.endswith("/"):
+        return sources.resolve(f"folder:{text}")[0]
+    # A name has no other separator than that of `name/config`.
+    if not text or (text.count("/") > 1 and ":" not in text):
         raise ConfigError([f"`{what}` must be an existing folder. Received: {text or 'nothing'}"])
-    notes.append(f"Images: the data set {text}; there is no such folder.")
-    return text
+    name, _ = sources.resolve(text)
+    if not name.startswith("folder:"):
+        notes.append(f"Images: the data set {text}; there is no such folder.")
+    return name
 
 
 def _run(text: str, option: str) -> str:

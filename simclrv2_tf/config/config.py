@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from absl import flags
+from absl import flags, logging
 
 from simclrv2_tf import files, options
 from simclrv2_tf.augment.views import ViewOptions
@@ -23,6 +23,7 @@ from simclrv2_tf.config.groups import EvaluationOptions, RunOptions
 from simclrv2_tf.config.help import help_text
 from simclrv2_tf.config.recipes import demo_file, expand_flagfiles
 from simclrv2_tf.config.stage_options import check_stage_options, overlay
+from simclrv2_tf.datasets import sources
 from simclrv2_tf.datasets.options import PACKAGED, DataOptions, LabelOptions
 from simclrv2_tf.distribute.devices import DeviceOptions
 from simclrv2_tf.experiments import registry
@@ -33,13 +34,14 @@ from simclrv2_tf.objectives import ObjectiveOptions
 from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import ConfigError, Option
 from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
-from simclrv2_tf.training.options import TrainingOptions
+from simclrv2_tf.training.options import TrainingOptions, ValidationOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(  # Fields come from the last base to the first: in order, they read from below.
     DeviceOptions,
     ExportOptions,
+    ValidationOptions,
     TrainingOptions,
     EvaluationOptions,
     DistillerOptions,
@@ -60,7 +62,8 @@ class Config(  # Fields come from the last base to the first: in order, they rea
     Each field is a flag of the same name; `python -m simclrv2_tf.run --help` describes them. A
     `Config` is an instance of each group of options, so that a part takes it for its own group. A
     `dataset` of None becomes the packaged data set and a `model_dir` of None a folder under
-    `runs/`, so neither is None in a finished `Config`.
+    `runs/`, so neither is None in a finished `Config`. The path of a folder of images becomes
+    `folder:PATH`, see `sources.resolve`.
 
     Raises:
         ConfigError: names every value that breaks its rule and every inconsistent combination.
@@ -82,6 +85,10 @@ class Config(  # Fields come from the last base to the first: in order, they rea
                 object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         if self.dataset is None:
             object.__setattr__(self, "dataset", PACKAGED)
+        for name in ("dataset", "unlabelled_dataset"):
+            if getattr(self, name):  # one name for a folder: a run is resumed by any spelling
+                resolved, _ = sources.resolve(getattr(self, name), self.data_dir)
+                object.__setattr__(self, name, resolved)
         if self.model_dir is None:
             object.__setattr__(self, "model_dir", run_folder(f"{self.dataset}-{self.train_mode}"))
 
@@ -106,7 +113,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         Raises:
             ConfigError: names every unknown flag, bad value, missing recipe and inconsistent
                 combination. No file other than recipes and the description of the network at
-                `--checkpoint` has been looked at by then.
+                `--checkpoint` has been read by then.
         """
         notes = [] if notes is None else notes
         args = list(sys.argv if argv is None else argv)[1:]
@@ -168,7 +175,13 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             train_mode = given.get("train_mode", default)
             changed = train_mode != recipe.get("train_mode", default)
             given["model_dir"] = run_folder("-".join(names + [train_mode] * changed))
-        return _made(cls, given, errors)
+        config = _made(cls, given, errors)
+        for name in ("dataset", "unlabelled_dataset"):
+            if given.get(name):
+                _, taken = sources.resolve(given[name], config.data_dir)
+                if taken:
+                    logging.warning("%s", taken)
+        return config
 
     def to_json(self) -> str:
         """All options as a JSON object."""
@@ -176,7 +189,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote; options it lacks take their defaults.
+        """Reads what `to_json` wrote; options it lacks take their defaults, or `unrecorded` values.
 
         Raises:
             ConfigError: not a JSON object, an option that does not exist, or a bad value.
@@ -194,7 +207,13 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             for name, value in values.items()
             if name not in known
         ]
-        return _made(cls, {k: v for k, v in values.items() if k in known}, errors)
+        unrecorded = {
+            name: option.unrecorded
+            for name, option in flag_options().items()
+            if option.unrecorded is not None
+        }
+        found = {name: value for name, value in values.items() if name in known}
+        return _made(cls, unrecorded | found, errors)
 
 
 @functools.cache

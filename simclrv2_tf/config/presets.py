@@ -150,6 +150,8 @@ def _labelled(images: Survey, given: Mapping[str, Any]) -> int | None:
     """The number of images whose labels may be used, or of all without a subset."""
     if images.count is None:
         return None
+    if given.get("eval_epochs"):  # a tenth is held out, see `experiments.validation`
+        images = dataclasses.replace(images, count=max(images.count * 4 // 5, 1))
     fractions = given.get("label_fraction") or ()
     if isinstance(fractions, tuple) and len(fractions) == 1 and isinstance(fractions[0], float):
         return max(int(images.count * fractions[0]), 1)

@@ -95,6 +95,14 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         "starts from a checkpoint.",
     ),
     (
+        ("value_range",),
+        lambda c: (
+            c.value_range is None
+            or (len(c.value_range) == 2 and c.value_range[0] < c.value_range[1])
+        ),
+        "`value_range` must be two numbers, the first below the second.",
+    ),
+    (
         ("label_fraction", "labels_per_class"),
         lambda c: c.label_fraction is None or not c.labels_per_class,
         "`label_fraction` and `labels_per_class` exclude each other.",

@@ -17,6 +17,7 @@ with epy.lazy_api_imports(globals()):
         check_batch_size,
         evaluation_batches,
         pretraining_batches,
+        shuffled_images,
         training_batches,
     )
     from simclrv2_tf.datasets.splits import Split

@@ -1,81 +1,130 @@
 """Folders of image files: their layout, and a check that each file is whole."""
 
-import concurrent.futures
+import collections
 import hashlib
 import os
-import posixpath
-import time
+from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
 from absl import logging
 
+from simclrv2_tf.datasets import folder_layout, folder_table
+from simclrv2_tf.datasets.checked_files import check_files, check_range
+from simclrv2_tf.datasets.conversion import cache_folder
+from simclrv2_tf.datasets.folder_layout import TEST, TRAIN, UNLABELLED, VALIDATION, Layout
 from simclrv2_tf.datasets.folder_split import FolderSplit
 from simclrv2_tf.datasets.folder_tree import FolderTree
-from simclrv2_tf.datasets.images import EXTENSIONS, why_unreadable
-from simclrv2_tf.datasets.sources import HELD_OUT_SPLITS, DatasetError, ImageDataset, Range
+from simclrv2_tf.datasets.images import EXTENSIONS, Reading
+from simclrv2_tf.datasets.sources import (
+    Contents,
+    DatasetError,
+    ImageDataset,
+    Range,
+    ValueRange,
+)
 from simclrv2_tf.datasets.splits import Split
 
+# The first that is there and has labels is evaluated on; what is held out takes the first free
+# name.
+_HELD_OUT = (TEST, VALIDATION, "held_out")
 
-def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
+
+def open_dataset(
+    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+) -> ImageDataset:
     """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
 
-    Class folders (searched to any depth) hold the images of a class; a folder without subfolders
-    of images is an unlabelled set. These lie in `train/`, with `validation/`, `val/` or `test/`
-    beside it, or directly in PATH, which may be remote. Where nothing is held out, a tenth of each
-    class (at least one image of two) becomes the split `test`. That choice, and the order of the
-    files, depend on `split_seed` and on each file's path below PATH only: they are the same on
-    every machine, and an added file moves few others. Unreadable files are skipped with a warning,
-    and links to what is read already, see `FolderTree`.
+    **Classes.** Class folders (searched to any depth) hold the images of a class; a folder without
+    subfolders of images is an unlabelled set. Or a table `labels.csv` or `metadata.csv` in PATH
+    tells the classes, see `folder_table`.
+
+    **Splits.** Class folders lie directly in PATH, which may be remote, or in a folder `train/`,
+    with `validation/` and `test/` beside it. The usual words, such as `Training/`, `val/` and
+    `eval/`, mean the same, see `split_names`. Where no images with labels are held out, a tenth of
+    each class (at least one image of two) becomes the split `test`, or `validation` beside a test
+    folder without labels. That choice, and the order of the files, depend on `split_seed` and on
+    each file's path below PATH only: they are the same on every machine, and an added file moves
+    few others.
+
+    **Unlabelled images** in `unlabelled/` (also `unlabeled/`, `unsup/`) beside splits or classes
+    are the split `unlabelled`.
+
+    A folder whose only content is one folder of classes or splits is entered: PATH is that folder
+    then. Unreadable files are skipped with a warning, and links to what is read already, see
+    `FolderTree`. Files that TensorFlow does not read are converted once, see `conversion`.
+    `ImageDataset.contents` says what was understood.
 
     Raises:
         DatasetError: The folder is missing, holds no readable image, or is laid out so that the
             labels of its splits do not agree.
     """
-    del data_dir
-    root = os.path.expanduser(name.removeprefix("folder:"))
-    if not root:
+    given = os.path.expanduser(name.removeprefix("folder:"))
+    if not given:
         raise DatasetError(f"`dataset` must be folder:PATH. Received: dataset={name!r}")
-    if not tf.io.gfile.isdir(root):
-        raise _wrong(root, "The image folder must be an existing folder.")
-    found = _find_images(root)
-    class_names = tuple(sorted(name for name in found["train"] if name is not None))
+    if not tf.io.gfile.isdir(given):
+        raise DatasetError(f"The image folder must be an existing folder. Received: folder:{given}")
+    tree = FolderTree(given, _is_image)
+    while inner := folder_layout.wrapped(tree, _is_image):
+        tree = FolderTree(os.path.join(tree.root, inner), _is_image)
+    layout, root = _layout(tree), tree.root
+    class_names = layout.class_names
     splits = {
-        split: _labelled(classes, class_names, split_seed) for split, classes in found.items()
+        split: _labelled(images, class_names, split_seed) for split, images in layout.splits.items()
     }
-    if len(splits) == 1:
-        splits = _hold_out(splits["train"])
+    evaluated = _evaluated(splits, bool(class_names))
+    held_out = None
+    if evaluated is None:
+        held_out = next(name for name in _HELD_OUT if name not in splits)
+        train, taken = _hold_out(splits[TRAIN])
+        splits = {**splits, TRAIN: train, held_out: taken}
 
     paths = [path for files in splits.values() for path in files]
-    skipped = _unreadable(root, paths)
+    checked = check_files(root, paths, cache_folder(data_dir))
+    skipped = checked.skipped
     if len(skipped) == len(paths):
         example, reason = next(iter(skipped.items()))
-        raise _wrong(
-            root,
+        rule = (
             f"The image folder must hold at least one readable image, but none of its "
-            f"{len(paths)} can be read ({example}: {reason}).",
+            f"{len(paths)} can be read ({example}: {reason})."
         )
+        raise folder_layout.wrong(tree, rule)
     if skipped:
         logging.warning("Skipped %d of %d images of %s.", len(skipped), len(paths), root)
     readable = {
         split: [(path, label) for path, label in files.items() if path not in skipped]
         for split, files in splits.items()
     }
-    if not readable["train"]:
-        raise _wrong(root, "The split train of an image folder must hold a readable image.")
+    readable = {split: files for split, files in readable.items() if files}
+    if TRAIN not in readable:
+        rule = "The split train of an image folder must hold a readable image."
+        raise folder_layout.wrong(tree, rule)
 
     def select(spec: str, ranges: list[Range]) -> Split:
         files = [file for split, begin, end in ranges for file in readable[split][begin:end]]
         ids, labels = zip(*files, strict=True)
-        return FolderSplit(spec, root, skipped, ids, labels if class_names else None)
+        known = labels if class_names else None
+        return FolderSplit(spec, root, skipped, ids, known, checked.converted, Reading(value_range))
 
-    sizes = {split: len(files) for split, files in readable.items() if files}
-    return ImageDataset(name, class_names, sizes, select, skipped)
+    check_range(root, [file for file, _ in readable[TRAIN]], checked.converted, value_range)
+    contents = Contents(
+        location=root,
+        folders=layout.folders,
+        classes={split: _counts(files, class_names) for split, files in readable.items()},
+        held_out=held_out if held_out in readable else None,
+        eval_split=_evaluated(readable, bool(class_names)),
+        unlabelled_split=UNLABELLED if UNLABELLED in readable else None,
+        notes=layout.notes,
+        files={**tree.left_out, **layout.files},
+    )
+    sizes = {split: len(files) for split, files in readable.items()}
+    return ImageDataset(name, class_names, sizes, select, skipped, contents)
 
 
-def open_images(path: str) -> Split:
+def open_images(path: str, data_dir: str | None = None, value_range: ValueRange = None) -> Split:
     """The images below a folder, at any depth, or of one file, without labels; sorted by path.
 
-    Their ids are the paths below the folder. `path` may be remote.
+    Their ids are the paths below the folder. `path` may be remote. Files that TensorFlow does not
+    read are converted to below `data_dir`, by default the user's cache.
 
     Raises:
         DatasetError: There are no images.
@@ -83,27 +132,43 @@ def open_images(path: str) -> Split:
     root = os.path.expanduser(path)
     if not tf.io.gfile.exists(root):
         raise DatasetError(f"Images must be in an existing folder or file. Received: {root}")
+    if len(os.path.basename(root).splitlines()) > 1:
+        raise DatasetError(f"The name of an image must be one line. Received: {root!r}")
     if not tf.io.gfile.isdir(root):
-        return FolderSplit(path, os.path.dirname(root) or ".", {}, [os.path.basename(root)])
+        return _images(
+            path, os.path.dirname(root) or ".", [os.path.basename(root)], data_dir, value_range
+        )
     if not (ids := sorted(filter(_is_image, FolderTree(root, _is_image).walk("")))):
         formats = ", ".join(EXTENSIONS)
         raise DatasetError(f"A folder of images must hold some ({formats}). Received: {root}")
-    return FolderSplit(path, root, {}, ids)
+    return _images(path, root, ids, data_dir, value_range)
 
 
-def _wrong(root: str, rule: str, found: str = "") -> DatasetError:
-    return DatasetError(f"{rule} Received: folder:{root}{found}")
+def _images(
+    name: str, root: str, ids: list[str], data_dir: str | None, value_range: ValueRange
+) -> FolderSplit:
+    checked = check_files(root, ids, cache_folder(data_dir), decode=False)
+    reading = Reading(value_range)
+    return FolderSplit(
+        name, root, checked.skipped, ids, converted=checked.converted, reading=reading
+    )
+
+
+def _layout(tree: FolderTree) -> Layout:
+    formats = ", ".join(EXTENSIONS)
+    table = folder_layout.table_of(tree)
+    if table is None:
+        return folder_layout.read(tree, _is_image, formats)
+    content = tf.io.read_file(os.path.join(tree.root, table)).numpy()
+    return folder_table.read(tree, table, content, _is_image, formats)
 
 
 def _labelled(
-    classes: dict[str | None, list[str]], names: tuple[str, ...], seed: int
+    images: Mapping[str, str | None], names: tuple[str, ...], seed: int
 ) -> dict[str, int]:
     """Path -> label of a split's files, in an order that mixes the classes."""
-    labels = {
-        path: names.index(name) if names else -1
-        for name, paths in classes.items()
-        for path in paths
-    }
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = {path: -1 if name is None else numbers[name] for path, name in images.items()}
 
     def rank(path):
         return hashlib.sha256(f"{seed}/{path}".encode()).hexdigest()
@@ -111,8 +176,17 @@ def _labelled(
     return {path: labels[path] for path in sorted(labels, key=rank)}
 
 
-def _hold_out(files: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Moves the first tenth of each class to a split `test`."""
+def _evaluated(splits: Mapping[str, Iterable], labelled: bool) -> str | None:
+    """The split to evaluate on: with labels, where the training images have them."""
+    for split in _HELD_OUT:
+        files = dict(splits.get(split, {}))
+        if files and (not labelled or any(label >= 0 for label in files.values())):
+            return split
+    return None
+
+
+def _hold_out(files: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """The rest, and the first tenth of each class."""
     by_label: dict[int, list[str]] = {}
     for path, label in files.items():
         by_label.setdefault(label, []).append(path)
@@ -122,95 +196,18 @@ def _hold_out(files: dict[str, int]) -> dict[str, dict[str, int]]:
         if len(paths) > 1
         for path in paths[: max(1, round(len(paths) / 10))]
     }
-    return {
-        split: {path: label for path, label in files.items() if (path in held_out) == held}
-        for split, held in (("train", False), ("test", True))
-    }
+    rest, taken = (
+        {path: label for path, label in files.items() if (path in held_out) == held}
+        for held in (False, True)
+    )
+    return rest, taken
+
+
+def _counts(files: list[tuple[str, int]], names: tuple[str, ...]) -> dict[str, int]:
+    """Class name -> number of images with that label."""
+    numbers = collections.Counter(label for _, label in files)
+    return {name: numbers[label] for label, name in enumerate(names) if numbers[label]}
 
 
 def _is_image(path: str) -> bool:
     return path.lower().endswith(EXTENSIONS)
-
-
-def _find_images(root: str) -> dict[str, dict[str | None, list[str]]]:
-    """Split name -> class name -> paths below the root; the class None means unlabelled."""
-    tree = FolderTree(root, _is_image)
-    files, folders = tree.list("")
-    others = 0
-    split_folders = {"train": ""}
-    held_out = [name for name in HELD_OUT_SPLITS if name in folders]
-    if "train" in folders:
-        split_folders = {name: name for name in ("train", *held_out)}
-        ignored = [name for name in folders if name not in split_folders]
-        images = len(list(filter(_is_image, files)))
-        others = len(files) - images
-        if images or ignored:
-            logging.warning(
-                "%s has a train folder, so only %s are read; left aside: %s.",
-                root,
-                ", ".join(split_folders),
-                ", ".join([*ignored, *([f"{images} loose images"] if images else [])]),
-            )
-    elif held_out:
-        rule = f"An image folder with {held_out[0]}/ must have train/ beside it."
-        raise _wrong(root, rule, f" with {', '.join(folders)}")
-    found = {}
-    for split, folder in split_folders.items():
-        classes, others_here = _find_classes(tree, folder)
-        others += others_here
-        if classes:
-            found[split] = classes
-    formats = ", ".join(EXTENSIONS)
-    if "train" not in found:
-        rule = f"The image folder must hold images ({formats}), directly or in class folders."
-        raise _wrong(root, rule, f" with none, and {others} other files")
-    if others:
-        logging.warning("%s: %d files are not %s; ignored.", root, others, formats)
-    for split, classes in found.items():
-        if (None in classes) != (None in found["train"]):
-            raise _wrong(
-                root,
-                "Either all splits of an image folder or none must have class folders; train/ and "
-                f"{split}/ differ.",
-            )
-        if unknown := sorted(set(classes) - set(found["train"]), key=str):
-            rule = f"The classes of {split}/ must all be in train/; {unknown[0]} is not."
-            raise _wrong(root, rule)
-    return found
-
-
-def _find_classes(tree: FolderTree, folder: str) -> tuple[dict[str | None, list[str]], int]:
-    """Class name -> paths of the images of a split, and the number of other files."""
-    root = tree.root
-    loose, folders = tree.list(folder)
-    classes, others = {}, 0
-    for below, files in ((None, loose), *((path, list(tree.walk(path))) for path in folders)):
-        images = list(filter(_is_image, files))
-        others += len(files) - len(images)
-        if images:
-            classes[below and posixpath.basename(below)] = images
-        elif below:
-            logging.warning("%s: the folder %s has no images; ignored.", root, below)
-    if len(classes) > 1 and (images := classes.pop(None, [])):
-        path = os.path.join(root, folder)
-        logging.warning("%s: %d images outside the class folders are ignored.", path, len(images))
-    return classes, others
-
-
-def _unreadable(root: str, paths: list[str]) -> dict[str, str]:
-    """The files that cannot be read, with the reason; each is named in a warning."""
-    skipped = {}
-    last_report = time.monotonic()
-    chunk = 10_000
-    with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
-        for begin in range(0, len(paths), chunk):
-            part = paths[begin : begin + chunk]
-            reasons = pool.map(lambda path: why_unreadable(os.path.join(root, path)), part)
-            for path, reason in zip(part, reasons, strict=True):
-                if reason:
-                    logging.warning("Skipping the unreadable image %s: %s", path, reason)
-                    skipped[path] = reason
-            if time.monotonic() - last_report > 10:
-                last_report = time.monotonic()
-                logging.info("Checked %d of %d images of %s.", begin + len(part), len(paths), root)
-    return skipped

@@ -1,14 +1,22 @@
 """Image files of a folder: reading by index that survives a damaged file."""
 
 import concurrent.futures
+import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from absl import logging
 
-from simclrv2_tf.datasets.images import black, decode_or_black, decode_rgb, reason
+from simclrv2_tf.datasets.images import (
+    AS_STORED,
+    Reading,
+    black,
+    decode_or_black,
+    decode_rgb,
+    reason,
+)
 from simclrv2_tf.datasets.sources import DatasetError
 from simclrv2_tf.datasets.splits import IndexedSplit
 
@@ -22,6 +30,8 @@ class FolderSplit(IndexedSplit):
         skipped: Unreadable files and the reasons; reading adds to them.
         ids: (N,) paths of the files below `root`, with `/`.
         labels: (N,); None: unlabelled.
+        converted: The PNG file that is read in place of a file, by the file's path.
+        reading: How stored samples become an image.
     """
 
     def __init__(
@@ -31,14 +41,19 @@ class FolderSplit(IndexedSplit):
         skipped: dict[str, str],
         ids: Sequence[str],
         labels: Sequence[int] | None = None,
+        converted: Mapping[str, str] | None = None,
+        reading: Reading = AS_STORED,
     ):
         # A subset keeps the places of its files, by which files in memory are found.
         columns = {"id": tf.constant(ids, tf.string), "place": tf.range(len(ids), dtype=tf.int64)}
         if labels is not None:
             columns["label"] = tf.constant(labels, tf.int64)
-        super().__init__(name, columns, decode_rgb)
+        if converted:
+            columns["file"] = tf.constant([converted.get(name, "") for name in ids], tf.string)
+        super().__init__(name, columns, functools.partial(decode_rgb, reading=reading))
         self._root = root
         self._skipped = skipped
+        self._reading = reading
         self._kept = None
 
     def fingerprint(self):
@@ -60,7 +75,7 @@ class FolderSplit(IndexedSplit):
 
     def load(self, record, replace_unreadable):
         """As `Split.load`; raises a `DatasetError` when no file can be read."""
-        image, readable = decode_or_black(lambda: self._read(record))
+        image, readable = decode_or_black(lambda: self._read(record), self._reading)
 
         def rescue():
             # Python runs for damaged files only, so it does not hold up the rest.
@@ -69,18 +84,21 @@ class FolderSplit(IndexedSplit):
                 [record],
                 [tf.int64, tf.bool],
             )
-            image = tf.cond(readable, lambda: decode_rgb(self._read(found)), black)
+            image = tf.cond(readable, lambda: decode_rgb(self._read(found), self._reading), black)
             return image, found, readable
 
         image, found, readable = tf.cond(readable, lambda: (image, record, readable), rescue)
         found.set_shape(())
         readable.set_shape(())
         image = tf.ensure_shape(image, (None, None, 3))
-        return {**self._stored(found), "image": image, "readable": readable}
+        example = self._stored(found)
+        return {**example, "image": image, "readable": readable}
 
     def _read(self, index: tf.Tensor) -> tf.Tensor:
         example = self._stored(index)
         path = tf.strings.join([self._root, example["id"]], separator="/")
+        if "file" in example:
+            path = tf.where(example["file"] == "", path, example["file"])
         if self._kept is None:
             return tf.io.read_file(path)
 
@@ -92,6 +110,11 @@ class FolderSplit(IndexedSplit):
         kept = self._kept.lookup(example["place"])
         return tf.cond(kept == "", read_and_keep, lambda: kept)
 
+    def _path(self, index: int) -> str:
+        """The file that is read for an example."""
+        file = self._columns["file"][index].numpy().decode() if "file" in self._columns else ""
+        return file or os.path.join(self._root, self._columns["id"][index].numpy().decode())
+
     def _stand_in(self, index: int, replace_unreadable: bool) -> tuple[int, bool]:
         """The first readable file from `index` on, or (`index`, False); reports the others."""
         for offset in range(self.num_examples if replace_unreadable else 1):
@@ -100,7 +123,7 @@ class FolderSplit(IndexedSplit):
             if file in self._skipped:
                 continue
             try:
-                decode_rgb(tf.io.read_file(os.path.join(self._root, file)))
+                decode_rgb(tf.io.read_file(self._path(found)))
             except tf.errors.OpError as error:
                 why = reason(error)
                 # Another thread may have met the same file.

@@ -6,8 +6,17 @@ import pathlib
 import posixpath
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
 from absl import logging
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf  # for remote folders
+
+# What file servers, systems and archives add to folders, in lower case; hidden names beside these.
+_RUBBISH = (
+    *("@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "lost+found"),
+    *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+)
 
 
 class FolderTree:
@@ -15,18 +24,23 @@ class FolderTree:
 
     A link to something that lies in the folder itself is left out: what it leads to is listed where
     it lies. A link to elsewhere is followed, and a second one to the same place left out. So no
-    file is listed twice, and no link leads in a circle. Names that are not UTF-8 are left out. A
-    warning names what is left out.
+    file is listed twice, and no link leads in a circle. Names that are not UTF-8, or hold a line
+    break, are left out: lists of names have one a line. A warning names what is left out. What
+    systems add by themselves, such as thumbnails, is no content.
 
     Args:
         root: The folder, which may be remote; remote folders have no links.
         is_file: Whether a name is a file's by its ending. Of others the file system is asked, which
             takes long for a million names.
+
+    Attributes:
+        left_out: Paths that cannot be used because of their names, escaped, and the reasons.
     """
 
     def __init__(self, root: str, is_file: Callable[[str], bool]):
         self.root, self._is_file = root, is_file
         self._real_root = None if "://" in root else os.path.realpath(root)
+        self.left_out: dict[str, str] = {}
         self._files: set[str] = set()  # that links lead to
         self._folders: set[str] = set()
         self._above: set[str] = set()  # the folders that those lie in
@@ -53,25 +67,35 @@ class FolderTree:
         if self._real_root is None:
             for name in (name.rstrip("/") for name in tf.io.gfile.listdir(path)):
                 is_folder = not self._is_file(name) and tf.io.gfile.isdir(os.path.join(path, name))
-                if not name.startswith("."):
+                if not _is_rubbish(name) and self._is_usable(posixpath.join(folder, name)):
                     yield name, is_folder
             return
         real = os.path.realpath(path)
         with os.scandir(path) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith("."):
-                    continue
                 shown = posixpath.join(folder, entry.name)
-                if not _is_utf8(entry.name):
-                    name = os.fsencode(shown)
-                    logging.warning("%s: left out %r, whose name is not UTF-8.", self.root, name)
-                elif entry.is_symlink():
+                if _is_rubbish(entry.name) or not self._is_usable(shown):
+                    continue
+                if entry.is_symlink():
                     if self._follows(shown, entry.is_dir()):
                         yield entry.name, entry.is_dir()
                 elif os.path.join(real, entry.name) in self._files:
                     self._leave_out(shown, os.path.join(real, entry.name))
                 else:
                     yield entry.name, entry.is_dir()
+
+    def _is_usable(self, path: str) -> bool:
+        """Whether a path can be an id, which is text of one line; names it where it cannot."""
+        shown: str | bytes = path
+        if not _is_utf8(path):
+            shown, why = os.fsencode(path), "is not UTF-8"
+        elif len(f"{path}.".splitlines()) > 1:
+            why = "holds a line break"
+        else:
+            return True
+        logging.warning("%s: left out %r, whose name %s.", self.root, shown, why)
+        self.left_out[repr(shown).removeprefix("b")[1:-1]] = f"left out: its name {why}"
+        return False
 
     def _follows(self, link: str, is_folder: bool) -> bool:
         """Whether a link leads to what no other path of the tree leads to."""
@@ -91,6 +115,10 @@ class FolderTree:
 
     def _leave_out(self, what: str, target: str) -> None:
         logging.warning("%s: left out %s: %s is read already.", self.root, what, target)
+
+
+def _is_rubbish(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _RUBBISH
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -94,10 +94,9 @@ def draw(
     elif label_fraction is not None:
         k = _per_class_of_fraction(label_fraction, counts)
 
-    def rank(name: str) -> bytes:
-        return hashlib.blake2b(f"{seed}:{name}".encode()).digest()
-
-    return tuple(name for names in members for name in sorted(names, key=rank)[:k])
+    return tuple(
+        name for names in members for name in sorted(names, key=lambda name: _rank(seed, name))[:k]
+    )
 
 
 def _check_per_class(per_class: int, counts: list[int], class_names: Sequence[str]) -> None:
@@ -158,3 +157,42 @@ def read(path: epath.Path) -> tuple[str, ...]:
     """Reads what `write` wrote."""
     text = path.read_text()
     return tuple(text.removesuffix("\n").split("\n")) if text else ()
+
+
+def hold_out(ids: Sequence[str], labels: Sequence[int], share: float, seed: int) -> tuple[str, ...]:
+    """Draws a share of each class, for validation: at least one example of a class of two or more.
+
+    Takes the last examples of a class by the hash of `draw`, so that the examples of a smaller
+    label subset are the last to be taken.
+
+    Args:
+        ids: (N,) ids of the examples.
+        labels: (N,) classes; -1, unlabelled, counts as one more class.
+        share: In (0, 1).
+        seed: Decides which examples of each class are taken.
+    """
+    members: dict[int, list[str]] = {}
+    for name, label in zip(ids, labels, strict=True):
+        members.setdefault(int(label), []).append(str(name))
+    held = []
+    for _, names in sorted(members.items()):
+        count = max(1, round(share * len(names))) if len(names) > 1 else 0
+        ordered = sorted(names, key=lambda name: _rank(seed, name))
+        held += ordered[len(names) - count :]
+    return tuple(held)
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{name}".encode()).digest()
+
+
+def balanced_weights(labels: Sequence[int], num_classes: int) -> np.ndarray:
+    """Weights N / (C n_c) of classes with n_c of N examples: (C,) float64.
+
+    Their mean over the examples is 1 where every class has some. A class without examples has
+    weight 0.
+    """
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    weights = np.zeros(num_classes)
+    np.divide(counts.sum() / num_classes, counts, out=weights, where=counts > 0)
+    return weights

@@ -14,11 +14,14 @@ class DataOptions(options.Group, title="Data", once=True):
     dataset: str | None = option(
         None,
         f"{PACKAGED} (packaged), the name of a TensorFlow Datasets builder, or folder:PATH "
-        "for a folder of images. Without it, flags that are not given come from the recipe "
-        "`demo`.",
+        "for a folder of images (PATH alone where no data set has that name). Without it, flags "
+        "that are not given come from the recipe `demo`.",
     )
     data_dir: str | None = option(
-        None, "Folder where TensorFlow Datasets keeps its data sets.", incidental=True
+        None,
+        "Folder where TensorFlow Datasets keeps its data sets, by default its own; and where image "
+        "files that TensorFlow does not read are converted to, once, by default the user's cache.",
+        incidental=True,
     )
     train_split: str = option("train", "Split to train on.")
     unlabelled_dataset: str | None = option(
@@ -28,11 +31,13 @@ class DataOptions(options.Group, title="Data", once=True):
     )
     unlabelled_split: str | None = option(
         None,
-        "Split of the unlabelled images; by default `train_split`, or `train` of another data set.",
+        "Split of the unlabelled images; by default `train_split`, or `train` of another data set, "
+        "with the split `unlabelled` of a folder that has one.",
     )
     eval_split: str | None = option(
         None,
-        "Split to evaluate on. By default the data set's test or validation split.",
+        "Split to evaluate on. By default the data set's test or validation split; of a folder, "
+        "test unless only validation has labels.",
         incidental=True,
     )
     split_seed: int = option(
@@ -40,6 +45,13 @@ class DataOptions(options.Group, title="Data", once=True):
         "Seed of which images of a folder without a test or validation split are held out, "
         "whatever `seed` is. A student needs its teacher's.",
         minimum=0,
+    )
+    value_range: tuple[float, ...] | None = option(
+        None,
+        "Samples of 16-bit images that become black and white, such as 0,4095 for 12 bits; by "
+        "default 0,65535. Images of 8 bits stay as they are.",
+        minimum=0,
+        maximum=65535,
     )
     cache_dataset: bool = option(
         False,
@@ -49,6 +61,14 @@ class DataOptions(options.Group, title="Data", once=True):
     )
     image_size: int = option(
         224, "Height and width of the network's input, in pixels.", minimum=8, once=False
+    )
+    antialias: bool | None = option(
+        None,
+        "Resize with antialiasing where crops and evaluation images are more than twice "
+        "`image_size` high or wide. The reference does not. By default as the weights of `teacher` "
+        "or `checkpoint` were trained; without these, on where `dataset` is a folder of images, "
+        "and off elsewhere. It is noted in inputs.json, and predictions follow it.",
+        unrecorded=False,
     )
 
 
@@ -73,6 +93,13 @@ class LabelOptions(options.Group, title="Labels", once=True):
         "Seed of the label subset: the same subset in every stage, run and machine, whatever "
         "`seed` is.",
         minimum=0,
+    )
+    class_weights: str = option(
+        "none",
+        "Weights of the classes in the loss of stages that train a classifier; balanced: N / (C "
+        "n_c) for a class of n_c of N labelled images, so that each of the C classes counts alike.",
+        choices=("none", "balanced"),
+        once=False,
     )
     hold_labels_back: bool = option(
         False,

@@ -6,7 +6,7 @@ import lzma
 import numpy as np
 import tensorflow as tf
 
-from simclrv2_tf.datasets.sources import ImageDataset, Range
+from simclrv2_tf.datasets.sources import ImageDataset, Range, ValueRange
 from simclrv2_tf.datasets.splits import IndexedSplit
 
 _CLASSES = (
@@ -15,9 +15,11 @@ _CLASSES = (
 )
 
 
-def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
+def open_dataset(
+    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+) -> ImageDataset:
     """Opens the packaged set: 10,000 + 2,000 gray images of 28 x 28, as RGB."""
-    del data_dir, split_seed
+    del data_dir, split_seed, value_range  # of 8 bits
     resource = importlib.resources.files("simclrv2_tf") / "data" / f"{name}.xz"
     splits = {}
     with resource.open("rb") as compressed, lzma.open(compressed) as content:

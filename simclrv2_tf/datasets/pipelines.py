@@ -32,6 +32,7 @@ def pretraining_batches(
     seed: int,
     start_step: int = 0,
     views: augment.ViewOptions = _DEFAULT_VIEWS,
+    antialias: bool = False,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -43,7 +44,8 @@ def pretraining_batches(
         image_size: S, height and width of the views in pixels.
         seed: Seed of the order and of every random draw.
         start_step: Number of batches to skip at the beginning.
-        views: Crops, colors and blur.
+        views: Crops, flips, rotations, colors and blur.
+        antialias: Whether crops with a side above 2 S are resized with antialiasing.
         cache: Whether to keep the encoded examples in memory.
         shard: (index, count): which of `count` hosts this one is.
 
@@ -62,7 +64,17 @@ def pretraining_batches(
         return tuple(_view(crop, draw, views, shard) for crop, draw in pairs), label
 
     return _batches_of_crops(
-        split, 2, make_views, batch_size, image_size, seed, start_step, views, cache, shard
+        split,
+        2,
+        make_views,
+        batch_size,
+        image_size,
+        seed,
+        start_step,
+        views,
+        antialias,
+        cache,
+        shard,
     )
 
 
@@ -74,6 +86,7 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     views: augment.ViewOptions = _DEFAULT_VIEWS,
+    antialias: bool = False,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -92,11 +105,44 @@ def training_batches(
         if views.labelled_views == "pretrain" and colored:
             return _view(crop, draw, views, shard), label
         # Not a view without color and blur, whose flips take only a part of the seed.
-        return augment.random_flip(crop, draw, shard=shard), label
+        oriented = augment.random_orientation(
+            crop, draw, flip=views.flip, rotate=views.rotate, shard=shard
+        )
+        return oriented, label
 
     return _batches_of_crops(
-        split, 1, make_views, batch_size, image_size, seed, start_step, views, cache, shard
+        split,
+        1,
+        make_views,
+        batch_size,
+        image_size,
+        seed,
+        start_step,
+        views,
+        antialias,
+        cache,
+        shard,
     )
+
+
+def shuffled_images(
+    split: Split, *, count: int, image_size: int, seed: int, antialias: bool = False
+) -> tf.Tensor:
+    """The images that a first batch of `count` in `pretraining_batches` has views of.
+
+    Args as there.
+
+    Returns:
+        The images cropped as for evaluation, (`count`, S, S, 3) float32 in [0, 1].
+    """
+
+    @as_is
+    def prepare(record):
+        example = split.load(record, replace_unreadable=True)
+        return augment.evaluation_image(example["image"], image_size, antialias)
+
+    records = _shuffled(split, count, image_size, seed, (0, 1), 0)
+    return next(iter(records.map(prepare).batch(count)))
 
 
 def evaluation_batches(
@@ -104,6 +150,7 @@ def evaluation_batches(
     *,
     batch_size: int,
     image_size: int,
+    antialias: bool = False,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -127,7 +174,7 @@ def evaluation_batches(
     @as_is
     def prepare(record):
         example = split.load(record, replace_unreadable=False)
-        image = augment.evaluation_image(example["image"], image_size)
+        image = augment.evaluation_image(example["image"], image_size, antialias)
         return image, example["label"], tf.cast(example["readable"], tf.float32)
 
     # A padding label is a valid one: the loss of another may be NaN, whatever its weight.
@@ -181,7 +228,17 @@ def check_batch_size(split: Split, batch_size: int, name: str = "batch_size") ->
 
 
 def _batches_of_crops(
-    split, num_crops, function, batch_size, image_size, seed, start_step, views, cache, shard
+    split,
+    num_crops,
+    function,
+    batch_size,
+    image_size,
+    seed,
+    start_step,
+    views,
+    antialias,
+    cache,
+    shard,
 ) -> tf.data.Dataset:
     """Infinite `function(draw, crops, label)` of batches, each with its own draw.
 
@@ -191,14 +248,14 @@ def _batches_of_crops(
     index, count = shard
     check_batch_size(split, batch_size * count)
     split = split.cached() if cache else split
-    buffer_size = batch_size * (50 if image_size <= augment.SMALL_IMAGE else 10)  # the reference's
+    area = (views.min_crop_area, 1.0)
 
     @as_is
     def crop(turn, record):
         example = split.load(record, replace_unreadable=True)
         draws = tf.random.split(seed_for(seed, CROP, turn * count + index), num_crops)
         crops = tuple(
-            augment.random_crop(example["image"], image_size, (views.min_crop_area, 1.0), seed=draw)
+            augment.random_crop(example["image"], image_size, area, seed=draw, antialias=antialias)
             for draw in tf.unstack(draws)
         )
         return crops, example["label"]
@@ -206,7 +263,7 @@ def _batches_of_crops(
     start = start_step * batch_size
     at_once, prefetched = buffers(_image_bytes(num_crops * batch_size, image_size))
     return (
-        split.shuffled_records(seed, shard, start, buffer_size)
+        _shuffled(split, batch_size, image_size, seed, shard, start)
         .enumerate(start)
         .map(crop, num_parallel_calls=CORES, deterministic=True)
         .batch(batch_size, drop_remainder=True)
@@ -222,18 +279,23 @@ def _batches_of_crops(
     )
 
 
+def _shuffled(split, batch_size, image_size, seed, shard, start) -> tf.data.Dataset:
+    """The records of training, from element `start` on."""
+    batches = 50 if image_size <= augment.SMALL_IMAGE else 10  # the reference's
+    return split.shuffled_records(seed, shard, start, batch_size * batches)
+
+
 def _view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
     """`augment.pretraining_view` of crops (B, S, S, 3), with these options and a (2,) seed."""
-    color = views.color_jitter_strength, views.color_jitter_version
-    traced = _traced_view(crops.shape[1], *color, views.use_blur, shard)
+    traced = _traced_view(crops.shape[1], shard, **views.of_view)
     crops = tf.ensure_shape(crops, (*crops.shape[:3], 3))
     return tf.ensure_shape(traced(crops, seed), crops.shape)
 
 
 @functools.lru_cache(maxsize=16)
-def _traced_view(image_size: int, strength: float, version: str, blur: bool, shard):
+def _traced_view(image_size: int, shard, **of_view):
     """Made once for all pipelines of a process, as tracing and compiling take seconds."""
-    return compiled_view(image_size, strength, version, blur, shard)
+    return compiled_view(image_size, shard=shard, **of_view)
 
 
 def _check(*, batch_size: int, image_size: int, shard: tuple[int, int], start_step: int = 0):

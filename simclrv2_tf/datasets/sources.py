@@ -1,7 +1,7 @@
 """Data sets by name: a prefix leads to the file of a source, which is imported when needed.
 
-To add a source, write a file with an `open_dataset(name, data_dir, split_seed)` that returns an
-`ImageDataset`, and give it a row in `SOURCES`.
+To add a source, write a file with an `open_dataset(name, data_dir, split_seed, value_range)` that
+returns an `ImageDataset`, and give it a row in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from simclrv2_tf.datasets import split_names
 from simclrv2_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,10 +28,37 @@ HELD_OUT_SPLITS = ("validation", "val", "test")
 SOURCES = {PACKAGED: "packaged", "folder:PATH": "folder"}
 
 Range = tuple[str, int, int]  # split name, first example, end
+ValueRange = tuple[float, float] | None  # samples of 16 bits that become black and white
 
 
 class DatasetError(UserError):
     """A data set that cannot be used as asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What was understood of images that lie as their owner put them.
+
+    Attributes:
+        location: The folder that was read; another one than was named where that only wraps it.
+        folders: Split name -> the folder of its images, where there is one.
+        classes: Split name -> class name -> number of its images, where they have labels.
+        held_out: The split whose images were taken from `train`; None: they lie apart.
+        eval_split: The split to evaluate on; None: there is none.
+        unlabelled_split: The split of images without labels, beside `train`, that training without
+            labels uses too; None: there is none.
+        notes: What could be taken in two ways, and how it was taken; a line each.
+        files: What is to be said of single files, by path: left out, or used without a label.
+    """
+
+    location: str
+    folders: Mapping[str, str]
+    classes: Mapping[str, Mapping[str, int]]
+    held_out: str | None = None
+    eval_split: str | None = None
+    unlabelled_split: str | None = None
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +69,7 @@ class ImageDataset:
         name: The name it was opened by.
         class_names: One name per label; empty for unlabelled images.
         splits: Split name -> number of examples.
+        contents: What was understood of a folder of images; None for sets that say it themselves.
     """
 
     name: str
@@ -47,10 +77,17 @@ class ImageDataset:
     splits: dict[str, int]
     _select: Callable[[str, list[Range]], Split]
     _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    contents: Contents | None = None
 
     @property
     def default_eval_split(self) -> str | None:
-        """`validation`, `val` or `test`, the first that exists; None where nothing is held out."""
+        """The split to evaluate on; None where nothing is held out.
+
+        Of a folder, `test` where it has labels, else `validation`. Of other sets `validation`,
+        `val` or `test`, the first that exists.
+        """
+        if self.contents:
+            return self.contents.eval_split
         # The test images of many published sets have no labels.
         return next((name for name in HELD_OUT_SPLITS if name in self.splits), None)
 
@@ -64,11 +101,30 @@ class ImageDataset:
         """Number of unreadable images found so far, when opening and when reading."""
         return len(self._skipped)
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Files that are not read, or not as others are, and the reasons; reading adds to them."""
+        return {**(self.contents.files if self.contents else {}), **self._skipped}
+
+    def with_unlabelled(self, spec: str) -> str:
+        """`spec` and the split of unlabelled images, where there is one beside it."""
+        more = self.contents.unlabelled_split if self.contents else None
+        named = {self._split_name(part)[0] for part in spec.split("+")}
+        return f"{spec}+{more}" if more and more not in named else spec
+
+    def _split_name(self, part: str) -> tuple[str, str]:
+        """The split of a part of a specification, by its own name, and the rest of the part."""
+        name, bracket, rest = part.partition("[")
+        meant = split_names.canonical(name) if self.contents else None
+        known = meant in self.splits and name.strip() not in self.splits
+        return str(meant) if known else name.strip(), bracket + rest
+
     def split(self, spec: str) -> Split:
         """Selects examples in the slicing language of TensorFlow Datasets.
 
         Args:
-            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`.
+            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`. A split of
+                a folder answers to every word that means it, such as `val` for `validation`.
 
         Raises:
             DatasetError: `spec` cannot be read, names no split, or selects nothing.
@@ -80,7 +136,8 @@ class ImageDataset:
             for name, size in self.splits.items()
         }
         try:
-            instructions = tfds.core.ReadInstruction.from_spec(spec).to_absolute(sizes)
+            named = "+".join("".join(self._split_name(part)) for part in spec.split("+"))
+            instructions = tfds.core.ReadInstruction.from_spec(named).to_absolute(sizes)
         except (ValueError, NotImplementedError) as error:
             raise DatasetError(
                 f"A split of {self.name} must be made of {', '.join(self.splits)}, such as "
@@ -102,6 +159,46 @@ class ImageDataset:
         return self._select(spec, ranges)
 
 
+def resolve(name: str, data_dir: str | None = None) -> tuple[str, str | None]:
+    """The full name of a data set that may be called by the path of a local folder.
+
+    A name that begins with `.`, `~` or `/` is `folder:PATH`. So is any other that is the path of a
+    folder, unless a source or prepared data have that name. Needs neither TensorFlow nor a server:
+    that a builder could prepare the name does not count.
+
+    Args:
+        name: As for `open_dataset`, or a path.
+        data_dir: As for `open_dataset`.
+
+    Returns:
+        The name, of which `folder:PATH` is without superfluous separators; and a line to say where
+        the name could mean two things, or None.
+    """
+    prefix, colon, path = name.partition(":")
+    if prefix == "folder" and path and "://" not in path:
+        return f"folder:{pathlib.PurePath(path)}", None
+    if name.startswith((".", "~", "/")):
+        return f"folder:{pathlib.PurePath(name)}", None
+    if "://" in name or not os.path.isdir(name):
+        return name, None
+    other = f"; the folder of that name is folder:{pathlib.PurePath(name)}."
+    if any(form.partition(":")[:2] == (prefix, colon) for form in SOURCES):
+        return name, f"{name} is read as the data set of this package{other}"
+    prepared = prepared_folder(name, data_dir)
+    if "://" in prepared or os.path.isdir(prepared):
+        same = os.path.isdir(prepared) and os.path.samefile(prepared, name)
+        return name, None if same else f"{name} is read as the data set in {prepared}{other}"
+    full = f"folder:{pathlib.PurePath(name)}"
+    return full, f"{name} is read as {full}: no data set of that name is prepared in {prepared}."
+
+
+def prepared_folder(name: str, data_dir: str | None) -> str:
+    """Where TensorFlow Datasets keeps the data of a builder, whatever its config and version."""
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    folder = os.path.expanduser(data_dir or default)
+    return os.path.join(folder, name.partition(":")[0].partition("/")[0])
+
+
 def check_folder(name: str) -> None:
     """Checks that a local folder of images exists, without TensorFlow.
 
@@ -116,15 +213,23 @@ def check_folder(name: str) -> None:
         raise DatasetError(f"The image folder must be an existing folder. Received: folder:{path}")
 
 
-def open_dataset(name: str, data_dir: str | None = None, split_seed: int = 0) -> ImageDataset:
+def open_dataset(
+    name: str,
+    data_dir: str | None = None,
+    split_seed: int = 0,
+    value_range: ValueRange = None,
+) -> ImageDataset:
     """Opens a data set by name, without network (unless `data_dir` or PATH is remote).
 
     Args:
         name: `fashion_mnist_small`, see `packaged`; `folder:PATH`, see `folder`; or the name of a
             TensorFlow Datasets builder, also `name/config` and `name:1.0.0`, whose data is
             prepared on disk. The builder's code is not needed.
-        data_dir: Folder where TensorFlow Datasets keeps its data; by default its own.
+        data_dir: Folder where TensorFlow Datasets keeps its data, by default its own; and where
+            files of a folder that TensorFlow does not read are converted to, by default the
+            user's cache.
         split_seed: Decides which images are held out of a folder without a held-out split.
+        value_range: The 16-bit samples that become black and white; None: 0 and 65,535.
 
     Raises:
         DatasetError: The data set does not exist, is not prepared, or has no images.
@@ -133,4 +238,4 @@ def open_dataset(name: str, data_dir: str | None = None, split_seed: int = 0) ->
     files = {form.partition(":")[:2]: file for form, file in SOURCES.items()}
     file = files.get((prefix, colon), "tfds")
     source = importlib.import_module(f"simclrv2_tf.datasets.{file}")
-    return source.open_dataset(name, data_dir, split_seed)
+    return source.open_dataset(name, data_dir, split_seed, value_range)

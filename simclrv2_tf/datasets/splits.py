@@ -48,7 +48,10 @@ class Split(abc.ABC):
         name: The specification that selected the split, for messages.
         num_examples: Number of examples, over all shards.
         labelled: Whether examples have labels; else every label is -1.
+        reads_by_id: Whether any examples can be read by themselves, so that a subset is no copy.
     """
+
+    reads_by_id = False
 
     def __init__(self, name: str, num_examples: int, labelled: bool):
         self.name = name
@@ -100,6 +103,11 @@ class Split(abc.ABC):
         other = copy.copy(self)
         vars(other).update(attributes)
         return other
+
+    @property
+    def num_labels(self) -> int | None:
+        """Number of examples with a label; None where counting takes reading the data."""
+        return None if self.labelled else 0
 
     @abc.abstractmethod
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +177,8 @@ class IndexedSplit(Split):
         decode: From a stored image to (H, W, 3) uint8.
     """
 
+    reads_by_id = True
+
     def __init__(
         self, name: str, columns: dict[str, tf.Tensor], decode: Callable[[tf.Tensor], tf.Tensor]
     ):
@@ -179,6 +189,10 @@ class IndexedSplit(Split):
     def labels(self):
         ids = np.array([name.decode() for name in self._columns["id"].numpy()], np.str_)
         return ids, np.array(self._columns["label"] if self.labelled else np.full(len(ids), -1))
+
+    @property
+    def num_labels(self):
+        return int(np.sum(self.labels()[1] >= 0)) if self.labelled else 0
 
     def fingerprint(self):
         found = hashlib.sha256()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import statistics
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from simclrv2_tf.datasets.sources import HELD_OUT_SPLITS, PACKAGED
+from simclrv2_tf.datasets import folder_layout, folder_table
+from simclrv2_tf.datasets.folder_tree import FolderTree
+from simclrv2_tf.datasets.sources import PACKAGED, DatasetError
 
-# Those of `images.FORMATS`, whose file needs TensorFlow, and those of formats that may follow: a
-# file too many makes a batch a little larger, and a training split that is smaller is refused.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Those of `images.EXTENSIONS`, whose file needs TensorFlow; a test compares them.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".heic", ".heif", ".avif", ".ppm", ".pgm", ".pnm"),
+)
 # Files whose size is read.
 _SAMPLE = 100
 _HEADER_BYTES = 2**18  # a JPEG tells its size after its thumbnail and color profile
@@ -27,7 +32,7 @@ class Survey:
     Attributes:
         count: Number of the images, at least 1; None: not known.
         side: Median of their shorter sides, in pixels; None: not known.
-        classes: Number of folders of images, which are classes if they are labels.
+        classes: Number of classes; 0 without labels.
     """
 
     count: int | None = None
@@ -55,35 +60,41 @@ def survey(name: str) -> Survey:
     if not name.startswith("folder:") or "://" in name:
         return _KNOWN.get(name, Survey())
     root = os.path.expanduser(name.removeprefix("folder:"))
-    within = os.path.join(root, "train") if os.path.isdir(os.path.join(root, "train")) else root
-    held_out = any(os.path.isdir(os.path.join(root, split)) for split in HELD_OUT_SPLITS)
-    by_class: dict[str, list[str]] = {}
-    for path in _images(within):
-        by_class.setdefault(os.path.relpath(path, within).split(os.sep)[0], []).append(path)
-    loose = [key for key, paths in by_class.items() if paths == [os.path.join(within, key)]]
-    if len(loose) == len(by_class):  # no class folders
-        by_class = {"": [path for key in loose for path in by_class[key]]}
-    else:
-        by_class = {key: paths for key, paths in by_class.items() if key not in loose}
-    count = sum(
-        len(paths) - (0 if held_out else _held_out(len(paths))) for paths in by_class.values()
-    )
-    paths = [path for paths in by_class.values() for path in paths]
-    classes = 0 if "" in by_class else len(by_class)
-    return Survey(count or None, _median_side(paths), classes)
+    try:
+        tree, layout = _read(root)
+    except (DatasetError, OSError):  # what is wrong is said where the images are opened
+        return Survey()
+    train = layout.splits[folder_layout.TRAIN]
+    count = len(train)
+    if not _holds_out(layout):
+        counts = collections.Counter(train.values()).values()
+        count -= sum(max(1, round(number / 10)) for number in counts if number > 1)
+    paths = [os.path.join(tree.root, path) for path in sorted(train)]
+    return Survey(count or None, _median_side(paths), len(layout.class_names))
 
 
-def _held_out(count: int) -> int:
-    """How many images of a class a folder without a held-out split does not train on."""
-    return max(1, round(count / 10)) if count > 1 else 0
+def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:
+    """The folder of the images, and their layout, as `folder.open_dataset` finds them."""
+    tree = FolderTree(root, _is_image)
+    while inner := folder_layout.wrapped(tree, _is_image):
+        tree = FolderTree(os.path.join(tree.root, inner), _is_image)
+    table = folder_layout.table_of(tree)
+    if table is None:
+        return tree, folder_layout.read(tree, _is_image, "")
+    with open(os.path.join(tree.root, table), "rb") as file:
+        content = file.read()
+    return tree, folder_table.read(tree, table, content, _is_image, "")
 
 
-def _images(folder: str) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield os.path.join(parent, name)
+def _holds_out(layout: folder_layout.Layout) -> bool:
+    """Whether images to evaluate on lie apart, with labels where there are classes."""
+    splits = (folder_layout.TEST, folder_layout.VALIDATION)
+    apart = [label for split in splits for label in layout.splits.get(split, {}).values()]
+    return bool(apart) and (not layout.class_names or any(label is not None for label in apart))
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(SUFFIXES)
 
 
 def _median_side(paths: Sequence[str]) -> int | None:

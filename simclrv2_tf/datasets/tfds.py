@@ -11,14 +11,23 @@ from absl import logging
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.utils import file_utils
 
-from simclrv2_tf.datasets.images import black, decode_or_black, decode_rgb, reason
-from simclrv2_tf.datasets.sources import PACKAGED, SOURCES, DatasetError, ImageDataset, Range
+from simclrv2_tf.datasets.images import Reading, black, decode_or_black, decode_rgb, reason
+from simclrv2_tf.datasets.sources import (
+    PACKAGED,
+    SOURCES,
+    DatasetError,
+    ImageDataset,
+    Range,
+    ValueRange,
+)
 from simclrv2_tf.datasets.splits import ORDER, IndexedSplit, Split, as_is, seed_for
 
 _OTHER_NAMES = ", ".join(SOURCES)
 
 
-def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDataset:
+def open_dataset(
+    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+) -> ImageDataset:
     """Opens the prepared data of a TensorFlow Datasets builder; never asks a server."""
     del split_seed
     builder = _prepared_builder(name, data_dir)
@@ -47,7 +56,15 @@ def open_dataset(name: str, data_dir: str | None, split_seed: int) -> ImageDatas
             )
 
     def select(spec: str, ranges: list[Range]) -> Split:
-        return StreamedSplit(spec, ranges, builder, image_key, label_key, skipped)
+        return StreamedSplit(
+            spec,
+            ranges,
+            builder,
+            image_key,
+            label_key,
+            skipped,
+            Reading(value_range, oriented=False),
+        )
 
     skipped: dict[str, str] = {}
     class_names = tuple(features[label_key].names) if label_key else ()
@@ -118,17 +135,19 @@ class StreamedSplit(Split):
         builder: Of the prepared data.
         image_key, label_key: Names of the features; without a label, None.
         skipped: Damaged images by id, and the reasons; reading adds to them.
-        in_memory: Whether the encoded examples stay in memory.
+        reading: How stored samples become an image. TFDS and the reference leave an EXIF
+            orientation alone, and so should this.
     """
 
-    def __init__(self, name, ranges, builder, image_key, label_key, skipped, in_memory=False):
+    def __init__(self, name, ranges, builder, image_key, label_key, skipped, reading):
         super().__init__(name, sum(end - begin for _, begin, end in ranges), label_key is not None)
         self._ranges = ranges
         self._builder = builder
         self._image_key = image_key
         self._label_key = label_key
         self._skipped = skipped
-        self._in_memory = in_memory
+        self._reading = reading
+        self._in_memory = False  # whether encoded examples stay in memory
         self._first: dict | None = None  # the first readable example, once it is needed
 
     def labels(self):
@@ -165,7 +184,7 @@ class StreamedSplit(Split):
             key: tf.constant([record[key] for record in found], dtype)
             for key, dtype in types.items()
         }
-        return IndexedSplit(f"a subset of {self.name}", columns, decode_rgb)
+        return IndexedSplit(f"a subset of {self.name}", columns, self._decode)
 
     def _readable(self, records: list[dict]) -> list[dict]:
         """The records, with the next readable image and its label in place of a damaged one."""
@@ -182,10 +201,13 @@ class StreamedSplit(Split):
             found.append({**records[later], "id": record["id"]})
         return found
 
+    def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        return decode_rgb(encoded, self._reading)
+
     def _why_damaged(self, name: str, encoded: bytes) -> str | None:
         """Why an image cannot be decoded, reported once; None where it can."""
         try:
-            decode_rgb(tf.constant(encoded))
+            self._decode(tf.constant(encoded))
         except tf.errors.OpError as error:
             why = reason(error)
             if self._skipped.setdefault(name, why) is why:
@@ -269,7 +291,7 @@ class StreamedSplit(Split):
 
     def load(self, record, replace_unreadable):
         """As `Split.load`; raises a `DatasetError` when no image of the split can be read."""
-        image, readable = decode_or_black(lambda: record["image"])
+        image, readable = decode_or_black(lambda: record["image"], self._reading)
 
         def rescue():
             # Python runs for damaged images only, so it does not hold up the rest.
@@ -278,7 +300,7 @@ class StreamedSplit(Split):
                 [record["id"], record["image"]],
                 [tf.string, tf.int64, tf.bool],
             )
-            image = tf.cond(readable, lambda: decode_rgb(encoded), black)
+            image = tf.cond(readable, lambda: self._decode(encoded), black)
             return image, tf.where(readable, label, record["label"]), readable
 
         whole = (image, tf.cast(record["label"], tf.int64), readable)

@@ -138,6 +138,8 @@ def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
         for field in dataclasses.fields(config)
         if field.name not in incidental | _FREE
     }
+    if config.class_weights != "none":  # of the labels, and constants of the traced step
+        fixed["labels"] = [config.label_fraction, config.labels_per_class, config.label_seed]
     taught = [_network(other.config) for other in runs if str(other.directory) == config.teacher]
     teacher = taught or config.teacher  # of one from outside the run, only the path is known
     return json.dumps([fixed, teacher], sort_keys=True)

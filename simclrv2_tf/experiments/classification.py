@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, validation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
 
 with epy.lazy_imports():
     from simclrv2_tf import resnet, stages
+    from simclrv2_tf.datasets import labels as label_subset
 
 # Whatever pretraining is given: its optimizer, and its layer for the online classifier, are others.
 _NESTEROV = {
@@ -47,14 +48,19 @@ class Classification(StageRun):
                 "class, or use --train_mode=pretrain."
             )
         self.check_all_labelled()
-        return split, split
+        train, self.validation_split = validation.parts(self, split)
+        return train, split
 
     def build(self, **options):
         networks = self.build_networks(self.data.main.num_classes)
         resnet.freeze(networks.encoder, self.frozen_up_to)
         networks.head.trainable = self.trains_head
+        weights = None
+        if self.config.class_weights == "balanced":
+            _, labels = self.train_split.labels()
+            weights = label_subset.balanced_weights(labels, self.data.main.num_classes)
         stage = stages.Classifier(
-            networks.encoder, networks.classifier, networks.head_part, **options
+            networks.encoder, networks.classifier, networks.head_part, weights, **options
         )
         return Built(networks, stage)
 

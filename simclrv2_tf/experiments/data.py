@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
+from simclrv2_tf.experiments import classes
 from simclrv2_tf.experiments.directory import RunError
 
 with epy.lazy_imports():
@@ -39,6 +40,14 @@ class Data:
         """Number of unreadable images found so far."""
         return sum(data.num_skipped for data in (self.main, self.unlabelled) if data)
 
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Files that are left out, or used without a label, and the reasons, sorted."""
+        found = list(self.main.skipped.items())
+        if other := self.unlabelled:
+            found += [(f"{other.name}/{path}", why) for path, why in other.skipped.items()]
+        return sorted(found)
+
     def evaluated_images(self, config: Config) -> datasets.Split:
         """The images of the evaluation: training images, with a warning, if none are held out."""
         if not config.eval_split and not self.main.default_eval_split:
@@ -47,19 +56,33 @@ class Data:
                 "`train_split` can cut it, as in --train_split='train[:80%%]'.",
                 self.main.name,
             )
-        return self.main.split(
-            config.eval_split or self.main.default_eval_split or config.train_split
-        )
+        return self.main.split(self.evaluated_split(config))
 
     def unlabelled_images(self, config: Config) -> datasets.Split:
         """The images of pretraining and distillation; with labels where they are of `main`."""
+        split = (self.unlabelled or self.main).split(self.unlabelled_split(config))
+        return split if self.unlabelled is None else split.unlabelled()
+
+    def unlabelled_split(self, config: Config) -> str:
+        """The split of `unlabelled_images`: by default with those that have no label anyway."""
+        if config.unlabelled_split:
+            return config.unlabelled_split
         if self.unlabelled is None:
-            return self.main.split(config.unlabelled_split or config.train_split)
-        return self.unlabelled.split(config.unlabelled_split or "train").unlabelled()
+            return self.main.with_unlabelled(config.train_split)
+        return self.unlabelled.with_unlabelled("train")
+
+    def evaluated_split(self, config: Config) -> str:
+        """The split of `evaluated_images`."""
+        return config.eval_split or self.main.default_eval_split or config.train_split
 
     def labelled_images(self, config: Config) -> datasets.Split:
-        """The examples whose labels a run may use: all, or the subset that `config` asks for."""
+        """The examples whose labels a run may use: all, or the subset that `config` asks for.
+
+        Raises:
+            DatasetError, RunError: there are no such labels, or no classes to tell apart.
+        """
         split = self.main.split(config.train_split)
+        classes.check(self.main, config)
         amount = (config.label_fraction, config.labels_per_class)
         if amount == (None, 0):
             return split
@@ -93,18 +116,21 @@ def open_data(config: Config) -> Data:
     Raises:
         DatasetError: there is no such data set.
     """
-    return Data(
-        datasets.open_dataset(config.dataset, config.data_dir, config.split_seed),
-        datasets.open_dataset(config.unlabelled_dataset, config.data_dir, config.split_seed)
-        if config.unlabelled_dataset
-        else None,
-    )
+
+    def opened(name):
+        return datasets.open_dataset(name, config.data_dir, config.split_seed, config.value_range)
+
+    other = config.unlabelled_dataset
+    return Data(opened(config.dataset), opened(other) if other else None)
 
 
 def has_labels(split: datasets.Split) -> bool:
-    """Whether the first example of a split has a label; a data set may have them in some splits."""
-    if not split.labelled:
-        return False
+    """Whether a split has labels; a data set may have them in some splits.
+
+    Looks at the first example alone where more would take reading the data.
+    """
+    if split.num_labels is not None:
+        return split.num_labels > 0
     # One record is loaded as it is, since a pipeline of `examples` takes half a second to build.
     first = split.ordered_records((0, 1)).take(1)
     return any(int(split.load(record, replace_unreadable=False)["label"]) >= 0 for record in first)
@@ -136,9 +162,25 @@ class Batches:
             split,
             batch_size=batch_size // self.context.num_input_pipelines,
             image_size=self.config.image_size,
+            antialias=self._antialias,
             shard=self._shard,
         )
         return self._per_replica(batches, batch_size)
+
+    def originals(self, split, count: int) -> tf.Tensor:
+        """The images of the first batch of `count` in `views`, as evaluation crops them."""
+        config = self.config
+        return datasets.shuffled_images(
+            split,
+            count=count,
+            image_size=config.image_size,
+            seed=config.seed,
+            antialias=self._antialias,
+        )
+
+    @property
+    def _antialias(self) -> bool:
+        return bool(self.config.antialias)  # None where no run has chosen
 
     @property
     def _shard(self) -> tuple[int, int]:
@@ -153,6 +195,7 @@ class Batches:
             seed=config.seed,
             start_step=start_step,
             views=config,
+            antialias=self._antialias,
             cache=config.cache_dataset,
             shard=self._shard,
         )

@@ -3,6 +3,7 @@
 model_dir/
   config.json              every option, as run
   run.json                 data, weights and teacher that the run is made of, and its sessions
+  skipped_images.csv       files that are left out, or used without a label, and the reasons
   labelled_examples.txt    the examples whose labels it uses, where these are a subset
   checkpoints/             weights, optimizer and step, by variable path; the newest are kept
   logs/                    TensorBoard
@@ -10,7 +11,7 @@ model_dir/
   views.png                augmented views, as pretraining sees them
   encoder.keras            (and head, classifier) the final networks, as Keras loads them
   image_classifier.keras   the network of a labelled stage from images to logits
-  labels.txt, inputs.json  class names, and the side of the images
+  labels.txt, inputs.json  class names; the side and the resizing of the images
   hub/STEP/                the SavedModel, with its model card; other formats: `export`
   result.json              the evaluation
   calibration.json         how far the classifier's confidence can be trusted, with a figure
@@ -49,7 +50,7 @@ class RunDirectory:
 
     Attributes:
         path: The folder.
-        options, checkpoints, history, labelled_examples, result: Files and folders in it.
+        options, checkpoints, history, labelled_examples, skipped, result: Files and folders in it.
         record: Its `run.json`.
     """
 
@@ -60,6 +61,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.history = self.path / "history.csv"
         self.labelled_examples = self.path / "labelled_examples.txt"
+        self.skipped = self.path / "skipped_images.csv"
         self.result = self.named("result.json")
         self.record = record.RunRecord(self.path)
 

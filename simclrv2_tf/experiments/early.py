@@ -13,6 +13,9 @@ from simclrv2_tf.experiments.directory import RunDirectory
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
+# Options that leave a choice to the run, and the value that does. A run records what it chose.
+_CHOICES = {"precision": "auto", "antialias": None}
+
 
 def check(config: Config) -> None:
     """Checks the options of each stage, the folder of the run and the folders of images.
@@ -26,7 +29,7 @@ def check(config: Config) -> None:
     """
     plan.plan_stages(config)
     if "://" not in config.model_dir:
-        RunDirectory(_with_precision(config)).check()
+        RunDirectory(as_begun(config)).check()
     for name in filter(None, (config.dataset, config.unlabelled_dataset)):
         sources.check_folder(name)
 
@@ -35,7 +38,7 @@ def report_finished(config: Config) -> bool:
     """Prints what this very run has left, where it has finished before; else returns False."""
     if config.mode != "train_then_eval" or config.dry_run or "://" in config.model_dir:
         return False
-    config = _with_precision(config)
+    config = as_begun(config)
     directory = RunDirectory(config)
     if not directory.record.path.exists() or "TF_CONFIG" in os.environ:
         return False
@@ -47,21 +50,16 @@ def report_finished(config: Config) -> bool:
     return True
 
 
-def _with_precision(config: Config) -> Config:
-    """`config` with the precision of the run that it resumes, in place of `auto`."""
-    found = earlier_precision(config) if config.precision == "auto" else None
-    return dataclasses.replace(config, precision=found or config.precision)
-
-
-def earlier_precision(config: Config) -> str | None:
-    """The precision of the run that `config` resumes; None where it resumes none.
+def as_begun(config: Config) -> Config:
+    """`config` with what the run that it resumes chose, where `config` leaves the choice to it.
 
     Raises:
         RunError: as `RunDirectory.earlier`.
     """
+    open_choices = [name for name, left in _CHOICES.items() if getattr(config, name) == left]
     # A run of several stages has options of its own once its first stage has ended.
-    for own in (config, plan.plan_stages(config)[0].config):
-        earlier = RunDirectory(own).earlier()
-        if earlier is not None:
-            return earlier.precision
-    return None
+    for own in (config, plan.plan_stages(config)[0].config) if open_choices else ():
+        if (earlier := RunDirectory(own).earlier()) is not None:
+            chosen = {name: getattr(earlier, name) for name in open_choices}
+            return dataclasses.replace(config, **chosen)
+    return config

@@ -17,19 +17,30 @@ with epy.lazy_imports():
     from simclrv2_tf.training import loop
 
 if TYPE_CHECKING:
+    from simclrv2_tf import datasets
     from simclrv2_tf.experiments.stage import Built, StageRun
 
 
-def evaluate(run: StageRun, stage: stages.Stage) -> dict[str, float]:
-    """The metrics of `stage.test_step` over the evaluation split."""
+def evaluate(
+    run: StageRun,
+    stage: stages.Stage,
+    split: datasets.Split | None = None,
+    verbose: int | None = None,
+) -> dict[str, float]:
+    """The metrics of `stage.test_step` over a split, by default the evaluation split.
+
+    `eval_steps` holds for that one alone. `verbose` is as of `loop.evaluate`, by default the run's.
+    """
     batch = run.config.eval_batch_size
-    steps = -(-run.eval_split.num_examples // batch)
+    most = 0 if split else run.config.eval_steps
+    split = split or run.eval_split
+    steps = -(-split.num_examples // batch)
     return loop.evaluate(
         stage,
         run.strategy,
-        lambda context: Batches(run.config, context).evaluation(run.eval_split, batch),
-        steps=min(run.config.eval_steps or steps, steps),
-        verbose=run.verbosity,
+        lambda context: Batches(run.config, context).evaluation(split, batch),
+        steps=min(most or steps, steps),
+        verbose=run.verbosity if verbose is None else verbose,
     )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation, record
+from simclrv2_tf import checkpoint_files, files
+from simclrv2_tf.experiments import evaluation, record, validation
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.exports import Exports
 
@@ -70,6 +71,7 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
     step = _step_of(built)
     _check_workers_agree(run, "are at step", step)
     exported = Exports(run)
+    validated = validation.Validation(run, built) if run.validation_split else None
     if config.mode == "eval":
         if not restored:
             raise RunError(
@@ -77,7 +79,9 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
             )
     else:
         _begin(run, built, restored, made_of)
-        _train(run, built, store, step, progress)
+        _train(run, built, store, step, progress, validated)
+    selected = validated.take_best() if validated else None
+    if config.mode != "eval":
         exported.write(built, anew=step < run.total_steps)
     if config.mode == "train":
         if run.is_chief:
@@ -88,6 +92,7 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
     step = _step_of(built)
     parameters = built.networks.encoder.count_params()
     result |= {"global_step": step, "encoder_parameters": parameters}
+    result |= {"selected_step": selected} if selected else {}
     if run.is_chief:
         exported.finish(result)
         evaluation.write_result(run, result, step)  # last: it says that the stage has ended
@@ -135,6 +140,7 @@ def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
         session = record.session(run.replicas, run.config.precision, distribute.device_names())
         if changed := run.directory.begin(made_of, session):
             print(f"Different from the last session: {'; '.join(changed)}.", flush=True)
+        _list_skipped(run)
         if subset:
             label_subset.write(path, subset)
 
@@ -176,7 +182,12 @@ class _Progress:
 
 
 def _train(
-    run: StageRun, built: Built, store: weights.Checkpoints, begin: int, progress: _Progress
+    run: StageRun,
+    built: Built,
+    store: weights.Checkpoints,
+    begin: int,
+    progress: _Progress,
+    validated: validation.Validation | None,
 ) -> None:
     config = run.config
     if begin >= run.total_steps:
@@ -194,7 +205,7 @@ def _train(
         run.before_training()
         logs = run.directory.logs("train")
         writing = [
-            divergence.LossSpikes(_first_loss(run), lambda: weights.latest(str(run.directory))),
+            divergence.LossSpikes(_first_loss(run), lambda: _newest(run)),
             callbacks.Summaries(logs, config.train_summary_steps),
             history.HistoryFile(run.directory.history, progress.seconds),
             *writing,
@@ -211,7 +222,7 @@ def _train(
             epochs=run.epochs,
             start_step=begin,
             steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
-            callbacks=[*built.callbacks, *writing],
+            callbacks=[*built.callbacks, *(validated.callbacks if validated else ()), *writing],
             verbose=run.verbosity,
             timed=not config.deterministic,
         )
@@ -219,6 +230,17 @@ def _train(
         raise _explained(error, run, _step_of(built), begin) from None
     if run.data.num_skipped:
         print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
+    if run.is_chief:
+        _list_skipped(run)  # with those that training has met
+
+
+def _list_skipped(run: StageRun) -> None:
+    if skipped := run.data.skipped:
+        files.write_text(run.directory.skipped, files.to_csv([("file", "reason"), *skipped]))
+
+
+def _newest(run: StageRun) -> str | None:
+    return checkpoint_files.newest(run.directory.checkpoints)
 
 
 def _first_loss(run: StageRun) -> float | None:
@@ -238,7 +260,7 @@ def _explained(
         precision=run.config.precision,
         temperature=None if run.labelled else run.config.temperature,
     )
-    return divergence.NonFiniteError(error.what, causes, weights.latest(str(run.directory)))
+    return divergence.NonFiniteError(error.what, causes, _newest(run))
 
 
 def _step_of(built: Built) -> int:

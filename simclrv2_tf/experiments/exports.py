@@ -51,7 +51,15 @@ class Exports:
         if not run.is_chief:
             return
         names = run.data.main.class_names if copies.classifier else ()
-        self._artifacts.write(copies, run.config.image_size, names, anew)
+        config = run.config
+        self._artifacts.write(
+            copies,
+            config.image_size,
+            names,
+            anew,
+            bool(config.antialias),
+            config.value_range,
+        )
         module = f", SavedModel in {self._artifacts.module}" if self._artifacts.has_module else ""
         print(f"Networks in {run.directory}/*.keras{module}", flush=True)
 
@@ -104,6 +112,7 @@ def card(run: StageRun, result: Mapping[str, float]) -> str:
         licence="Whoever trained the weights chooses their licence, within what the licence of the "
         "images allows. The code, simclrv2_tf, is under Apache-2.0.",
         image_size=config.image_size,
+        antialias=bool(config.antialias),
         class_names=main.class_names if run.labelled else (),
         output="logits" if run.labelled else "representation",
     )

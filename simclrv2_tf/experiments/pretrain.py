@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments import evaluation, validation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
@@ -50,6 +50,7 @@ class Pretraining(StageRun):
         split = self.data.unlabelled_images(config)
         if config.hold_labels_back:
             split = split.unlabelled()
+        split, self.validation_split = validation.parts(self, split)
         micro, batch = config.micro_batch_size, config.train_batch_size
         if micro and batch % (micro * self.replicas):
             raise RunError(
@@ -159,11 +160,13 @@ class Pretraining(StageRun):
         if not self.seams.exports:
             return
         count = min(_DRAWN_IMAGES, self.train_split.num_examples)
-        batches = Batches(self.config, tf.distribute.InputContext()).views(self.train_split, count)
-        (view1, view2), _ = next(iter(batches))
+        batches = Batches(self.config, tf.distribute.InputContext())
+        (view1, view2), _ = next(iter(batches.views(self.train_split, count)))
+        originals = batches.originals(self.train_split, count)
         path = self.directory.path / "views.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        report.save_figure(report.views_figure(view1.numpy(), view2.numpy()), path)
+        images = view1.numpy(), view2.numpy(), count, originals.numpy()
+        report.save_figure(report.views_figure(*images, self.config.views_in_words), path)
         picture = tf.io.decode_png(path.read_bytes())
         logs = self.directory.logs("train")
         with tf.summary.create_file_writer(str(logs)).as_default():

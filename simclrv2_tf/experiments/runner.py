@@ -20,10 +20,12 @@ import gc
 import os
 from typing import TYPE_CHECKING
 
+from absl import logging
 from etils import epy
 
 from simclrv2_tf import environment, precision
 from simclrv2_tf.experiments import (
+    data_summary,
     dry_run,
     early,
     execution,
@@ -42,7 +44,7 @@ with epy.lazy_imports():
     import keras
     import tensorflow as tf
 
-    from simclrv2_tf import distribute
+    from simclrv2_tf import distribute, weights
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
@@ -71,8 +73,10 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(config.seed)
     config, reason = with_precision(config, strategy)
+    config = with_antialias(config)
     planned = plan.plan_stages(config)
-    print(f"{config.precision}: {reason}. {environment.onednn()}.", flush=True)
+    resizing = "Images are resized with antialiasing. " if config.antialias else ""
+    print(f"{config.precision}: {reason}. {resizing}{environment.onednn()}.", flush=True)
     if not distribute.is_chief(strategy):
         print("This worker trains along; the chief reports and writes.", flush=True)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -84,12 +88,33 @@ def with_precision(config: Config, strategy: tf.distribute.Strategy) -> tuple[Co
     """Replaces the precision `auto`: by the precision of the run that is resumed, or by devices."""
     if config.precision != "auto":
         return config, "as given"
-    if earlier := early.earlier_precision(config):
-        return dataclasses.replace(config, precision=earlier), "as the run began"
+    begun = early.as_begun(config)
+    if begun.precision != "auto":
+        return dataclasses.replace(config, precision=begun.precision), "as the run began"
     found, reason = precision.detect()
     if len(set(distribute.of_all_replicas(strategy, precision.PRECISIONS.index(found)))) > 1:
         found, reason = "float32", "the processors of the workers differ"
     return dataclasses.replace(config, precision=found), reason
+
+
+def with_antialias(config: Config) -> Config:
+    """Replaces `antialias` None: by that of the run that is resumed, of the weights, or by data.
+
+    Warns where it is given and the weights that the run begins with were trained otherwise.
+    """
+    source = config.teacher or config.checkpoint
+    trained = weights.antialiased(source) if source else config.dataset.startswith("folder:")
+    if config.antialias is None:
+        begun = early.as_begun(config).antialias
+        return dataclasses.replace(config, antialias=trained if begun is None else begun)
+    if source and trained != config.antialias:
+        logging.warning(
+            "The weights of %s were trained %s antialiased resizing. Received: antialias=%s",
+            source,
+            "with" if trained else "without",
+            config.antialias,
+        )
+    return config
 
 
 def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seams) -> dict:
@@ -108,6 +133,8 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         )
         for stage in planned
     ]
+    for line in data_summary.lines(data, config):
+        print(line, flush=True)
     if config.dry_run:
         dry_run.rehearse([outcome.run for outcome in outcomes])
         return {}

@@ -95,7 +95,8 @@ class StageRun(abc.ABC):
         published: The published settings of the stage, by the name that it has in a run of several.
         labelled: Whether its networks map images to logits: whether it trains a classifier.
         train_split: The examples that its epochs count.
-        labelled_split: The examples whose labels its training uses; None: it uses none.
+        labelled_split: The examples whose labels its training and validation use; None: none.
+        validation_split: The examples that it is validated on while it trains; None: none.
 
     Raises:
         DatasetError, RunError: the options do not fit the data, the devices or the folder.
@@ -122,6 +123,7 @@ class StageRun(abc.ABC):
         self.verbosity = loop.verbosity(self.is_chief)
         self.directory = RunDirectory(config)
         self.eval_split = data.evaluated_images(config)
+        self.validation_split: datasets.Split | None = None
         self.train_split, self.labelled_split = self.open()
         self._fix_batch_size(caps_batch)
         self._plan_steps()
@@ -169,22 +171,26 @@ class StageRun(abc.ABC):
         main = {name: self.data.main.split(name) for name in self._splits_of_main()}
         data = {"main": record.of_data(self.data.main, main), "unlabelled": None}
         if other := self.data.unlabelled:
-            name = self.config.unlabelled_split or "train"
+            name = self.data.unlabelled_split(self.config)
             data["unlabelled"] = record.of_data(other, {name: other.split(name)})
         return {"data": data, "weights": weights.fingerprint(self.config.checkpoint)}
 
     def _splits_of_main(self) -> list[str]:
-        config, main = self.config, self.data.main
-        evaluated = config.eval_split or main.default_eval_split or config.train_split
-        unlabelled = None if self.data.unlabelled else config.unlabelled_split
-        return list(dict.fromkeys(filter(None, (config.train_split, evaluated, unlabelled))))
+        config, data = self.config, self.data
+        names = [config.train_split, data.evaluated_split(config)]
+        if data.unlabelled is None:
+            names.append(data.unlabelled_split(config))
+        return list(dict.fromkeys(names))
 
     # --- A run, whatever the stage ------------------------------------------------------------
 
     @property
     def num_labels(self) -> int:
         """How many labels the training uses."""
-        return self.labelled_split.num_examples if self.labelled_split else 0
+        split = self.labelled_split
+        if split is None:
+            return 0
+        return split.num_examples if split.num_labels is None else split.num_labels
 
     @property
     def in_words(self) -> str:
@@ -209,8 +215,8 @@ class StageRun(abc.ABC):
     def check_all_labelled(self) -> None:
         """Refuses parts of `train_split` without labels where all labels are trained on.
 
-        Looks at one image of each part; the training step checks every label. A label subset has
-        labelled images alone.
+        Looks at one image of each part where more would take reading the data; the training step
+        checks every label. A label subset has labelled images alone.
 
         Raises:
             RunError: a part has no labels.
@@ -219,12 +225,17 @@ class StageRun(abc.ABC):
         if config.label_fraction or config.labels_per_class:
             return
         for part in config.train_split.split("+"):
-            if not has_labels(main.split(part.strip())):
+            split = main.split(part.strip())
+            labels = split.num_labels
+            if labels is None:
+                labels = split.num_examples if has_labels(split) else 0
+            if labels < split.num_examples:
+                lacking = "lacks some" if labels else "has none"
                 raise RunError(
                     f"train_mode={self.train_mode} needs a label of every image that it trains on. "
-                    f"Received: train_split={config.train_split} of {main.name}, where {part} has "
-                    "none. Leave that out, or give --label_fraction=1, which takes the labelled "
-                    "images alone."
+                    f"Received: train_split={config.train_split} of {main.name}, where {part} "
+                    f"{lacking}. Leave that out, or give --label_fraction=1, which takes the "
+                    "labelled images alone."
                 )
 
     def build_networks(self, num_classes: int) -> networks.Networks:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Container, Iterable, Iterator
 
 import simclrv2_tf
-from simclrv2_tf.datasets.sources import PACKAGED
+from simclrv2_tf.datasets.sources import PACKAGED, prepared_folder
 
 
 def of_dataset(name: str, data_dir: str | None) -> str | None:
@@ -19,9 +19,7 @@ def of_dataset(name: str, data_dir: str | None) -> str | None:
         return of_path(os.path.join(os.path.dirname(simclrv2_tf.__file__), "data"))
     if name.startswith("folder:"):
         return of_path(os.path.expanduser(name.removeprefix("folder:")))
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    folder = os.path.expanduser(data_dir or default)
-    return of_path(os.path.join(folder, name.partition(":")[0].partition("/")[0]))
+    return of_path(prepared_folder(name, data_dir))
 
 
 def of_path(path: str, without: Container[str] = ()) -> str | None:

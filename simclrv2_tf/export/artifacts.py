@@ -4,7 +4,7 @@ Below the directory of a run, and of what `python -m simclrv2_tf.official` impor
 
     encoder.keras, head.keras, classifier.keras   the networks
     image_classifier.keras                        with a classifier: images to logits
-    labels.txt, inputs.json                       class names; the images' side
+    labels.txt, inputs.json                       class names; the images' side and resizing
     README.md                                     the model card
     SHA256SUMS                                    the sums of these files, without the card's
 
@@ -68,7 +68,13 @@ class Artifacts:
         return row.path(self.module if row.source == "saved_model" else self.directory / stem)
 
     def write(
-        self, networks: Networks, image_size: int, class_names: Sequence[str], anew: bool = True
+        self,
+        networks: Networks,
+        image_size: int,
+        class_names: Sequence[str],
+        anew: bool = True,
+        antialias: bool = False,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Writes the `.keras` files and, if asked for, the SavedModel: each whole or not at all.
 
@@ -77,6 +83,8 @@ class Artifacts:
             image_size: Side of the images they were trained with.
             class_names: (C,) in the order of the logits; empty if the classes have no names.
             anew: Whether existing files are of other weights, and replaced.
+            antialias: Whether those images were resized with antialiasing.
+            value_range: The 16-bit samples of their files that were black and white.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         if anew:
@@ -88,7 +96,7 @@ class Artifacts:
             if anew or not path.exists():
                 with whole(path) as unfinished:
                     model().save(unfinished)
-        for name, text in notes(image_size, class_names).items():
+        for name, text in notes(image_size, class_names, antialias, value_range).items():
             write_text(self.directory / name, text)
         if self.has_module and not self.module.exists():
             with whole(self.module) as unfinished:
@@ -99,6 +107,8 @@ class Artifacts:
                     output="logits" if self.labelled else "representation",
                     image_size=image_size,
                     class_names=class_names,
+                    antialias=antialias,
+                    value_range=value_range,
                 )
 
     def written(self, networks: Networks) -> bool:

@@ -14,7 +14,7 @@ from simclrv2_tf.errors import UserError
 with epy.lazy_imports():
     import numpy as np
 
-NOTES = _LABELS, _INPUTS = "labels.txt", "inputs.json"
+NOTES = _LABELS, INPUTS = "labels.txt", "inputs.json"
 
 
 class ExportError(UserError):
@@ -36,6 +36,8 @@ class Model:
             by name.
         image_size: S; None if the file does not say.
         class_names: (C,); empty if the classes have no names.
+        antialias: Whether it was trained on images that are resized with antialiasing.
+        value_range: The 16-bit samples that are black and white; None: 0 and 65,535.
         loaded: The Keras model, or the object of the SavedModel, to be called in a function of
             TensorFlow; None for the files of other runtimes.
     """
@@ -44,14 +46,24 @@ class Model:
     outputs: Callable[[np.ndarray, Sequence[str]], Mapping[str, np.ndarray]]
     image_size: int | None = None
     class_names: tuple[str, ...] = ()
+    antialias: bool = False
+    value_range: tuple[float, float] | None = None
     loaded: Any = None
 
     @classmethod
     def noted(cls, folder: epath.Path, endpoints: Iterable[str], outputs, loaded=None) -> Self:
         """A model whose notes are in `folder`."""
-        inputs = folder / _INPUTS
-        image_size = json.loads(inputs.read_text())["image_size"] if inputs.exists() else None
-        return cls(tuple(endpoints), outputs, image_size, class_names(folder), loaded)
+        file = folder / INPUTS
+        inputs = json.loads(file.read_text()) if file.exists() else {}
+        return cls(
+            tuple(endpoints),
+            outputs,
+            inputs.get("image_size"),
+            class_names(folder),
+            bool(inputs.get("antialias")),  # files of earlier versions lack it, and the next
+            tuple(inputs.get("value_range") or ()) or None,
+            loaded,
+        )
 
 
 def class_names(folder: epath.Path) -> tuple[str, ...]:
@@ -60,16 +72,28 @@ def class_names(folder: epath.Path) -> tuple[str, ...]:
     return tuple(labels.read_text().splitlines()) if labels.exists() else ()
 
 
-def notes(image_size: int | None, class_names: Sequence[str]) -> dict[str, str]:
+def notes(
+    image_size: int | None,
+    class_names: Sequence[str],
+    antialias: bool = False,
+    value_range: tuple[float, float] | None = None,
+) -> dict[str, str]:
     """The texts of the files that say how to use a network, by name, of those that are known.
 
     `labels.txt` has a class name in each line, in the order of the logits; `inputs.json` says how
-    to crop and scale images as in evaluation.
+    to crop and scale images as `augment.evaluation_image` does with its `image_size` and
+    `antialias`, and how files are decoded, as `datasets.decode_rgb` does with its `value_range`.
     """
     found = {}
     if class_names:
         found[_LABELS] = "".join(f"{name}\n" for name in class_names)
     if image_size:
-        inputs = {"image_size": image_size, "range": [0, 1], "channels": "RGB"}
-        found[_INPUTS] = json.dumps(inputs) + "\n"
+        inputs = {
+            "image_size": image_size,
+            "antialias": antialias,
+            "value_range": value_range,
+            "range": [0, 1],
+            "channels": "RGB",
+        }
+        found[INPUTS] = json.dumps(inputs) + "\n"
     return found

@@ -37,6 +37,7 @@ def model_card(
     image_size: int,
     class_names: Sequence[str],
     output: str,
+    antialias: bool = False,
 ) -> str:
     """The card's text, in Markdown.
 
@@ -49,6 +50,7 @@ def model_card(
         image_size: Side of the images it was trained with, in pixels.
         class_names: (C,) in the order of its logits; empty if it has none or they are unknown.
         output: What calling it gives: "logits" or "representation".
+        antialias: Whether those images were resized with antialiasing.
     """
     shown = {text: f"{measured[name]:.4f}" for name, text in _METRICS.items() if name in measured}
     result = (
@@ -57,6 +59,7 @@ def model_card(
         else "Not evaluated."
     )
     file = IMAGE_CLASSIFIER if output == "logits" else KERAS_FILES[0]
+    resized = "with antialiasing above twice that size" if antialias else "without antialiasing"
     classes = ""
     if class_names:
         names = ", ".join(class_names[:_MOST_CLASSES])
@@ -74,7 +77,7 @@ def model_card(
 ## How to use
 
 Images are float32 in [0, 1], RGB, (batch, height, width, 3); it was trained with {image_size} x \
-{image_size} pixels.
+{image_size} pixels, resized by bicubic interpolation {resized}.
 
 The SavedModel (`hub/`, which `--export_formats=saved_model` writes) needs no other code:
 

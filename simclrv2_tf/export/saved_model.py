@@ -18,7 +18,8 @@ with epy.lazy_imports():
     import keras
     import tensorflow as tf
 
-    from simclrv2_tf import resnet
+    from simclrv2_tf import augment, resnet
+    from simclrv2_tf.datasets import images as image_files
 
 
 def export(
@@ -30,6 +31,8 @@ def export(
     output: str | None = None,
     image_size: int | None = None,
     class_names: Sequence[str] = (),
+    antialias: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> None:
     """Writes a SavedModel that `hub.load` and `tf.saved_model.load` read without this package.
 
@@ -45,9 +48,11 @@ def export(
       such as "classifier/kernel", from which `weights.load` fills a network;
     * `signatures`: "serving_default" gives a dict of all endpoints, and each of these its own:
       "representation", and what a head and a classifier add (`Networks.endpoints`). "features"
-      gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f);
+      gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f). Where
+      `image_size` is known, "encoded_images" takes JPEG, PNG, WebP, BMP and GIF files, (B,) string,
+      which it decodes, crops and resizes as evaluation does, and gives what "serving_default" does;
     * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
-      line, and `inputs.json` with the side of its images in pixels.
+      line, and `inputs.json` with the side of its images in pixels, and how they are resized.
 
     `SHA256SUMS` in the folder has the sums of all its files.
 
@@ -63,6 +68,9 @@ def export(
             classifier, else "representation".
         image_size: Side of the images it was trained with, in pixels.
         class_names: (C,) in the order of the logits.
+        antialias: Whether those images were resized with antialiasing.
+        value_range: The 16-bit samples of their files that were black and white; None: 0 and
+            65,535.
 
     Raises:
         ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
@@ -116,8 +124,15 @@ def export(
     of_encoder = resnet.endpoints(encoder)
     signatures = {"serving_default": signature(*names), "features": signature(*of_encoder)}
     signatures |= {n: signature(n) for n in ("representation", *names[len(of_encoder) :])}
+    if image_size:
+        reading = image_files.Reading(value_range)
+        prepare = _preparing(image_size, antialias, reading)
+        files = tf.TensorSpec((None,), tf.string, "image_bytes")
+        signatures["encoded_images"] = tf.function(
+            lambda image_bytes: dict(infer(prepare(image_bytes))), [files], autograph=False
+        )
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in notes(image_size, class_names).items():
+        for name, text in notes(image_size, class_names, antialias, value_range).items():
             file = epath.Path(folder) / name
             file.write_text(text)
             setattr(module, file.stem, tf.saved_model.Asset(str(file)))
@@ -126,6 +141,17 @@ def export(
         readable = checkpoint_files.folder_for_tensorflow(path)
         tf.saved_model.save(module, readable, signatures=signatures)
     sums.write(written, (member for member in _below(written) if not member.is_dir()))
+
+
+def _preparing(image_size: int, antialias: bool, reading: image_files.Reading):
+    """Returns what makes images (B, S, S, 3) of encoded ones (B,), one after the other."""
+
+    def one(encoded):
+        image = image_files.decode_rgb(encoded, reading)
+        return augment.evaluation_image(image, image_size, antialias)
+
+    shape = tf.TensorSpec((image_size, image_size, 3), tf.float32)
+    return lambda encoded: tf.map_fn(one, encoded, fn_output_signature=shape)
 
 
 def _images() -> tf.TensorSpec:

@@ -1,5 +1,6 @@
 """Tables and figures of results."""
 
+from simclrv2_tf.report.confusion import confusion_figure
 from simclrv2_tf.report.figures import Panel, accuracy_figure, learning_curves_figure, views_figure
 from simclrv2_tf.report.reliability import reliability_figure
 from simclrv2_tf.report.results import METHODS, Method, percent, results_markdown

@@ -9,21 +9,43 @@ import numpy as np
 from simclrv2_tf.report.results import METHODS, ordered, percent
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
+_SETTINGS_INCHES = 9.5  # the width that a line of settings takes
 _OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
 
 
-def views_figure(view1: np.ndarray, view2: np.ndarray, count: int = 12):
-    """Draws up to `count` pairs of views, (b, S, S, 3) in [0, 1] each, one pair a column."""
+def views_figure(
+    view1: np.ndarray,
+    view2: np.ndarray,
+    count: int = 12,
+    originals: np.ndarray | None = None,
+    settings: str = "",
+):
+    """Draws up to `count` pairs of views, one pair a column, below the images they are made of.
+
+    Args:
+        view1, view2: (b, S, S, 3) in [0, 1].
+        count: Number of pairs, at most.
+        originals: (b, S, S, 3) in [0, 1], such as the images cropped for evaluation.
+        settings: How the views were made, a line below the title.
+    """
     from matplotlib.figure import Figure
 
+    rows = {"view 1": view1, "view 2": view2}
+    if originals is not None:
+        rows = {"original": originals, **rows}
     count = min(count, len(view1))
-    figure = Figure(figsize=(count, 2.3), dpi=120, layout="constrained")
-    axes = figure.subplots(2, count, squeeze=False)
-    for row, views in zip(axes, (view1, view2), strict=True):
-        for axis, image in zip(row, views, strict=False):
+    size = (max(count, _SETTINGS_INCHES) if settings else count) + 0.3, len(rows) + 0.5
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for row, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(row, images, strict=False):
             axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
-            axis.set_axis_off()
-    figure.suptitle("Two augmented views of each image", fontsize=9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        row[0].set_ylabel(label, fontsize=8)
+    title = "Two augmented views of each image"
+    figure.suptitle(f"{title}\n{settings}" if settings else title, fontsize=9)
     return figure
 
 

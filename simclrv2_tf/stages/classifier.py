@@ -35,21 +35,31 @@ class Classifier(ImageClassifier):
         encoder: A model of `resnet.resnet`.
         classifier: From features (b, w) to logits (b, C).
         head: Optional part of a projection head between the two (`heads.up_to`).
+        class_weights: (C,) factors of the training losses by class, at least 0; None: all 1. The
+            metrics are not weighted, except for the training's own `loss`.
 
     Raises:
-        ValueError: a batch of another structure.
+        ValueError: a batch of another structure, or not as many weights as classes.
         tf.errors.InvalidArgumentError: a training batch with an unlabelled image.
     """
 
-    def __init__(self, encoder, classifier, head=None, **kwargs):
+    def __init__(self, encoder, classifier, head=None, class_weights=None, **kwargs):
         super().__init__(encoder, classifier, head, **kwargs)
-        self.accuracies = accuracies(classifier.output_shape[-1])
+        num_classes = classifier.output_shape[-1]
+        self.accuracies = accuracies(num_classes)
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise ValueError(
+                f"`class_weights` must have one for each of {num_classes} classes. "
+                f"Received: {len(class_weights)}"
+            )
+        self._class_weights = None if class_weights is None else tuple(map(float, class_weights))
 
     def training_loss(self, data):
         images, labels, weights = structure.images_and_labels(data)
-        losses = self._example_losses(
-            images, structure.all_labelled(labels), weights, training=True
-        )
+        labels = structure.all_labelled(labels)
+        losses = self._example_losses(images, labels, weights, training=True)
+        if self._class_weights is not None:
+            losses *= tf.gather(tf.constant(self._class_weights, tf.float32), labels)
         return tf.reduce_mean(losses if weights is None else losses * weights)
 
     def test_step(self, data):

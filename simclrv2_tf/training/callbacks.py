@@ -1,5 +1,6 @@
 """Callbacks: checkpoints, TensorBoard, a profile, and a warning of collapse."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from etils import epath
 from simclrv2_tf import weights
 from simclrv2_tf.metrics import representations
 from simclrv2_tf.training.divergence import NonFiniteError
+from simclrv2_tf.training.history import read_history
 
 
 class _EverySteps(keras.callbacks.Callback):
@@ -91,6 +93,59 @@ class SaveCheckpoints(_EverySteps):
             self._store.save(self._saved)
         except FloatingPointError as error:
             raise NonFiniteError(f"After step {self._saved}: {error}") from None
+
+
+class Validate(keras.callbacks.Callback):
+    """Adds validation metrics to an epoch's logs.
+
+    Comes before the callbacks that write.
+
+    Args:
+        measure: Returns the metrics of the stage in its present state, by name.
+        every_epochs: Epochs between measurements; the last epoch is always measured.
+    """
+
+    def __init__(self, measure: Callable[[], dict[str, float]], every_epochs: int):
+        super().__init__()
+        self._measure, self._every = measure, every_epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0 or epoch + 1 == self.params["epochs"]:
+            logs.update(self._measure())
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Saves the weights whenever a metric is larger than it ever was.
+
+    Comes after what adds the metric to the logs, and before the epoch's row of the history: a run
+    that is killed between the two measures the epoch again.
+
+    Args:
+        store: Where the weights go.
+        metric: Its name in the logs.
+        history: The file of the epochs' metrics, which a resumed run has.
+    """
+
+    def __init__(self, store: weights.Checkpoints, metric: str, history: epath.Path):
+        super().__init__()
+        self._store, self._metric, self._history = store, metric, history
+        self._best: float | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._best is not None:
+            return
+        # What was saved after the checkpoint from which the run resumes is measured again.
+        self._store.remove_after(int(self.model.optimizer.iterations.numpy()))
+        rows = read_history(self._history) if self._history.exists() else []
+        earlier = (row.get(self._metric) for row in rows if int(row["epoch"]) <= epoch)
+        found = [float(value) for value in earlier if value]
+        self._best = max(found, default=-math.inf) if self._store.newest_step() else -math.inf
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = logs.get(self._metric, -math.inf)
+        if value > self._best:
+            self._best = value
+            self._store.save(int(self.model.optimizer.iterations.numpy()))
 
 
 class Summaries(_EverySteps):

@@ -39,7 +39,9 @@ class HistoryFile(keras.callbacks.Callback):
         self._seconds.assign(0.0)
         self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
         text = io.StringIO()
-        writer = csv.DictWriter(text, self._rows[-1], lineterminator="\n")
+        # A metric that is not of every epoch has an empty cell in the others.
+        names = dict.fromkeys(name for row in self._rows for name in row)
+        writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(self._rows)
         files.write_text(self._path, text.getvalue())

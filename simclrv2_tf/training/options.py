@@ -48,3 +48,31 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
         minimum=0,
         once=True,
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidationOptions(options.Group, title="Validation while training", once=True):
+    """What is measured on held-out training images while a stage trains, and what that decides."""
+
+    eval_epochs: int = option(
+        0,
+        "Epochs between validations; 0: none. In stages with labels the accuracy, in pretraining "
+        "that of nearest neighbours of the representation, where labels may be read. It is in the "
+        "log, history.csv and TensorBoard.",
+        minimum=0,
+        once=False,
+    )
+    validation_split: str | None = option(
+        None,
+        "Split of the validation images, such as validation or train[90%:]. By default a tenth of "
+        "each class of the training images, of label subsets too, which are then not trained on. "
+        "Never images of `eval_split`, which is reported.",
+    )
+    select: str = option(
+        "best",
+        "Which weights of a stage with labels are exported and evaluated, where it is validated: "
+        "those of the best validation accuracy, or the last. With under ten labels a class, and "
+        "in pretraining, the last.",
+        choices=("best", "last"),
+        once=False,
+    )

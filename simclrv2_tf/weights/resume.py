@@ -127,6 +127,17 @@ class Checkpoints:
             self._keep_newest(self._keep)
         return prefix
 
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint; None where there is none."""
+        prefixes = self._own()
+        return _step(prefixes[-1]) if prefixes else None
+
+    def remove_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, in the process that writes them."""
+        for prefix in self._own() if not self._elsewhere else ():
+            if _step(prefix) > step:
+                checkpoint_files.remove(prefix)
+
     def keep_newest(self) -> None:
         """Removes all checkpoints but the newest, in the process that writes them."""
         if not self._elsewhere and self._own():
@@ -153,6 +164,10 @@ class DamagedError(CheckpointError):
 
 _NAME = "ckpt-"  # begins the names of checkpoints
 PROGRESS = "progress/"  # begins the names of what is remembered of an unfinished epoch
+
+
+def _step(prefix: str) -> int:
+    return int(os.path.basename(prefix).removeprefix(_NAME))
 
 
 def _belongs(path: epath.Path, prefix: str) -> bool:

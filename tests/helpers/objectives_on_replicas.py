@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from helpers.formulas import ROWS, views
-from simclrv2_tf import distribute, metrics, objectives, optimizers, stages
+from simclrv2_tf import distribute, environment, metrics, objectives, optimizers, stages
 from simclrv2_tf.training import loop
 
 IMAGES, WIDTH = (2, 10), 6
@@ -153,6 +153,7 @@ def run_calibration(strategy):
 
 
 def main(file):
+    environment.skip_graph_rewrites()
     strategy = distribute.make_strategy("mirrored", 2)
     assert strategy.num_replicas_in_sync == 2
 

@@ -16,7 +16,7 @@ SIZE = 16
 CLASSES = ("ant", "bee", "cat")
 
 
-def write_model(root, formats=()):
+def write_model(root, formats=(), **preprocessing):
     """Writes the files of networks to `root`; returns it, and the networks."""
     keras.utils.set_random_seed(3)
     encoder = resnet.resnet(10, 1 / 16, image_size=SIZE, blocks=(1, 1))
@@ -32,7 +32,7 @@ def write_model(root, formats=()):
     classifier.set_weights([kernel, -hidden.mean(0) @ kernel])
     networks = Networks(encoder, head, classifier, classifier_layer=1)
     made = Artifacts(epath.Path(root), "3", True, formats)
-    made.write(networks, SIZE, CLASSES)
+    made.write(networks, SIZE, CLASSES, **preprocessing)
     made.finish("", SIZE)
     (root / "hub" / "unfinished-4").mkdir(parents=True)
     (root / "hub" / "unfinished-4" / "saved_model.pb").write_text("half of one")

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from helpers import distillation, stages
-from simclrv2_tf import distribute, objectives
+from simclrv2_tf import distribute, environment, objectives
 from simclrv2_tf import weights as checkpoints
 
 BATCH = 8
@@ -132,6 +132,7 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
 
 
 def main(file, count, other=None):
+    environment.skip_graph_rewrites()
     strategy = distribute.make_strategy("mirrored" if count > 1 else "default", count)
     # At a ReLU's kink the last digit of an input decides on the whole of a gradient.
     keras.layers.ReLU = lambda name=None: keras.layers.Activation("softplus", name=name)

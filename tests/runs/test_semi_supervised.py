@@ -138,21 +138,46 @@ def test_of_several_stages_only_pretraining_leaves_a_saved_model_unless_asked(co
     np.testing.assert_allclose(module(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+def live_variables():
+    gc.unfreeze()
+    gc.collect()
+    return sum(isinstance(held, tf.Variable) for held in gc.get_objects())
+
+
 def test_stages_that_share_what_is_traced_train_as_if_alone(study, monkeypatch, tmp_path):
-    """With half of the labels after three quarters: the weights of a run of that half alone."""
-    traced = []
-    update = Stage.update
+    """With half of the labels after three quarters: the weights of a run of that half alone.
+
+    While it runs, only networks that a later stage needs again are kept; afterwards none.
+    """
+    traced, kept = [], {}
+    update, execute = Stage.update, execution.execute
+    before = live_variables()
 
     def counted(self, data):
         traced.append(type(self).__name__)
         update(self, data)
 
+    def counted_after(run, built_stages):
+        found = execute(run, built_stages)
+        kept[str(run.directory.path.relative_to(tmp_path))] = live_variables() - before
+        return found
+
     monkeypatch.setattr(Stage, "update", counted)
+    monkeypatch.setattr(execution, "execute", counted_after)
     monkeypatch.chdir(study.parent)
     command = [*FLAGS["study"], "--label_fraction=0.75,0.5", f"--model_dir={tmp_path}"]
     assert small.run(command, exports=False) == 0
     # Supervised and fine-tuned; self-distilled and small student: once for both fractions.
     assert sorted(traced) == ["Classifier"] * 2 + ["Distiller"] * 2 + ["Pretrainer"]
+    # Pretraining has no twin; each of the others has one, which is the last to need its networks.
+    first, second = (
+        [kept[f"label_fraction_{fraction}/{method}"] for method in METHODS]
+        for fraction in ("0.75", "0.5")
+    )
+    assert kept["pretrain"] == 0 < first[0] and first == sorted(set(first))
+    added = np.diff([0, *first])
+    np.testing.assert_array_equal(np.diff([first[-1], *second]), -added)
+    assert second[-1] == 0 and live_variables() == before
     for method in METHODS:
         shared, alone = tmp_path / FOLDER / method, study / FOLDER / method
         for name in ("encoder", "classifier"):
@@ -176,27 +201,3 @@ def test_the_same_command_again_does_nothing(copied_run, capsys):
     for path, time_ns in before.items():
         if path.is_file() and path.parent != study:
             assert path.stat().st_mtime_ns == time_ns, path
-
-
-def test_a_run_that_has_ended_leaves_no_variable(images, tmp_path, monkeypatch):
-    """While it runs, only networks that a later stage needs again are kept."""
-
-    def live():
-        gc.unfreeze()
-        gc.collect()
-        return sum(isinstance(held, tf.Variable) for held in gc.get_objects())
-
-    before, after_stages = live(), {}
-    execute = execution.execute
-
-    def counted(run, built_stages):
-        result = execute(run, built_stages)
-        after_stages[run.directory.path.name] = live() - before
-        return result
-
-    monkeypatch.setattr(execution, "execute", counted)
-    command = [*FLAGS["study"], f"--dataset=folder:{images}", f"--model_dir={tmp_path / 'run'}"]
-    assert small.run(command, exports=False) == 0
-    # With one label fraction no stage has a twin.
-    assert after_stages == dict.fromkeys(["pretrain", *METHODS], 0)
-    assert live() == before

@@ -14,6 +14,7 @@ LAYERS = [
     {
         "errors",
         "files",
+        "sums",
         "options",
         "environment",
         "tables",
@@ -35,7 +36,7 @@ LAYERS = [
     {"report"},
     {"experiments"},
     {"config"},
-    {"run"},
+    {"run", "evaluate"},
     {"cli"},
     {"__main__"},
 ]

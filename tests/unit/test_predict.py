@@ -2,23 +2,27 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 import weakref
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
+import tensorflow as tf
 
 from helpers.command_line import files
 from helpers.predictions import (
     CLASSES,
+    SIZE,
     check_classes,
     outputs_of,
     run,
     write_model,
     write_photos,
 )
-from simclrv2_tf import predict
+from simclrv2_tf import datasets, predict
 from simclrv2_tf.predict import top_classes
 
 # Others have to be converted first: tests/processes/test_exports.py.
@@ -74,6 +78,28 @@ def test_embeddings(model, photos, expected, tmp_path, capsys, caplog):
     )
     assert "train/dark/0.png" in caplog.text
     assert "1 unreadable image(s) were skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_images_are_resized_as_the_model_says(model, antialias, tmp_path, capsys):
+    folder, networks = tmp_path / "model", model[1]
+    shutil.copytree(model[0], folder)
+    shutil.rmtree(folder / "hub")
+    (folder / "SHA256SUMS").unlink()
+    (folder / "inputs.json").write_text(json.dumps({"image_size": SIZE, "antialias": antialias}))
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "image.png")
+    target = tmp_path / "found.npy"
+    files = [f"--images={tmp_path / 'image.png'}", f"--embeddings={target}"]
+    assert run(f"--model={folder / 'encoder.keras'}", *files) == 0
+    # Pillow always antialiases; at 16 pixels the whole image is in.
+    resized = tf.image.resize(pixels / np.float32(255), (SIZE, SIZE), "bicubic")
+    if antialias:
+        channels = [PIL.Image.fromarray(pixels[..., c] / np.float32(255)) for c in range(3)]
+        channels = [c.resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC) for c in channels]
+        resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
+    expected = networks.encoder(np.clip(resized, 0, 1)[None])
+    np.testing.assert_allclose(np.load(target), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_one_image_of_the_working_directory_is_printed(
@@ -225,3 +251,64 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     assert files(tmp_path) == before
     assert run(*(f"--{k}={v}" for k, v in common.items()), f"--output={kept}", "--overwrite") == 0
     assert kept.read_text() != "mine"
+
+
+def write_mixed_photos(root):
+    """Images of many formats, orientations, sizes and depths, in one class folder."""
+    folder = root / "all"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    pixels = np.kron(rng.integers(0, 256, (9, 12, 3), np.uint8), np.ones((9, 7, 1), np.uint8))
+    photo = PIL.Image.fromarray(pixels)
+    for orientation in (1, 3, 6):
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        photo.save(folder / f"turned{orientation}.jpg", exif=exif)
+    photo.save(folder / "photo.webp", quality=90)
+    photo.save(folder / "photo.bmp")
+    photo.resize((9, 11)).save(folder / "small.png")
+    twelve_bits = rng.integers(0, 4096, (40, 30, 1), np.uint16)
+    (folder / "deep.png").write_bytes(tf.io.encode_png(twelve_bits).numpy())
+    return root
+
+
+@pytest.mark.parametrize(
+    "preprocessing", [{}, {"antialias": True, "value_range": (0, 4095)}], ids=["plain", "own"]
+)
+def test_evaluation_prediction_and_encoded_images_agree(preprocessing, tmp_path):
+    """Image by image: the preprocessing of the run is that of its exported network."""
+    root, networks = write_model(tmp_path / "model", ("saved_model",), **preprocessing)
+    photos = write_mixed_photos(tmp_path / "photos")
+    antialias = preprocessing.get("antialias", False)
+    value_range = preprocessing.get("value_range")
+    dataset = datasets.open_dataset(f"folder:{photos}", value_range=value_range)
+    split = dataset.split("+".join(dataset.splits))
+    ids = split.labels()[0]
+    images = np.concatenate(
+        [
+            image
+            for image, *_ in datasets.evaluation_batches(
+                split, batch_size=1, image_size=SIZE, antialias=antialias
+            ).as_numpy_iterator()
+        ]
+    )
+    evaluated = dict(zip(ids.tolist(), networks.encoder(images).numpy(), strict=True))
+
+    target = tmp_path / "found.npy"
+    assert run(f"--model={root}", f"--images={photos}", f"--embeddings={target}") == 0
+    names = target.with_suffix(".txt").read_text().split()
+    predicted = dict(zip(names, np.load(target), strict=True))
+
+    module = tf.saved_model.load(str(root / "hub" / "3"))
+    content = [(photos / name).read_bytes() for name in names]
+    outputs = module.signatures["encoded_images"](image_bytes=tf.constant(content))
+    served = dict(zip(names, outputs["representation"].numpy(), strict=True))
+    assert outputs.keys() == module.signatures["serving_default"].structured_outputs.keys()
+
+    assert sorted(names) == sorted(evaluated) and len(names) == 7
+    for name in names:
+        np.testing.assert_allclose(predicted[name], evaluated[name], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(served[name], evaluated[name], rtol=1e-3, atol=1e-5)
+    turned = [evaluated[f"all/turned{orientation}.jpg"] for orientation in (1, 3, 6)]
+    assert not np.allclose(turned[0], turned[1], rtol=1e-3)  # orientations are seen
+    assert not np.allclose(turned[0], turned[2], rtol=1e-3)

@@ -24,7 +24,7 @@ WRITERS = {
     "export/saved_model.py": "to a temporary folder, and to the path that its caller has of `whole`"
 }
 WRITES = re.compile(
-    r"(?<!files)(?<!unfinished)\.write_(text|bytes)\(|(?<!figure)\.savefig\(|\.to_csv\("
+    r"(?<!files)(?<!unfinished)\.write_(text|bytes)\(|(?<!figure)\.savefig\(|(?<!files)\.to_csv\("
     r"|np\.savez?\(|json\.dump\(|write_file\(|open\((?!os\.devnull)[^)]*[\"'][wax]b?[\"']"
 )
 

@@ -29,6 +29,14 @@ IMAGE = random_images(10, 10, 3)
         ("strength", lambda: augment.random_color(IMAGE, float("nan"))),
         ("strength", lambda: augment.pretraining_view(IMAGE, strength=float("inf"))),
         ("version", lambda: augment.random_color(IMAGE, 1.0, "v3")),
+        ("flip", lambda: augment.pretraining_view(IMAGE, flip="up")),
+        *(
+            (
+                "grayscale_probability",
+                lambda p=p: augment.pretraining_view(IMAGE, grayscale_probability=p),
+            )
+            for p in (-0.1, 1.1, float("nan"))
+        ),
         ("version", lambda: augment.pretraining_view(IMAGE, strength=0.0, version="")),
         ("kernel_size", lambda: augment.gaussian_blur(IMAGE, -1, 1.0)),
         ("kernel_size", lambda: augment.random_blur(IMAGE, 1.5)),

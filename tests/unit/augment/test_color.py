@@ -99,10 +99,10 @@ def test_jitter_order_is_uniform_over_all_24(monkeypatch):
             colors, name, lambda channels, _, digit=digit: [(x + digit) / 8 for x in channels]
         )
     monkeypatch.setattr(colors, "_JITTER_PROBABILITY", 1)
-    monkeypatch.setattr(colors, "_GRAYSCALE_PROBABILITY", 0)
     count = 4800
     black = np.zeros((count, 1, 1, 3), np.float32)
-    pixels = augment.random_color(black, 1.0, seed=(5, 6)).numpy()[:, 0, 0, 0]
+    pixels = augment.random_color(black, 1.0, seed=(5, 6), grayscale_probability=0)
+    pixels = pixels.numpy()[:, 0, 0, 0]
     digits = (pixels[:, None] * 8.0 ** np.arange(4, 0, -1)).astype(int) % 8  # first done, first
     digits = digits[:, ::-1]
     assert np.all(np.sort(digits, axis=1) == np.arange(4))
@@ -110,6 +110,20 @@ def test_jitter_order_is_uniform_over_all_24(monkeypatch):
     assert len(counts) == 24
     chi_squared = np.sum((counts - count / 24) ** 2) / (count / 24)
     assert chi_squared < 49.7  # 99.9% of chi-squared with 23 degrees of freedom
+
+
+@pytest.mark.parametrize("probability, expected", [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_as_many_images_become_gray_as_asked_for(probability, expected):
+    images = random_images(2000, 4, 4, 3)
+    views = augment.random_color(images, 0.5, seed=(1, 2), grayscale_probability=probability)
+    gray = (np.ptp(views, axis=-1).max(axis=(1, 2)) < 1e-6).mean()
+    assert_fraction(gray, 2000, expected, np.inf)
+    # Jitter is drawn as before: images that are gray in neither are equal.
+    before = augment.random_color(images, 0.5, seed=(1, 2)).numpy()
+    colored = [np.ptp(x, axis=-1).max(axis=(1, 2)) > 1e-3 for x in (views.numpy(), before)]
+    both = colored[0] & colored[1]
+    np.testing.assert_array_equal(views.numpy()[both], before[both])
+    assert both.sum() > 500 or probability == 1
 
 
 def test_gray_images_stay_gray_and_integers_are_scaled():

@@ -1,6 +1,7 @@
 """Crops against the reference's recordings and the plainest statement of them."""
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -113,3 +114,128 @@ def test_crop_follows_its_seed_and_ranges():
         height = (crop[-3, 16, 0] - crop[2, 16, 0]) * 32 / 27
         width = (crop[16, -3, 1] - crop[16, 2, 1]) * 32 / 27
         assert 0.19 < height * width < 0.27 and 1.8 < width / height < 2.2
+
+
+def by_pillow(window, size):
+    """Pillow's BICUBIC, which antialiases, of each channel in float, clipped as ours."""
+    channels = [
+        PIL.Image.fromarray(np.ascontiguousarray(window[..., c], np.float32)) for c in range(3)
+    ]
+    resized = [channel.resize((size, size), PIL.Image.Resampling.BICUBIC) for channel in channels]
+    return np.clip(np.stack([np.asarray(channel) for channel in resized], axis=-1), 0, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    "height, width, size",
+    [(97, 61, 16), (40, 500, 16), (33, 32, 16), (32, 33, 16), (1, 100, 8), (51, 1, 5), (9, 7, 1)],
+)
+def test_antialiased_resizing_is_pillow_s(height, width, size, dtype):
+    image = random_images(height, width, 3)
+    image = (255 * image).astype(np.uint8) if dtype is np.uint8 else image
+    expected = by_pillow(image / np.float32(255) if dtype is np.uint8 else image, size)
+    found = augment.evaluation_image(image, size, antialias=True)
+    np.testing.assert_allclose(found, expected, atol=5e-6)
+    # Noise tells the two apart.
+    assert np.abs(augment.evaluation_image(image, size) - expected).max() > 0.1
+
+
+def test_center_crop_is_antialiased_as_pillow_does():
+    # 95 x 131: the side is rint(0.875 * 95) = 83 > 2 * 40, at 6 + 0 rows and 24 columns.
+    image = random_images(95, 131, 3)
+    expected = by_pillow(image[6:89, 24:107], 40)
+    for found in (
+        augment.center_crop(image, 40, antialias=True),
+        augment.evaluation_image(image, 40, antialias=True),
+    ):
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("height, width, size", [(32, 32, 16), (32, 5, 16), (8, 9, 20), (1, 1, 3)])
+def test_antialiasing_leaves_windows_of_twice_the_size_alone(height, width, size):
+    image = random_images(height, width, 3)
+    found = augment.evaluation_image(image, size, antialias=True)
+    np.testing.assert_array_equal(found, augment.evaluation_image(image, size))
+
+
+def test_random_crops_are_antialiased_where_they_are_large():
+    image = random_images(60, 60, 3)
+    kinds = set()
+    for i in range(40):
+        plain = augment.random_crop(image, 16, (0.1, 1.0), seed=(i, 0)).numpy()
+        smooth = augment.random_crop(image, 16, (0.1, 1.0), seed=(i, 0), antialias=True).numpy()
+        begin, extent = augment.crops._random_window(
+            tf.constant([60, 60, 3]), (0.1, 1.0), (3 / 4, 4 / 3), (i, 0)
+        )
+        (top, left, _), (height, width, _) = begin.numpy(), extent.numpy()
+        large = max(height, width) > 32
+        kinds.add(large)
+        expected = by_pillow(image[top : top + height, left : left + width], 16)
+        np.testing.assert_allclose(smooth, expected if large else plain, atol=5e-6)
+    assert kinds == {True, False}
+
+
+def boxes(shape, draws, area=(0.08, 1.0)):
+    """The boxes (top, left, height, width) of seeds (0, 5), (1, 5), ... : (draws, 4)."""
+    aspects = (3 / 4, 4 / 3)
+
+    def box(seed):
+        seed = tf.stack([seed, 5])
+        begin, extent = augment.crops._random_window(tf.constant([*shape, 3]), area, aspects, seed)
+        return tf.concat([begin[:2], extent[:2]], 0)
+
+    return next(iter(tf.data.Dataset.range(draws).map(box).batch(draws))).numpy()
+
+
+@pytest.mark.parametrize(
+    "shape, sides",
+    [
+        ((30, 1500), (30, 40)),
+        ((1500, 30), (40, 30)),
+        ((2, 40), (2, 3)),
+        ((1, 50), (1, 1)),  # 4/3 of a pixel, rounded
+        ((50, 1), (1, 1)),
+    ],
+)
+def test_crops_of_panoramas_have_the_full_short_side_at_any_place(shape, sides):
+    found = boxes(shape, 2000)
+    assert (found[:, 2:] == sides).all()
+    axis = int(np.argmax(shape))
+    assert (found[:, 1 - axis] == 0).all()
+    # Each of the places with equal probability: chi-squared of eight ranges of them.
+    places = shape[axis] - sides[axis] + 1
+    assert found[:, axis].min() >= 0 and found[:, axis].max() < places
+    counts, edges = np.histogram(found[:, axis], bins=np.linspace(0, places, 9))
+    expected = np.diff(np.ceil(edges)) / places * 2000
+    assert np.sum((counts - expected) ** 2 / expected) < 24.3  # 99.9%, 7 degrees of freedom
+
+
+def test_crops_of_panoramas_differ_and_are_not_squashed():
+    ramp = np.tile(np.linspace(0, 1, 1500, dtype=np.float32)[None, :, None], (30, 1, 3))
+    crops = np.stack([augment.random_crop(ramp, 32, seed=(i, 0)).numpy() for i in range(8)])
+    assert len({crop.tobytes() for crop in crops}) == 8
+    assert np.ptp(crops, axis=2).max() < 0.05  # 40 of 1500 columns
+
+
+def test_a_large_least_area_needs_the_fallback_sooner():
+    # The largest box in 100 x 250 pixels has 100 x 133 of them, 53%; that in 100 x 180 has 74%.
+    found = boxes((100, 250), 300, area=(0.7, 1.0))
+    assert (found[:, 2:] == (100, 133)).all() and len(np.unique(found[:, 1])) > 60
+    sampled = boxes((100, 180), 300, area=(0.7, 1.0))
+    shares = sampled[:, 2] * sampled[:, 3] / (100 * 180)
+    assert shares.min() > 0.69 and len(np.unique(sampled[:, 2:], axis=0)) > 3
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (40, 30), (3, 2), (2, 3), (1, 1), (9, 80), (80, 9)])
+def test_sampling_that_succeeds_is_tensorflow_s(shape):
+    for seed, found in enumerate(boxes(shape, 100)):
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            [*shape, 3],
+            [[[0.0, 0.0, 1.0, 1.0]]],
+            seed=tf.constant([seed, 5], tf.int64),
+            min_object_covered=0.1,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0),
+            max_attempts=100,
+        )
+        np.testing.assert_array_equal(found, [*begin[:2], *extent[:2]])

@@ -28,7 +28,7 @@ def test_flip_and_blur_act_on_half_of_the_images():
 
 def test_view_is_flip_color_and_blur_in_this_order(monkeypatch):
     calls = []
-    for name in ("flip", "color", "randomly_blurred"):
+    for name in ("orientation", "color", "randomly_blurred"):
         original = getattr(augment.views, name)
 
         def record(batch, *args, name=name, original=original):
@@ -37,7 +37,7 @@ def test_view_is_flip_color_and_blur_in_this_order(monkeypatch):
 
         monkeypatch.setattr(augment.views, name, record)
     augment.pretraining_view(random_images(2, 10, 10, 3))
-    assert calls == ["flip", "color", "randomly_blurred"]
+    assert calls == ["orientation", "color", "randomly_blurred"]
 
 
 def test_view_without_color_and_blur_is_a_flip():
@@ -47,6 +47,30 @@ def test_view_without_color_and_blur_is_a_flip():
     plain = (views == batch).all(axis=(1, 2, 3))
     assert np.all(mirrored | plain) and mirrored.any() and plain.any()
     np.testing.assert_array_equal(augment.random_color(batch, 0.0), batch)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            {},
+            "crop area 0.08 to 1, flip horizontal, no rotation, color jitter 1 (v2), "
+            "grayscale 0.2, blur of half of the views",
+        ),
+        (
+            {"min_crop_area": 0.25, "flip": "both", "rotate": True, "color_jitter_strength": 0.0},
+            "crop area 0.25 to 1, flip horizontal and vertical, rotation by multiples of 90 "
+            "degrees, no color jitter, blur of half of the views",
+        ),
+        (
+            {"flip": "none", "use_blur": False, "color_jitter_version": "v1"},
+            "crop area 0.08 to 1, no flip, no rotation, color jitter 1 (v1), grayscale 0.2, "
+            "no blur",
+        ),
+    ],
+)
+def test_settings_in_words(options, words):
+    assert augment.ViewOptions(**options).views_in_words == words
 
 
 OPERATIONS = {

@@ -62,6 +62,14 @@ def test_json_round_trip():
     assert list(json.loads(config.to_json())) == [f.name for f in dataclasses.fields(Config)]
 
 
+def test_json_of_a_version_without_antialiasing_means_none():
+    held = json.loads(Config(dataset="folder:photos").to_json())
+    assert held.pop("antialias") is None
+    assert Config.from_json(json.dumps(held)).antialias is False
+    for value in (True, False, None):
+        assert Config.from_json(json.dumps(held | {"antialias": value})).antialias is value
+
+
 def test_json_problems_are_reported_together():
     with pytest.raises(ConfigError) as caught:
         Config.from_json('{"temprature": 1, "temperature": NaN, "seed": "1"}')
@@ -99,6 +107,9 @@ def test_no_number_accepts_nonsense(value):
         ("se_ratio", [0, 1], [-0.01]),
         ("min_crop_area", [0.001, 1], [0, 1.01]),
         ("color_jitter_strength", [0, 2.5], [2.51]),
+        ("grayscale_probability", [0, 0.2, 1], [-0.1, 1.01]),
+        ("flip", ["horizontal", "vertical", "both", "none"], ["up", "", None, True]),
+        ("antialias", [None, True, False], [0, "true"]),
         ("width_multiplier", [1 / 32, 0.25, 1, 3], [0, 1 / 33]),
         ("image_size", [8, 224], [7, 32.0, 2**31]),
         ("train_batch_size", [1], [0, -1, 2.5, True]),

@@ -79,13 +79,16 @@ def test_flat_folder_is_unlabelled(tmp_path):
     assert all((label == -1).all() for _, label, _ in batches)
 
 
-@pytest.mark.parametrize("name", ["val", "validation"])
+@pytest.mark.parametrize("name", ["val", "validation", "Valid", "dev"])
 def test_validation_folder_is_a_split(tmp_path, name):
-    for split in ("train", name, "test"):
-        save(tmp_path / split / "a" / "0.png", 0, 0)
+    for number, split in enumerate(("train", name, "test")):
+        save(tmp_path / split / "a" / f"{number}.png", 0, 0)
     dataset = datasets.open_dataset(f"folder:{tmp_path}")
-    assert dataset.splits == {"train": 1, name: 1, "test": 1}
-    assert dataset.default_eval_split == name
+    assert dataset.splits == {"train": 1, "validation": 1, "test": 1}
+    assert dataset.default_eval_split == "test"
+    for spec in ("val", "validation", "valid", "DEV[:100%]"):
+        assert ids_in(dataset.split(spec)) == [f"{name}/a/1.png"]
+    assert len(ids_in(dataset.split("Training[:1] + val"))) == 2
 
 
 def damaged_folder(root, count=12):

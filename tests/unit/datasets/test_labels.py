@@ -11,7 +11,7 @@ from etils import epath
 
 from simclrv2_tf import datasets
 from simclrv2_tf.datasets import DatasetError
-from simclrv2_tf.datasets.labels import draw, read, write
+from simclrv2_tf.datasets.labels import balanced_weights, draw, hold_out, read, write
 
 SEEDS = range(12)
 
@@ -351,3 +351,29 @@ def test_subset_of_the_packaged_set():
     subset = split.subset(drawn)
     assert np.bincount(subset.labels()[1]).tolist() == [10] * 10
     assert set(subset.labels()[0]) == set(drawn)
+
+
+def test_a_share_is_held_out_of_each_class():
+    ids = [f"image {n}" for n in range(60)]
+    classes = [0] * 40 + [1] * 15 + [2] + [-1] * 4
+    held = hold_out(ids, classes, 0.1, seed=3)
+    counts = {label: sum(classes[ids.index(name)] == label for name in held) for label in range(3)}
+    assert counts == {0: 4, 1: 2, 2: 0} and len(held) == 7  # of four unlabelled, one
+    assert held == hold_out(ids, classes, 0.1, seed=3)
+    assert held != hold_out(ids, classes, 0.1, seed=4)
+    # The order of the examples does not matter; those of a small label subset stay.
+    order = list(np.random.default_rng(0).permutation(60))
+    shuffled = hold_out([ids[n] for n in order], [classes[n] for n in order], 0.1, seed=3)
+    assert set(shuffled) == set(held)
+    names = ("a", "b")
+    subset = draw(ids[:55], classes[:55], names, labels_per_class=13, seed=3)
+    assert not set(subset) & set(held)
+
+
+def test_balanced_weights_make_classes_count_alike():
+    classes = [0] * 7 + [1] + [3] * 12
+    found = balanced_weights(classes, 4)
+    np.testing.assert_allclose(found, [20 / (4 * 7), 20 / 4, 0, 20 / (4 * 12)])
+    sums = [found[label] * classes.count(label) for label in (0, 1, 3)]
+    np.testing.assert_allclose(sums, [5, 5, 5])
+    np.testing.assert_allclose(balanced_weights([0, 1, 2, 2, 1, 0], 3), 1)

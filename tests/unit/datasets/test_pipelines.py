@@ -3,6 +3,7 @@
 import gc
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -210,7 +211,7 @@ def test_iterator_outlives_its_dataset(folder):
     assert images.shape == (4, 8, 8, 3)
 
 
-def crops_by_hand(split, size, batch_size, steps, seed):
+def crops_by_hand(split, size, batch_size, steps, seed, antialias=False):
     """(step, its draw, crops, labels), from the documented rule, an example at a time."""
     examples, count = examples_of(split), split.num_examples
 
@@ -227,7 +228,8 @@ def crops_by_hand(split, size, batch_size, steps, seed):
             )
             example = examples[int(order[place])]
             draw = tf.random.split(draw_for(1, position), 1)[0]
-            crops.append(augment.random_crop(example["image"], size, (0.08, 1.0), seed=draw))
+            image, area = example["image"], (0.08, 1.0)
+            crops.append(augment.random_crop(image, size, area, seed=draw, antialias=antialias))
             labels.append(example["label"])
         yield draw_for(2, step), tf.stack(crops), labels
 
@@ -265,6 +267,55 @@ def test_training_with_color_or_blur_is_a_pretraining_view(packaged, strength, v
     assert sum(changes) > len(changes) / 4  # one in five keeps its colors, one in two is sharp
     resumed = datasets.training_batches(split, start_step=2, **options)
     assert_same(take(resumed, 2), batches[2:])
+
+
+def test_labelled_crops_are_flipped_and_rotated_as_chosen(packaged):
+    split = packaged.split("train[:9]")
+    chosen = {"flip": "both", "rotate": True}
+    views = ViewOptions(color_jitter_strength=0.0, use_blur=False, **chosen)
+    options = {"batch_size": 4, "image_size": 12, "seed": 6, "views": views}
+    batches = take(datasets.training_batches(split, **options), 4)
+    by_hand = crops_by_hand(split, 12, 4, 4, seed=6)
+    for (images, _), (draw, crops, _) in zip(batches, by_hand, strict=True):
+        np.testing.assert_array_equal(images, augment.random_orientation(crops, draw, **chosen))
+    assert_same(take(datasets.training_batches(split, start_step=2, **options), 2), batches[2:])
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A folder of noise of 40 x 50 pixels."""
+    folder = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
+    return datasets.open_dataset(f"folder:{folder}").split("train")
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_antialiasing_reaches_crops_and_evaluation_images(large, antialias):
+    options = {"batch_size": 4, "image_size": 10, "seed": 6, "antialias": antialias}
+    batches = take(datasets.training_batches(large, **options), 2)
+    by_hand = crops_by_hand(large, 10, 4, 2, seed=6, antialias=antialias)
+    for (images, _), (draw, crops, _) in zip(batches, by_hand, strict=True):
+        np.testing.assert_array_equal(images, augment.random_flip(crops, draw))
+    del options["seed"]
+    batches = take(datasets.evaluation_batches(large, **options), -1)
+    images = np.concatenate([images for images, _, _ in batches])
+    expected = [augment.evaluation_image(e["image"], 10, antialias) for e in examples_of(large)]
+    np.testing.assert_array_equal(images[: len(expected)], expected)
+
+
+def test_shuffled_images_are_those_of_the_first_views(numbered):
+    for dataset in numbered.values():
+        split = dataset.split("train")
+        options = {"image_size": 8, "seed": 3}
+        plain = ViewOptions(color_jitter_strength=0.0, use_blur=False)
+        batches = datasets.pretraining_batches(split, batch_size=7, views=plain, **options)
+        ((view1, view2), _) = take(batches, 1)[0]
+        images = datasets.shuffled_images(split, count=7, **options)
+        assert images.shape == (7, 8, 8, 3)
+        assert number_of(images) == number_of(view1) == number_of(view2)
 
 
 @pytest.mark.parametrize("make", PIPELINES)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from helpers.command_line import files
 from simclrv2_tf.config import Config
-from simclrv2_tf.experiments import runner
+from simclrv2_tf.experiments import early, runner
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
 from simclrv2_tf.experiments.record import RecordError
 from simclrv2_tf.files import to_json
@@ -127,6 +127,72 @@ def test_a_resumed_run_keeps_its_precision(config, folder, monkeypatch):
     RunDirectory(own).claim()
     chosen, reason = runner.with_precision(config, tf.distribute.get_strategy())
     assert (chosen.precision, reason) == ("float32", "as the run began")
+
+
+# --- The resizing of a run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "photos").mkdir()
+    return Config(dataset=f"folder:{tmp_path / 'photos'}", model_dir=str(tmp_path / "run"))
+
+
+def test_folders_are_antialiased_unless_something_says_otherwise(photos):
+    assert runner.with_antialias(photos).antialias is True
+    for name in ("cifar10", "fashion_mnist_small", "imagenet2012_subset/1pct"):
+        other = dataclasses.replace(photos, dataset=name, unlabelled_dataset="folder:photos")
+        assert runner.with_antialias(other).antialias is False
+    for value in (True, False):
+        given = dataclasses.replace(photos, antialias=value)
+        assert runner.with_antialias(given) == given
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_a_resumed_run_keeps_its_resizing(photos, antialias):
+    begun = dataclasses.replace(photos, antialias=antialias)
+    RunDirectory(begun).claim()
+    assert runner.with_antialias(photos) == begun
+    early.check(photos)
+    other = dataclasses.replace(photos, antialias=not antialias)
+    with pytest.raises(RunError, match=f"antialias={antialias} there, {not antialias} here"):
+        early.check(other)
+
+
+@pytest.mark.parametrize("folder", ["", "pretrain"])
+def test_a_run_of_an_earlier_version_resumes_without_antialiasing(photos, folder):
+    whole = dataclasses.replace(photos, train_mode="pretrain_linear_eval", precision="float32")
+    own = dataclasses.replace(
+        whole,
+        model_dir=str(RunDirectory(photos).path / folder),
+        train_mode="pretrain" if folder else whole.train_mode,
+    )
+    RunDirectory(own).claim()
+    options = RunDirectory(own).options
+    held = json.loads(options.read_text())
+    del held["antialias"]
+    options.write_text(json.dumps(held))
+    resumed = runner.with_antialias(whole)
+    assert resumed.antialias is False
+    early.check(whole)
+    RunDirectory(dataclasses.replace(own, antialias=False)).check()
+
+
+@pytest.mark.parametrize("option", ["checkpoint", "teacher"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_run_resizes_as_its_weights_were_trained(photos, option, trained, tmp_path, caplog):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "inputs.json").write_text(json.dumps({"image_size": 8, "antialias": trained}))
+    mode = {"checkpoint": "finetune", "teacher": "distill"}[option]
+    config = dataclasses.replace(photos, train_mode=mode, **{option: str(weights)})
+    assert runner.with_antialias(config).antialias is trained
+    runner.with_antialias(dataclasses.replace(config, antialias=trained))
+    assert not caplog.messages
+    given = dataclasses.replace(config, antialias=not trained)
+    assert runner.with_antialias(given) == given
+    (message,) = caplog.messages
+    assert f"trained {'with' if trained else 'without'} antialiased" in message
 
 
 def changed(**changes):

@@ -65,6 +65,19 @@ def test_endpoints_follow_what_is_given(tmp_path):
     assert not hasattr(module, "labels")
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+def test_the_resizing_of_images_is_noted_with_every_file(antialias, tmp_path):
+    encoder, _, _ = networks()
+    files = Artifacts(epath.Path(tmp_path), "1", False, ("saved_model",))
+    files.write(Networks(encoder, None, None), 16, (), antialias=antialias)
+    for path in ("encoder.keras", "hub/1"):
+        assert load_model(str(tmp_path / path)).antialias is antialias
+    # Files of earlier versions do not say.
+    (tmp_path / "inputs.json").write_text('{"image_size": 16}')
+    model = load_model(str(tmp_path / "encoder.keras"))
+    assert (model.image_size, model.antialias) == (16, False)
+
+
 def test_bad_arguments(tmp_path):
     encoder, _, classifier = networks()
     with pytest.raises(ValueError, match="classifier_layer=1"):

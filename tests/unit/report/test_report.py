@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simclrv2_tf import report
+from simclrv2_tf.augment import ViewOptions
 
 NAMES = ["supervised", "fine-tuned", "self-distilled", "small student"]
 
@@ -324,5 +325,24 @@ def test_views_figure(tmp_path):
     figure = report.views_figure(*views, count=3)
     images = [axis.images[0].get_array() for axis in figure.axes]
     np.testing.assert_array_equal(images, np.clip(views[:, :3], 0, 1).reshape(6, 8, 8, 3))
+    assert [axis.get_ylabel() for axis in figure.axes] == ["view 1", "", "", "view 2", "", ""]
     report.save_figure(figure, tmp_path / "views.png")
     assert (tmp_path / "views.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("count", [1, 5, 12])
+def test_views_stand_below_their_originals(count):
+    images = np.random.default_rng(0).uniform(0, 1, (3, 5, 8, 8, 3))
+    original, view1, view2 = images
+    settings = ViewOptions(min_crop_area=0.123, flip="both", rotate=True).views_in_words
+    figure = report.views_figure(view1, view2, count, original, settings)
+    shown = min(count, 5)
+    drawn = [axis.images[0].get_array() for axis in figure.axes]
+    np.testing.assert_array_equal(drawn, images[:, :shown].reshape(-1, 8, 8, 3))
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    assert labels == ["original", "view 1", "view 2"]
+    assert figure.get_suptitle().splitlines()[1:] == [settings]
+    # The line of settings fits into the figure.
+    figure.draw_without_rendering()
+    (width, _), title = figure.get_size_inches(), figure._suptitle.get_window_extent()
+    assert 0 <= title.x0 and title.x1 <= width * figure.dpi

@@ -56,3 +56,30 @@ def test_evaluation_counts_padding_as_nothing():
     np.testing.assert_allclose(logs["loss"], losses.mean(), rtol=1e-5)
     np.testing.assert_allclose(logs["top_1_accuracy"], right.mean(), rtol=1e-6)
     np.testing.assert_allclose(logs["top_5_accuracy"], 1.0)  # of 3 classes
+
+
+def test_class_weights_are_factors_of_the_losses():
+    """The gradient is that of the weighted mean; accuracy and evaluation know no weights."""
+    encoder, _, classifier = tiny()
+    factors = [0.5, 0.25, 3.0]
+    stage = stages.Classifier(encoder, classifier, class_weights=factors)
+    (images, _), labels = random_views(6)
+    assert len(set(labels.numpy().tolist())) > 1
+    with tf.GradientTape() as tape:
+        loss = stage.training_loss((images, labels))
+    found = tape.gradient(loss, classifier.trainable_variables)
+    with tf.GradientTape() as tape:
+        logs = tf.nn.log_softmax(stage(images, training=True))
+        losses = -tf.gather(logs, labels, batch_dims=1)
+        expected = sum(factors[k] * losses[i] for i, k in enumerate(labels.numpy())) / 6
+    gradients = tape.gradient(expected, classifier.trainable_variables)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for ours, theirs in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    plain = stages.Classifier(encoder, classifier)
+    for each in (stage, plain):
+        each.reset_metrics()
+        each.test_step((images, labels))
+    assert stage.get_metrics_result() == plain.get_metrics_result()
+    with pytest.raises(ValueError, match="one for each of 3 classes. Received: 2"):
+        stages.Classifier(encoder, classifier, class_weights=[1, 2])

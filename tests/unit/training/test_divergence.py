@@ -94,8 +94,8 @@ def test_the_message_names_the_last_checkpoint():
     assert "No checkpoint of it was made. Lower the learning rate" in str(plain)
     full = NonFiniteError(plain.what, ["one", "two"], "runs/a/checkpoints/ckpt-2")
     assert str(full) == (
-        "The loss became nan at step 3. No checkpoint of it was made. The last one, all finite, "
-        "is runs/a/checkpoints/ckpt-2. Likely causes: one; two. Change that in another --model_dir, "
+        "The loss became nan at step 3. No checkpoint of it was made. The last one, all finite, is "
+        "runs/a/checkpoints/ckpt-2. Likely causes: one; two. Change that in another --model_dir, "
         "from --checkpoint=runs/a/checkpoints/ckpt-2 if you like."
     )
     assert "The last one" not in str(NonFiniteError(plain.what, ["one"]))

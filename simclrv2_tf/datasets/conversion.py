@@ -1,0 +1,206 @@
+"""Image files that TensorFlow does not read, or reads wrongly, converted once to PNG files.
+
+TIFF, HEIC and AVIF files, GIFs, palettes of BMPs, and whatever else Pillow reads. Pixels are turned
+as their EXIF orientation says and composited over white; samples keep their 8 or 16 bits. The PNG
+files lie in a cache, which training reads in place of the files.
+"""
+
+import concurrent.futures
+import hashlib
+import importlib.util
+import io
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from etils import epath
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from simclrv2_tf.datasets.images import MOST_PIXELS, over_white
+from simclrv2_tf.errors import UserError
+from simclrv2_tf.files import whole
+
+_VERSION = 1  # of what is written: another one is another file
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339  # TIFF 6.0
+_WHITE_IS_ZERO, _RGB, _UNSIGNED, _ALPHA = 0, 2, 1, (1, 2)
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+class UnreadableError(UserError):
+    """A file that cannot be converted, with the reason."""
+
+
+def cache_folder(data_dir: str | None) -> str:
+    """The folder of the converted files: below `data_dir`, or in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(data_dir or os.path.join(cache, "simclrv2_tf"), "converted")
+
+
+def convert_files(
+    paths: Sequence[str], cache: str, workers: int
+) -> Iterator[tuple[str, str | UnreadableError]]:
+    """Converts files, where they have not been converted before.
+
+    Args:
+        paths: The files, which may be remote.
+        cache: The folder of the converted files.
+        workers: How many are converted at once; each holds an image in memory.
+
+    Yields:
+        Each path, in order, with the path of its PNG file or why there is none.
+    """
+
+    def convert(path):
+        try:
+            return _converted(path, cache)
+        except UnreadableError as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        yield from zip(paths, pool.map(convert, paths), strict=True)
+
+
+def _converted(path: str, cache: str) -> str:
+    stat = tf.io.gfile.stat(path)
+    held = (_VERSION, os.path.abspath(path), stat.length, stat.mtime_nsec)
+    name = hashlib.sha256(repr(held).encode("utf-8", "surrogateescape")).hexdigest()
+    file = epath.Path(cache) / name[:2] / f"{name}.png"
+    if not file.exists():
+        with tf.io.gfile.GFile(path, "rb") as opened:
+            pixels = read_pixels(opened.read())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole(file) as unfinished:
+            unfinished.write_bytes(tf.io.encode_png(pixels).numpy())
+    return str(file)
+
+
+def read_pixels(content: bytes) -> np.ndarray:
+    """Reads an image file by Pillow or, where Pillow would lose samples, by tifffile.
+
+    Returns:
+        (H, W, 1) or (H, W, 3), uint8 or uint16, turned as displayed and over white.
+
+    Raises:
+        UnreadableError: The bytes are no whole image, or one with other bands or samples than gray
+            or RGB of at most 16 bits.
+    """
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
+        _import("pillow_heif", "HEIC").register_heif_opener()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            _check_size(*image.size)
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                tags = image.tag_v2
+                bits = tags.get(_BITS_PER_SAMPLE, (1,))
+                sample_format = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+                extra, kind = tags.get(_EXTRA_SAMPLES, ()), tags.get(_PHOTOMETRIC)
+                _check_bands(bits, extra, sample_format, kind)
+                # Pillow makes 8 bits of 16 in several bands, and leaves white at 0 in one.
+                if max(bits) > 8 and (len(bits) > 1 or kind == _WHITE_IS_ZERO):
+                    return _read_tiff(content)
+            image.load()
+            return _pixels(ImageOps.exif_transpose(image))
+    except UnreadableError:
+        raise
+    except UnidentifiedImageError:
+        if content[:4] in (b"II*\0", b"MM\0*"):
+            return _read_tiff(content)
+        what = "its content is no image that Pillow knows" if content else "it is empty"
+        raise UnreadableError(what) from None
+    # Of a damaged file Pillow and the libraries below it raise whatever meets them.
+    except Exception as error:
+        raise UnreadableError(str(error).split("\n")[0] or type(error).__name__) from error
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # gray of 16 bits, or in 32
+        samples = np.asarray(image)
+        if samples.min(initial=0) < 0 or samples.max(initial=0) > np.iinfo(np.uint16).max:
+            raise UnreadableError("its samples have more than 16 bits")
+        return samples.astype(np.uint16)[..., None]
+    if image.mode == "F":
+        raise UnreadableError("its samples are floating-point numbers")
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return over_white(rgba[..., :3], rgba[..., 3:]).numpy()
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_bands(bits, extra, sample_format, kind) -> None:
+    """Refuses bands and samples of a TIFF file that have no place in a gray or an RGB image.
+
+    Args:
+        bits: Of each band.
+        extra: Of each band beyond those of color, the meaning.
+        sample_format: Of each band, or of all.
+        kind: The photometric interpretation.
+    """
+    if set(sample_format) != {_UNSIGNED} or max(bits) > 16:
+        raise UnreadableError("its samples are no integers of at most 16 bits")
+    colors = len(bits) - len(extra)
+    # A fourth band without a meaning may be near infrared, and is not transparency.
+    bands = colors if set(extra) <= set(_ALPHA) and len(extra) < 2 else len(bits)
+    if bands not in (1, 3) and not (bands == 4 and kind != _RGB):  # 4: CMYK
+        raise UnreadableError(f"it has {bands} bands, where 1 (gray) or 3 (RGB) are read")
+
+
+def _read_tiff(content: bytes) -> np.ndarray:
+    tifffile = _import("tifffile", "This TIFF file")
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as opened:
+            page = opened.pages[0]
+            _check_size(page.imagewidth, page.imagelength)
+            bits = (page.bitspersample,) * page.samplesperpixel
+            _check_bands(bits, page.extrasamples, (page.sampleformat,), page.photometric)
+            samples = page.asarray()
+            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                samples = np.moveaxis(samples, 0, -1)
+            tag = page.tags.get("Orientation")
+    except UnreadableError:
+        raise
+    except Exception as error:  # as Pillow's, of a damaged file
+        raise UnreadableError(str(error).split("\n")[0] or type(error).__name__) from error
+    if samples.dtype not in (np.uint8, np.uint16):
+        raise UnreadableError("its samples are no integers of 8 or 16 bits")
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if page.photometric == _WHITE_IS_ZERO:
+        samples = ~samples
+    if page.extrasamples:
+        is_multiplied = page.extrasamples[0] == _ALPHA[0]
+        samples = _over_white(samples[..., :-1], samples[..., -1:], is_multiplied)
+    return _turned(samples, int(tag.value) if tag else 1)
+
+
+def _over_white(color: np.ndarray, alpha: np.ndarray, is_multiplied: bool) -> np.ndarray:
+    white = np.iinfo(color.dtype).max
+    share = alpha.astype(np.float64) / white
+    product = color.astype(np.float64) * (1 if is_multiplied else share)
+    return np.clip(np.rint(product + white * (1 - share)), 0, white).astype(color.dtype)
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """As `orientation.turned`, for NumPy."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise UnreadableError(
+            f"an image may have at most {MOST_PIXELS:,} pixels, and this one has {height} x {width}"
+        )
+
+
+def _import(package: str, what: str):
+    if importlib.util.find_spec(package) is None:
+        raise UnreadableError(
+            f"{what} needs the package {package.replace('_', '-')}: pip install "
+            "'simclrv2-tf[photos]'"
+        )
+    return importlib.import_module(package)

@@ -1,0 +1,275 @@
+"""How the images of a folder lie in splits and classes, told from names alone.
+
+A layout is read from a listing, as `FolderTree` gives it, without TensorFlow and without opening an
+image. `folder.open_dataset` describes the layouts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from simclrv2_tf.datasets import split_names
+from simclrv2_tf.datasets.sources import DatasetError
+
+TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled"
+
+_TABLES = ("labels.csv", "metadata.csv", "labels.tsv", "metadata.tsv")
+
+# Folders in which the images of a split without labels often lie.
+_NO_CLASS = ("all", "images", "img", "imgs", "unknown")
+
+
+class Listing(Protocol):
+    """A folder's content, without what is no part of it; see `FolderTree`."""
+
+    root: str
+
+    def list(self, folder: str) -> tuple[list[str], list[str]]:
+        """Paths below the root of a folder's files and of its subfolders, sorted."""
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Paths below the root of all files in a folder, at any depth."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Splits and classes of a folder of images.
+
+    Attributes:
+        splits: Split name -> path of an image below the root -> its class; None: unlabelled. There
+            is always `train`.
+        folders: Split name -> the folder of its images, where there is one.
+        notes: What can be taken in two ways, and how it was taken; a line each.
+        files: What is to be said of single files, by path.
+    """
+
+    splits: Mapping[str, Mapping[str, str | None]]
+    folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of `train`, sorted as text: "10" comes before "2"."""
+        return tuple(sorted({name for name in self.splits[TRAIN].values() if name is not None}))
+
+
+def wrong(listing: Listing, rule: str, found: str = "") -> DatasetError:
+    """The error of a folder that breaks a rule."""
+    return DatasetError(f"{rule} Received: folder:{listing.root}{found}")
+
+
+def table_of(listing: Listing, folder: str = "") -> str | None:
+    """The table of labels in a folder, see `folder_table`; None where there is none.
+
+    Raises:
+        DatasetError: There are several.
+    """
+    files, _ = listing.list(folder)
+    tables = [path for path in files if posixpath.basename(path).lower() in _TABLES]
+    if len(tables) > 1:
+        rule = "A folder must have one table of labels; rename the others."
+        raise wrong(listing, rule, f" with {' and '.join(tables)}")
+    return tables[0] if tables else None
+
+
+def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
+    """The only folder with images below the root, where it holds all classes or splits.
+
+    So an archive that was unpacked one level too deep is read. A folder of images is no such
+    folder, but a class.
+    """
+    reader = _Reader(listing, is_image)
+    loose, folders = reader.list("")
+    if loose or table_of(listing) or any(map(split_names.canonical, folders)):
+        return None
+    with_images = [folder for folder in folders if reader.holds_images(folder)]
+    if len(with_images) != 1:
+        return None
+    (only,) = with_images
+    if table_of(listing, only):
+        return only
+    loose, below = reader.list(only)
+    below = [folder for folder in below if reader.holds_images(folder)]
+    # Beside several classes a single image is a stray; beside one folder, one of the same class.
+    return only if len(below) > 1 or (below and not loose) else None
+
+
+def read(listing: Listing, is_image: Callable[[str], bool], formats: str) -> Layout:
+    """Reads the layout of a folder in which folders are splits and classes.
+
+    Args:
+        listing: The folder.
+        is_image: Whether a name is an image's.
+        formats: The endings of images, for messages.
+
+    Raises:
+        DatasetError: There are no images, or splits and classes contradict each other.
+    """
+    return _Reader(listing, is_image).layout(formats)
+
+
+class _Reader:
+    def __init__(self, listing: Listing, is_image: Callable[[str], bool]):
+        self._listing, self._is_image = listing, is_image
+        self._notes: list[str] = []
+
+    def list(self, folder: str) -> tuple[list[str], list[str]]:
+        """The images directly in a folder, and its subfolders."""
+        files, folders = self._listing.list(folder)
+        return [path for path in files if self._is_image(path)], folders
+
+    def holds_images(self, folder: str) -> bool:
+        # Of several links to one place the first that is listed stays. So a folder is listed whole,
+        # and the folders in their order, whatever is asked of them first.
+        return bool(self._images(folder))
+
+    def layout(self, formats: str) -> Layout:
+        folders = self._split_folders()
+        unlabelled = [folders[UNLABELLED]] if UNLABELLED in folders else []
+        splits, others = {}, 0
+        for split, folder in folders.items():
+            if split == UNLABELLED:
+                continue
+            # An unlabelled folder beside the classes of train/ is no class.
+            found, others_here = self._classes(folder, unlabelled if split == TRAIN else None)
+            others += others_here
+            if found:
+                splits[split] = found
+        if TRAIN not in splits:
+            if not unlabelled or list(splits):
+                raise self._without_images(formats, others)
+            splits[TRAIN] = {None: self._images(unlabelled.pop())}
+            self._notes.append("only a folder of unlabelled images: its images are the split train")
+        if others:
+            self._notes.append(f"{others:,} files are not {formats}; ignored")
+        self._check_classes(splits)
+        images = {
+            split: {path: name for name, paths in classes.items() for path in paths}
+            for split, classes in splits.items()
+        }
+        if more := [path for folder in unlabelled for path in self._images(folder)]:
+            images[UNLABELLED] = dict.fromkeys(more)
+        shown = {split: folder for split, folder in folders.items() if folder and split in images}
+        return Layout(images, shown, tuple(self._notes))
+
+    def _split_folders(self) -> dict[str, str]:
+        """Split name -> its folder below the root; `train` may be the root itself, ""."""
+        loose, folders = self.list("")
+        named: dict[str, str] = {}
+        for split in (TRAIN, VALIDATION, TEST, UNLABELLED):
+            same = [folder for folder in folders if split_names.canonical(folder) == split]
+            if len(same) > 1:
+                same = [folder for folder in same if self.holds_images(folder)] or same[:1]
+            if len(same) > 1:
+                rule = (
+                    f"A folder must have one split {split}: both {same[0]}/ and {same[1]}/ mean "
+                    "that. Merge them, or move one away."
+                )
+                raise wrong(self._listing, rule)
+            if same:
+                named[split] = same[0]
+        if TRAIN in named:
+            self._note_left_aside(named, loose, folders)
+            return named
+        return self._without_train(named, loose, folders)
+
+    def _note_left_aside(self, named, loose, folders):
+        others = [folder for folder in folders if folder not in named.values()]
+        others += [f"{len(loose)} loose images"] if loose else []
+        if others:
+            self._notes.append(
+                f"has a folder {named[TRAIN]}, so only {', '.join(named.values())} are read; left "
+                f"aside: {', '.join(others)} (folders of classes belong below {named[TRAIN]}/)"
+            )
+
+    def _without_train(self, named, loose, folders) -> dict[str, str]:
+        """The split folders of a root without train/: its own folders are classes."""
+        folders = [folder for folder in folders if self.holds_images(folder)]
+        held_out = [named[s] for s in (VALIDATION, TEST) if named.get(s) in folders]
+        classes = [folder for folder in folders if folder not in named.values()]
+        sure = [folder for folder in held_out if folder.lower() not in split_names.DOUBTFUL]
+        if sure or (held_out and not classes):
+            rule = (
+                f"An image folder with {held_out[0]}/ must have train/ beside it, where a split is "
+                f"meant; if {held_out[0]} is a class, put all classes in a folder train/."
+            )
+            raise wrong(self._listing, rule, f" with {', '.join(folders)}")
+        for folder in held_out:
+            self._notes.append(f"{folder}/ is read as a class: no train/ lies beside it")
+        unlabelled = {UNLABELLED: named[UNLABELLED]} if UNLABELLED in named else {}
+        if unlabelled and not loose and len(classes) == 1:
+            images, below = self.list(classes[0])
+            if not images and any(map(self.holds_images, below)):
+                return {TRAIN: classes[0], **unlabelled}
+        return {TRAIN: "", **unlabelled}
+
+    def _classes(
+        self, folder: str, unlabelled: list[str] | None
+    ) -> tuple[dict[str | None, list[str]], int]:
+        """Class name -> paths of the images of a split, and the number of other files.
+
+        Folders without labels are added to `unlabelled` where that is a list.
+        """
+        root = self._listing.root
+        files, folders = self._listing.list(folder)
+        if unlabelled is not None:
+            own = [path for path in folders if _means_unlabelled(path)]
+            unlabelled += [path for path in own if path not in unlabelled]
+            folders = [path for path in folders if path not in own]
+        classes: dict[str | None, list[str]] = {}
+        others, empty = 0, []
+        for path, below in ((None, files), *((p, list(self._listing.walk(p))) for p in folders)):
+            images = [file for file in below if self._is_image(file)]
+            others += len(below) - len(images)
+            if images:
+                classes[path and posixpath.basename(path)] = images
+            elif path:
+                empty.append(path)
+        if empty:
+            shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if empty[5:] else "")
+            self._notes.append(f"no images in {shown}; ignored")
+        if len(classes) > 1 and (images := classes.pop(None, [])):
+            where = posixpath.join(root, folder) if folder else root
+            self._notes.append(
+                f"{len(images)} images outside the class folders of {where}; ignored"
+            )
+        return classes, others
+
+    def _images(self, folder: str) -> list[str]:
+        return [path for path in self._listing.walk(folder) if self._is_image(path)]
+
+    def _check_classes(self, splits: dict[str, dict[str | None, list[str]]]) -> None:
+        """Checks that the splits agree in their classes; a split without any is unlabelled."""
+        known = set(splits[TRAIN])
+        for split, classes in splits.items():
+            names = set(classes)
+            if known == {None} != names:
+                raise wrong(
+                    self._listing,
+                    "Either all splits of an image folder or none must have class folders; train/ "
+                    f"and {split}/ differ.",
+                )
+            (first, *others) = sorted(names - known, key=str) or [None]
+            if first and not others and len(names) == 1 and _is_no_class(first, split):
+                classes[None] = classes.pop(first)
+                first = None
+            if first:
+                rule = f"The classes of {split}/ must all be in train/; {first} is not."
+                raise wrong(self._listing, rule)
+
+    def _without_images(self, formats: str, others: int) -> DatasetError:
+        rule = f"The image folder must hold images ({formats}), directly or in class folders."
+        return wrong(self._listing, rule, f" with none, and {others} other files")
+
+
+def _means_unlabelled(path: str) -> bool:
+    return split_names.canonical(posixpath.basename(path)) == UNLABELLED
+
+
+def _is_no_class(name: str, split: str) -> bool:
+    """Whether the only folder of a held-out split holds images whose classes are not known."""
+    return name.lower() in _NO_CLASS or split_names.canonical(name) in (split, UNLABELLED)

@@ -1,0 +1,205 @@
+"""A table of labels beside images: `labels.csv` or `metadata.csv`.
+
+One row an image, with a header in any case: the file in a column `file_name`, `file`, `filename`,
+`image` or `path`, its class in `label`, `class`, `category` or `target`, and its split, if the
+table tells splits, in `split`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+
+from simclrv2_tf.datasets import split_names
+from simclrv2_tf.datasets.folder_layout import TRAIN, UNLABELLED, Layout, Listing, wrong
+
+_FILE = ("file_name", "file", "filename", "image", "path")
+_LABEL = ("label", "class", "category", "target")
+_SPLIT = ("split",)
+_RULE = (
+    f"A table of labels must have a header with a column for the file ({', '.join(_FILE)}), one "
+    f"for the class ({', '.join(_LABEL)}) and, if it tells splits, one called split; rename a file "
+    "that is no such table."
+)
+_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """What the table says of an image.
+
+    Attributes:
+        label: The class; None: unlabelled.
+        split: The split; None: the table does not say.
+    """
+
+    label: str | None
+    split: str | None
+
+
+def read(
+    listing: Listing, table: str, content: bytes, is_image: Callable[[str], bool], formats: str
+) -> Layout:
+    """Reads the layout of a folder whose classes a table tells; names of folders tell none.
+
+    Where the table tells no splits, an image below a folder with the name of a split belongs to it,
+    and any other to `train`. Images of `train` without a label become the split `unlabelled`.
+
+    Args:
+        listing: The folder.
+        table: Name of the table in it.
+        content: The table's bytes: UTF-8, with or without a byte order mark.
+        is_image: Whether a name is an image's.
+        formats: The endings of images, for messages.
+
+    Raises:
+        DatasetError: The table has another header, tells an image two things, or lists no image.
+    """
+    files = [path for path in listing.walk("") if path != table]
+    images = set(filter(is_image, files))
+    rows, missing, notes = _rows(listing, table, content, images, set(files), formats)
+    if not rows:
+        rule = (
+            f"The files that {table} lists must lie at their paths, relative to it or to images/, "
+            "with their endings."
+        )
+        first = next(iter(missing), "no row")
+        raise wrong(listing, rule, f" with none of {len(missing)} listed files, such as {first}")
+    if not any(row.label for row in rows.values()):
+        raise wrong(listing, f"{table} must give some images a label.", f" with {len(rows)} rows")
+    unlisted = sorted(images - set(rows))
+    if missing:
+        notes.append(_some(missing, f"files that {table} lists are not there, or not {formats}"))
+    if unlisted:
+        notes.append(_some(unlisted, f"images are not in {table}: used without a label"))
+
+    splits: dict[str, dict[str, str | None]] = {TRAIN: {}}
+    for path in sorted(images):
+        row = rows.get(path, _Row(None, None))
+        split = row.split or _split_of_folder(path)
+        if split == UNLABELLED and row.label is not None:
+            split = TRAIN
+        if split == TRAIN and row.label is None:
+            split = UNLABELLED
+        splits.setdefault(split, {})[path] = row.label
+    _check_classes(listing, table, splits)
+    said = {path: f"not in {table}: used without a label" for path in unlisted}
+    return Layout(splits, {}, tuple(notes), {**missing, **said})
+
+
+def _rows(
+    listing: Listing,
+    table: str,
+    content: bytes,
+    images: set[str],
+    files: set[str],
+    formats: str,
+) -> tuple[dict[str, _Row], dict[str, str], list[str]]:
+    """The rows of images that are there, why listed files are left out, and notes."""
+    lines = _lines(listing, table, content)
+    header, *body = lines or [[]]
+    notes: list[str] = []
+    columns = _columns(listing, table, header, notes)
+    rows: dict[str, _Row] = {}
+    missing: dict[str, str] = {}
+    for line in body:
+        file, label, split = (
+            line[column].strip() if column is not None and column < len(line) else ""
+            for column in columns
+        )
+        if not file:
+            rule = f"Every row of {table} must name a file."
+            raise wrong(listing, rule, f" with a row {','.join(line)!r}")
+        if len(label.splitlines()) > 1:
+            raise wrong(listing, f"A label in {table} must be one line.", f" with {label!r}")
+        path = _path(file, files)
+        if path not in images:
+            why = f"not {formats}" if path in files else "not there"
+            missing[file.replace("\n", " ")] = f"in {table}, but {why}: left out"
+            continue
+        row = _Row(label or None, _split(listing, table, split))
+        if (earlier := rows.setdefault(path, row)) != row:
+            what = "label" if earlier.label != row.label else "split"
+            rule = f"{table} must give an image one {what}; several {what}s an image are not read."
+            said = [repr(getattr(one, what) or "") for one in (earlier, row)]
+            raise wrong(listing, rule, f" with {path} as {' and '.join(said)}")
+    return rows, missing, notes
+
+
+def _lines(listing: Listing, table: str, content: bytes) -> list[list[str]]:
+    """The rows of the table that hold anything, the header first."""
+    try:
+        text = content.decode("utf-8-sig")
+        delimiter = "\t" if table.lower().endswith(".tsv") else ","
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        return [row for row in rows if any(cell.strip() for cell in row)]
+    except UnicodeDecodeError:
+        raise wrong(listing, f"{table} must be text in UTF-8; save it as that.") from None
+    except csv.Error as error:
+        raise wrong(
+            listing, f"{table} must be a table of comma-separated values ({error})."
+        ) from None
+
+
+def _columns(
+    listing: Listing, table: str, header: Sequence[str], notes: list[str]
+) -> tuple[int, int, int | None]:
+    """The columns of file, label and, if there is one, split."""
+    names = [name.strip().lower() for name in header]
+
+    def column(known: Sequence[str]) -> int | None:
+        present = [name for name in known if name in names]
+        if sum(names.count(name) for name in present) > len(present):
+            raise wrong(
+                listing, f"{table} must name each column once.", f" with {','.join(header)}"
+            )
+        if len(present) > 1:
+            notes.append(f"{table}: the column {present[0]} is read, not {', '.join(present[1:])}")
+        return names.index(present[0]) if present else None
+
+    file, label, split = column(_FILE), column(_LABEL), column(_SPLIT)
+    if file is None or label is None:
+        shown = ",".join(header)
+        shown = repr(shown if len(shown) <= 100 else shown[:100] + "...")
+        raise wrong(listing, _RULE, f" with the header {shown} in {table}")
+    return file, label, split
+
+
+def _path(file: str, files: set[str]) -> str:
+    """The path of a listed file: relative to the table, else to `images/`."""
+    path = posixpath.normpath(file)
+    return next((p for p in (path, posixpath.join("images", path)) if p in files), path)
+
+
+def _split(listing: Listing, table: str, word: str) -> str | None:
+    split = split_names.canonical(word)
+    if word and split is None:
+        rule = f"A split in {table} must be train, validation, test or unlabelled."
+        raise wrong(listing, rule, f" with {word!r}")
+    return split
+
+
+def _split_of_folder(path: str) -> str:
+    top, below, _ = path.partition("/")
+    return (split_names.canonical(top) if below else None) or TRAIN
+
+
+def _check_classes(
+    listing: Listing, table: str, splits: Mapping[str, Mapping[str, str | None]]
+) -> None:
+    known = set(splits[TRAIN].values())
+    if not known:
+        raise wrong(listing, f"{table} must give an image of the split train a label.")
+    for split, labels in splits.items():
+        if unknown := sorted({name for name in labels.values() if name} - known):
+            rule = f"The classes of the split {split} must all be in train; {unknown[0]} is not."
+            raise wrong(listing, rule)
+
+
+def _some(names, what: str) -> str:
+    """A line about files, the first of them by name."""
+    shown = ", ".join(list(names)[:_SHOWN])
+    return f"{len(names):,} {what} ({shown}{', ...' * (len(names) > _SHOWN)})"

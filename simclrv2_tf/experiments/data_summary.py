@@ -1,0 +1,90 @@
+"""What a run understood of its data, in a few lines that it prints before it trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from simclrv2_tf.experiments import classes
+
+if TYPE_CHECKING:
+    from simclrv2_tf.config import Config
+    from simclrv2_tf.datasets import ImageDataset
+    from simclrv2_tf.experiments.data import Data
+
+_SHOWN_CLASSES, _SHOWN_NAMES = 10, 3
+
+
+def lines(data: Data, config: Config) -> list[str]:
+    """The lines of a run's data sets: one for each, and more for a folder of images."""
+    found = [*_of_data_set("Data", data.main, data.evaluated_split(config))]
+    if data.unlabelled is not None:
+        found += _of_data_set("Unlabelled data", data.unlabelled, None)
+    unlabelled = data.unlabelled_split(config)
+    if unlabelled != (config.train_split if data.unlabelled is None else "train"):
+        found.append(
+            f"  Pretraining and distillation use {unlabelled}; --unlabelled_split changes that."
+        )
+    return found
+
+
+def _of_data_set(title: str, data: ImageDataset, evaluated: str | None) -> Iterator[str]:
+    contents = data.contents
+    where = ""
+    if contents and contents.location != os.path.expanduser(data.name.removeprefix("folder:")):
+        where = f", read from {contents.location}"
+    folders = contents.folders if contents else {}
+    splits = ", ".join(
+        f"{split} {size:,}{_folder(split, folders)}{_without_labels(split, data)}"
+        for split, size in data.splits.items()
+    )
+    told = {0: "no classes", 1: "1 class"}.get(data.num_classes, f"{data.num_classes} classes")
+    evaluates = f"; evaluation on {evaluated}" if evaluated else ""
+    yield f"{title}: {data.name}{where}. Images: {splits}; {told}{evaluates}."
+    if contents is None:
+        return
+    if data.num_classes:
+        yield f"  Classes: {_of_classes(classes.counted(data), data.class_names)}."
+    if single := classes.singles(data):
+        yield f"  One image only, so that none is held out: {_few(single)}."
+    if contents.held_out:
+        tenth = "a tenth of each class" if data.num_classes else "a tenth"
+        yield (
+            f"  {contents.held_out} was held out of train: {tenth}. --split_seed "
+            "draws another, a folder test/ beside train/ takes its place, and --train_split with "
+            "--eval_split cuts train otherwise."
+        )
+    for note in contents.notes:
+        yield f"  {note[0].upper()}{note[1:]}."
+    if data.skipped:
+        yield f"  {len(data.skipped):,} files are listed in skipped_images.csv, with the reasons."
+
+
+def _folder(split: str, folders: Mapping[str, str]) -> str:
+    """The folder of a split, where it is not called like the split."""
+    folder = folders.get(split, split)
+    return f" in {folder}/" if folder != split else ""
+
+
+def _without_labels(split: str, data: ImageDataset) -> str:
+    """A remark on a split that has no labels, or lacks some, where others have them."""
+    if data.contents is None or not data.num_classes:
+        return ""
+    lacking = data.splits[split] - sum(data.contents.classes[split].values())
+    if not lacking:
+        return ""
+    return " without labels" if lacking == data.splits[split] else f" ({lacking:,} without labels)"
+
+
+def _of_classes(counts: Mapping[str, int], names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"{name} {counts[name]:,}" for name in names[:_SHOWN_CLASSES])
+    rest = [counts[name] for name in names[_SHOWN_CLASSES:]]
+    if not rest:
+        return shown
+    return f"{shown} and {len(rest):,} more, {min(rest):,} to {max(rest):,} images each"
+
+
+def _few(names: list[str]) -> str:
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")

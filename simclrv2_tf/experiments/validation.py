@@ -1,0 +1,197 @@
+"""Validation while a stage trains: on images that it neither trains on nor reports.
+
+The measurement is a callback that adds to the logs; with `select=best` another one keeps the
+weights of the best measurement in the folder `best`, beside the checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from etils import epy
+
+from simclrv2_tf.contents import BEST
+from simclrv2_tf.experiments import evaluation
+from simclrv2_tf.experiments.data import Batches
+from simclrv2_tf.experiments.directory import RunError
+
+with epy.lazy_imports():
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from simclrv2_tf import stages, weights
+    from simclrv2_tf.datasets import labels as label_subset
+    from simclrv2_tf.metrics import neighbours
+    from simclrv2_tf.training import callbacks
+
+if TYPE_CHECKING:
+    from simclrv2_tf import datasets
+    from simclrv2_tf.experiments.stage import Built, StageRun
+
+ACCURACY, LOSS, NEIGHBOURS = "val_top_1_accuracy", "val_loss", "knn_top_1_accuracy"
+
+_SHARE = 0.1  # of each class
+_FEWEST_LABELS = 10  # of a class; with fewer, a tenth says nothing
+_MOST_QUERIES, _MOST_IN_BANK = 1_000, 5_000  # images of the nearest neighbours
+
+
+class Parts(NamedTuple):
+    """The images that are trained on, and those that are validated on, if any."""
+
+    train: datasets.Split
+    validation: datasets.Split | None = None
+
+
+def parts(run: StageRun, split: datasets.Split) -> Parts:
+    """Takes the validation images out of a stage's training images, or opens their own split.
+
+    Args:
+        run: The stage's run.
+        split: The training images, before validation images are taken out.
+
+    Raises:
+        RunError: the validation images would be trained on or reported, or are too many to read.
+    """
+    config = run.config
+    if not config.eval_epochs:
+        return Parts(split)
+    if config.validation_split:
+        own = run.data.main.split(config.validation_split)
+        found = Parts(split, own)
+        _check_apart(found, run.eval_split, config.validation_split)
+        return found
+    ids, labels = split.labels()
+    counts = np.bincount(labels[labels >= 0]) if split.labelled else np.array([len(ids)])
+    if counts.min(initial=len(ids)) < _FEWEST_LABELS:
+        print(
+            f"No validation in {config.train_mode}: a class has {counts.min()} images to train "
+            f"with, and fewer than {_FEWEST_LABELS} leave none to spare. The last weights are "
+            "taken.",
+            flush=True,
+        )
+        return Parts(split)
+    if not split.reads_by_id:
+        raise RunError(
+            "`validation_split` must be given for data that are not read by id: a tenth of them "
+            "would have to be kept in memory. Received: validation_split=None, for "
+            f"{run.data.main.name}; --validation_split='train[90%:]' "
+            "--train_split='train[:90%]' would do"
+        )
+    held = set(label_subset.hold_out(ids.tolist(), labels.tolist(), _SHARE, config.label_seed))
+    train = split.subset(name for name in ids.tolist() if name not in held)
+    print(
+        f"{len(held):,} of {len(ids):,} training images are for validation, a tenth of each class.",
+        flush=True,
+    )
+    return Parts(train, split.subset(held))
+
+
+def _check_apart(found: Parts, reported: datasets.Split, name: str) -> None:
+    own = set(found.validation.labels()[0].tolist())
+    for other, what in ((found.train, "train_split"), (reported, "eval_split")):
+        both = own.intersection(other.labels()[0].tolist())
+        if both:
+            raise RunError(
+                f"`validation_split` must have no image of `{what}`. Received: "
+                f"validation_split={name}, of whose {len(own):,} images {len(both):,} are in "
+                f"{other.name}"
+            )
+
+
+def selects(run: StageRun) -> bool:
+    """Whether the weights of the best validation are taken."""
+    return run.labelled and run.validation_split is not None and run.config.select == "best"
+
+
+class Validation:
+    """The validation of one stage.
+
+    Args:
+        run: The stage's run, whose `validation_split` is not None.
+        built: What it has built.
+    """
+
+    def __init__(self, run: StageRun, built: Built):
+        self._run = run
+        measure = _accuracy(run, built) if run.labelled else _neighbours(run, built)
+        self._callbacks = [callbacks.Validate(measure, run.config.eval_epochs)]
+        self._best = None
+        if selects(run):
+            self._best = weights.Checkpoints(
+                str(run.directory.path / BEST),
+                weights.named(built.networks.weights),
+                keep=2,  # the last may be after the checkpoint from which the run resumes
+                writes=run.is_chief,
+            )
+            keep = callbacks.KeepBest(self._best, ACCURACY, run.directory.history)
+            self._callbacks.append(keep)
+
+    @property
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks, which come before those that write the logs."""
+        return self._callbacks
+
+    def take_best(self) -> int | None:
+        """Fills the networks with the best weights; returns their step, or None: the last stay."""
+        if self._best is None or not self._best.restore():
+            return None
+        step = self._best.newest_step()
+        print(f"Taking the weights of step {step:,}, the best by validation.", flush=True)
+        return step
+
+
+def _accuracy(run: StageRun, built: Built) -> Callable[[], dict[str, float]]:
+    def make():
+        with run.strategy.scope():
+            classes = built.networks.classifier.output_shape[-1]
+            return stages.Evaluation(built.networks.image_classifier(), classes)
+
+    def measure():
+        stage = built.once("validation", make)
+        logs = evaluation.evaluate(run, stage, run.validation_split, verbose=0)
+        return {ACCURACY: logs["top_1_accuracy"], LOSS: logs["loss"]}
+
+    return measure
+
+
+def _neighbours(run: StageRun, built: Built) -> Callable[[], dict[str, float]]:
+    """Measures by nearest neighbours; nothing where labels may not be read or have one class."""
+    bank, queries = run.train_split, run.validation_split
+    if not (bank.labelled and queries.labelled):
+        return dict
+    networks = built.trained or built.networks
+    bank, queries = _at_most(bank, _MOST_IN_BANK), _at_most(queries, _MOST_QUERIES)
+
+    @tf.function(autograph=False)
+    def encode(images):
+        return networks.encoder(images, training=False)
+
+    def represent(split):
+        batches = Batches(run.config, tf.distribute.InputContext())
+        found, labels = [], []
+        for images, label, weight in batches.evaluation(split, run.config.eval_batch_size):
+            used = (weight > 0) & (label >= 0)
+            found.append(encode(images)[used].numpy())
+            labels.append(label[used].numpy())
+        return np.concatenate(found), np.concatenate(labels)
+
+    def measure():
+        known, labels = represent(bank)
+        asked, truth = represent(queries)
+        if not len(labels) or not len(truth):
+            return {}
+        classes = int(max(labels.max(), truth.max())) + 1
+        predicted = neighbours.predict(known, labels, asked, classes)
+        return {NEIGHBOURS: float(np.mean(predicted == truth))}
+
+    return measure
+
+
+def _at_most(split: datasets.Split, count: int) -> datasets.Split:
+    """Evenly spaced examples, `count` at most."""
+    if split.num_examples <= count or not split.reads_by_id:
+        return split
+    ids = split.labels()[0]
+    return split.subset(ids[np.linspace(0, len(ids) - 1, count).astype(int)].tolist())

@@ -1,0 +1,141 @@
+"""Validation while a stage trains: other images, the best weights, resuming."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from helpers import small
+from helpers.command_line import SMALL, fails, keras_weights, result, same
+from simclrv2_tf import weights
+from simclrv2_tf.training import callbacks
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """2 classes, 20 training and 5 test images each, of noise around a shade."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 5)):
+        for label, name in enumerate(("dark", "light")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 160, (20, 24, 3)) + 60 * label
+                (folder / f"{i}.png").write_bytes(tf.io.encode_png(pixels.astype(np.uint8)).numpy())
+    return root
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "history.csv").open()))
+
+
+SUPERVISED = ["--mode=train_then_eval", "--train_mode=supervised", *SMALL, "--train_epochs=4"]
+SUPERVISED += ["--eval_epochs=1", "--keep_checkpoint_max=9"]
+
+
+@pytest.fixture(scope="module")
+def supervised(images, tmp_path_factory):
+    """A run whose second of four epochs validates best, by decree."""
+    folder = tmp_path_factory.mktemp("supervised") / "run"
+    decreed = iter([0.5, 0.75, 0.6, 0.7])
+    validate = callbacks.Validate.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        validate(self, epoch, logs)
+        logs["measured"] = logs["val_top_1_accuracy"]
+        logs["val_top_1_accuracy"] = next(decreed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.Validate, "on_epoch_end", on_epoch_end)
+        command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={folder}"]
+        assert small.run(command, exports=False) == 0
+    return folder
+
+
+def checkpoint_weights(prefix):
+    reader = tf.train.load_checkpoint(prefix)
+    keys = sorted(k for k in reader.get_variable_to_shape_map() if "classifier" in k)
+    return [reader.get_tensor(k) for k in keys if "optimizer" not in k]
+
+
+def test_the_best_weights_are_exported_and_evaluated(supervised, images):
+    """By epochs of 36 // 8 steps: validation leaves 18 images of each class."""
+    found = rows(supervised)
+    assert [row["val_top_1_accuracy"] for row in found] == ["0.5", "0.75", "0.6", "0.7"]
+    assert all(float(row["measured"]) in np.arange(5) / 4 and row["val_loss"] for row in found)
+    total = result(supervised)["global_step"]
+    step = result(supervised)["selected_step"]
+    assert total == 36 * 4 // 8 + 1 and step == round(total * 2 / 4)
+    best = weights.latest(str(supervised))
+    assert best == str(supervised / "best" / f"ckpt-{step}")
+    of_that_epoch = str(supervised / "checkpoints" / f"ckpt-{step}")
+    for ours, theirs in zip(*map(checkpoint_weights, (best, of_that_epoch)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    stored = tf.train.load_checkpoint(best)
+    (key,) = [k for k in stored.get_variable_to_shape_map() if "classifier" in k and "kernel" in k]
+    kernel, _ = keras_weights(supervised, "classifier")
+    np.testing.assert_array_equal(kernel, stored.get_tensor(key))
+    accuracy = result(supervised)["label_top_1_accuracy"]
+    command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={supervised}"]
+    assert small.run([*command, "--mode=eval"], exports=False) == 0
+    assert result(supervised)["label_top_1_accuracy"] == accuracy
+
+
+def test_a_run_that_is_resumed_selects_the_same(supervised, images, tmp_path, monkeypatch):
+    """From the checkpoint of epoch one, after which the best and a later row were written."""
+    resumed = shutil.copytree(supervised, tmp_path / "run")
+    first = round(result(supervised)["global_step"] / 4)
+    for path in (resumed / "checkpoints").iterdir():
+        if path.name == "checkpoint" or int(path.name.split("-")[1].split(".")[0]) > first:
+            path.unlink()
+    (resumed / "checkpoints" / "checkpoint").write_text(f'model_checkpoint_path: "ckpt-{first}"\n')
+    (resumed / "result.json").unlink()
+    decreed = iter([0.75, 0.6, 0.7])
+    validate = callbacks.Validate.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        validate(self, epoch, logs)
+        logs["measured"] = logs["val_top_1_accuracy"]
+        logs["val_top_1_accuracy"] = next(decreed)
+
+    monkeypatch.setattr(callbacks.Validate, "on_epoch_end", on_epoch_end)
+    command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={resumed}"]
+    assert small.run(command, exports=False) == 0
+    assert result(resumed) == result(supervised)
+    for name in ("encoder", "classifier"):
+        assert same(keras_weights(resumed, name), keras_weights(supervised, name))
+
+
+def test_pretraining_is_validated_by_neighbours(images, tmp_path, capsys):
+    command = ["--mode=train", *SMALL, f"--dataset=folder:{images}", "--train_epochs=2"]
+    assert small.run([*command, "--eval_epochs=2", f"--model_dir={tmp_path}"], exports=False) == 0
+    assert "4 of 40 training images are for validation" in capsys.readouterr().out
+    first, last = rows(tmp_path)
+    assert first["knn_top_1_accuracy"] == "" and float(last["knn_top_1_accuracy"]) in (
+        0, 0.25, 0.5, 0.75, 1,
+    )  # fmt: skip
+    assert not (tmp_path / "best").exists()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["eval_epochs"] == 2
+
+
+def test_validation_images_are_neither_trained_on_nor_reported(images, tmp_path, capsys):
+    command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={tmp_path / 'run'}"]
+    line = fails([*command, "--validation_split=train[90%:]"], capsys)
+    assert "4 are in train" in line and "`validation_split` must have no image of `train" in line
+    both = ["--validation_split=test[:50%]", "--train_split=train"]
+    assert "must have no image of `eval_split`" in fails([*command, *both], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_with_few_labels_the_last_weights_are_taken(images, tmp_path, capsys):
+    command = [*SUPERVISED, f"--dataset=folder:{images}", "--labels_per_class=9"]
+    command += ["--train_epochs=1", f"--model_dir={tmp_path}"]
+    assert small.run(command, exports=False) == 0
+    assert "a class has 9 images to train with" in capsys.readouterr().out
+    assert not (tmp_path / "best").exists() and "selected_step" not in result(tmp_path)
+    assert len((tmp_path / "labelled_examples.txt").read_text().splitlines()) == 18

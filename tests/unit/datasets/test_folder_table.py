@@ -1,0 +1,128 @@
+"""Tables of labels beside images."""
+
+import pytest
+
+from helpers.listing import Paths, is_image
+from simclrv2_tf.datasets import DatasetError, folder_layout, folder_table
+
+IMAGES = [f"images/{n}.jpg" for n in range(6)]
+ROWS = "".join(f"{n}.jpg,{'ab'[n % 2]}\n" for n in range(6))
+
+
+def read(content, *paths, table="labels.csv"):
+    content = content if isinstance(content, bytes) else content.encode()
+    listing = Paths(*(paths or IMAGES), table)
+    assert folder_layout.table_of(listing) == table
+    return folder_table.read(listing, table, content, is_image, ".jpg")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"file,label\n{ROWS}",
+        f"\ufeffFile_Name , LABEL\r\n{ROWS}".replace("\n", "\r\n").replace("\r\r", "\r"),
+        f"filename,class\n\n{ROWS}\n,\n",
+        f"image,category\n{ROWS}",
+        f'"path","target"\n{ROWS.replace("3.jpg", chr(34) + "3.jpg" + chr(34))}',
+        "label,file\n" + "".join(f"{'ab'[n % 2]},images/{n}.jpg\n" for n in range(6)),
+        "file,label\n" + "".join(f"./{n}.jpg, {'ab'[n % 2]}\n" for n in range(6)),
+        f"file,label\n{ROWS}{ROWS}",
+    ],
+)
+def test_headers_and_paths(content):
+    layout = read(content)
+    assert layout.splits == {"train": {f"images/{n}.jpg": "ab"[n % 2] for n in range(6)}}
+    assert layout.class_names == ("a", "b")
+    assert not layout.notes and not layout.files
+
+
+def test_tabs_and_other_names():
+    text = f"file,label\n{ROWS}".replace(",", "\t")
+    assert read(text, table="Metadata.TSV").class_names == ("a", "b")
+    quoted = 'file,label\n"0.jpg","big, red"\n1.jpg,"say ""no"""\n'
+    assert read(quoted).class_names == ("big, red", 'say "no"')
+
+
+def test_a_column_tells_splits():
+    rows = ["0.jpg,a,Train", "1.jpg,b,training", "2.jpg,a,VAL", "3.jpg,b,test", "4.jpg,a,"]
+    layout = read("file,label,split\n" + "\n".join([*rows, "5.jpg,,unlabeled"]))
+    assert layout.splits == {
+        "train": {"images/0.jpg": "a", "images/1.jpg": "b", "images/4.jpg": "a"},
+        "validation": {"images/2.jpg": "a"},
+        "test": {"images/3.jpg": "b"},
+        "unlabelled": {"images/5.jpg": None},
+    }
+
+
+def test_folders_tell_splits_where_the_table_does_not():
+    paths = ["train/0.jpg", "train/1.jpg", "Test/0.jpg", "Test/1.jpg", "other.jpg"]
+    layout = read("file,label\ntrain/0.jpg,a\ntrain/1.jpg,\nTest/0.jpg,a\nother.jpg,b\n", *paths)
+    assert layout.splits == {
+        "train": {"train/0.jpg": "a", "other.jpg": "b"},
+        "unlabelled": {"train/1.jpg": None},
+        "test": {"Test/0.jpg": "a", "Test/1.jpg": None},
+    }
+
+
+def test_missing_and_unlisted_files_are_counted_and_named():
+    rows = "0.jpg,a\n1.jpg,b\n7.jpg,a\n8.jpg,b\n9,a\nnotes.txt,a\n"
+    layout = read(f"file,label\n{rows}", *IMAGES, "notes.txt")
+    assert layout.splits == {
+        "train": {"images/0.jpg": "a", "images/1.jpg": "b"},
+        "unlabelled": dict.fromkeys(IMAGES[2:]),
+    }
+    assert layout.notes == (
+        "4 files that labels.csv lists are not there, or not .jpg (7.jpg, 8.jpg, 9, ...)",
+        "4 images are not in labels.csv: used without a label (images/2.jpg, images/3.jpg, "
+        "images/4.jpg, ...)",
+    )
+    assert layout.files == {
+        "7.jpg": "in labels.csv, but not there: left out",
+        "8.jpg": "in labels.csv, but not there: left out",
+        "9": "in labels.csv, but not there: left out",
+        "notes.txt": "in labels.csv, but not .jpg: left out",
+        **dict.fromkeys(IMAGES[2:], "not in labels.csv: used without a label"),
+    }
+
+
+def test_of_two_columns_of_one_kind_the_first_known_is_read():
+    layout = read("class,file,label\n" + "".join(f"x,{n}.jpg,{n % 2}\n" for n in range(6)))
+    assert layout.class_names == ("0", "1")
+    assert layout.notes == ("labels.csv: the column label is read, not class",)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (f"id,breed\n{ROWS}", "must have a header .* with the header 'id,breed' in labels.csv"),
+        (ROWS, "must have a header"),
+        ("", "must have a header"),
+        (f"file\n{ROWS}", "must have a header"),
+        (f"file,text\n{ROWS}", "must have a header"),
+        (f"file,File,label\n{ROWS}", "must name each column once"),
+        (f"file,label\n{ROWS}0.jpg,b\n", r"one label; .* with images/0.jpg as 'a' and 'b'"),
+        (f"file,label\n{ROWS}0.jpg,\n", r"one label; .* with images/0.jpg as 'a' and ''"),
+        (f"file,label\n{ROWS}images/0.jpg,b\n", "one label"),
+        ("file,label,split\n0.jpg,a,train\n0.jpg,a,test\n", "one split; .*'train' and 'test'"),
+        ("file,label,split\n0.jpg,a,fold1\n", "must be train, validation, .* with 'fold1'"),
+        ("file,label,split\n0.jpg,a,train\n1.jpg,b,test\n", "test must all be in train; b is not"),
+        ("file,label,split\n0.jpg,a,test\n1.jpg,b,test\n", "an image of the split train a label"),
+        ("file,label\n0,a\n1,b\n", "with their endings.* none of 2 listed files, such as 0"),
+        ("file,label\n", "none of 0 listed files"),
+        ("file,label\n0.jpg,\n1.jpg,\n", "must give some images a label"),
+        ("file,label\n,a\n", "Every row of labels.csv must name a file"),
+        ('file,label\n0.jpg,"a\nb"\n', r"must be one line. .*'a\\nb'"),
+        ('file,label\n0.jpg,"a\n', "must be a table of comma-separated values"),
+        ("file,label\n0.jpg,caf\xe9\n".encode("latin1"), "must be text in UTF-8"),
+    ],
+)
+def test_bad_tables_are_refused_with_one_line(content, rule):
+    with pytest.raises(DatasetError, match=rule) as caught:
+        read(content)
+    assert "Received: folder:photos" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_two_tables_are_refused():
+    with pytest.raises(DatasetError, match="must have one table.*labels.csv and metadata.csv"):
+        folder_layout.table_of(Paths(*IMAGES, "metadata.csv", "labels.csv"))
+    assert folder_layout.table_of(Paths(*IMAGES, "images/labels.csv", "other.csv")) is None

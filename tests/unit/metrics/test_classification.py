@@ -1,0 +1,57 @@
+"""Confusion matrix, numbers of each class and intervals, against loops and their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+
+from simclrv2_tf.metrics.classification import confusion_matrix, per_class, wilson
+
+
+@pytest.mark.parametrize("successes, total", [(0, 1), (1, 1), (3, 10), (0, 50), (2000, 2000)])
+def test_wilson_ends_are_where_the_score_test_is(successes, total):
+    """An end p has |share - p| = z sqrt(p (1 - p) / n), or is 0 or 1."""
+    share, low, high = wilson(successes, total)
+    assert share == successes / total and 0 <= low <= share <= high <= 1
+    for end in (low, high):
+        distance = 1.959964 * math.sqrt(end * (1 - end) / total)
+        assert abs(share - end) == pytest.approx(distance, abs=1e-9)
+    assert low < high
+
+
+def test_wilson_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    for truth in (0.5, 0.9, 0.99):
+        found = [wilson(int(count), 200) for count in rng.binomial(200, truth, 2000)]
+        covered = np.mean([low <= truth <= high for _, low, high in found])
+        assert 0.92 < covered < 0.98
+
+
+@pytest.mark.parametrize("successes, total", [(-1, 3), (4, 3), (0, 0)])
+def test_numbers_out_of_range(successes, total):
+    with pytest.raises(ValueError, match=f"Received: successes={successes}, total={total}"):
+        wilson(successes, total)
+
+
+def test_counts_by_class_are_those_of_loops():
+    rng = np.random.default_rng(1)
+    labels, predictions = rng.integers(0, 4, (2, 200))
+    labels[labels == 3] = 0  # a class without images
+    predictions[predictions == 2] = 1  # and one that is never predicted
+    matrix = confusion_matrix(labels, predictions, 4)
+    for row in range(4):
+        for column in range(4):
+            pairs = zip(labels, predictions, strict=True)
+            assert matrix[row, column] == sum(pair == (row, column) for pair in pairs)
+    rows = per_class(matrix, "abcd")
+    for place, row in enumerate(rows):
+        own, answered = labels == place, predictions == place
+        hits = int(np.sum(own & answered))
+        assert row["class"] == "abcd"[place] and row["images"] == own.sum()
+        assert row["recall"] == (hits / own.sum() if own.any() else None)
+        assert row["precision"] == (hits / answered.sum() if answered.any() else None)
+        if row["recall"] and row["precision"]:
+            harmonic = 2 / (1 / row["recall"] + 1 / row["precision"])
+            assert row["f1"] == pytest.approx(harmonic)
+    assert rows[3]["recall_low"] is None and rows[2]["f1"] == 0
+    assert rows[0]["recall_low"] < rows[0]["recall"] < rows[0]["recall_high"]

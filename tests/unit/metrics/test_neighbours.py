@@ -1,0 +1,38 @@
+"""Weighted nearest neighbours, against loops."""
+
+import math
+
+import numpy as np
+import pytest
+
+from simclrv2_tf.metrics import neighbours
+
+
+@pytest.mark.parametrize("k", [1, 3, 20, 200])
+def test_predictions_are_those_of_loops(k, monkeypatch):
+    monkeypatch.setattr(neighbours, "_AT_ONCE", 7)
+    rng = np.random.default_rng(k)
+    bank, queries = rng.normal(size=(60, 4)), rng.normal(size=(25, 4))
+    labels = rng.integers(0, 3, 60)
+    found = neighbours.predict(bank, labels, queries, 3, k)
+    assert found.shape == (25,)
+    for query, prediction in zip(queries, found, strict=True):
+        similarities = [
+            float(query @ known / (np.linalg.norm(query) * np.linalg.norm(known))) for known in bank
+        ]
+        nearest = sorted(range(60), key=lambda place: -similarities[place])[:k]
+        votes = [0.0] * 3
+        for place in nearest:
+            votes[labels[place]] += math.exp(similarities[place] / 0.07)
+        assert prediction == votes.index(max(votes))
+
+
+def test_separated_classes_are_told_apart_whatever_the_lengths():
+    rng = np.random.default_rng(0)
+    directions = np.eye(3)[rng.integers(0, 3, 90)] + 0.05 * rng.normal(size=(90, 3))
+    labels = directions.argmax(1)
+    scaled = directions * rng.uniform(0.1, 100, (90, 1))
+    found = neighbours.predict(scaled[:60], labels[:60], scaled[60:], 3)
+    np.testing.assert_array_equal(found, labels[60:])
+    assert neighbours.predict(scaled, labels, np.zeros((0, 3)), 3).shape == (0,)
+    assert neighbours.predict(scaled, labels, np.zeros((2, 3)), 3).shape == (2,)
