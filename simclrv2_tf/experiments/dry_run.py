@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import resource
 import statistics
 import sys
 import time
@@ -16,6 +15,8 @@ from simclrv2_tf.experiments import execution
 from simclrv2_tf.experiments.built_stages import BuiltStages, num_bytes
 
 with epy.lazy_imports():
+    import resource  # Windows has none
+
     import tensorflow as tf
 
     from simclrv2_tf.training import loop
@@ -77,9 +78,9 @@ def _steps(run: StageRun, built: Built) -> Iterator[float]:
 def _memory(run: StageRun, built: Built) -> str:
     """The memory of the weights, and the most that the steps have taken."""
     held = num_bytes(built)
-    gpus = tf.config.list_logical_devices("GPU")
+    gpus = [f"GPU:{index}" for index, _ in enumerate(tf.config.list_logical_devices("GPU"))]
     if gpus:
-        most = max(tf.config.experimental.get_memory_info(gpu.name)["peak"] for gpu in gpus)
+        most = max(tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus)
         where = "of a GPU"
     else:
         # In KiB, but on macOS.

@@ -64,3 +64,13 @@ def test_grappler_is_off_on_processors_alone(kind, monkeypatch):
     )
     environment.skip_graph_rewrites()
     assert set_options == ([] if kind else [{"disable_meta_optimizer": True}])
+
+
+@pytest.mark.parametrize(
+    ("platform", "nodes", "expected"),
+    [("linux", {"/dev/nvidiactl"}, True), ("linux", set(), False), ("darwin", set(), None)],
+)
+def test_accelerators_are_told_from_device_nodes(platform, nodes, expected, monkeypatch):
+    monkeypatch.setattr(environment.sys, "platform", platform)
+    monkeypatch.setattr(environment.os.path, "exists", nodes.__contains__)
+    assert environment.accelerator_nodes() is expected

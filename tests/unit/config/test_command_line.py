@@ -4,6 +4,7 @@ import pytest
 
 from helpers.config import errors_of, parse
 from simclrv2_tf.config import Config
+from simclrv2_tf.config.other_names import OTHER_NAMES
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,9 @@ def test_all_bad_flags_are_reported_together():
 
 def test_a_warmup_longer_than_the_run_is_valid():
     assert parse("--dataset=x", "--train_epochs=1", "--warmup_epochs=10").warmup_epochs == 10
+
+
+@pytest.mark.parametrize(("typed", "flag"), OTHER_NAMES.items())
+def test_names_of_other_programs_suggest_the_flag(typed, flag):
+    (error,) = errors_of("--dataset=x", f"--{typed}=1")
+    assert error == f"Unknown flag `--{typed}`. Did you mean `{flag}`? Received: --{typed}=1"
