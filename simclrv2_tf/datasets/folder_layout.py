@@ -83,7 +83,7 @@ def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
     folder, but a class.
     """
     reader = _Reader(listing, is_image)
-    loose, folders = reader.list("")
+    loose, folders = reader.here("")
     if loose or table_of(listing) or any(map(split_names.canonical, folders)):
         return None
     with_images = [folder for folder in folders if reader.holds_images(folder)]
@@ -92,7 +92,7 @@ def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
     (only,) = with_images
     if table_of(listing, only):
         return only
-    loose, below = reader.list(only)
+    loose, below = reader.here(only)
     below = [folder for folder in below if reader.holds_images(folder)]
     # Beside several classes a single image is a stray; beside one folder, one of the same class.
     return only if len(below) > 1 or (below and not loose) else None
@@ -117,7 +117,7 @@ class _Reader:
         self._listing, self._is_image = listing, is_image
         self._notes: list[str] = []
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
+    def here(self, folder: str) -> tuple[list[str], list[str]]:
         """The images directly in a folder, and its subfolders."""
         files, folders = self._listing.list(folder)
         return [path for path in files if self._is_image(path)], folders
@@ -158,7 +158,7 @@ class _Reader:
 
     def _split_folders(self) -> dict[str, str]:
         """Split name -> its folder below the root; `train` may be the root itself, ""."""
-        loose, folders = self.list("")
+        loose, folders = self.here("")
         named: dict[str, str] = {}
         for split in (TRAIN, VALIDATION, TEST, UNLABELLED):
             same = [folder for folder in folders if split_names.canonical(folder) == split]
@@ -202,7 +202,7 @@ class _Reader:
             self._notes.append(f"{folder}/ is read as a class: no train/ lies beside it")
         unlabelled = {UNLABELLED: named[UNLABELLED]} if UNLABELLED in named else {}
         if unlabelled and not loose and len(classes) == 1:
-            images, below = self.list(classes[0])
+            images, below = self.here(classes[0])
             if not images and any(map(self.holds_images, below)):
                 return {TRAIN: classes[0], **unlabelled}
         return {TRAIN: "", **unlabelled}
