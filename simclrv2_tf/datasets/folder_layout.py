@@ -42,12 +42,14 @@ class Layout:
         splits: Split name -> path of an image below the root -> its class; None: unlabelled. There
             is always `train`.
         folders: Split name -> the folder of its images, where there is one.
+        table: The table that tells the classes; None: folders do.
         notes: What can be taken in two ways, and how it was taken; a line each.
         files: What is to be said of single files, by path.
     """
 
     splits: Mapping[str, Mapping[str, str | None]]
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    table: str | None = None
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -77,25 +79,12 @@ def table_of(listing: Listing, folder: str = "") -> str | None:
 
 
 def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
-    """The only folder with images below the root, where it holds all classes or splits.
+    """The folder that holds all classes or splits, where folders around it hold nothing else.
 
-    So an archive that was unpacked one level too deep is read. A folder of images is no such
-    folder, but a class.
+    So an archive that was unpacked a level too deep is read. A folder of images is no such folder,
+    but a class, and so is one in which all images lie in one folder.
     """
-    reader = _Reader(listing, is_image)
-    loose, folders = reader.here("")
-    if loose or table_of(listing) or any(map(split_names.canonical, folders)):
-        return None
-    with_images = [folder for folder in folders if reader.holds_images(folder)]
-    if len(with_images) != 1:
-        return None
-    (only,) = with_images
-    if table_of(listing, only):
-        return only
-    loose, below = reader.here(only)
-    below = [folder for folder in below if reader.holds_images(folder)]
-    # Beside several classes a single image is a stray; beside one folder, one of the same class.
-    return only if len(below) > 1 or (below and not loose) else None
+    return _Reader(listing, is_image).wrapped("")
 
 
 def read(listing: Listing, is_image: Callable[[str], bool], formats: str) -> Layout:
@@ -127,6 +116,17 @@ class _Reader:
         # and the folders in their order, whatever is asked of them first.
         return bool(self._images(folder))
 
+    def wrapped(self, folder: str) -> str | None:
+        """The folder to read in place of `folder`, which may be itself; None: the root."""
+        loose, folders = self.here(folder)
+        if table_of(self._listing, folder) or any(map(_meaning, folders)):
+            return folder or None
+        with_images = [path for path in folders if self.holds_images(path)]
+        # Beside several classes a single image is a stray; beside one folder, one of its class.
+        if len(with_images) > 1:
+            return folder or None
+        return self.wrapped(with_images[0]) if with_images and not loose else None
+
     def layout(self, formats: str) -> Layout:
         folders = self._split_folders()
         unlabelled = [folders[UNLABELLED]] if UNLABELLED in folders else []
@@ -154,14 +154,14 @@ class _Reader:
         if more := [path for folder in unlabelled for path in self._images(folder)]:
             images[UNLABELLED] = dict.fromkeys(more)
         shown = {split: folder for split, folder in folders.items() if folder and split in images}
-        return Layout(images, shown, tuple(self._notes))
+        return Layout(images, shown, notes=tuple(self._notes))
 
     def _split_folders(self) -> dict[str, str]:
         """Split name -> its folder below the root; `train` may be the root itself, ""."""
         loose, folders = self.here("")
         named: dict[str, str] = {}
         for split in (TRAIN, VALIDATION, TEST, UNLABELLED):
-            same = [folder for folder in folders if split_names.canonical(folder) == split]
+            same = [folder for folder in folders if _meaning(folder) == split]
             if len(same) > 1:
                 same = [folder for folder in same if self.holds_images(folder)] or same[:1]
             if len(same) > 1:
@@ -182,7 +182,7 @@ class _Reader:
         others += [f"{len(loose)} loose images"] if loose else []
         if others:
             self._notes.append(
-                f"has a folder {named[TRAIN]}, so only {', '.join(named.values())} are read; left "
+                f"only {', '.join(named.values())} are read, as there is {named[TRAIN]}/; left "
                 f"aside: {', '.join(others)} (folders of classes belong below {named[TRAIN]}/)"
             )
 
@@ -217,7 +217,7 @@ class _Reader:
         root = self._listing.root
         files, folders = self._listing.list(folder)
         if unlabelled is not None:
-            own = [path for path in folders if _means_unlabelled(path)]
+            own = [path for path in folders if _meaning(path) == UNLABELLED]
             unlabelled += [path for path in own if path not in unlabelled]
             folders = [path for path in folders if path not in own]
         classes: dict[str | None, list[str]] = {}
@@ -266,8 +266,9 @@ class _Reader:
         return wrong(self._listing, rule, f" with none, and {others} other files")
 
 
-def _means_unlabelled(path: str) -> bool:
-    return split_names.canonical(posixpath.basename(path)) == UNLABELLED
+def _meaning(folder: str) -> str | None:
+    """The split that the name of a folder means."""
+    return split_names.canonical(posixpath.basename(folder))
 
 
 def _is_no_class(name: str, split: str) -> bool:

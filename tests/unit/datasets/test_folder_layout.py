@@ -106,8 +106,8 @@ def test_classes_are_sorted_as_text():
         ([CATS, DOGS, "cat/a.gif", "b.txt"], "2 files are not .jpg; ignored"),
         (
             [*below("train", CATS), *below("more", CATS), FLAT],
-            "has a folder train, so only train are read; left aside: more, 3 loose images (folders "
-            "of classes belong below train/)",
+            "only train are read, as there is train/; left aside: more, 3 loose images (folders of "
+            "classes belong below train/)",
         ),
         (
             [*below("dev", FLAT), *below("prod", FLAT)],
@@ -161,7 +161,10 @@ def test_contradictions_are_refused_with_one_line(paths, rule):
     [
         (below("PetImages", CATS, DOGS), "PetImages"),
         (below("archive", *below("train", CATS), *below("test", CATS)), "archive"),
-        (below("a", *below("b", CATS, DOGS)), "a"),
+        (below("a", *below("b", CATS, DOGS)), "a/b"),
+        (below("a", *below("b", *below("Training", CATS))), "a/b"),
+        (below("a", *below("b", *below("c", FLAT, "labels.csv"))), "a/b/c"),
+        (["cat/deep/{n}.jpg"], None),
         ([*below("PetImages", CATS, DOGS, "stray.jpg"), "readme.txt", "docs/a.txt"], "PetImages"),
         (below("photos", FLAT, "labels.csv"), "photos"),
         (below("photos", *below("images", FLAT), "labels.csv"), "photos"),
