@@ -68,6 +68,19 @@ LAYOUTS = {
         [*below("train", CATS, DOGS), *below("test/images", FLAT)],
         {"train": BOTH, "test": {None: 3}},
     ),
+    "splits in folders of the same name": (
+        [*below("train/train", CATS, DOGS), *below("Testing/testing", CATS), "val/images/{n}.jpg"],
+        {"train": BOTH, "test": {"cat": 3}, "validation": {None: 3}},
+    ),
+    "splits in folders of images": (
+        [*below("train/images", CATS, DOGS), *below("test/images", CATS)],
+        {"train": BOTH, "test": {"cat": 3}},
+    ),
+    "a class with the name of its split": (below("train/train", FLAT), {"train": {"train": 3}}),
+    "classes that could be splits": (
+        [*below("dev", FLAT), *below("valid", FLAT), CATS],
+        {"train": {"dev": 3, "valid": 3, "cat": 3}},
+    ),
     "a class that a split lacks": (
         [*below("train", CATS, DOGS), *below("val", DOGS)],
         {"train": BOTH, "validation": {"dog": 3}},
@@ -142,7 +155,7 @@ def test_nothing_is_noted_of_what_is_clear(name):
         ([*below("unlabeled", FLAT), *below("unsup", FLAT), CATS], "one split unlabelled"),
         ([*below("Testing", CATS), *below("other", CATS)], "Testing/ must have train/ beside it"),
         (below("valid", CATS), "valid/ must have train/ beside it"),
-        ([*below("val", CATS), *below("test", CATS)], "val/ must have train/ beside it"),
+        ([*below("val", CATS), *below("test", CATS)], "test/ must have train/ beside it"),
         ([*below("train", CATS), *below("test", DOGS)], "must all be in train/; dog is not"),
         ([*below("train", CATS), *below("test", DOGS, "all/{n}.jpg")], "must all be in train/"),
         ([*below("train", FLAT), *below("test", CATS)], "train/ and test/ differ"),
