@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def is_small(path: pathlib.Path) -> bool:
-    """Whether an image is quickly read; a few of the clip art have hundreds of millions of pixels."""
+    """Whether an image is quickly read: a few have hundreds of millions of pixels."""
     with Image.open(path) as image:
         return image.width * image.height <= MOST_PIXELS
 

@@ -87,7 +87,7 @@ def read(
         splits.setdefault(split, {})[path] = row.label
     _check_classes(listing, table, splits)
     said = {path: f"not in {table}: used without a label" for path in unlisted}
-    return Layout(splits, {}, tuple(notes), {**missing, **said})
+    return Layout(splits, {}, table, tuple(notes), {**missing, **said})
 
 
 def _rows(

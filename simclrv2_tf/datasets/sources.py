@@ -47,6 +47,7 @@ class Contents:
         eval_split: The split to evaluate on; None: there is none.
         unlabelled_split: The split of images without labels, beside `train`, that training without
             labels uses too; None: there is none.
+        table: The table that tells the classes; None: folders do.
         notes: What could be taken in two ways, and how it was taken; a line each.
         files: What is to be said of single files, by path: left out, or used without a label.
     """
@@ -57,6 +58,7 @@ class Contents:
     held_out: str | None = None
     eval_split: str | None = None
     unlabelled_split: str | None = None
+    table: str | None = None
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

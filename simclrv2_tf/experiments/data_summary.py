@@ -34,6 +34,8 @@ def _of_data_set(title: str, data: ImageDataset, evaluated: str | None) -> Itera
     where = ""
     if contents and contents.location != os.path.expanduser(data.name.removeprefix("folder:")):
         where = f", read from {contents.location}"
+    if contents and contents.table:
+        where += f", classes from {contents.table}"
     folders = contents.folders if contents else {}
     splits = ", ".join(
         f"{split} {size:,}{_folder(split, folders)}{_without_labels(split, data)}"

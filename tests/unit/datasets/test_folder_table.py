@@ -32,7 +32,7 @@ def read(content, *paths, table="labels.csv"):
 def test_headers_and_paths(content):
     layout = read(content)
     assert layout.splits == {"train": {f"images/{n}.jpg": "ab"[n % 2] for n in range(6)}}
-    assert layout.class_names == ("a", "b")
+    assert layout.class_names == ("a", "b") and layout.table == "labels.csv"
     assert not layout.notes and not layout.files
 
 

@@ -74,6 +74,11 @@ def test_a_folder_of_splits_with_remarks():
     assert "use " not in lines(found, unlabelled_split="train")[-1]
 
 
+def test_a_table_is_named():
+    found = folder({"train": {"a": 8, "b": 8}}, folders={}, table="labels.csv")
+    assert lines(found)[0].startswith("Data: folder:photos, classes from labels.csv. Images: ")
+
+
 def test_images_without_classes():
     found = folder({}, {"train": 27, "test": 3}, folders={}, held_out="test", eval_split="test")
     assert lines(found) == [
