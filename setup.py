@@ -26,6 +26,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11.4",
+    entry_points={"console_scripts": ["simclrv2-tf = simclrv2_tf.cli:main"]},
     packages=[*find_packages(include=["simclrv2_tf", "simclrv2_tf.*"]), "simclrv2_tf.flags"],
     # The recipes live at the top level, and inside the package once installed.
     package_dir={"simclrv2_tf.flags": "flags"},

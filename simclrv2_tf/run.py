@@ -11,16 +11,21 @@ from simclrv2_tf.experiments.stage import Seams
 _NO_SEAMS = Seams()
 
 
-def main(argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS) -> int:
+def main(
+    argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS, notes: Sequence[str] = ()
+) -> int:
     """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input.
 
     Args:
         argv: The program's name, then flags; `sys.argv` by default.
         seams: For tests.
+        notes: Lines to print once the options are found good: where they come from.
     """
     try:
-        config = Config.from_argv(argv)
+        said = list(notes)
+        config = Config.from_argv(argv, said)
         early.check(config)
+        print(*said, sep="\n", end="\n" * bool(said), flush=True)
         if early.report_finished(config):
             return 0
     except (errors.UserError, OSError) as error:

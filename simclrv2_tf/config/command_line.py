@@ -11,6 +11,7 @@ from typing import Any
 
 from absl import flags
 
+from simclrv2_tf.config.other_names import OTHER_NAMES
 from simclrv2_tf.options import Option
 
 Values = dict[str, Any]
@@ -76,7 +77,9 @@ def _value(name, value, rest, options, arg) -> Values:
         return {negated: False}
     if name not in options:
         booleans = [f"no{flag}" for flag, option in options.items() if option.kind is bool]
-        hint = suggestion(name, [*options, *booleans, "flagfile", "help"])
+        meant = OTHER_NAMES.get(name)
+        known = [meant] if meant in options else [*options, *booleans, "flagfile", "help"]
+        hint = suggestion(meant or name, known)
         raise ValueError(f"Unknown flag `--{name}`.{hint} Received: {arg}")
     option = options[name]
     if value:

@@ -18,7 +18,7 @@ from absl import flags, logging
 
 from simclrv2_tf import files, options
 from simclrv2_tf.augment.views import ViewOptions
-from simclrv2_tf.config import command_line, rules
+from simclrv2_tf.config import command_line, rules, starting
 from simclrv2_tf.config.groups import EvaluationOptions, RunOptions
 from simclrv2_tf.config.help import help_text
 from simclrv2_tf.config.recipes import demo_file, expand_flagfiles
@@ -90,7 +90,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
                 resolved, _ = sources.resolve(getattr(self, name), self.data_dir)
                 object.__setattr__(self, name, resolved)
         if self.model_dir is None:
-            object.__setattr__(self, "model_dir", _run_folder(f"{self.dataset}-{self.train_mode}"))
+            object.__setattr__(self, "model_dir", run_folder(f"{self.dataset}-{self.train_mode}"))
 
     @property
     def has_momentum_network(self) -> bool:
@@ -98,20 +98,24 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         return self.memory_size > 0 or self.tico_momentum_views
 
     @classmethod
-    def from_argv(cls, argv: Sequence[str] | None = None) -> Self:
+    def from_argv(cls, argv: Sequence[str] | None = None, notes: list[str] | None = None) -> Self:
         """Builds a `Config` from a command line; the last value of a flag wins.
 
         `--flagfile=NAME` is replaced by the flags in that file: NAME as a path if there is such a
         file, else a recipe that comes with the package. Without a data set, flags that are not
-        given come from the recipe `demo`. `--help` prints the options and exits with status 0.
+        given come from the recipe `demo`. Options of the network that are not given come from the
+        run of `--checkpoint`, see `starting`. `--help` prints the options and exits with status 0.
 
         Args:
             argv: Program name, then flags; `sys.argv` by default.
+            notes: Lines are appended that say which values were taken from where.
 
         Raises:
             ConfigError: names every unknown flag, bad value, missing recipe and inconsistent
-                combination. No file other than recipes has been read by then.
+                combination. No file other than recipes and the description of the network at
+                `--checkpoint` has been read by then.
         """
+        notes = [] if notes is None else notes
         args = list(sys.argv if argv is None else argv)[1:]
         if command_line.asks_for_help(args):
             # Dataclasses order fields by their bases, from the last to the first.
@@ -120,7 +124,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         errors: list[str] = []
         args, recipe_args, names = expand_flagfiles(args, errors)
         # The recipes' own flags are part of `args`: their errors are reported once.
-        return cls._from_given(_read(args, errors), _read(recipe_args, []), names, errors)
+        return cls._from_given(_read(args, errors), _read(recipe_args, []), names, errors, notes)
 
     @classmethod
     def from_flags(cls, flag_values: flags.FlagValues = flags.FLAGS) -> Self:
@@ -133,20 +137,29 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             ConfigError: as in `from_argv`, but absl itself reports unknown flags.
         """
         given = command_line.read_absl_flags(flag_options(), flag_values)
-        return cls._from_given({**given, "stage_options": {}}, {}, [], [])
+        return cls._from_given({**given, "stage_options": {}}, {}, [], [], [])
 
     @classmethod
     def _from_given(
-        cls, given: dict[str, Any], recipe: Mapping[str, Any], names: list[str], errors: list[str]
+        cls,
+        given: dict[str, Any],
+        recipe: Mapping[str, Any],
+        names: list[str],
+        errors: list[str],
+        notes: list[str],
     ) -> Self:
-        """Adds the demo recipe where no data set is given, names `model_dir`, and validates.
+        """Adds what is not given, names `model_dir`, and validates.
+
+        The network is that of `checkpoint`; without a data set, the rest is the demo recipe's.
 
         Args:
             given: Values by option name, `recipe`'s included.
             recipe: The values that came from flag files, to tell what the flags change.
             names: The flag files' names.
             errors: Problems found so far.
+            notes: Lines that say what was added are appended here.
         """
+        given = starting.complete(given, flag_options(), errors, notes)
         if given.get("dataset") is None:
             demo_args, _, demo_names = expand_flagfiles([f"--flagfile={demo_file()}"], errors)
             demo = _read(demo_args, errors)
@@ -161,7 +174,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             default = flag_options()["train_mode"].default
             train_mode = given.get("train_mode", default)
             changed = train_mode != recipe.get("train_mode", default)
-            given["model_dir"] = _run_folder("-".join(names + [train_mode] * changed))
+            given["model_dir"] = run_folder("-".join(names + [train_mode] * changed))
         config = _made(cls, given, errors)
         for name in ("dataset", "unlabelled_dataset"):
             if given.get(name):
@@ -234,5 +247,6 @@ def _read(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
     return {**given, "stage_options": by_stage}
 
 
-def _run_folder(name: str) -> str:
+def run_folder(name: str) -> str:
+    """The folder of a run that is called `name`, below `runs/`."""
     return "runs/" + re.sub(r"[^\w.]+", "-", name).strip("-.")

@@ -66,6 +66,12 @@ class RunOptions(options.Group, title="Run", once=True):
         "there first: two processes in one folder destroy each other's files.",
         incidental=True,
     )
+    dry_run: bool = option(
+        False,
+        "Check everything, open the data, take a few training steps, and print the parameters, the "
+        "memory and the time that the run would take. Writes nothing.",
+        incidental=True,
+    )
     debug: bool = option(
         False, "Show the traceback of an error, not its message alone.", incidental=True
     )

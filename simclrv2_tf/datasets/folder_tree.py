@@ -6,8 +6,11 @@ import pathlib
 import posixpath
 from collections.abc import Callable, Iterator
 
-import tensorflow as tf
 from absl import logging
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf  # for remote folders
 
 # What file servers, systems and archives add to folders, in lower case; hidden names beside these.
 _RUBBISH = (

@@ -99,8 +99,7 @@ class BuiltStages:
 
     def _fits(self, kept: _Kept) -> bool:
         together = (*self._kept.values(), kept)
-        size = sum(_bytes(variable) for each in together for variable in _variables(each.built))
-        return size <= _MOST_KEPT_BYTES
+        return sum(num_bytes(each.built) for each in together) <= _MOST_KEPT_BYTES
 
 
 def _build(run: StageRun) -> _Kept:
@@ -125,8 +124,9 @@ def _variables(built: Built) -> Iterator[keras.Variable]:
     yield from built.state.values()
 
 
-def _bytes(variable: keras.Variable) -> int:
-    return 4 * int(np.prod(variable.shape))
+def num_bytes(built: Built) -> int:
+    """The size of weights, optimizer and what else a checkpoint holds."""
+    return sum(4 * int(np.prod(variable.shape)) for variable in _variables(built))
 
 
 def _key(run: StageRun, runs: Sequence[StageRun]) -> str:

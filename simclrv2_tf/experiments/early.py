@@ -36,7 +36,7 @@ def check(config: Config) -> None:
 
 def report_finished(config: Config) -> bool:
     """Prints what this very run has left, where it has finished before; else returns False."""
-    if config.mode != "train_then_eval" or "://" in config.model_dir:
+    if config.mode != "train_then_eval" or config.dry_run or "://" in config.model_dir:
         return False
     config = as_begun(config)
     directory = RunDirectory(config)

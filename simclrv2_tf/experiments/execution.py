@@ -39,13 +39,7 @@ def execute(run: StageRun, built_stages: BuiltStages) -> dict:
         run: The stage.
         built_stages: Those of the whole run.
     """
-    config = run.config
-    print(
-        f"\n{config.train_mode}: {config.encoder_description}, "
-        f"{run.train_split.num_examples:,} images, {run.labels_note}, {run.total_steps:,} steps "
-        f"of {config.train_batch_size}, in {run.directory}",
-        flush=True,
-    )
+    print(f"\n{run.in_words}, in {run.directory}", flush=True)
     made_of = run.made_of()
     run.directory.check_made_of(made_of)
     finished = run.directory.finished(run.total_steps)
@@ -135,9 +129,7 @@ def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
             )
         print(f"Resuming at step {_step_of(built):,} of {run.total_steps:,}.", flush=True)
     else:
-        _load_weights(run, built)
-        if built.start is not None:
-            built.start()
+        load_start(run, built)
     subset, path = _label_subset(run), run.directory.labelled_examples
     if subset and path.exists() and label_subset.read(path) != subset:
         raise RunError(
@@ -153,7 +145,12 @@ def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
             label_subset.write(path, subset)
 
 
-def _load_weights(run: StageRun, built: Built) -> None:
+def load_start(run: StageRun, built: Built) -> None:
+    """Loads the weights that a run starts from.
+
+    Raises:
+        CheckpointError: they are missing, unreadable, or of another network.
+    """
     config = run.config
     if config.checkpoint:
         found = (built.networks.encoder, built.networks.head)
@@ -161,6 +158,8 @@ def _load_weights(run: StageRun, built: Built) -> None:
         print(f"Starting from the weights in {config.checkpoint}.", flush=True)
     elif config.train_mode in ("finetune", "linear_eval"):
         print("Starting from random weights: no `checkpoint` is given.", flush=True)
+    if built.start is not None:
+        built.start()
 
 
 def _label_subset(run: StageRun) -> tuple[str, ...]:

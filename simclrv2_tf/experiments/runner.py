@@ -26,6 +26,7 @@ from etils import epy
 from simclrv2_tf import environment, precision
 from simclrv2_tf.experiments import (
     data_summary,
+    dry_run,
     early,
     execution,
     plan,
@@ -59,7 +60,7 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         seams: Where tests make a run smaller.
 
     Returns:
-        The content of `result.json`; empty after `mode="train"`.
+        The content of `result.json`; empty after `mode="train"` and after `dry_run`.
 
     Raises:
         ConfigError, DatasetError, RunError, CheckpointError, DeviceError, ExportError, ModelError:
@@ -134,6 +135,9 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
     ]
     for line in data_summary.lines(data, config):
         print(line, flush=True)
+    if config.dry_run:
+        dry_run.rehearse([outcome.run for outcome in outcomes])
+        return {}
     # Evaluations write files of their own, and may run beside the training.
     owns = outcomes[0].run.is_chief and config.mode != "eval"
     root = RunDirectory(config)

@@ -193,6 +193,16 @@ class StageRun(abc.ABC):
         return split.num_examples if split.num_labels is None else split.num_labels
 
     @property
+    def in_words(self) -> str:
+        """What the stage trains, on what and for how long, in one line."""
+        config = self.config
+        return (
+            f"{config.train_mode}: {config.encoder_description}, "
+            f"{self.train_split.num_examples:,} images, {self.labels_note}, "
+            f"{self.total_steps:,} steps of {config.train_batch_size}"
+        )
+
+    @property
     def export_formats(self) -> tuple[str, ...]:
         """What is exported beside the `.keras` files."""
         default = formats.DEFAULT_FORMATS if self.seams.exports else ()
@@ -253,7 +263,13 @@ class StageRun(abc.ABC):
                     f"`{name}` must be a multiple of the {self.replicas} replicas. "
                     f"Received: {name}={size}"
                 )
-        datasets.check_batch_size(self.train_split, batch, "train_batch_size")
+        try:
+            datasets.check_batch_size(self.train_split, batch, "train_batch_size")
+        except datasets.DatasetError as error:
+            raise datasets.DatasetError(
+                f"{error}. Give --train_batch_size={1 << examples.bit_length() - 1} or less; the "
+                "short commands, such as `simclrv2-tf pretrain FOLDER`, choose it by themselves."
+            ) from None
 
     def _plan_steps(self) -> None:
         config, examples = self.config, self.train_split.num_examples

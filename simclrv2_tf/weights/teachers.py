@@ -1,7 +1,6 @@
 """Teachers for distillation: a labelled run, a Keras model or a SavedModel, as one function."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +8,8 @@ import keras
 import tensorflow as tf
 from etils import epath
 
-from simclrv2_tf import official, options
-from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
+from simclrv2_tf import official, options, run_options
+from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import load_model
 from simclrv2_tf.export.model import class_names
@@ -44,11 +43,8 @@ def options_of(path: str) -> Mapping[str, Any]:
     Args:
         path: As for `load`: the run's folder, a `.keras` file in it, or its SavedModel hub/STEP.
     """
-    place = epath.Path(path)
-    for folder in (place, place.parent, *([place.parent.parent] * (place.parent.name == "hub"))):
-        if (folder / "config.json").is_file():
-            return _read_options(folder)
-    return {}
+    folder = run_options.run_folder(path)
+    return _read_options(folder) if folder else {}
 
 
 def load(path: str, resnet: Callable | None = None) -> Teacher:
@@ -65,13 +61,8 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
         ModelError: the file or the SavedModel cannot be read.
     """
     contents = Contents(path)
-    if contents.kind == "stages":
-        stages = [str(at) for at in contents.below if (at / IMAGE_CLASSIFIER).exists()]
-        example = stages[-1] if stages else "label_fraction_0.1/fine_tuned in it"
-        raise CheckpointError(
-            f"`teacher` must be one stage of a run of several, such as {example}. "
-            f"Received: teacher={path}, the whole run"
-        )
+    if problem := run_options.whole_run(path, "teacher"):
+        raise CheckpointError(problem)
     if contents.kind == "run":
         return _from_run(path, resnet)
     if contents.kind == "saved model":
@@ -106,10 +97,7 @@ def _teacher(predict: Callable, num_classes: int, names: tuple[str, ...], models
 
 def _read_options(folder: epath.Path) -> dict[str, Any]:
     with _options_are_read(str(folder)):
-        held = json.loads((folder / "config.json").read_text())
-        if not isinstance(held, dict):
-            raise TypeError(f"config.json holds no options but a {type(held).__name__}")
-        return held
+        return run_options.read(folder)
 
 
 def _options_are_read(path: str):

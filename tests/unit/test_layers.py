@@ -21,6 +21,7 @@ LAYERS = [
         "checkpoint_files",
         "contents",
         "network_options",
+        "run_options",
         "precision",
     },
     {"distribute", "augment", "optimizers", "metrics"},
@@ -36,6 +37,8 @@ LAYERS = [
     {"experiments"},
     {"config"},
     {"run", "evaluate"},
+    {"cli"},
+    {"__main__"},
 ]
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -1,0 +1,183 @@
+"""The commands that train: each makes a command line of `simclrv2_tf.run`, and runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simclrv2_tf import errors, run, run_options
+from simclrv2_tf.cli.arguments import split
+from simclrv2_tf.cli.commands import COMMANDS, TRAININGS, Training
+from simclrv2_tf.cli.help import PROGRAM
+from simclrv2_tf.config import command_line, flag_options, presets, starting
+from simclrv2_tf.config.config import run_folder
+from simclrv2_tf.config.preset_names import DEFAULT
+from simclrv2_tf.config.recipes import expand_flagfiles
+from simclrv2_tf.datasets import sources, survey
+from simclrv2_tf.experiments.stage import Seams
+from simclrv2_tf.options import ConfigError
+
+_NO_SEAMS = Seams()
+# How a run's images are found and divided, beside `dataset`.
+_DATA = ("data_dir", "train_split", "eval_split", "split_seed")
+
+
+def main(name: str, args: Sequence[str], seams: Seams = _NO_SEAMS) -> int:
+    """Carries out a command; returns the exit status: 0, 1 for a failed run, 2 for bad input.
+
+    Args:
+        name: One of `TRAININGS`.
+        args: Its arguments.
+        seams: For tests.
+    """
+    try:
+        flags, notes = command(name, args)
+    except (errors.UserError, OSError) as error:
+        return errors.report(error)
+    return run.main([f"{PROGRAM} {name}", *flags], seams, notes)
+
+
+def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags of `simclrv2_tf.run` that a command stands for, and lines that say what was chosen.
+
+    Args:
+        name: One of `TRAININGS`.
+        args: Its arguments.
+
+    Raises:
+        ConfigError: an argument is missing or one too many, or leads to nothing.
+    """
+    training, known = TRAININGS[name], flag_options()
+    own = {"preset", *filter(None, [training.flag])}
+    arguments, values, flags = split(args, own, known)
+    expanded, _, _ = expand_flagfiles(flags, [])
+    given, _ = command_line.read(expanded, known, [])
+    if "train_mode" in given:
+        raise ConfigError(
+            [
+                "`train_mode` must be left out: the command says what is trained. "
+                f"Received: train_mode={given['train_mode']}"
+            ]
+        )
+    notes: list[str] = []
+    fixed = {"mode": "train_then_eval", "train_mode": training.train_mode}
+    fixed |= _argument(name, training, arguments, given, notes)
+    if training.flag in values:
+        fixed[training.option] = _dataset(values[training.flag], training.flag, notes)
+    wanted = {**fixed, **given}
+    if training.argument != "dataset":
+        fixed |= _data_of_the_run(name, wanted, training.argument, notes)
+        wanted = {**fixed, **given}
+    preset = values.get("preset", DEFAULT)
+    fixed |= _settings(preset, training, wanted, notes)
+    if "model_dir" not in given:
+        fixed["model_dir"] = run_folder(f"{_short(wanted['dataset'])}-{name}")
+    said = f"Output: {given.get('model_dir', fixed.get('model_dir'))}"
+    chosen = [f"--{option}={_text(value)}" for option, value in fixed.items()]
+    return [*chosen, *flags], [said, *notes]
+
+
+def _argument(
+    name: str,
+    training: Training,
+    arguments: Sequence[str],
+    given: Mapping[str, Any],
+    notes: list[str],
+) -> dict[str, str]:
+    """The option that the command's one argument is the value of."""
+    option = training.argument
+    received = [*arguments, *([f"--{option}={given[option]}"] if option in given else [])]
+    if len(received) != 1:
+        what = "FOLDER" if option == "dataset" else "RUN"
+        usage = f"{PROGRAM} {name} {COMMANDS[name].usage}"
+        raise ConfigError(
+            [
+                f"{name} takes one {what}: {usage}. "
+                f"Received: {', '.join(received) if received else 'none'}"
+            ]
+        )
+    if not arguments:
+        return {}
+    if option == "dataset":
+        return {option: _dataset(arguments[0], what="FOLDER", notes=notes)}
+    return {option: _run(arguments[0], option)}
+
+
+def _dataset(text: str, what: str, notes: list[str]) -> str:
+    """The name of the data set that a folder, or a data set's name, stands for."""
+    if os.path.isdir(os.path.expanduser(text)):
+        notes.append(f"Images: the folder {text}.")
+        return sources.resolve(f"folder:{text}")[0]
+    # A name has no other separator than that of `name/config`.
+    if not text or (text.count("/") > 1 and ":" not in text):
+        raise ConfigError([f"`{what}` must be an existing folder. Received: {text or 'nothing'}"])
+    name, _ = sources.resolve(text)
+    if not name.startswith("folder:"):
+        notes.append(f"Images: the data set {text}; there is no such folder.")
+    return name
+
+
+def _run(text: str, option: str) -> str:
+    """The folder of a run, or other weights."""
+    path = os.path.expanduser(text)
+    if option == "teacher" and (problem := run_options.whole_run(path, "teacher")):
+        raise ConfigError([problem])
+    if os.path.isdir(path) and not os.listdir(path):
+        raise ConfigError([f"`RUN` must be the folder of a run. Received: {text}, an empty folder"])
+    return path
+
+
+def _data_of_the_run(
+    name: str, wanted: Mapping[str, Any], option: str, notes: list[str]
+) -> dict[str, Any]:
+    """The data set of the run at `option`, where none is given."""
+    if "dataset" in wanted:
+        return {}
+    path = str(wanted[option])
+    folder = None if "://" in path else run_options.run_folder(path)
+    if folder is None and not os.path.exists(path):
+        rule = "`RUN` must be the folder of a run, or give --dataset for weights without one."
+        raise ConfigError([f"{rule} Received: {path}"])
+    stages = folder and run_options.whole_run(path, option)
+    held = run_options.read(folder / "pretrain" if stages else folder) if folder else {}
+    if not held.get("dataset"):
+        flag = "--dataset" if name == "distill" else "--labels"
+        raise ConfigError([f"`{flag}` must be given: {path} does not say its data set."])
+    notes.append(f"Images: {held['dataset']}, those of {path}.")
+    taken = {option: held.get(option) for option in _DATA}
+    return {
+        "dataset": held["dataset"],
+        **{option: value for option, value in taken.items() if value is not None},
+    }
+
+
+def _settings(
+    preset: str, training: Training, wanted: Mapping[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    """What the preset picks; a student's network is its teacher's."""
+    network = None
+    taken: dict[str, Any] = {}
+    if training.argument != "dataset":
+        file, network = starting.network_of(str(wanted[training.argument]), training.argument)
+    if training.argument == "teacher" and network:
+        taken = {option: value for option, value in network.items() if option not in wanted}
+        notes.append(f"Network as in {file}: {starting.in_words({**network, **wanted})}.")
+    images = survey.survey(str(wanted.get("unlabelled_dataset") or wanted["dataset"]))
+    picked, reasons = presets.choose(preset, training.train_mode, images, network or None, wanted)
+    notes += reasons
+    if training.argument == "teacher" and "temperature" not in wanted:
+        # Published: 0.1 for self-distillation, 1 for another student.
+        same = all(wanted.get(name, value) == value for name, value in (network or {}).items())
+        picked["temperature"] = 0.1 if network and same else 1.0
+    return {**taken, **picked}
+
+
+def _short(dataset: str) -> str:
+    """A data set's name for the name of a folder."""
+    text = str(dataset).removeprefix("folder:").rstrip("/")
+    return os.path.basename(os.path.abspath(os.path.expanduser(text))) if text else "images"
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,130 @@
+"""How many images a data set has for training and how large they are, without TensorFlow."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import statistics
+import struct
+from collections.abc import Sequence
+
+from simclrv2_tf.datasets import folder_layout, folder_table
+from simclrv2_tf.datasets.folder_tree import FolderTree
+from simclrv2_tf.datasets.sources import PACKAGED, DatasetError
+
+# Those of `images.EXTENSIONS`, whose file needs TensorFlow; a test compares them.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".heic", ".heif", ".avif", ".ppm", ".pgm", ".pnm"),
+)
+# Files whose size is read.
+_SAMPLE = 100
+_HEADER_BYTES = 2**18  # a JPEG tells its size after its thumbnail and color profile
+# Markers of JPEG that begin a frame, and so tell its size: SOF0 to SOF15 without DHT, JPG and DAC.
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What is known of the training images of a data set.
+
+    Attributes:
+        count: Number of the images, at least 1; None: not known.
+        side: Median of their shorter sides, in pixels; None: not known.
+        classes: Number of classes; 0 without labels.
+    """
+
+    count: int | None = None
+    side: int | None = None
+    classes: int = 0
+
+
+# Published sets, whose files do not lie in folders.
+_KNOWN = {
+    PACKAGED: Survey(10_000, 28, 10),
+    "cifar10": Survey(50_000, 32, 10),
+    "cifar100": Survey(50_000, 32, 100),
+    "imagenet2012": Survey(1_281_167, 375, 1000),
+    "imagenet2012_subset/1pct": Survey(12_811, 375, 1000),
+    "imagenet2012_subset/10pct": Survey(128_116, 375, 1000),
+}
+
+
+def survey(name: str) -> Survey:
+    """Counts the training images of a data set.
+
+    Args:
+        name: As for `open_dataset`. Of a remote folder and of most other sets nothing is known.
+    """
+    if not name.startswith("folder:") or "://" in name:
+        return _KNOWN.get(name, Survey())
+    root = os.path.expanduser(name.removeprefix("folder:"))
+    try:
+        tree, layout = _read(root)
+    except (DatasetError, OSError):  # what is wrong is said where the images are opened
+        return Survey()
+    train = layout.splits[folder_layout.TRAIN]
+    count = len(train)
+    if not _holds_out(layout):
+        counts = collections.Counter(train.values()).values()
+        count -= sum(max(1, round(number / 10)) for number in counts if number > 1)
+    paths = [os.path.join(tree.root, path) for path in sorted(train)]
+    return Survey(count or None, _median_side(paths), len(layout.class_names))
+
+
+def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:
+    """The folder of the images, and their layout, as `folder.open_dataset` finds them."""
+    tree = FolderTree(root, _is_image)
+    while inner := folder_layout.wrapped(tree, _is_image):
+        tree = FolderTree(os.path.join(tree.root, inner), _is_image)
+    table = folder_layout.table_of(tree)
+    if table is None:
+        return tree, folder_layout.read(tree, _is_image, "")
+    with open(os.path.join(tree.root, table), "rb") as file:
+        content = file.read()
+    return tree, folder_table.read(tree, table, content, _is_image, "")
+
+
+def _holds_out(layout: folder_layout.Layout) -> bool:
+    """Whether images to evaluate on lie apart, with labels where there are classes."""
+    splits = (folder_layout.TEST, folder_layout.VALIDATION)
+    apart = [label for split in splits for label in layout.splits.get(split, {}).values()]
+    return bool(apart) and (not layout.class_names or any(label is not None for label in apart))
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(SUFFIXES)
+
+
+def _median_side(paths: Sequence[str]) -> int | None:
+    """The median of the shorter sides of about 100 files; None where none can be read."""
+    sample = paths[:: max(len(paths) // _SAMPLE, 1)]
+    sizes = [size for size in map(image_size, sample) if size]
+    return int(statistics.median(min(size) for size in sizes)) if sizes else None
+
+
+def image_size(path: str) -> tuple[int, int] | None:
+    """Width and height of a PNG or JPEG file, by its header; None of other and damaged files."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return None
+    if header.startswith(b"\x89PNG\r\n\x1a\n") and len(header) >= 24:
+        return struct.unpack(">II", header[16:24])
+    return _jpeg_size(header) if header.startswith(b"\xff\xd8") else None
+
+
+def _jpeg_size(header: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(header) and header[at] == 0xFF:
+        marker = header[at + 1]
+        if marker in _FRAMES:
+            height, width = struct.unpack(">HH", header[at + 5 : at + 9])
+            return width, height
+        if marker == 0xFF:  # a byte that fills
+            at += 1
+            continue
+        at += 2 + struct.unpack(">H", header[at + 2 : at + 4])[0]
+    return None
