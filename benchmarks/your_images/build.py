@@ -7,7 +7,7 @@ Command:
 The clip art of Debian's package is in the public domain, in a folder a topic. Of six topics, TARGET
 gets
 
-    photos/            all images that are not held out, without labels, in nested folders
+    photos/            all images that are not held out, without labels
     few/CLASS/         ten labelled images of each class, of those in photos/
     held_out/CLASS/    forty images of each class, in neither
 
@@ -49,7 +49,7 @@ def main() -> None:
         for number, path in enumerate(draw.sample(found, min(MOST, len(found)))):
             image = varied(Image.open(path).convert("RGBA"), draw)
             held_out = number < HELD_OUT
-            folder = f"held_out/{name}" if held_out else f"photos/{draw.randrange(12):02d}"
+            folder = f"held_out/{name}" if held_out else "photos"
             file = write(image, arguments.target / folder, f"{name[0]}{number:04d}", draw)
             counts["held_out" if held_out else "photos"] += 1
             if not held_out and number < HELD_OUT + LABELLED:
