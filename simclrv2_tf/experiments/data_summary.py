@@ -56,7 +56,8 @@ def _of_data_set(title: str, data: ImageDataset, evaluated: str | None) -> Itera
         yield f"  {_held_out(data, contents)}"
     for split in data.splits:
         if split != contents.unlabelled_split and _without_labels(split, data) == _NO_LABELS:
-            yield f"  {split} can join pretraining and distillation: --unlabelled_split=train+{split}."
+            joined = f"--unlabelled_split=train+{split}"
+            yield f"  {split} can join pretraining and distillation: {joined}."
     for note in contents.notes:
         yield f"  {note[0].upper()}{note[1:]}."
     if count := len(data.skipped):
