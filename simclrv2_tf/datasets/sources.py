@@ -114,6 +114,10 @@ class ImageDataset:
         named = {self._split_name(part)[0] for part in spec.split("+")}
         return f"{spec}+{more}" if more and more not in named else spec
 
+    def own_names(self, spec: str) -> str:
+        """`spec` with the splits by their own names: `validation[:9]` for `val[:9]`."""
+        return "+".join("".join(self._split_name(part)) for part in spec.split("+"))
+
     def _split_name(self, part: str) -> tuple[str, str]:
         """The split of a part of a specification, by its own name, and the rest of the part."""
         name, bracket, rest = part.partition("[")
@@ -138,8 +142,8 @@ class ImageDataset:
             for name, size in self.splits.items()
         }
         try:
-            named = "+".join("".join(self._split_name(part)) for part in spec.split("+"))
-            instructions = tfds.core.ReadInstruction.from_spec(named).to_absolute(sizes)
+            own = self.own_names(spec)
+            instructions = tfds.core.ReadInstruction.from_spec(own).to_absolute(sizes)
         except (ValueError, NotImplementedError) as error:
             raise DatasetError(
                 f"A split of {self.name} must be made of {', '.join(self.splits)}, such as "
