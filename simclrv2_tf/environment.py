@@ -1,6 +1,7 @@
 """Settings of TensorFlow that the commands make, before and after they import it."""
 
 import os
+import sys
 
 from etils import epy
 
@@ -23,6 +24,13 @@ def prepare() -> None:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def accelerator_nodes() -> bool | None:
+    """Whether Linux shows a GPU or TPU among its devices; None elsewhere. Takes no TensorFlow."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return any(os.path.exists(f"/dev/{node}") for node in ("nvidiactl", "kfd", "accel0", "vfio"))
 
 
 def skip_graph_rewrites() -> None:

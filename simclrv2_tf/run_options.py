@@ -8,9 +8,14 @@ from typing import Any
 from etils import epath
 
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, Contents
+from simclrv2_tf.errors import UserError, raised_as
 
 # Folders in a run whose entries are weights.
 _BELOW = ("checkpoints", "hub")
+
+
+class OptionsError(UserError):
+    """A file that describes a run or a network, and cannot be read."""
 
 
 def run_folder(path: str) -> epath.Path | None:
@@ -31,12 +36,9 @@ def read(folder: epath.Path) -> dict[str, Any]:
     """The options of the run in a folder, as its `config.json` holds them.
 
     Raises:
-        OSError, ValueError, TypeError: the file cannot be read, or holds no options.
+        OptionsError: the file cannot be read, or holds no options.
     """
-    held = json.loads((folder / "config.json").read_text())
-    if not isinstance(held, dict):
-        raise TypeError(f"config.json holds no options but a {type(held).__name__}")
-    return held
+    return _object(folder / "config.json")
 
 
 def of_network(path: str) -> tuple[str, dict[str, Any]]:
@@ -46,7 +48,7 @@ def of_network(path: str) -> tuple[str, dict[str, Any]]:
     and nothing is said where no such file is found.
 
     Raises:
-        OSError, ValueError, TypeError: the file cannot be read, or holds no options.
+        OptionsError: the file cannot be read, or holds no options.
     """
     if Contents(path).kind == "stages":
         path = f"{path}/pretrain"
@@ -55,12 +57,20 @@ def of_network(path: str) -> tuple[str, dict[str, Any]]:
     place = epath.Path(path)
     for folder in (place, place.parent):
         if (report := folder / "import.json").is_file():
-            held = json.loads(report.read_text())
-            found = {**held["architecture"], "image_size": held["image_size"]}
+            held = _object(report)
+            found = {**held.get("architecture", {}), "image_size": held.get("image_size", 224)}
             # Without a head these are 0, which is no value of the options.
-            empty = [name for name in ("num_proj_layers", "proj_out_dim") if not found[name]]
+            empty = [name for name in ("num_proj_layers", "proj_out_dim") if not found.get(name)]
             return str(report), {k: v for k, v in found.items() if k not in empty}
     return "", {}
+
+
+def _object(file: epath.Path) -> dict[str, Any]:
+    with raised_as(OptionsError, f"{file} cannot be read"):
+        held = json.loads(file.read_text())
+        if not isinstance(held, dict):
+            raise TypeError(f"it holds no options but a {type(held).__name__}")
+        return held
 
 
 def whole_run(path: str, name: str) -> str | None:

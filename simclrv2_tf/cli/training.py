@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simclrv2_tf import errors, run, run_options
+from simclrv2_tf import environment, errors, run, run_options
 from simclrv2_tf.cli.arguments import split
 from simclrv2_tf.cli.commands import COMMANDS, TRAININGS, Training
 from simclrv2_tf.cli.help import PROGRAM
@@ -16,7 +16,7 @@ from simclrv2_tf.config.preset_names import DEFAULT
 from simclrv2_tf.config.recipes import expand_flagfiles
 from simclrv2_tf.datasets import sources, survey
 from simclrv2_tf.experiments.stage import Seams
-from simclrv2_tf.options import ConfigError
+from simclrv2_tf.options import ConfigError, Option
 
 _NO_SEAMS = Seams()
 # How a run's images are found and divided, beside `dataset`.
@@ -51,31 +51,48 @@ def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
     training, known = TRAININGS[name], flag_options()
     own = {"preset", *filter(None, [training.flag])}
     arguments, values, flags = split(args, own, known)
-    expanded, _, _ = expand_flagfiles(flags, [])
+    expanded, _, recipes = expand_flagfiles(flags, [])
     given, _ = command_line.read(expanded, known, [])
-    if "train_mode" in given:
+    if given.get("train_mode", training.train_mode) != training.train_mode:
         raise ConfigError(
             [
-                "`train_mode` must be left out: the command says what is trained. "
+                f"`train_mode` must be left out: {name} says what is trained. "
                 f"Received: train_mode={given['train_mode']}"
             ]
         )
     notes: list[str] = []
-    fixed = {"mode": "train_then_eval", "train_mode": training.train_mode}
-    fixed |= _argument(name, training, arguments, given, notes)
+    # What the command says comes after a recipe's flags, which may name other data.
+    said = {"train_mode": training.train_mode}
+    said |= _argument(name, training, arguments, _outside_recipes(flags, known), notes)
     if training.flag in values:
-        fixed[training.option] = _dataset(values[training.flag], training.flag, notes)
-    wanted = {**fixed, **given}
+        said[training.option] = _dataset(values[training.flag], f"--{training.flag}", notes)
+    given |= said
+    picked: dict[str, Any] = {"mode": "train_then_eval"}
     if training.argument != "dataset":
-        fixed |= _data_of_the_run(name, wanted, training.argument, notes)
-        wanted = {**fixed, **given}
-    preset = values.get("preset", DEFAULT)
-    fixed |= _settings(preset, training, wanted, notes)
-    if "model_dir" not in given:
-        fixed["model_dir"] = run_folder(f"{_short(wanted['dataset'])}-{name}")
-    said = f"Output: {given.get('model_dir', fixed.get('model_dir'))}"
-    chosen = [f"--{option}={_text(value)}" for option, value in fixed.items()]
-    return [*chosen, *flags], [said, *notes]
+        picked |= _data_of_the_run(name, given, training.argument, notes)
+    wanted = {**picked, **given}
+    if training.argument == "teacher":
+        picked |= _student(wanted, notes)
+    # A recipe is settings already.
+    if "preset" in values or not recipes:
+        picked |= _settings(values.get("preset"), training, {**picked, **given}, notes)
+    if not given.get("model_dir"):
+        dataset = {**picked, **given}["dataset"]
+        picked["model_dir"] = run_folder(f"{_short(dataset)}-{name}")
+    output = f"Output: {given.get('model_dir') or picked['model_dir']}"
+    return [*_flags(picked), *flags, *_flags(said)], [output, *notes]
+
+
+def _outside_recipes(flags: Sequence[str], known: Mapping[str, Option]) -> dict[str, Any]:
+    typed = [flag for flag in flags if not flag.startswith("--flagfile")]
+    return command_line.read(typed, known, [])[0]
+
+
+def _flags(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"--{name}={','.join(map(str, value)) if isinstance(value, tuple | list) else value}"
+        for name, value in values.items()
+    ]
 
 
 def _argument(
@@ -143,7 +160,7 @@ def _data_of_the_run(
     held = run_options.read(folder / "pretrain" if stages else folder) if folder else {}
     if not held.get("dataset"):
         flag = "--dataset" if name == "distill" else "--labels"
-        raise ConfigError([f"`{flag}` must be given: {path} does not say its data set."])
+        raise ConfigError([f"`{flag}` must be given: {path} has no config.json with a data set."])
     notes.append(f"Images: {held['dataset']}, those of {path}.")
     taken = {option: held.get(option) for option in _DATA}
     return {
@@ -152,32 +169,36 @@ def _data_of_the_run(
     }
 
 
-def _settings(
-    preset: str, training: Training, wanted: Mapping[str, Any], notes: list[str]
-) -> dict[str, Any]:
-    """What the preset picks; a student's network is its teacher's."""
-    network = None
-    taken: dict[str, Any] = {}
-    if training.argument != "dataset":
-        file, network = starting.network_of(str(wanted[training.argument]), training.argument)
-    if training.argument == "teacher" and network:
-        taken = {option: value for option, value in network.items() if option not in wanted}
+def _student(wanted: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The options of a student: those of its teacher's network that are not given."""
+    file, network = starting.network_of(str(wanted["teacher"]), "teacher")
+    taken = {name: value for name, value in network.items() if name not in wanted}
+    if taken:
         notes.append(f"Network as in {file}: {starting.in_words({**network, **wanted})}.")
+    # Published: 0.1 for self-distillation, 1 for another student.
+    same = network and all(wanted.get(name, value) == value for name, value in network.items())
+    return taken if "temperature" in wanted else {**taken, "temperature": 0.1 if same else 1.0}
+
+
+def _settings(
+    preset: str | None, training: Training, wanted: Mapping[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    """What the preset picks, the default one for None."""
+    network: dict[str, Any] = {}
+    if training.argument != "dataset":
+        _, network = starting.network_of(str(wanted[training.argument]), training.argument)
     images = survey.survey(str(wanted.get("unlabelled_dataset") or wanted["dataset"]))
-    picked, reasons = presets.choose(preset, training.train_mode, images, network or None, wanted)
+    name = DEFAULT if preset is None else preset
+    picked, reasons = presets.choose(name, training.train_mode, images, network or None, wanted)
     notes += reasons
-    if training.argument == "teacher" and "temperature" not in wanted:
-        # Published: 0.1 for self-distillation, 1 for another student.
-        same = all(wanted.get(name, value) == value for name, value in (network or {}).items())
-        picked["temperature"] = 0.1 if network and same else 1.0
-    return {**taken, **picked}
+    if preset is None and environment.accelerator_nodes() is False:
+        notes.append(
+            "  No GPU is seen here: --preset=quick takes minutes, --dry_run tells the time."
+        )
+    return picked
 
 
 def _short(dataset: str) -> str:
     """A data set's name for the name of a folder."""
     text = str(dataset).removeprefix("folder:").rstrip("/")
     return os.path.basename(os.path.abspath(os.path.expanduser(text))) if text else "images"
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

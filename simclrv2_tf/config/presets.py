@@ -32,7 +32,7 @@ class Row:
         resnet_depth, width_multiplier: The network of a stage that starts from random weights.
         optimizer: "lars" stands for the published optimizer of the stage.
         batch: Images a step; smaller where there are fewer. By train mode, "" for the others.
-        epochs: By train mode.
+        epochs: By train mode; as published where it is missing.
         steps: In place of epochs; 0: as `epochs` says.
         why: The reason of network and optimizer, for the log.
     """
@@ -86,7 +86,7 @@ PRESETS: dict[str, tuple[Row, ...]] = {
     "paper": (
         Row(
             math.inf, 224, 50, 1.0, "lars", {"finetune": 1024, "": 4096},
-            _by_stage(800, 400, 90, 30), "arXiv 2006.10029, section 3.1",
+            {"pretrain": 800, "distill": 400}, "arXiv 2006.10029, section 3.1",
         ),
     ),
 }  # fmt: skip
@@ -177,22 +177,24 @@ def _schedule(
 ) -> dict[str, Any]:
     """Batch, length, optimizer and learning rate of a stage on `count` images."""
     batch = min(row.batch.get(train_mode, row.batch[""]), 1 << count.bit_length() - 1)
-    values: dict[str, Any] = {"train_batch_size": batch, "train_epochs": row.epochs[train_mode]}
+    if train_mode in _PUBLISHED:
+        values = _published(train_mode, own)
+    else:
+        values = {"optimizer": "lars", **_RATES["lars"], "ft_proj_selector": 0}
+        values |= _PAPER_RATE if preset == "paper" else {}
+    values |= {"train_batch_size": batch}
+    values |= {"train_epochs": row.epochs[train_mode]} if train_mode in row.epochs else {}
     if row.steps and "train_epochs" not in own:
         values["train_steps"] = row.steps
-    warmup = round(_epochs_trained({**values, **own}, count) * _WARM_UP, 3)
-    if train_mode in _PUBLISHED:
-        values |= _published(train_mode, own)
-        # From weights that fit already, and for a classifier alone.
-        warmup = warmup if train_mode == "supervised" else 0.0
-    else:
-        values |= {"optimizer": "lars", **_RATES["lars"], "ft_proj_selector": 0}
-        values |= _PAPER_RATE if preset == "paper" else {}
+    # Weights to start from, and a classifier alone, need none.
+    if train_mode not in ("finetune", "linear_eval"):
+        share = _epochs_trained({**values, **own}, count) * _WARM_UP
+        values["warmup_epochs"] = round(share, 3)
     optimizer = own.get("optimizer", "adam" if row.optimizer == "adam" else values["optimizer"])
     if train_mode != "linear_eval" and optimizer != values["optimizer"]:
         decay = {"weight_decay": values["weight_decay"]} if train_mode == "finetune" else {}
         values |= {"optimizer": optimizer, **_RATES.get(optimizer, {}), **decay}
-    return values | {"warmup_epochs": warmup}
+    return values
 
 
 def _epochs_trained(values: Mapping[str, Any], count: int) -> float:
@@ -225,8 +227,10 @@ def _reasons(
     length = f"{values['train_epochs']} epochs"
     if values.get("train_steps"):
         length = f"{values['train_steps']:,} steps"
+    chosen = row.optimizer == "lars" or values["optimizer"] == row.optimizer
+    why = row.why if chosen else "the optimizer is given, or published for this stage"
     return [
         f"Preset {preset}, for {count:,} {known}{side} (--preset={'|'.join(PRESETS)}; flags win):",
         f"  {starting.in_words(values)}; {values['optimizer']}, batch "
-        f"{values['train_batch_size']}, {length}: {row.why}.",
+        f"{values['train_batch_size']}, {length}: {why}.",
     ]

@@ -37,12 +37,11 @@ def network_of(path: str, name: str = "checkpoint") -> tuple[str, dict[str, Any]
         return "", {}
     try:
         file, held = run_options.of_network(os.path.expanduser(path))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except run_options.OptionsError as error:
         raise ConfigError(
             [
-                f"`{name}` must lead to a run whose options can be read ({error}). Move its "
-                "config.json or import.json away, and give the flags of its network. "
-                f"Received: {name}={path}"
+                f"`{name}` must lead to a run whose options can be read. {error} Move that file "
+                f"away, and give the flags of the network. Received: {name}={path}"
             ]
         ) from None
     return file, {option: held[option] for option in TAKEN if option in held}
