@@ -15,27 +15,24 @@ from simclrv2_tf.config.config import run_folder
 from simclrv2_tf.config.preset_names import DEFAULT
 from simclrv2_tf.config.recipes import expand_flagfiles
 from simclrv2_tf.datasets import sources, survey
-from simclrv2_tf.experiments.stage import Seams
 from simclrv2_tf.options import ConfigError, Option
 
-_NO_SEAMS = Seams()
 # How a run's images are found and divided, beside `dataset`.
-_DATA = ("data_dir", "train_split", "eval_split", "split_seed")
+_DATA = ("data_dir", "train_split", "eval_split", "split_seed", "value_range")
 
 
-def main(name: str, args: Sequence[str], seams: Seams = _NO_SEAMS) -> int:
+def main(name: str, args: Sequence[str]) -> int:
     """Carries out a command; returns the exit status: 0, 1 for a failed run, 2 for bad input.
 
     Args:
         name: One of `TRAININGS`.
         args: Its arguments.
-        seams: For tests.
     """
     try:
         flags, notes = command(name, args)
     except (errors.UserError, OSError) as error:
         return errors.report(error)
-    return run.main([f"{PROGRAM} {name}", *flags], seams, notes)
+    return run.main([f"{PROGRAM} {name}", *flags], notes=notes)
 
 
 def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,5 +1,6 @@
 """The wheel: what it holds, and that it works where it is installed."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from helpers.config import parse
 from helpers.paths import RECIPES, ROOT
 from helpers.processes import python
+from simclrv2_tf import __version__
 from simclrv2_tf.config import Config
 
 
@@ -46,6 +48,7 @@ def test_recipes_are_found_after_a_wheel_install(wheel, tmp_path):
     subprocess.run([*pip, "--target", site, wheel], check=True)
     code = """
 from simclrv2_tf import config
+from simclrv2_tf import __version__
 from simclrv2_tf.config import Config
 print(config.__file__)
 for recipe in config.recipe_names():
@@ -58,3 +61,7 @@ print(Config.from_argv(["run"]).to_json())
     assert pathlib.Path(file).is_relative_to(site)
     assert rest[: len(RECIPES)] == RECIPES
     assert Config.from_json("\n".join(rest[len(RECIPES) :])) == parse()
+    program = [site / "bin" / "simclrv2-tf", "--version"]
+    path = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(program, cwd=elsewhere, env=path, capture_output=True, check=True)
+    assert done.stdout.decode() == f"simclrv2-tf {__version__}\n"

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from helpers.command_line import SMALL, files
 
 from helpers import small
+from helpers.command_line import SMALL, files
+from helpers.shared_runs import command_line
 from simclrv2_tf.network_options import NetworksOptions
 from simclrv2_tf.networks import build_networks
 
@@ -40,8 +41,8 @@ def test_its_parameters_are_those_of_the_networks_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_there_stays_as_it_is(shared_runs, images, tmp_path, capsys):
-    folder = shared_runs("pretrain")
+def test_a_run_that_is_there_stays_as_it_is(copied_run, capsys):
+    folder = copied_run("pretrain")
     before = files(folder)
     command = [*command_line("pretrain"), "--dry_run"]
     assert small.run(command) == 0

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from helpers.paths import ROOT
 from simclrv2_tf.config import Config, ConfigError, presets
 from simclrv2_tf.config.preset_names import DEFAULT, SUMMARIES
 from simclrv2_tf.datasets.survey import Survey
@@ -140,3 +141,15 @@ def test_every_row_says_why():
         assert set(row.batch) <= {"", *STAGES} and "" in row.batch
         assert set(row.epochs) <= set(STAGES)
         assert dataclasses.replace(row, steps=0).epochs["pretrain"] > 0
+
+
+def test_the_documentation_shows_the_table():
+    text = (ROOT / "docs" / "your_images.md").read_text()
+    for preset, rows in presets.PRESETS.items():
+        for row in rows:
+            most = "any" if row.most == float("inf") else f"{row.most:,}"
+            length = f"{row.steps:,} steps" if row.steps else row.epochs["pretrain"]
+            network = f"ResNet-{row.resnet_depth} {row.width_multiplier:g}x"
+            cells = [f"`{preset}`", most, row.image_size, network, row.optimizer]
+            line = " | ".join(map(str, [*cells, row.batch[""], length]))
+            assert f"| {line} |" in text, line
