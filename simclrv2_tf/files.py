@@ -56,7 +56,7 @@ def flush(*paths: epath.Path) -> None:
             os.close(descriptor)
 
 
-def to_csv(rows: Iterable[Iterable[str]]) -> str:
+def csv_text(rows: Iterable[Iterable[str]]) -> str:
     """The text of a table, a line a row: line breaks in a cell become spaces."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -49,8 +49,8 @@ def open_dataset(
     **Unlabelled images** in `unlabelled/` (also `unlabeled/`, `unsup/`) beside splits or classes
     are the split `unlabelled`.
 
-    A folder whose only content is one folder of classes or splits is entered: PATH is that folder
-    then. Unreadable files are skipped with a warning, and links to what is read already, see
+    Where PATH holds nothing but a folder of classes or splits, at any depth, PATH is that folder.
+    Unreadable files are skipped with a warning, and links to what is read already, see
     `FolderTree`. Files that TensorFlow does not read are converted once, see `conversion`.
     `ImageDataset.contents` says what was understood.
 
@@ -64,7 +64,7 @@ def open_dataset(
     if not tf.io.gfile.isdir(given):
         raise DatasetError(f"The image folder must be an existing folder. Received: folder:{given}")
     tree = FolderTree(given, _is_image)
-    while inner := folder_layout.wrapped(tree, _is_image):
+    if inner := folder_layout.wrapped(tree, _is_image):
         tree = FolderTree(os.path.join(tree.root, inner), _is_image)
     layout, root = _layout(tree), tree.root
     class_names = layout.class_names
@@ -113,6 +113,7 @@ def open_dataset(
         held_out=held_out if held_out in readable else None,
         eval_split=_evaluated(readable, bool(class_names)),
         unlabelled_split=UNLABELLED if UNLABELLED in readable else None,
+        table=layout.table,
         notes=layout.notes,
         files={**tree.left_out, **layout.files},
     )

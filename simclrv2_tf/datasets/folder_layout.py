@@ -18,7 +18,7 @@ TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled
 
 _TABLES = ("labels.csv", "metadata.csv", "labels.tsv", "metadata.tsv")
 
-# Folders in which the images of a split without labels often lie.
+# The only folder of a split often has such a name, and is no class.
 _NO_CLASS = ("all", "images", "img", "imgs", "unknown")
 
 
@@ -42,12 +42,14 @@ class Layout:
         splits: Split name -> path of an image below the root -> its class; None: unlabelled. There
             is always `train`.
         folders: Split name -> the folder of its images, where there is one.
+        table: The table that tells the classes; None: folders do.
         notes: What can be taken in two ways, and how it was taken; a line each.
         files: What is to be said of single files, by path.
     """
 
     splits: Mapping[str, Mapping[str, str | None]]
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    table: str | None = None
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -77,25 +79,12 @@ def table_of(listing: Listing, folder: str = "") -> str | None:
 
 
 def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
-    """The only folder with images below the root, where it holds all classes or splits.
+    """The folder that holds all classes or splits, where folders around it hold nothing else.
 
-    So an archive that was unpacked one level too deep is read. A folder of images is no such
-    folder, but a class.
+    So an archive that was unpacked a level too deep is read. A folder of images is no such folder,
+    but a class, and so is one in which all images lie in one folder.
     """
-    reader = _Reader(listing, is_image)
-    loose, folders = reader.list("")
-    if loose or table_of(listing) or any(map(split_names.canonical, folders)):
-        return None
-    with_images = [folder for folder in folders if reader.holds_images(folder)]
-    if len(with_images) != 1:
-        return None
-    (only,) = with_images
-    if table_of(listing, only):
-        return only
-    loose, below = reader.list(only)
-    below = [folder for folder in below if reader.holds_images(folder)]
-    # Beside several classes a single image is a stray; beside one folder, one of the same class.
-    return only if len(below) > 1 or (below and not loose) else None
+    return _Reader(listing, is_image).wrapped("")
 
 
 def read(listing: Listing, is_image: Callable[[str], bool], formats: str) -> Layout:
@@ -117,7 +106,7 @@ class _Reader:
         self._listing, self._is_image = listing, is_image
         self._notes: list[str] = []
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
+    def here(self, folder: str) -> tuple[list[str], list[str]]:
         """The images directly in a folder, and its subfolders."""
         files, folders = self._listing.list(folder)
         return [path for path in files if self._is_image(path)], folders
@@ -127,6 +116,17 @@ class _Reader:
         # and the folders in their order, whatever is asked of them first.
         return bool(self._images(folder))
 
+    def wrapped(self, folder: str) -> str | None:
+        """The folder to read in place of `folder`, which may be itself; None: the root."""
+        loose, folders = self.here(folder)
+        if table_of(self._listing, folder) or any(map(_meaning, folders)):
+            return folder or None
+        with_images = [path for path in folders if self.holds_images(path)]
+        # Beside several classes a single image is a stray; beside one folder, one of its class.
+        if len(with_images) > 1:
+            return folder or None
+        return self.wrapped(with_images[0]) if with_images and not loose else None
+
     def layout(self, formats: str) -> Layout:
         folders = self._split_folders()
         unlabelled = [folders[UNLABELLED]] if UNLABELLED in folders else []
@@ -134,8 +134,7 @@ class _Reader:
         for split, folder in folders.items():
             if split == UNLABELLED:
                 continue
-            # An unlabelled folder beside the classes of train/ is no class.
-            found, others_here = self._classes(folder, unlabelled if split == TRAIN else None)
+            found, others_here = self._classes(split, folder, unlabelled)
             others += others_here
             if found:
                 splits[split] = found
@@ -154,43 +153,45 @@ class _Reader:
         if more := [path for folder in unlabelled for path in self._images(folder)]:
             images[UNLABELLED] = dict.fromkeys(more)
         shown = {split: folder for split, folder in folders.items() if folder and split in images}
-        return Layout(images, shown, tuple(self._notes))
+        return Layout(images, shown, notes=tuple(self._notes))
 
     def _split_folders(self) -> dict[str, str]:
         """Split name -> its folder below the root; `train` may be the root itself, ""."""
-        loose, folders = self.list("")
-        named: dict[str, str] = {}
-        for split in (TRAIN, VALIDATION, TEST, UNLABELLED):
-            same = [folder for folder in folders if split_names.canonical(folder) == split]
-            if len(same) > 1:
-                same = [folder for folder in same if self.holds_images(folder)] or same[:1]
-            if len(same) > 1:
-                rule = (
-                    f"A folder must have one split {split}: both {same[0]}/ and {same[1]}/ mean "
-                    "that. Merge them, or move one away."
-                )
-                raise wrong(self._listing, rule)
-            if same:
-                named[split] = same[0]
-        if TRAIN in named:
-            self._note_left_aside(named, loose, folders)
-            return named
-        return self._without_train(named, loose, folders)
-
-    def _note_left_aside(self, named, loose, folders):
+        loose, folders = self.here("")
+        meant: dict[str, list[str]] = {}
+        for folder in folders:
+            if split := _meaning(folder):
+                meant.setdefault(split, []).append(folder)
+        if TRAIN not in meant:
+            return self._without_train(meant, loose, folders)
+        order = (TRAIN, VALIDATION, TEST, UNLABELLED)
+        named = {split: self._one_of(split, meant[split]) for split in order if split in meant}
         others = [folder for folder in folders if folder not in named.values()]
         others += [f"{len(loose)} loose images"] if loose else []
         if others:
             self._notes.append(
-                f"has a folder {named[TRAIN]}, so only {', '.join(named.values())} are read; left "
+                f"only {', '.join(named.values())} are read, as there is {named[TRAIN]}/; left "
                 f"aside: {', '.join(others)} (folders of classes belong below {named[TRAIN]}/)"
             )
+        return named
 
-    def _without_train(self, named, loose, folders) -> dict[str, str]:
+    def _one_of(self, split: str, folders: list[str]) -> str:
+        """The folder of a split, of those that its name means."""
+        if len(folders) > 1:
+            folders = [folder for folder in folders if self.holds_images(folder)] or folders[:1]
+        if len(folders) > 1:
+            rule = (
+                f"A folder must have one split {split}: both {folders[0]}/ and {folders[1]}/ mean "
+                "that. Merge them, or move one away."
+            )
+            raise wrong(self._listing, rule)
+        return folders[0]
+
+    def _without_train(self, meant, loose, folders) -> dict[str, str]:
         """The split folders of a root without train/: its own folders are classes."""
         folders = [folder for folder in folders if self.holds_images(folder)]
-        held_out = [named[s] for s in (VALIDATION, TEST) if named.get(s) in folders]
-        classes = [folder for folder in folders if folder not in named.values()]
+        held_out = [folder for folder in folders if _meaning(folder) in (VALIDATION, TEST)]
+        classes = [folder for folder in folders if _meaning(folder) is None]
         sure = [folder for folder in held_out if folder.lower() not in split_names.DOUBTFUL]
         if sure or (held_out and not classes):
             rule = (
@@ -200,24 +201,32 @@ class _Reader:
             raise wrong(self._listing, rule, f" with {', '.join(folders)}")
         for folder in held_out:
             self._notes.append(f"{folder}/ is read as a class: no train/ lies beside it")
-        unlabelled = {UNLABELLED: named[UNLABELLED]} if UNLABELLED in named else {}
-        if unlabelled and not loose and len(classes) == 1:
-            images, below = self.list(classes[0])
-            if not images and any(map(self.holds_images, below)):
-                return {TRAIN: classes[0], **unlabelled}
-        return {TRAIN: "", **unlabelled}
+        if UNLABELLED not in meant:
+            return {TRAIN: ""}
+        around = not loose and len(classes) == 1 and self._holds_classes(classes[0])
+        unlabelled = self._one_of(UNLABELLED, meant[UNLABELLED])
+        return {TRAIN: classes[0] if around else "", UNLABELLED: unlabelled}
+
+    def _holds_classes(self, folder: str) -> bool:
+        """Whether the images of a folder lie in folders of it."""
+        loose, below = self.here(folder)
+        return not loose and any(map(self.holds_images, below))
 
     def _classes(
-        self, folder: str, unlabelled: list[str] | None
+        self, split: str, folder: str, unlabelled: list[str]
     ) -> tuple[dict[str | None, list[str]], int]:
         """Class name -> paths of the images of a split, and the number of other files.
 
-        Folders without labels are added to `unlabelled` where that is a list.
+        Folders without labels beside classes of `train` are added to `unlabelled`.
         """
         root = self._listing.root
+        loose, folders = self.here(folder)
+        only = [path for path in folders if self.holds_images(path)] if folder else []
+        if not loose and len(only) == 1 and _is_no_class(posixpath.basename(only[0]), split):
+            folder = only[0] if self._holds_classes(only[0]) else folder  # as in train/train/cat
         files, folders = self._listing.list(folder)
-        if unlabelled is not None:
-            own = [path for path in folders if _means_unlabelled(path)]
+        if split == TRAIN:
+            own = [path for path in folders if _meaning(path) == UNLABELLED]
             unlabelled += [path for path in own if path not in unlabelled]
             folders = [path for path in folders if path not in own]
         classes: dict[str | None, list[str]] = {}
@@ -266,10 +275,11 @@ class _Reader:
         return wrong(self._listing, rule, f" with none, and {others} other files")
 
 
-def _means_unlabelled(path: str) -> bool:
-    return split_names.canonical(posixpath.basename(path)) == UNLABELLED
+def _meaning(folder: str) -> str | None:
+    """The split that the name of a folder means."""
+    return split_names.canonical(posixpath.basename(folder))
 
 
 def _is_no_class(name: str, split: str) -> bool:
-    """Whether the only folder of a held-out split holds images whose classes are not known."""
+    """Whether the name of the only folder of a split tells no class."""
     return name.lower() in _NO_CLASS or split_names.canonical(name) in (split, UNLABELLED)

@@ -20,9 +20,9 @@ _FILE = ("file_name", "file", "filename", "image", "path")
 _LABEL = ("label", "class", "category", "target")
 _SPLIT = ("split",)
 _RULE = (
-    f"A table of labels must have a header with a column for the file ({', '.join(_FILE)}), one "
-    f"for the class ({', '.join(_LABEL)}) and, if it tells splits, one called split; rename a file "
-    "that is no such table."
+    "A table of labels must have a header, parted by commas (tabs in .tsv), with a column for the "
+    f"file ({', '.join(_FILE)}), one for the class ({', '.join(_LABEL)}) and, if it tells splits, "
+    "one called split; rename a file that is no such table."
 )
 _SHOWN = 3
 
@@ -80,14 +80,12 @@ def read(
     for path in sorted(images):
         row = rows.get(path, _Row(None, None))
         split = row.split or _split_of_folder(path)
-        if split == UNLABELLED and row.label is not None:
-            split = TRAIN
-        if split == TRAIN and row.label is None:
-            split = UNLABELLED
+        if split in (TRAIN, UNLABELLED):
+            split = UNLABELLED if row.label is None else TRAIN
         splits.setdefault(split, {})[path] = row.label
     _check_classes(listing, table, splits)
     said = {path: f"not in {table}: used without a label" for path in unlisted}
-    return Layout(splits, {}, tuple(notes), {**missing, **said})
+    return Layout(splits, {}, table, tuple(notes), {**missing, **said})
 
 
 def _rows(
@@ -106,6 +104,11 @@ def _rows(
     rows: dict[str, _Row] = {}
     missing: dict[str, str] = {}
     for line in body:
+        if any(cell.strip() for cell in line[len(header) :]):
+            rule = (
+                f"A row of {table} must have at most a cell for each column; quote a comma in one."
+            )
+            raise wrong(listing, rule, f" with {','.join(line)!r}")
         file, label, split = (
             line[column].strip() if column is not None and column < len(line) else ""
             for column in columns
@@ -118,14 +121,15 @@ def _rows(
         path = _path(file, files)
         if path not in images:
             why = f"not {formats}" if path in files else "not there"
-            missing[file.replace("\n", " ")] = f"in {table}, but {why}: left out"
+            missing[" ".join(file.splitlines())] = f"in {table}, but {why}: left out"
             continue
-        row = _Row(label or None, _split(listing, table, split))
+        said = _split(listing, table, split)
+        row = _Row(None if said == UNLABELLED else label or None, said)
         if (earlier := rows.setdefault(path, row)) != row:
             what = "label" if earlier.label != row.label else "split"
             rule = f"{table} must give an image one {what}; several {what}s an image are not read."
-            said = [repr(getattr(one, what) or "") for one in (earlier, row)]
-            raise wrong(listing, rule, f" with {path} as {' and '.join(said)}")
+            both = [repr(getattr(one, what) or "") for one in (earlier, row)]
+            raise wrong(listing, rule, f" with {path} as {' and '.join(both)}")
     return rows, missing, notes
 
 

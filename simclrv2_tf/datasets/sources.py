@@ -47,6 +47,7 @@ class Contents:
         eval_split: The split to evaluate on; None: there is none.
         unlabelled_split: The split of images without labels, beside `train`, that training without
             labels uses too; None: there is none.
+        table: The table that tells the classes; None: folders do.
         notes: What could be taken in two ways, and how it was taken; a line each.
         files: What is to be said of single files, by path: left out, or used without a label.
     """
@@ -57,6 +58,7 @@ class Contents:
     held_out: str | None = None
     eval_split: str | None = None
     unlabelled_split: str | None = None
+    table: str | None = None
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -112,6 +114,10 @@ class ImageDataset:
         named = {self._split_name(part)[0] for part in spec.split("+")}
         return f"{spec}+{more}" if more and more not in named else spec
 
+    def own_names(self, spec: str) -> str:
+        """`spec` with the splits by their own names: `validation[:9]` for `val[:9]`."""
+        return "+".join("".join(self._split_name(part)) for part in spec.split("+"))
+
     def _split_name(self, part: str) -> tuple[str, str]:
         """The split of a part of a specification, by its own name, and the rest of the part."""
         name, bracket, rest = part.partition("[")
@@ -136,8 +142,8 @@ class ImageDataset:
             for name, size in self.splits.items()
         }
         try:
-            named = "+".join("".join(self._split_name(part)) for part in spec.split("+"))
-            instructions = tfds.core.ReadInstruction.from_spec(named).to_absolute(sizes)
+            own = self.own_names(spec)
+            instructions = tfds.core.ReadInstruction.from_spec(own).to_absolute(sizes)
         except (ValueError, NotImplementedError) as error:
             raise DatasetError(
                 f"A split of {self.name} must be made of {', '.join(self.splits)}, such as "

@@ -192,7 +192,7 @@ class IndexedSplit(Split):
 
     @property
     def num_labels(self):
-        return int(np.sum(self.labels()[1] >= 0)) if self.labelled else 0
+        return int(np.sum(self._columns["label"].numpy() >= 0)) if self.labelled else 0
 
     def fingerprint(self):
         found = hashlib.sha256()

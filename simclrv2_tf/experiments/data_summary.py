@@ -11,9 +11,11 @@ from simclrv2_tf.experiments import classes
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
     from simclrv2_tf.datasets import ImageDataset
+    from simclrv2_tf.datasets.sources import Contents
     from simclrv2_tf.experiments.data import Data
 
 _SHOWN_CLASSES, _SHOWN_NAMES = 10, 3
+_NO_LABELS = " without labels"
 
 
 def lines(data: Data, config: Config) -> list[str]:
@@ -34,31 +36,51 @@ def _of_data_set(title: str, data: ImageDataset, evaluated: str | None) -> Itera
     where = ""
     if contents and contents.location != os.path.expanduser(data.name.removeprefix("folder:")):
         where = f", read from {contents.location}"
+    if contents and contents.table:
+        where += f", classes from {contents.table}"
     folders = contents.folders if contents else {}
     splits = ", ".join(
         f"{split} {size:,}{_folder(split, folders)}{_without_labels(split, data)}"
         for split, size in data.splits.items()
     )
     told = {0: "no classes", 1: "1 class"}.get(data.num_classes, f"{data.num_classes} classes")
-    evaluates = f"; evaluation on {evaluated}" if evaluated else ""
+    evaluates = f"; evaluation on {_own(evaluated, data)}" if evaluated else ""
     yield f"{title}: {data.name}{where}. Images: {splits}; {told}{evaluates}."
     if contents is None:
         return
     if data.num_classes:
         yield f"  Classes: {_of_classes(classes.counted(data), data.class_names)}."
     if single := classes.singles(data):
-        yield f"  One image only, so that none is held out: {_few(single)}."
+        yield f"  Classes of one image: {_few(single)}."
     if contents.held_out:
-        tenth = "a tenth of each class" if data.num_classes else "a tenth"
-        yield (
-            f"  {contents.held_out} was held out of train: {tenth}. --split_seed "
-            "draws another, a folder test/ beside train/ takes its place, and --train_split with "
-            "--eval_split cuts train otherwise."
-        )
+        yield f"  {_held_out(data, contents)}"
+    for split in data.splits:
+        if split != contents.unlabelled_split and _without_labels(split, data) == _NO_LABELS:
+            joined = f"--unlabelled_split=train+{split}"
+            yield f"  {split} can join pretraining and distillation: {joined}."
     for note in contents.notes:
         yield f"  {note[0].upper()}{note[1:]}."
-    if data.skipped:
-        yield f"  {len(data.skipped):,} files are listed in skipped_images.csv, with the reasons."
+    if count := len(data.skipped):
+        files = "1 file is" if count == 1 else f"{count:,} files are"
+        yield f"  {files} listed in skipped_images.csv, with the reasons."
+
+
+def _own(spec: str, data: ImageDataset) -> str:
+    """A specification of splits, and what it is by their own names."""
+    own = data.own_names(spec)
+    return spec if own == spec else f"{spec}, which is {own}"
+
+
+def _held_out(data: ImageDataset, contents: Contents) -> str:
+    tenth = "a tenth of each class" if data.num_classes else "a tenth"
+    apart = f"a folder {contents.held_out}/ beside train/"
+    if contents.table:
+        apart = f"a column split in {contents.table}"
+    return (
+        f"{contents.held_out} was held out of train: {tenth}. "
+        f"--split_seed draws another, {apart} takes its place, and --train_split with "
+        "--eval_split cuts train otherwise."
+    )
 
 
 def _folder(split: str, folders: Mapping[str, str]) -> str:
@@ -74,7 +96,7 @@ def _without_labels(split: str, data: ImageDataset) -> str:
     lacking = data.splits[split] - sum(data.contents.classes[split].values())
     if not lacking:
         return ""
-    return " without labels" if lacking == data.splits[split] else f" ({lacking:,} without labels)"
+    return _NO_LABELS if lacking == data.splits[split] else f" ({lacking:,} without labels)"
 
 
 def _of_classes(counts: Mapping[str, int], names: tuple[str, ...]) -> str:

@@ -236,7 +236,7 @@ def _train(
 
 def _list_skipped(run: StageRun) -> None:
     if skipped := run.data.skipped:
-        files.write_text(run.directory.skipped, files.to_csv([("file", "reason"), *skipped]))
+        files.write_text(run.directory.skipped, files.csv_text([("file", "reason"), *skipped]))
 
 
 def _newest(run: StageRun) -> str | None:

@@ -64,7 +64,12 @@ class Pretraining(StageRun):
                 config.memory_size,
                 split.num_examples,
             )
-        has_probe = config.lineareval_while_pretraining and has_labels(split)
+        # A classifier of one class is always right.
+        has_probe = (
+            config.lineareval_while_pretraining
+            and has_labels(split)
+            and self.data.main.num_classes > 1
+        )
         return split, split if has_probe else None
 
     @property

@@ -1,8 +1,10 @@
-"""A run of several stages that is killed in its first and in its last stage."""
+"""A run of several stages that is stopped in its first and killed in its last stage."""
 
 import csv
 import json
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +20,22 @@ FIRST, LAST = "pretrain", f"{FOLDER}/small_student"
 
 
 def epochs(folder):
-    return [row["epoch"] for row in csv.DictReader((folder / "history.csv").open())]
+    return list(csv.DictReader((folder / "history.csv").open()))
+
+
+def without_seconds(folder):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in epochs(folder)]
+
+
+def stop_after_the_first_checkpoint(processes, folder, logs):
+    """Sends SIGTERM: the run must end with its status and a line."""
+    (process,) = processes
+    while not (folder / "checkpoints" / "checkpoint").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    status, log = process.wait(60), (logs / "worker_0.log").read_text()
+    assert status == 143 and "Stopped by SIGTERM. Step " in log, log[-3000:]
+    assert not (folder / "result.json").exists() and not (folder / "owner.json").exists()
 
 
 def rows(folder):
@@ -32,8 +49,8 @@ def test_it_ends_as_if_never_stopped(shared_runs, copied_run, tmp_path, capsys):
     for path in [root / FIRST, root / LAST, root / "figures", *root.glob("result*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     command = command_line("study")
-    for stage in (FIRST, LAST):
-        kill_after_the_first_checkpoint(start(command, tmp_path), root / stage, tmp_path)
+    stop_after_the_first_checkpoint(start(command, tmp_path), root / FIRST, tmp_path)
+    kill_after_the_first_checkpoint(start(command, tmp_path), root / LAST, tmp_path)
     capsys.readouterr()
     assert small.run(command, exports=False) == 0
     output = capsys.readouterr().out
@@ -41,13 +58,17 @@ def test_it_ends_as_if_never_stopped(shared_runs, copied_run, tmp_path, capsys):
     for ended, unbroken in zip(rows(root), rows(study), strict=True):
         assert ended == pytest.approx(unbroken, abs=1e-3)
     for stage in [FIRST, *(f"{FOLDER}/{method}" for method in METHODS)]:
-        assert epochs(root / stage) == epochs(study / stage)
+        numbers = [[row["epoch"] for row in epochs(folder / stage)] for folder in (root, study)]
+        assert numbers[0] == numbers[1]
         for name in ("encoder",) + ("classifier",) * (stage != FIRST):
             both = (keras_weights(folder / stage, name) for folder in (root, study))
             for ours, expected in zip(*both, strict=True):
                 scale = max(np.abs(expected).max(), 1e-6)
                 np.testing.assert_allclose(ours, expected, atol=1e-3 * scale, err_msg=stage)
-    # Of the first stage everything that is kept, the optimizer's momentum among it, bit for bit.
+    # Of the first stage everything that is kept, the optimizer's momentum among it, bit for bit;
+    # also the row of the epoch within which it was stopped, by the metrics of both its parts.
+    assert without_seconds(root / FIRST) == without_seconds(study / FIRST)
+    assert all(float(row["seconds"]) > 0 for row in epochs(root / FIRST))
     ours, expected = (
         tf.train.load_checkpoint(str(folder / FIRST / "checkpoints" / "ckpt-6"))
         for folder in (root, study)

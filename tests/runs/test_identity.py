@@ -1,17 +1,13 @@
 """A run whose data, weights or folder have changed: it is refused, or says what it did."""
 
-import csv
 import json
 import os
 import shutil
-import signal
-import time
 
 import pytest
 
 from helpers import small
-from helpers.command_line import SMALL, files, keras_weights, same
-from helpers.processes import start
+from helpers.command_line import files
 from helpers.shared_runs import command_line
 
 
@@ -96,33 +92,3 @@ def test_a_run_records_what_it_is(shared_runs):
     assert session["devices"] == ["CPU"] and session["replicas"] == 1
     assert session["began"] <= session["ended"]
     assert not (folder / "owner.json").exists()
-
-
-def rows(folder):
-    found = list(csv.DictReader((folder / "history.csv").open()))
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
-
-
-def test_a_stopped_epoch_has_the_row_of_a_whole_one(shared_runs, tmp_path):
-    """SIGTERM within an epoch: the metrics of both its parts are in its row, bit for bit."""
-    images = shared_runs.made("images")
-    command = ["--mode=train_then_eval", f"--dataset=folder:{images}", *SMALL]
-    command += ["--train_mode=supervised", "--train_epochs=2", "--train_batch_size=2"]
-    assert small.run([*command, f"--model_dir={tmp_path / 'whole'}"], exports=False) == 0
-    stopped = [*command, f"--model_dir={tmp_path / 'stopped'}"]
-    (process,) = start([*stopped, "--checkpoint_steps=1"], tmp_path)
-    checkpoints = tmp_path / "stopped" / "checkpoints"
-    while not (checkpoints / "ckpt-2.index").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    log = tmp_path / "worker_0.log"
-    assert process.wait(60) == 143, log.read_text()
-    assert "Stopped by SIGTERM. Step " in log.read_text()
-    assert small.run(stopped, exports=False) == 0
-    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
-    for name in ("encoder", "classifier"):
-        assert same(*(keras_weights(tmp_path / run, name) for run in ("whole", "stopped")))
-    seconds = [
-        float(r["seconds"]) for r in csv.DictReader((tmp_path / "stopped/history.csv").open())
-    ]
-    assert all(value > 0 for value in seconds)

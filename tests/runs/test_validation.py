@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import tensorflow as tf
 
 from helpers import small
 from helpers.command_line import SMALL, fails, keras_weights, result, same
-from simclrv2_tf import weights
+from simclrv2_tf import datasets, weights
+from simclrv2_tf.config import Config
+from simclrv2_tf.experiments import validation
 from simclrv2_tf.training import callbacks
 
 
@@ -132,10 +135,16 @@ def test_validation_images_are_neither_trained_on_nor_reported(images, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def test_with_few_labels_the_last_weights_are_taken(images, tmp_path, capsys):
-    command = [*SUPERVISED, f"--dataset=folder:{images}", "--labels_per_class=9"]
-    command += ["--train_epochs=1", f"--model_dir={tmp_path}"]
-    assert small.run(command, exports=False) == 0
+def test_with_few_labels_the_last_weights_are_taken(images, capsys):
+    split = datasets.open_dataset(f"folder:{images}").split("train")
+    ids, labels = split.labels()
+    nine = [name for label in (0, 1) for name in ids[labels == label][:9]]
+    config = Config.from_argv(["run", *SUPERVISED, f"--dataset=folder:{images}"])
+    run = SimpleNamespace(config=config, eval_split=None, data=None)
+    few = split.subset(nine)
+    assert validation.parts(run, few) == (few, None)
     assert "a class has 9 images to train with" in capsys.readouterr().out
-    assert not (tmp_path / "best").exists() and "selected_step" not in result(tmp_path)
-    assert len((tmp_path / "labelled_examples.txt").read_text().splitlines()) == 18
+    train, held = validation.parts(run, split)
+    assert (train.num_examples, held.num_examples) == (36, 4)
+    assert not set(train.labels()[0]) & set(held.labels()[0])
+    assert held.labels()[1].tolist().count(0) == 2

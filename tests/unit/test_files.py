@@ -17,3 +17,8 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="killed here"):
         files.write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_table_has_a_line_a_row():
+    rows = [("file", "reason"), ('a, "b"\n.jpg', "cut\r\nshort"), ("c.jpg", "")]
+    assert files.csv_text(rows) == 'file,reason\n"a, ""b"" .jpg",cut short\nc.jpg,\n'

@@ -56,6 +56,24 @@ def test_values_take_the_type_of_their_option(tmp_path):
     assert (text.warmup_epochs, text.width_multiplier) == (10.0, 1.0)
 
 
+def test_a_folder_has_one_name_by_whatever_path_it_is_given(tmp_path, monkeypatch, caplog):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    names = ("photos", "./photos/", "folder:photos", "folder:./photos")
+    configs = [Config(dataset=name, unlabelled_dataset=name) for name in names]
+    assert len(set(map(str, configs))) == 1
+    assert configs[0].dataset == configs[0].unlabelled_dataset == "folder:photos"
+    assert configs[0].model_dir == "runs/folder-photos-pretrain"
+    assert not caplog.records
+    config = Config.from_argv(["run", "--dataset=photos"])
+    assert config == Config(dataset="photos")
+    (record,) = caplog.records  # where a name might have meant another data set
+    assert record.message.startswith("photos is read as folder:photos: no data set of that name")
+    assert Config.from_argv(["run", "--dataset=./photos"]) == config
+    assert len(caplog.records) == 1
+
+
 def test_json_round_trip():
     config = parse("--flagfile=cifar10/linear", "--seed=7")
     assert Config.from_json(config.to_json()) == config

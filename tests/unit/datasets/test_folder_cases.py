@@ -116,6 +116,7 @@ def test_a_table_beside_images(tmp_path):
     (tmp_path / "deep" / "metadata.csv").write_text(table, "utf-8")
     data = datasets.open_dataset(f"folder:{tmp_path}")
     assert data.contents.location == str(tmp_path / "deep")
+    assert data.contents.table == "metadata.csv"
     assert data.splits == {"train": 8, "test": 2, "unlabelled": 2}
     assert data.skipped == {
         "gone.png": "in metadata.csv, but not there: left out",

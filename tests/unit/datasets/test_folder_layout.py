@@ -68,6 +68,19 @@ LAYOUTS = {
         [*below("train", CATS, DOGS), *below("test/images", FLAT)],
         {"train": BOTH, "test": {None: 3}},
     ),
+    "splits in folders of the same name": (
+        [*below("train/train", CATS, DOGS), *below("Testing/testing", CATS), "val/images/{n}.jpg"],
+        {"train": BOTH, "test": {"cat": 3}, "validation": {None: 3}},
+    ),
+    "splits in folders of images": (
+        [*below("train/images", CATS, DOGS), *below("test/images", CATS)],
+        {"train": BOTH, "test": {"cat": 3}},
+    ),
+    "a class with the name of its split": (below("train/train", FLAT), {"train": {"train": 3}}),
+    "classes that could be splits": (
+        [*below("dev", FLAT), *below("valid", FLAT), CATS],
+        {"train": {"dev": 3, "valid": 3, "cat": 3}},
+    ),
     "a class that a split lacks": (
         [*below("train", CATS, DOGS), *below("val", DOGS)],
         {"train": BOTH, "validation": {"dog": 3}},
@@ -106,8 +119,8 @@ def test_classes_are_sorted_as_text():
         ([CATS, DOGS, "cat/a.gif", "b.txt"], "2 files are not .jpg; ignored"),
         (
             [*below("train", CATS), *below("more", CATS), FLAT],
-            "has a folder train, so only train are read; left aside: more, 3 loose images (folders "
-            "of classes belong below train/)",
+            "only train are read, as there is train/; left aside: more, 3 loose images (folders of "
+            "classes belong below train/)",
         ),
         (
             [*below("dev", FLAT), *below("prod", FLAT)],
@@ -142,7 +155,7 @@ def test_nothing_is_noted_of_what_is_clear(name):
         ([*below("unlabeled", FLAT), *below("unsup", FLAT), CATS], "one split unlabelled"),
         ([*below("Testing", CATS), *below("other", CATS)], "Testing/ must have train/ beside it"),
         (below("valid", CATS), "valid/ must have train/ beside it"),
-        ([*below("val", CATS), *below("test", CATS)], "val/ must have train/ beside it"),
+        ([*below("val", CATS), *below("test", CATS)], "test/ must have train/ beside it"),
         ([*below("train", CATS), *below("test", DOGS)], "must all be in train/; dog is not"),
         ([*below("train", CATS), *below("test", DOGS, "all/{n}.jpg")], "must all be in train/"),
         ([*below("train", FLAT), *below("test", CATS)], "train/ and test/ differ"),
@@ -161,7 +174,10 @@ def test_contradictions_are_refused_with_one_line(paths, rule):
     [
         (below("PetImages", CATS, DOGS), "PetImages"),
         (below("archive", *below("train", CATS), *below("test", CATS)), "archive"),
-        (below("a", *below("b", CATS, DOGS)), "a"),
+        (below("a", *below("b", CATS, DOGS)), "a/b"),
+        (below("a", *below("b", *below("Training", CATS))), "a/b"),
+        (below("a", *below("b", *below("c", FLAT, "labels.csv"))), "a/b/c"),
+        (["cat/deep/{n}.jpg"], None),
         ([*below("PetImages", CATS, DOGS, "stray.jpg"), "readme.txt", "docs/a.txt"], "PetImages"),
         (below("photos", FLAT, "labels.csv"), "photos"),
         (below("photos", *below("images", FLAT), "labels.csv"), "photos"),

@@ -32,7 +32,7 @@ def read(content, *paths, table="labels.csv"):
 def test_headers_and_paths(content):
     layout = read(content)
     assert layout.splits == {"train": {f"images/{n}.jpg": "ab"[n % 2] for n in range(6)}}
-    assert layout.class_names == ("a", "b")
+    assert layout.class_names == ("a", "b") and layout.table == "labels.csv"
     assert not layout.notes and not layout.files
 
 
@@ -45,7 +45,7 @@ def test_tabs_and_other_names():
 
 def test_a_column_tells_splits():
     rows = ["0.jpg,a,Train", "1.jpg,b,training", "2.jpg,a,VAL", "3.jpg,b,test", "4.jpg,a,"]
-    layout = read("file,label,split\n" + "\n".join([*rows, "5.jpg,,unlabeled"]))
+    layout = read("file,label,split\n" + "\n".join([*rows, "5.jpg,a,unlabeled"]))
     assert layout.splits == {
         "train": {"images/0.jpg": "a", "images/1.jpg": "b", "images/4.jpg": "a"},
         "validation": {"images/2.jpg": "a"},
@@ -94,9 +94,11 @@ def test_of_two_columns_of_one_kind_the_first_known_is_read():
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (f"id,breed\n{ROWS}", "must have a header .* with the header 'id,breed' in labels.csv"),
+        (f"id,breed\n{ROWS}", "must have a header.* with the header 'id,breed' in labels.csv"),
         (ROWS, "must have a header"),
         ("", "must have a header"),
+        (f"file;label\n{ROWS}".replace(",", ";"), "parted by commas .*'file;label' in"),
+        (f"file,label\n{ROWS}0.jpg,big, red\n", "quote a comma in one.*'0.jpg,big, red'"),
         (f"file\n{ROWS}", "must have a header"),
         (f"file,text\n{ROWS}", "must have a header"),
         (f"file,File,label\n{ROWS}", "must name each column once"),

@@ -89,6 +89,20 @@ def test_links_to_single_files_are_read_once(root, tmp_path):
     }
 
 
+def test_of_two_links_to_one_place_the_first_in_the_listing_stays(tmp_path):
+    for name in "ab":
+        images(tmp_path / "root" / name / "deep", "0.png")
+    images(tmp_path / "else", "x.png")
+    os.symlink(tmp_path / "else", tmp_path / "root" / "a" / "deep" / "last")
+    os.symlink(tmp_path / "else", tmp_path / "root" / "b" / "first")
+    _, splits = found(tmp_path / "root")
+    assert {*splits["train"], *splits["test"]} == {
+        "a/deep/0.png",
+        "a/deep/last/x.png",
+        "b/deep/0.png",
+    }
+
+
 def test_a_root_that_is_a_link(root, tmp_path):
     os.symlink(root, tmp_path / "link")
     assert found(tmp_path / "link") == found(root)

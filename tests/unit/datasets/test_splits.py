@@ -61,6 +61,13 @@ def test_labels_are_those_of_the_examples_in_order(split, examples):
     assert len(set(labels.tolist())) > 1
 
 
+def test_labels_are_counted_where_that_takes_no_reading(packaged, numbered):
+    assert packaged.split("train").num_labels == 10_000
+    folder, tfds = (numbered[kind].split("train") for kind in ("folder", "tfds"))
+    assert folder.num_labels == TRAIN and tfds.num_labels is None
+    assert folder.unlabelled().num_labels == tfds.unlabelled().num_labels == 0
+
+
 def test_subset_has_its_examples_in_the_order_of_the_split(split, examples):
     chosen = [2, 3, 7, 11, 22]
     wanted = [examples[index]["id"].decode() for index in (22, 7, 3, 2, 7, 11, 22)]

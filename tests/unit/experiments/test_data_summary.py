@@ -45,7 +45,7 @@ def test_a_folder_of_classes():
     assert lines(found) == [
         "Data: folder:photos. Images: train 1,801, test 200; 2 classes; evaluation on test.",
         "  Classes: cat 2,000, dog 1.",
-        "  One image only, so that none is held out: dog.",
+        "  Classes of one image: dog.",
         f"  test was held out of train: a tenth of each class. {HELD_OUT}",
     ]
 
@@ -67,11 +67,30 @@ def test_a_folder_of_splits_with_remarks():
         "(1 without labels), test 6 without labels, unlabelled 30 in unsup/ without labels; "
         "2 classes; evaluation on validation.",
         "  Classes: a 10, b 8.",
+        "  test can join pretraining and distillation: --unlabelled_split=train+test.",
         "  No images in x; ignored.",
         "  2 files are listed in skipped_images.csv, with the reasons.",
         "  Pretraining and distillation use train+unlabelled; --unlabelled_split changes that.",
     ]
+    assert lines(found, eval_split="val[:2]+dev")[0].endswith(
+        "evaluation on val[:2]+dev, which is validation[:2]+validation."
+    )
     assert "use " not in lines(found, unlabelled_split="train")[-1]
+
+
+def test_a_table_is_named():
+    found = folder(
+        {"train": {"a": 8, "b": 8}, "validation": {"a": 1}},
+        folders={},
+        table="labels.csv",
+        held_out="validation",
+        skipped=["a"],
+    )
+    first, _, held_out, listed = lines(found)
+    assert first.startswith("Data: folder:photos, classes from labels.csv. Images: ")
+    assert held_out.startswith("  validation was held out of train: a tenth of each class.")
+    assert "a column split in labels.csv takes its place" in held_out
+    assert listed == "  1 file is listed in skipped_images.csv, with the reasons."
 
 
 def test_images_without_classes():

@@ -58,6 +58,8 @@ def test_an_unlabelled_part_is_refused_before_training(mode, options, opened):
         with pytest.raises(RunError, match="needs a label of every image.*extra.* has none") as e:
             opened(mode, split, **options)
         assert "\n" not in str(e.value) and f"train_split={split}" in str(e.value)
+    with pytest.raises(RunError, match="where mixed lacks some"):
+        opened(mode, "train+mixed", **options)
     assert opened(mode, "train+test", **options).num_examples == 6
 
 
