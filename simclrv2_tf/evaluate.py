@@ -24,6 +24,7 @@ import numpy as np
 from etils import epath, epy
 
 from simclrv2_tf import environment, files
+from simclrv2_tf.datasets import sources
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
 from simclrv2_tf.options import at_least_1
@@ -280,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     home = os.path.expanduser
     model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite file"
-    data = "folder:PATH with class folders, or the name of a data set; classes are matched by name"
+    data = "a folder with class folders, or the name of a data set; classes are matched by name"
     split = "what to evaluate on; by default the held-out split, or all images of a folder without"
     output = "folder for the results; by default MODEL/evaluations/NAME"
     default = "(default: %(default)s)"
@@ -300,6 +301,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input."""
     args = _parser().parse_args(argv)
+    args.dataset, taken = sources.resolve(args.dataset, args.data_dir)
+    if taken:
+        print(taken, flush=True)
     environment.prepare()
     return exit_status(lambda: run(args), os_error=2)
 

@@ -152,9 +152,9 @@ COMMANDS = {
         _FOLDER,
     ),
     "evaluate": Command(
-        "RUN --dataset=FOLDER_OR_NAME [--output=FOLDER] [--flag=value ...]",
+        "RUN --dataset=FOLDER [--output=FOLDER] [--flag=value ...]",
         "Measure the classifier of a run on other labelled images.",
-        "evaluate runs/labelled-finetune --dataset=folder:other_photos",
+        "evaluate runs/labelled-finetune --dataset=other_photos",
         _evaluate,
         ("RUN comes first: it is --model below. The run's own results stay as they are.",),
         shows_flags=True,

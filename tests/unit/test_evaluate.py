@@ -104,6 +104,14 @@ def test_an_evaluation_is_not_overwritten(model, photos, tmp_path, capsys):
     assert json.loads((tmp_path / "a" / "result.json").read_text())["images"] == 33
 
 
+def test_a_path_names_a_folder(model, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    command = ["--split=test", f"--model={model[0]}", f"--output={tmp_path / 'a'}"]
+    assert run(*command, f"--dataset={photos.name}") == 0
+    result = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert result["dataset"] == f"folder:{photos.name}"
+
+
 @pytest.mark.parametrize(
     "kind, says",
     [
