@@ -6,7 +6,7 @@ Below the directory of a run, and of what `python -m simclrv2_tf.official` impor
     image_classifier.keras                        with a classifier: images to logits
     labels.txt, inputs.json                       class names; the images' side and resizing
     README.md                                     the model card
-    SHA256SUMS                                    the sums of these files, without the card's
+    SHA256SUMS                                    the sums of the networks and of inputs.json
 
 and, as the formats say,
 
@@ -26,7 +26,7 @@ from etils import epath
 from simclrv2_tf import sums
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.export.formats import DEFAULT_FORMATS, FORMATS
-from simclrv2_tf.export.model import NOTES, notes
+from simclrv2_tf.export.model import INPUTS, notes
 from simclrv2_tf.export.saved_model import export
 from simclrv2_tf.files import whole, write_text
 from simclrv2_tf.networks import Networks
@@ -159,8 +159,8 @@ class Artifacts:
 
     def _in_directory(self) -> list[epath.Path]:
         """The files that are exported, without the SavedModel and its archive, and without the
-        card, which is there to be edited."""
-        names = [*KERAS_FILES, IMAGE_CLASSIFIER, *NOTES]
+        card and the names of the classes, which may be edited."""
+        names = [*KERAS_FILES, IMAGE_CLASSIFIER, INPUTS]
         paths = [*(self.directory / name for name in names), *map(self.path, _converted())]
         return [path for path in paths if path.parent == self.directory and path.exists()]
 

@@ -10,7 +10,7 @@ from simclrv2_tf import options, sums
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import keras_file, saved_model
-from simclrv2_tf.export.model import NOTES, ExportError, Model, ModelError
+from simclrv2_tf.export.model import INPUTS, ExportError, Model, ModelError
 from simclrv2_tf.options import option
 
 
@@ -104,7 +104,7 @@ def load_model(path: str, option: str = "model") -> Model:
     if is_module:
         sums.check(found)
     else:
-        sums.check(found.parent, (found.name, *NOTES))
+        sums.check(found.parent, (found.name, INPUTS))
     advice = f"Received: {option}={path}"
     with raised_as(ModelError, f"`{option}` must be readable", advice):
         return row.read(found)

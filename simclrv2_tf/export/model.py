@@ -14,7 +14,7 @@ from simclrv2_tf.errors import UserError
 with epy.lazy_imports():
     import numpy as np
 
-NOTES = _LABELS, INPUTS = "labels.txt", "inputs.json"
+_LABELS, INPUTS = "labels.txt", "inputs.json"
 
 
 class ExportError(UserError):

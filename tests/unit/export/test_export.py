@@ -181,7 +181,7 @@ def test_a_folder_may_have_any_name(name, artifacts):
     ("source", "file"),
     [
         ("image_classifier.keras", "image_classifier.keras"),
-        ("image_classifier.keras", "labels.txt"),
+        ("image_classifier.keras", "inputs.json"),
         ("image_classifier.tflite", "image_classifier.tflite"),
         ("hub/7", "hub/7/saved_model.pb"),
         ("hub/7", "hub/7/assets/labels.txt"),
@@ -203,7 +203,7 @@ def test_sums_are_of_the_files_that_lie_there(artifacts):
     folder = files.directory
     listed = {line.split("  ")[1] for line in (folder / NAME).read_text().splitlines()}
     present = {path.name for path in folder.iterdir() if path.is_file()}
-    assert listed == present - {NAME, "README.md"}  # the card is there to be edited
+    assert listed == present - {NAME, "README.md", "labels.txt"}  # which may be edited
     listed = {line.split("  ")[1] for line in (files.module / NAME).read_text().splitlines()}
     paths = (path for path in pathlib.Path(files.module).rglob("*") if path.is_file())
     present = {path.relative_to(files.module).as_posix() for path in paths}
