@@ -11,7 +11,6 @@ import pytest
 from helpers import small
 from helpers.command_line import SMALL, files, keras_weights
 from helpers.processes import kill_after_the_first_checkpoint, start
-from helpers.shared_runs import command_line
 from simclrv2_tf.config import Config
 from simclrv2_tf.networks import build_networks  # its layers are needed to load a .keras file
 
@@ -60,17 +59,6 @@ def test_two_workers_one_killed_and_both_started_again_are_one_process(images, t
     assert tops[0] == tops[1], "what is written does not depend on the devices"
     results = [json.loads((root / "result.json").read_text()) for root in (alone, together)]
     assert results[1] == pytest.approx(results[0], abs=1e-2)
-
-
-def test_workers_that_share_no_disk_are_told(copied_run, tmp_path):
-    """One finds the run finished, the other a new folder."""
-    finished, new = copied_run("pretrain"), tmp_path / "new"
-    before = files(finished)
-    own = [[f"--model_dir={folder}"] for folder in (finished.name, new.name)]
-    started = start(command_line("pretrain"), tmp_path, workers=2, own=own)
-    for log in end(started, tmp_path, status=2):
-        assert "`model_dir` must be on a disk that all workers share" in log and "[1, 0]" in log
-    assert files(finished) == before and not new.exists()
 
 
 def test_two_workers_stop_after_the_same_step(images, tmp_path):

@@ -8,6 +8,8 @@ import pytest
 from helpers import small
 from helpers.command_line import SMALL, fails, files
 from helpers.shared_runs import command_line
+from simclrv2_tf import distribute
+from simclrv2_tf.experiments import early
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +163,14 @@ def test_a_label_subset_that_has_changed_is_noticed(copied_run, images, tmp_path
     before = files(folder)
     assert "the data has changed" in fails([*command_line("supervised"), "--mode=train"], capsys)
     assert files(folder) == before
+
+
+def test_workers_that_share_no_disk_are_told(copied_run, monkeypatch, capsys):
+    """One of two has found the run finished, the other a new folder."""
+    finished = copied_run("pretrain")
+    before = files(finished)
+    monkeypatch.setattr(early, "report_finished", lambda config: False)  # as with several workers
+    monkeypatch.setattr(distribute, "of_all_replicas", lambda strategy, value: [value, 0])
+    error = fails(command_line("pretrain"), capsys)
+    assert "`model_dir` must be on a disk that all workers share" in error and "[1, 0]" in error
+    assert files(finished) == before

@@ -66,7 +66,7 @@ def test_unlabelled_images_beside_classes_are_pretrained_on(tmp_path, capsys):
         "--label_fraction=0.5",
         "--small_student.train_steps=1",
     ]
-    run(root, tmp_path / "run", *flags)
+    run(root, tmp_path / "run", *flags, "--dry_run")  # says what each stage has
     out = capsys.readouterr().out
     said = "use train+unlabelled; --unlabelled_split changes that."
     assert out.count(said) == out.count("Data: ") == 1  # whatever the number of stages
@@ -74,7 +74,8 @@ def test_unlabelled_images_beside_classes_are_pretrained_on(tmp_path, capsys):
     assert "32 images, 18 labels (for the online classifier only)" in out
     # The students see all images, and the supervised stages the labelled ones.
     assert out.count(" 32 images, ") == 3 and out.count(" 8 images, 8 labels, ") == 2
-    made_of = json.loads((tmp_path / "run" / "pretrain" / "run.json").read_text())["made_of"]
+    run(root, tmp_path / "run", "--train_mode=pretrain")
+    made_of = json.loads((tmp_path / "run" / "run.json").read_text())["made_of"]
     splits = made_of["data"]["main"]["splits"]
     assert {name: split["examples"] for name, split in splits.items()} == {
         "train": 18,

@@ -7,7 +7,8 @@ import pytest
 from helpers import small
 from simclrv2_tf.cli import main
 
-QUICK = ["--preset=quick", "--epochs=1", "--width=0.0625", "--precision=float32"]
+QUICK = ["--preset=quick", "--epochs=1", "--depth=10", "--width=0.0625", "--image_size=16"]
+QUICK += ["--precision=float32"]
 
 
 @pytest.fixture

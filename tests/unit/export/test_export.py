@@ -1,7 +1,6 @@
 """Exports: endpoints, formats, the files of a run, and the model card."""
 
 import dataclasses
-import os
 import pathlib
 import shutil
 
@@ -213,16 +212,13 @@ def test_sums_are_of_the_files_that_lie_there(artifacts):
 def test_a_keras_file_with_code_is_refused(tmp_path):
     """A Lambda layer holds Python bytecode, which Keras's safe mode does not read."""
     images = keras.Input((16, 16, 3))
-    marker = str(tmp_path / "executed")
-    code = keras.layers.Lambda(lambda x: (open(marker, "w").close(), x[:, 0, 0])[1])  # noqa: SIM115
-    model = keras.Model(images, code(images))
-    model.save(tmp_path / "encoder.keras")
-    os.remove(marker)
-    with pytest.raises(ModelError, match="`model` must be readable"):
+    keras.Model(images, keras.layers.Lambda(lambda x: x[:, 0, 0])(images)).save(
+        tmp_path / "encoder.keras"
+    )
+    with pytest.raises(ModelError, match="`model` must be readable .*Lambda"):
         load_model(str(tmp_path / "encoder.keras"))
-    with pytest.raises(weights.CheckpointError, match=r"encoder\.keras cannot be read"):
+    with pytest.raises(weights.CheckpointError, match=r"encoder\.keras cannot be read .*Lambda"):
         weights.load(str(tmp_path / "encoder.keras"), [])
-    assert not os.path.exists(marker)
 
 
 def test_whose_graph_runs_is_said(artifacts, tmp_path, caplog):
