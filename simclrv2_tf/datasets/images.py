@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -190,6 +191,20 @@ def decode_rgb(encoded: tf.Tensor, reading: Reading = AS_STORED) -> tf.Tensor:
         tf.errors.OpError: The bytes are not a whole image.
     """
 
+    if tf.executing_eagerly():  # where an error is the operation's own, in one line
+        return _decode_rgb(encoded, reading)
+    return _traced(reading, FORMATS, MOST_PIXELS, _SMALL_JPEG)(encoded)
+
+
+@functools.lru_cache(maxsize=8)
+def _traced(reading: Reading, *constants):
+    """One function for all pipelines of a process: tracing it takes longer than a pipeline."""
+    del constants  # by which it is kept
+    signature = [tf.TensorSpec((), tf.string)]
+    return tf.function(lambda encoded: _decode_rgb(encoded, reading), signature, autograph=False)
+
+
+def _decode_rgb(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     def decode(formats):
         if not formats:
             return tf.io.decode_image(encoded, channels=3, expand_animations=False)
