@@ -22,7 +22,7 @@ def run_folder(path: str) -> epath.Path | None:
     """The folder of the run that weights belong to; None where they belong to none.
 
     Args:
-        path: The run's folder (of several stages: that of the whole run), a `.keras` file in it,
+        path: The run's folder (of several stages: the whole run's), a `.keras` file in it,
             one of its checkpoints, or its SavedModel hub/STEP.
     """
     place = epath.Path(path)

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from simclrv2_tf.datasets.images import MOST_PIXELS, over_white
 from simclrv2_tf.errors import UserError
-from simclrv2_tf.files import whole
+from simclrv2_tf.files import flush
 
 _VERSION = 1  # of what is written: another one is another file
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339  # TIFF 6.0
@@ -70,8 +70,11 @@ def _converted(path: str, cache: str) -> str:
         with tf.io.gfile.GFile(path, "rb") as opened:
             pixels = read_pixels(opened.read())
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as unfinished:
-            unfinished.write_bytes(tf.io.encode_png(pixels).numpy())
+        # Of its own: several processes may convert one folder at the same time.
+        unfinished = file.parent / f"unfinished-{os.getpid()}-{file.name}"
+        unfinished.write_bytes(tf.io.encode_png(pixels).numpy())
+        flush(unfinished)
+        unfinished.replace(file)
     return str(file)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation, label_budget
+from simclrv2_tf.experiments import evaluation, label_budget, validation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
@@ -76,6 +76,7 @@ class Distillation(StageRun):
         config = self.config
         # The split has no labels, whatever the data: the loader does not read them.
         split = self.data.unlabelled_images(config).unlabelled()
+        split, self.validation_split = validation.parts(self, split)
         if config.distill_alpha == 1:
             return split, None
         labelled = self.data.labelled_images(config)

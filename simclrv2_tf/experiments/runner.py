@@ -98,7 +98,7 @@ def with_precision(config: Config, strategy: tf.distribute.Strategy) -> tuple[Co
 
 
 def with_antialias(config: Config) -> Config:
-    """Replaces `antialias` None: by that of the run that is resumed, of the weights, or by data.
+    """Resolves `antialias` None: as in the resumed run, as the weights were trained, or by data.
 
     Warns where it is given and the weights that the run begins with were trained otherwise.
     """

@@ -13,7 +13,7 @@ from etils import epy
 
 from simclrv2_tf.contents import BEST
 from simclrv2_tf.experiments import evaluation
-from simclrv2_tf.experiments.data import Batches
+from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 
 with epy.lazy_imports():
@@ -59,9 +59,22 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
         return Parts(split)
     if config.validation_split:
         own = run.data.main.split(config.validation_split)
+        if run.labelled and not has_labels(own):
+            raise RunError(
+                f"`validation_split` must have labels in train_mode={config.train_mode}. "
+                f"Received: validation_split={config.validation_split} of {run.data.main.name}, "
+                "which has none. Name a split with labels, or leave --eval_epochs out."
+            )
         found = Parts(split, own)
         _check_apart(found, run.eval_split, config.validation_split)
         return found
+    if run.labelled and not split.labelled:
+        print(
+            f"No validation in {config.train_mode}: its training images have no labels. "
+            "--validation_split can name some that have.",
+            flush=True,
+        )
+        return Parts(split)
     ids, labels = split.labels()
     counts = np.bincount(labels[labels >= 0]) if split.labelled else np.array([len(ids)])
     if counts.min(initial=len(ids)) < _FEWEST_LABELS:

@@ -70,7 +70,7 @@ def likely_causes(
 
 
 class LossSpikes(keras.callbacks.Callback):
-    """Warns once of a step whose loss is far above that of the first steps.
+    """Warns once when the loss of a step is far above the loss of the first steps.
 
     What was learned before is then lost, though the loss stays finite. The loss of a step is taken
     from the epoch's mean, so a call of several steps counts as one with their mean.

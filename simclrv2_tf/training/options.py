@@ -57,8 +57,8 @@ class ValidationOptions(options.Group, title="Validation while training", once=T
     eval_epochs: int = option(
         0,
         "Epochs between validations; 0: none. In stages with labels the accuracy, in pretraining "
-        "that of nearest neighbours of the representation, where labels may be read. It is in the "
-        "log, history.csv and TensorBoard.",
+        "that of nearest neighbours of the representation, where labels may be read. In "
+        "distillation only with `validation_split`. It is in the log, history.csv and TensorBoard.",
         minimum=0,
         once=False,
     )

@@ -139,7 +139,7 @@ def test_of_several_stages_only_pretraining_leaves_a_saved_model_unless_asked(co
 
 
 def live_variables():
-    """Without those that are frozen: a run freezes what is there before it."""
+    """Counts variables, except frozen ones: a run freezes the objects that exist before it."""
     gc.collect()
     return sum(isinstance(held, tf.Variable) for held in gc.get_objects())
 

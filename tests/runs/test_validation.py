@@ -140,7 +140,7 @@ def test_with_few_labels_the_last_weights_are_taken(images, capsys):
     ids, labels = split.labels()
     nine = [name for label in (0, 1) for name in ids[labels == label][:9]]
     config = Config.from_argv(["run", *SUPERVISED, f"--dataset=folder:{images}"])
-    run = SimpleNamespace(config=config, eval_split=None, data=None)
+    run = SimpleNamespace(config=config, eval_split=None, data=None, labelled=True)
     few = split.subset(nine)
     assert validation.parts(run, few) == (few, None)
     assert "a class has 9 images to train with" in capsys.readouterr().out
@@ -148,3 +148,11 @@ def test_with_few_labels_the_last_weights_are_taken(images, capsys):
     assert (train.num_examples, held.num_examples) == (36, 4)
     assert not set(train.labels()[0]) & set(held.labels()[0])
     assert held.labels()[1].tolist().count(0) == 2
+
+
+def test_distillation_is_validated_on_a_split_with_labels(images, capsys):
+    split = datasets.open_dataset(f"folder:{images}").split("train").unlabelled()
+    config = Config.from_argv(["run", *SUPERVISED, f"--dataset=folder:{images}"])
+    run = SimpleNamespace(config=config, eval_split=None, data=None, labelled=True)
+    assert validation.parts(run, split) == (split, None)
+    assert "its training images have no labels. --validation_split" in capsys.readouterr().out

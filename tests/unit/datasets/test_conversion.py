@@ -216,6 +216,24 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
     assert len(calls) == 3 and len(list(cache.rglob("*.png"))) == 3
 
 
+def test_processes_may_convert_the_same_files_at_once(tmp_path, monkeypatch):
+    """Another one finishes the file while this one writes it."""
+    path, cache = tmp_path / "a.gif", tmp_path / "cache"
+    path.write_bytes(FILES["plain.gif"])
+    read_pixels = conversion.read_pixels
+
+    def meanwhile(content):
+        monkeypatch.setattr(conversion, "read_pixels", read_pixels)
+        monkeypatch.setattr(conversion.os, "getpid", lambda: 1)
+        read(path, cache)
+        monkeypatch.undo()
+        return read_pixels(content)
+
+    monkeypatch.setattr(conversion, "read_pixels", meanwhile)
+    np.testing.assert_array_equal(read(path, cache), over_white(Image.open(path)))
+    assert len(list(cache.rglob("*.png"))) == 1
+
+
 def test_a_folder_of_such_files_is_read_as_another(tmp_path, capsys):
     """By every path into a data set: examples, batches, subsets, files in memory."""
     folder = tmp_path / "images"

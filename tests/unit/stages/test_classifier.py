@@ -59,7 +59,7 @@ def test_evaluation_counts_padding_as_nothing():
 
 
 def test_class_weights_are_factors_of_the_losses():
-    """The gradient is that of the weighted mean; accuracy and evaluation know no weights."""
+    """Gradients are of the weighted mean; accuracy and evaluation are not weighted."""
     encoder, _, classifier = tiny()
     factors = [0.5, 0.25, 3.0]
     stage = stages.Classifier(encoder, classifier, class_weights=factors)
