@@ -65,6 +65,7 @@ setup(
         "test": [
             *ONNX,
             *PHOTOS,
+            "hypothesis",
             "ipykernel",
             "mypy",
             "nbclient",

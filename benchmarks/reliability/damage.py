@@ -6,14 +6,16 @@ Command: python benchmarks/reliability/damage.py (about 5 minutes)
   the newest's values, the older one's, or an error of ours; never anything else.
 * Images: JPEG and PNG files with bytes flipped, cut, or swapped. Each must be read, or skipped with
   a reason, and never end the pipeline.
-* Command lines: random flags with random values. Each must make a configuration or end with lines
-  that begin with "Error:".
+* Command lines: random flags with values in their range, at its bounds, beyond them and of another
+  kind. Each must make a configuration, the same after a round through config.json, or be refused
+  with a line for each problem; nothing is written.
 """
 
 import argparse
 import collections
 import contextlib
 import io
+import itertools
 import json
 import logging
 import pathlib
@@ -21,7 +23,9 @@ import random
 import shutil
 import tempfile
 
+import hypothesis
 import numpy as np
+from hypothesis import strategies
 
 from simclrv2_tf import environment
 
@@ -30,7 +34,7 @@ environment.prepare()
 import tensorflow as tf  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from simclrv2_tf import datasets, heads, weights  # noqa: E402
+from simclrv2_tf import datasets, heads, options, weights  # noqa: E402
 from simclrv2_tf.config import Config  # noqa: E402
 from simclrv2_tf.config.config import flag_options  # noqa: E402
 from simclrv2_tf.errors import UserError  # noqa: E402
@@ -157,28 +161,85 @@ VALUES = (
 )
 
 
+def _values(declared: options.Option) -> strategies.SearchStrategy[str]:
+    """Values of an option as text: in its range, at its bounds, and beyond them."""
+    bounds = {declared.minimum, declared.maximum, declared.below, 0} - {None}
+    near = [bound + step for bound in bounds for step in (-1, 0, 1, 0.5)]
+    numbers = {
+        bool: strategies.booleans(),
+        int: strategies.integers(-2, 300) | strategies.integers(),
+        float: strategies.floats(0, 1) | strategies.floats(),
+        str: strategies.sampled_from(VALUES),
+    }
+    one = strategies.sampled_from(declared.choices or near) | numbers[declared.kind]
+    if declared.many:
+        one = strategies.lists(one, min_size=1, max_size=3).map(lambda x: ",".join(map(str, x)))
+    return one.map(str)
+
+
+def _flags() -> strategies.SearchStrategy[list[str]]:
+    """One flag as it is typed, in most cases with a value of its kind."""
+    known = flag_options()
+    hostile = strategies.sampled_from(VALUES) | strategies.text(max_size=8)
+    names = strategies.sampled_from(
+        [*known, "flagfile", "no_such_flag", "", "distill.temperature", "help_", "x.y"]
+    )
+    forms = strategies.sampled_from(["--{}={}"] * 6 + ["--{} {}", "--no{}", "-{}={}", "{}{}"])
+
+    def typed(name, form, value):
+        return form.format(name, value).split(" ", 1)
+
+    def of(name):
+        values = strategies.one_of(_values(known[name]), hostile) if name in known else hostile
+        return strategies.builds(typed, strategies.just(name), forms, values)
+
+    usual = strategies.sampled_from(list(known)).flatmap(
+        lambda name: strategies.builds(
+            typed, strategies.just(name), strategies.just("--{}={}"), _values(known[name])
+        )
+    )
+    return usual | usual | names.flatmap(of)
+
+
 def command_lines(count: int, draw: random.Random) -> dict[str, int]:
     """What random flags with random values give."""
     tally: collections.Counter = collections.Counter()
-    names = [*flag_options(), "flagfile", "no_such_flag", "", "distill.temperature", "help_", "x.y"]
+
+    def outcome(arguments):
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                config = Config.from_argv(["run", *arguments])
+                early.check(config)
+        except (UserError, OSError) as error:
+            lines = error.lines if isinstance(error, UserError) else [str(error)]
+            said = lines and all(line.strip() for line in lines)
+            return "refused, a line for each problem" if said else "wrong: an empty message"
+        except SystemExit:
+            return "help"
+        same = Config.from_json(config.to_json()) == config
+        return "a configuration" if same else "wrong: not the same after config.json"
+
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(count):
-            arguments = [f"--model_dir={folder}/{index}"]
-            for _ in range(draw.randint(1, 5)):
-                name, value = draw.choice(names), draw.choice(VALUES)
-                form = draw.choice(("--{}={}", "--{}={}", "--{} {}", "--no{}", "-{}={}", "{}{}"))
-                arguments += form.format(name, value).split(" ", 1)
+
+        @hypothesis.seed(draw.randrange(2**32))
+        @hypothesis.settings(
+            max_examples=count,
+            deadline=None,
+            database=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        @hypothesis.given(strategies.lists(_flags(), min_size=1, max_size=5))
+        def meet(lines):
+            arguments = [f"--model_dir={folder}/run", *itertools.chain(*lines)]
             try:
-                with contextlib.redirect_stderr(io.StringIO()):
-                    early.check(Config.from_argv(["run", *arguments]))
-                tally["a configuration"] += 1
-            except (UserError, OSError):
-                tally["refused, a line for each problem"] += 1
-            except SystemExit:
-                tally["help"] += 1
+                found = outcome(arguments)
             except Exception as error:
-                tally[f"traceback: {type(error).__name__}"] += 1
+                found = f"traceback: {type(error).__name__}"
                 print(type(error).__name__, error, arguments, flush=True)
+            tally[found] += 1
+
+        meet()
         tally["folders made"] = len(list(pathlib.Path(folder).iterdir()))
     return dict(tally)
 
