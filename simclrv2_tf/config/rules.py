@@ -7,6 +7,7 @@ from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
 from simclrv2_tf import objectives
+from simclrv2_tf.experiments import plan
 
 if TYPE_CHECKING:
     from simclrv2_tf.config.config import Config
@@ -125,6 +126,18 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     ),
     _without_labels("label_fraction"),
     _without_labels("labels_per_class"),
+    (
+        ("balanced_sampling", "train_mode", "distill_alpha"),
+        lambda c: not c.balanced_sampling or plan.learns_from_labels(c.train_mode, c.distill_alpha),
+        "`balanced_sampling` must be left out where no label is learned from: in pretrain, and in "
+        "distill with distill_alpha=1.",
+    ),
+    (
+        ("balanced_sampling", "class_weights"),
+        lambda c: not c.balanced_sampling or c.class_weights == "none",
+        "`balanced_sampling` and `class_weights` exclude each other: both together would correct "
+        "twice for classes of unequal size.",
+    ),
     _needs_negatives("memory_size"),
     _needs_negatives("chunk_size"),
     (

@@ -101,6 +101,15 @@ class LabelOptions(options.Group, title="Labels", once=True):
         choices=("none", "balanced"),
         once=False,
     )
+    balanced_sampling: bool = option(
+        False,
+        "Draw each class equally often in stages that learn from labels: images of small classes "
+        "are repeated, and an epoch has as many images as without. In distillation, of the "
+        "labelled images. Not together with `class_weights`. It has no effect on pretraining, and "
+        "needs images that can be read in any order, which TensorFlow Datasets gives of label "
+        "subsets alone.",
+        once=False,
+    )
     hold_labels_back: bool = option(
         False,
         "Never read the labels of the unlabelled images: pretraining then has no online "

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Set
 import numpy as np
 import tensorflow as tf
 
+from simclrv2_tf.datasets.balance import balanced_order
 from simclrv2_tf.datasets.sources import DatasetError
 
 # Functions mapped here do not branch in Python on a tensor. To convert them, with `augment`, would
@@ -141,6 +142,19 @@ class Split(abc.ABC):
     def cached(self) -> Split:
         """The same split, its encoded examples kept in memory from their first reading on."""
 
+    def balanced(self) -> Split:
+        """The same examples, of which `shuffled_records` draws each class equally often.
+
+        Raises:
+            DatasetError: They can only be read in order, or some have no label.
+        """
+        raise DatasetError(
+            "`balanced_sampling` must be False for data that are read in order, such as those of "
+            "TensorFlow Datasets; --class_weights=balanced weighs their losses instead, and a "
+            "label subset (--label_fraction or --labels_per_class), which is kept in memory, can "
+            f"be balanced. Received: balanced_sampling=True, for {self.name}"
+        )
+
     @abc.abstractmethod
     def shard_size(self, shard: tuple[int, int]) -> int:
         """Number of examples of shard (index, count). Shards are disjoint, as equal as can be."""
@@ -172,7 +186,7 @@ class Split(abc.ABC):
 class IndexedSplit(Split):
     """Examples that can be read in any order; a record is an index.
 
-    An epoch is one permutation for all shards, and the shards take turns: with any number of them,
+    An epoch is one order for all shards, and the shards take turns: with any number of them,
     the batches of all together hold the same examples, with the same crops, at every step.
 
     Args:
@@ -190,6 +204,7 @@ class IndexedSplit(Split):
         super().__init__(name, len(columns["id"]), "label" in columns)
         self._columns = columns
         self._decode = decode
+        self._balanced = False
 
     def labels(self):
         ids = np.array([name.decode() for name in self._columns["id"].numpy()], np.str_)
@@ -219,10 +234,18 @@ class IndexedSplit(Split):
 
     def unlabelled(self):
         columns = {key: column for key, column in self._columns.items() if key != "label"}
-        return self._with(labelled=False, _columns=columns)
+        return self._with(labelled=False, _columns=columns, _balanced=False)
 
     def cached(self):
         return self
+
+    def balanced(self):
+        if self.num_labels < self.num_examples:
+            raise DatasetError(
+                "`balanced_sampling` must be False where images have no label. Received: "
+                f"balanced_sampling=True, for {self.name}"
+            )
+        return self._with(_balanced=True)
 
     def shard_size(self, shard):
         index, count = shard
@@ -239,13 +262,18 @@ class IndexedSplit(Split):
 
         @as_is
         def epoch_records(epoch):
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(self.num_examples, dtype=tf.int64), seed_for(seed, ORDER, epoch)
-            )
+            order = self._order(epoch, seed_for(seed, ORDER, epoch))
             begin = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
             return tf.data.Dataset.from_tensor_slices(order[begin:])
 
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).shard(count, 0)
+
+    def _order(self, epoch, draw) -> tf.Tensor:
+        """(N,) int64, the indices that an epoch draws, by its own seed (2,)."""
+        if self._balanced:
+            return balanced_order(self._columns["label"], epoch, draw)
+        indices = tf.range(self.num_examples, dtype=tf.int64)
+        return tf.random.experimental.stateless_shuffle(indices, draw)
 
     def load(self, record, replace_unreadable):
         del replace_unreadable  # every image in memory is readable

@@ -30,6 +30,7 @@ _FREE = {
     "label_fraction",
     "labels_per_class",
     "label_seed",
+    "balanced_sampling",
     "train_epochs",
     "train_steps",
     "learning_rate",

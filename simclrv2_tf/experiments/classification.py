@@ -49,7 +49,7 @@ class Classification(StageRun):
             )
         self.check_all_labelled()
         train, self.validation_split = validation.parts(self, split)
-        return train, split
+        return train.balanced() if self.config.balanced_sampling else train, split
 
     def build(self, **options):
         networks = self.build_networks(self.data.main.num_classes)

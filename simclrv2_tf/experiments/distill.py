@@ -89,7 +89,7 @@ class Distillation(StageRun):
         self.check_all_labelled()
         size = self._labelled_batch_size(labelled)
         datasets.check_batch_size(labelled, size, "labelled_batch_size")
-        return split, labelled
+        return split, labelled.balanced() if config.balanced_sampling else labelled
 
     def _labelled_batch_size(self, split: datasets.Split) -> int:
         """Labelled images a step: as given, or as many as the images, a multiple of replicas."""

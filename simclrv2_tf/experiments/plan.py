@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from simclrv2_tf.options import ConfigError
@@ -46,6 +47,11 @@ class PlannedStage:
 def stage_key(stage: str, fraction: float) -> str:
     """The key of `Config.stage_options` for a stage at one label fraction."""
     return f"{stage}@{fraction:g}"
+
+
+def learns_from_labels(train_mode: str, distill_alpha: float) -> bool:
+    """Whether a stage, or a run of several, trains on labelled images."""
+    return train_mode != "pretrain" and (train_mode != "distill" or distill_alpha < 1)
 
 
 def plan_stages(config: Config) -> list[PlannedStage]:
@@ -137,6 +143,7 @@ def _stage(
         **fixed,
         "model_dir": "/".join(filter(None, [config.model_dir, folder, name])),
     }
+    options = {**_without_effect(config, options), **options}
     try:
         stage_config = dataclasses.replace(config, **options)
     except ConfigError as error:
@@ -144,3 +151,14 @@ def _stage(
         stage_config = config
     caps_batch = name in ("supervised", "fine_tuned") and "train_batch_size" not in given
     return PlannedStage(name, stage_config, fraction, caps_batch)
+
+
+def _without_effect(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the whole run that have no effect on a stage, as if they had not been given.
+
+    Where they are given for that stage, they are refused.
+    """
+    alpha = options.get("distill_alpha", config.distill_alpha)
+    if not learns_from_labels(options["train_mode"], alpha):
+        return {"balanced_sampling": False}
+    return {}

@@ -164,7 +164,8 @@ class StageRun(abc.ABC):
     @property
     def labels_note(self) -> str:
         """How many labels the training uses, in words."""
-        return f"{self.num_labels:,} labels" if self.num_labels else "no labels"
+        note = f"{self.num_labels:,} labels" if self.num_labels else "no labels"
+        return note + ", each class drawn equally often" * self.config.balanced_sampling
 
     def made_of(self) -> dict[str, Any]:
         """Data and weights that decide what the run learns, as `run.json` holds them."""

@@ -183,6 +183,12 @@ def test_bounds(name, good, bad):
         (dict(train_mode="finetune", label_fraction=0.1), dict(label_fraction=(0.01, 0.1))),
         (dict(train_mode="supervised", label_fraction=0.1), dict(train_mode="pretrain")),
         (dict(train_mode="linear_eval", labels_per_class=1), dict(train_mode="pretrain")),
+        (dict(train_mode="finetune", balanced_sampling=True), dict(train_mode="pretrain")),
+        (dict(train_mode="finetune", balanced_sampling=True), dict(class_weights="balanced")),
+        (
+            dict(train_mode="distill", teacher="a", balanced_sampling=True, distill_alpha=0.5),
+            dict(distill_alpha=1),
+        ),
         (dict(train_mode="distill", teacher="there"), dict(teacher=None)),
         (dict(train_mode="finetune"), dict(teacher="there")),
         (dict(train_mode="finetune", checkpoint="there"), dict(train_mode="supervised")),

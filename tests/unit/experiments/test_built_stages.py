@@ -15,7 +15,8 @@ def key(**changes):
 
 
 def test_stages_of_other_labels_weights_or_schedules_share():
-    for changes in ({"label_fraction": (0.1,)}, {"learning_rate": 0.2}, {"train_epochs": 3}):
+    same = ({"label_fraction": (0.1,)}, {"learning_rate": 0.2}, {"train_epochs": 3})
+    for changes in (*same, {"balanced_sampling": True}):
         assert key(**changes) == key()
 
 

@@ -201,6 +201,17 @@ def test_train_steps_are_those_of_every_stage():
     assert {stage.config.train_steps for stage in stages} == {3}
 
 
+def test_balanced_sampling_reaches_the_stages_with_labels():
+    run = dict(train_mode="semi_supervised", label_fraction=(0.1,), balanced_sampling=True)
+    for alpha, of_students in ((1.0, False), (0.5, True)):
+        found = {s.name: s.config.balanced_sampling for s in planned(**run, distill_alpha=alpha)}
+        students = dict.fromkeys(("self_distilled", "small_student"), of_students)
+        assert found == {"pretrain": False, "supervised": True, "fine_tuned": True, **students}
+    given = {"pretrain": {"balanced_sampling": True}}
+    with pytest.raises(ConfigError, match="^pretrain: `balanced_sampling` must be left out"):
+        planned(train_mode="semi_supervised", stage_options=given)
+
+
 def test_options_of_a_stage_that_do_not_fit_are_named_with_it():
     with pytest.raises(ConfigError) as caught:
         planned(
