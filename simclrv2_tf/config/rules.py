@@ -138,6 +138,15 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         "`balanced_sampling` and `class_weights` exclude each other: both together would correct "
         "twice for classes of unequal size.",
     ),
+    (
+        ("patience", "train_mode", "eval_epochs", "validation_split"),
+        lambda c: (
+            not c.patience or plan.can_stop_early(c.train_mode, c.eval_epochs, c.validation_split)
+        ),
+        "`patience` must be 0 where no accuracy is measured while a stage trains: give "
+        "--eval_epochs=1, in distill --validation_split too, or leave it out; in pretrain, whose "
+        "last weights are kept, leave it out.",
+    ),
     _needs_negatives("memory_size"),
     _needs_negatives("chunk_size"),
     (

@@ -31,6 +31,7 @@ _FREE = {
     "labels_per_class",
     "label_seed",
     "balanced_sampling",
+    "patience",
     "train_epochs",
     "train_steps",
     "learning_rate",

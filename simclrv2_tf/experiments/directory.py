@@ -186,7 +186,7 @@ class RunDirectory:
         return self.record.begin(made_of, session)
 
     def finished(self, total_steps: int) -> dict | None:
-        """The result of this very run, if it has ended before."""
+        """The result of this very run, if it has ended before: at its last step, or stopped."""
         if self.config.mode != "train_then_eval" or not self.result.exists():
             return None
         if self.earlier() != self.config:
@@ -195,4 +195,5 @@ class RunDirectory:
             values = json.loads(self.result.read_text())
         except ValueError:  # it is evaluated again
             return None
-        return values if values.get("global_step") == total_steps else None
+        ends = (total_steps, values.get("stopped_step", total_steps))
+        return values if values.get("global_step") in ends else None

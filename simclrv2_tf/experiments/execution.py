@@ -43,7 +43,7 @@ def execute(run: StageRun, built_stages: BuiltStages) -> dict:
     made_of = run.made_of()
     run.directory.check_made_of(made_of)
     finished = run.directory.finished(run.total_steps)
-    if finished is not None and not Exports(run).finished():
+    if finished is not None and not Exports(run, finished["global_step"]).finished():
         finished = None
     _check_workers_agree(run, "have finished it (1) or not (0)", int(finished is not None))
     if finished is not None:
@@ -60,18 +60,18 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
     with run.strategy.scope():
         built = built_stages.build(run)
         progress = _Progress(built)
+    validated = validation.Validation(run, built) if run.validation_split else None
     store = weights.Checkpoints(
         str(run.directory.checkpoints),
         weights.named(built.networks.weights, built.stage.optimizer) | built.state,
         keep=config.keep_checkpoint_max or _KEPT_WHILE_TRAINING,
         writes=run.is_chief,
-        progress=progress.variables,
+        progress=progress.variables | (validated.progress if validated else {}),
     )
     restored = store.restore()
     step = _step_of(built)
     _check_workers_agree(run, "are at step", step)
-    exported = Exports(run)
-    validated = validation.Validation(run, built) if run.validation_split else None
+    had_ended = step >= run.total_steps or bool(validated and validated.stopped)
     if config.mode == "eval":
         if not restored:
             raise RunError(
@@ -79,32 +79,39 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
             )
     else:
         _begin(run, built, restored, made_of)
-        _train(run, built, store, step, progress, validated)
+        if not had_ended:
+            _train(run, built, store, step, progress, validated)
+    ended_at = _step_of(built)
+    stopped = None
+    if validated and validated.stopped and ended_at < run.total_steps:
+        stopped = f"Stopped at step {ended_at:,} of {run.total_steps:,}: {validated.stopped}."
+        print(stopped, flush=True)
+    exported = Exports(run, ended_at)
     selected = validated.take_best() if validated else None
     if config.mode != "eval":
-        exported.write(built, anew=step < run.total_steps)
+        exported.write(built, anew=not had_ended)
     if config.mode == "train":
         if run.is_chief:
             exported.finish({})
-        _end(run, store)
+        _end(run, store, stopped)
         return {}
     result = run.evaluate(built)
-    step = _step_of(built)
     parameters = built.networks.encoder.count_params()
-    result |= {"global_step": step, "encoder_parameters": parameters}
+    result |= {"global_step": ended_at, "encoder_parameters": parameters}
     result |= {"selected_step": selected} if selected else {}
+    result |= {"stopped_step": ended_at} if stopped else {}
     if run.is_chief:
         exported.finish(result)
-        evaluation.write_result(run, result, step)  # last: it says that the stage has ended
-    _end(run, store)
+        evaluation.write_result(run, result, ended_at)  # last: it says that the stage has ended
+    _end(run, store, stopped)
     print(in_words(result), flush=True)
     return result
 
 
-def _end(run: StageRun, store: weights.Checkpoints) -> None:
+def _end(run: StageRun, store: weights.Checkpoints, stopped: str | None) -> None:
     """Removes checkpoints that only a stage that trains needs, and notes the end."""
     if run.is_chief and run.config.mode != "eval":
-        run.directory.record.end()
+        run.directory.record.end(stopped)
     if run.config.keep_checkpoint_max is None and run.config.mode != "eval":
         store.keep_newest()
 
@@ -190,8 +197,6 @@ def _train(
     validated: validation.Validation | None,
 ) -> None:
     config = run.config
-    if begin >= run.total_steps:
-        return
     agree = distribute.Agreement(run.strategy)
     saving = callbacks.SaveCheckpoints(
         store,

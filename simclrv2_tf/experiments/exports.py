@@ -23,13 +23,14 @@ class Exports:
 
     Args:
         run: The stage's run.
+        step: The step at which it has ended.
     """
 
-    def __init__(self, run: StageRun):
-        self._run = run
+    def __init__(self, run: StageRun, step: int):
+        self._run, self._step = run, step
         self._artifacts = artifacts.Artifacts(
             run.directory.path,
-            str(run.total_steps),
+            str(step),
             labelled=run.labelled,
             formats=run.export_formats,
         )
@@ -81,14 +82,15 @@ class Exports:
         if not self._artifacts.path("keras").exists():
             return
         # A named evaluation may be of other networks than the exported ones.
-        text = None if config.eval_name else card(self._run, result)
+        text = None if config.eval_name else card(self._run, result, self._step)
         self._artifacts.finish(text, config.image_size)
         self._artifacts.remove_older(config.keep_hub_module_max)
 
 
-def card(run: StageRun, result: Mapping[str, float]) -> str:
+def card(run: StageRun, result: Mapping[str, float], step: int) -> str:
     """The model card of a run; `result` is empty where the run was not evaluated."""
     config, main = run.config, run.data.main
+    steps = f"{step:,} of {run.total_steps:,}" if step < run.total_steps else f"{step:,}"
     name = model_card.public(main.name)
     images = run.eval_split.num_examples
     if config.eval_steps:
@@ -102,7 +104,7 @@ def card(run: StageRun, result: Mapping[str, float]) -> str:
             "Images": f"{model_card.public(run.images_name)}, {run.train_split.num_examples:,} to "
             "train with",
             "Labels": run.labels_note,
-            "Recipe": f"{run.total_steps:,} steps of {config.train_batch_size} images, "
+            "Recipe": f"{steps} steps of {config.train_batch_size} images, "
             f"{config.optimizer}, learning rate {run.schedule.peak:.4g} at its peak, weight "
             f"decay {config.weight_decay:g}, seed {config.seed}; all options are in the run's "
             "config.json",

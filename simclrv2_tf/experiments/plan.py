@@ -54,6 +54,13 @@ def learns_from_labels(train_mode: str, distill_alpha: float) -> bool:
     return train_mode != "pretrain" and (train_mode != "distill" or distill_alpha < 1)
 
 
+def can_stop_early(train_mode: str, eval_epochs: int, validation_split: str | None) -> bool:
+    """Whether a stage, or a run of several, is validated by labels while it trains."""
+    if train_mode == "pretrain" or not eval_epochs:
+        return False
+    return train_mode != "distill" or validation_split is not None
+
+
 def plan_stages(config: Config) -> list[PlannedStage]:
     """The stages that `config` asks for, in the order in which they run.
 
@@ -158,7 +165,12 @@ def _without_effect(config: Config, options: Mapping[str, Any]) -> dict[str, Any
 
     Where they are given for that stage, they are refused.
     """
+    train_mode = options["train_mode"]
     alpha = options.get("distill_alpha", config.distill_alpha)
-    if not learns_from_labels(options["train_mode"], alpha):
-        return {"balanced_sampling": False}
-    return {}
+    eval_epochs = options.get("eval_epochs", config.eval_epochs)
+    found: dict[str, Any] = {}
+    if not learns_from_labels(train_mode, alpha):
+        found["balanced_sampling"] = False
+    if not can_stop_early(train_mode, eval_epochs, config.validation_split):
+        found["patience"] = 0
+    return found

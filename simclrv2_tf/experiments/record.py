@@ -9,7 +9,7 @@
     "teacher": the same of its teacher, where it has one
   },
   "sessions": [{"began", "ended", "command", "host", "process", "versions", "devices", "replicas",
-                "precision", "onednn"}],
+                "precision", "onednn", "stopped": where and why training ended early, if it did}],
   "finished": {"identity", "outputs", "summary"}
 }
 ```
@@ -95,11 +95,11 @@ class RunRecord:
         files.write_text(self.path, files.to_json(record))
         return changed
 
-    def end(self) -> None:
-        """Notes when the last session ended."""
+    def end(self, stopped: str | None = None) -> None:
+        """Notes when the last session ended, and where and why it was stopped, if it was."""
         held = self.read()
         if held.get("sessions"):
-            held["sessions"][-1]["ended"] = now()
+            held["sessions"][-1] |= {"ended": now()} | ({"stopped": stopped} if stopped else {})
             files.write_text(self.path, files.to_json(held))
 
     def finish(self, identity: str, summary: str) -> None:

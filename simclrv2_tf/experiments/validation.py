@@ -1,7 +1,8 @@
 """Validation while a stage trains: on images that it neither trains on nor reports.
 
 The measurement is a callback that adds to the logs; with `select=best` another one keeps the
-weights of the best measurement in the folder `best`, beside the checkpoints.
+weights of the best measurement in the folder `best`, beside the checkpoints, and with `patience`
+one more stops the training.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ with epy.lazy_imports():
     from simclrv2_tf import stages, weights
     from simclrv2_tf.datasets import labels as label_subset
     from simclrv2_tf.metrics import neighbours
-    from simclrv2_tf.training import callbacks
+    from simclrv2_tf.training import callbacks, patience
 
 if TYPE_CHECKING:
     from simclrv2_tf import datasets
@@ -81,7 +82,7 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
         print(
             f"No validation in {config.train_mode}: a class has {counts.min()} images to train "
             f"with, and fewer than {_FEWEST_LABELS} leave none to spare. The last weights are "
-            "taken.",
+            f"taken{', and patience has no effect' if config.patience else ''}.",
             flush=True,
         )
         return Parts(split)
@@ -140,11 +141,26 @@ class Validation:
             )
             keep = callbacks.KeepBest(self._best, ACCURACY, run.directory.history)
             self._callbacks.append(keep)
+        self._early = None
+        if run.config.patience:
+            with run.strategy.scope():
+                self._early = patience.StopEarly(ACCURACY, run.config.patience)
+            self._callbacks.append(self._early)
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks, which come before those that write the logs."""
         return self._callbacks
+
+    @property
+    def progress(self) -> dict[str, keras.Variable]:
+        """What a checkpoint holds of the measurements, by name."""
+        return {f"{weights.PROGRESS}waited": self._early.variable} if self._early else {}
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the training was stopped before its end; None where it was not."""
+        return self._early.reason if self._early and self._early.stopped else None
 
     def take_best(self) -> int | None:
         """Fills the networks with the best weights; returns their step, or None: the last stay."""

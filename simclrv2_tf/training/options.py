@@ -76,3 +76,12 @@ class ValidationOptions(options.Group, title="Validation while training", once=T
         choices=("best", "last"),
         once=False,
     )
+    patience: int = option(
+        0,
+        "End a stage with labels once its validation accuracy has not improved for so many "
+        "validations (see `eval_epochs`); 0: never. The learning rate still falls as over the "
+        "whole length. It has no effect on pretraining, whose last weights are kept, nor where "
+        "nothing is validated, as with under ten labels a class.",
+        minimum=0,
+        once=False,
+    )

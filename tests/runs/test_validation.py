@@ -1,4 +1,4 @@
-"""Validation while a stage trains: other images, the best weights, resuming."""
+"""Validation while a stage trains: other images, the best weights, early stopping, resuming."""
 
 import csv
 import json
@@ -36,13 +36,13 @@ def rows(folder):
     return list(csv.DictReader((folder / "history.csv").open()))
 
 
-SUPERVISED = ["--mode=train_then_eval", "--train_mode=supervised", *SMALL, "--train_epochs=4"]
-SUPERVISED += ["--eval_epochs=1", "--keep_checkpoint_max=9"]
+SUPERVISED = ["--mode=train_then_eval", "--train_mode=supervised", *SMALL, "--train_epochs=8"]
+SUPERVISED += ["--eval_epochs=1", "--keep_checkpoint_max=9", "--patience=2"]
 
 
 @pytest.fixture(scope="module")
 def supervised(images, tmp_path_factory):
-    """A run whose second of four epochs validates best, by decree."""
+    """A run whose second epoch validates best, by decree, and which stops after two more of 8."""
     folder = tmp_path_factory.mktemp("supervised") / "run"
     decreed = iter([0.5, 0.75, 0.6, 0.7])
     validate = callbacks.Validate.on_epoch_end
@@ -66,13 +66,15 @@ def checkpoint_weights(prefix):
 
 
 def test_the_best_weights_are_exported_and_evaluated(supervised, images):
-    """By epochs of 36 // 8 steps: validation leaves 18 images of each class."""
+    """By epochs of 37 / 8 steps: validation leaves 18 images of each class."""
     found = rows(supervised)
     assert [row["val_top_1_accuracy"] for row in found] == ["0.5", "0.75", "0.6", "0.7"]
     assert all(float(row["measured"]) in np.arange(5) / 4 and row["val_loss"] for row in found)
-    total = result(supervised)["global_step"]
-    step = result(supervised)["selected_step"]
-    assert total == 36 * 4 // 8 + 1 and step == round(total * 2 / 4)
+    total, step = 36 * 8 // 8 + 1, result(supervised)["selected_step"]
+    assert step == round(total * 2 / 8)
+    end = result(supervised)["global_step"]
+    assert end == result(supervised)["stopped_step"] == round(total * 4 / 8)
+    assert f"{end} of {total} steps of 8 images" in (supervised / "README.md").read_text()
     best = weights.latest(str(supervised))
     assert best == str(supervised / "best" / f"ckpt-{step}")
     of_that_epoch = str(supervised / "checkpoints" / f"ckpt-{step}")
@@ -88,10 +90,12 @@ def test_the_best_weights_are_exported_and_evaluated(supervised, images):
     assert result(supervised)["label_top_1_accuracy"] == accuracy
 
 
-def test_a_run_that_is_resumed_selects_the_same(supervised, images, tmp_path, monkeypatch):
-    """From the checkpoint of epoch one, after which the best and a later row were written."""
+def test_a_run_that_is_resumed_selects_and_stops_the_same(
+    supervised, images, tmp_path, monkeypatch, capsys
+):
+    """From the checkpoint of epoch one, after which the best and later rows were written."""
     resumed = shutil.copytree(supervised, tmp_path / "run")
-    first = round(result(supervised)["global_step"] / 4)
+    first = round(37 / 8)
     for path in (resumed / "checkpoints").iterdir():
         if path.name == "checkpoint" or int(path.name.split("-")[1].split(".")[0]) > first:
             path.unlink()
@@ -111,6 +115,23 @@ def test_a_run_that_is_resumed_selects_the_same(supervised, images, tmp_path, mo
     assert result(resumed) == result(supervised)
     for name in ("encoder", "classifier"):
         assert same(keras_weights(resumed, name), keras_weights(supervised, name))
+    end = result(resumed)["stopped_step"]
+    why = f"Stopped at step {end} of 37: val_top_1_accuracy has not improved for 2 evaluations"
+    assert f"{why}, since 0.75 at step 9.\n" in capsys.readouterr().out
+    record = json.loads((resumed / "run.json").read_text())
+    assert record["sessions"][-1]["stopped"].startswith(why)
+
+    # It does not train on: neither where it has finished, nor where it was killed before its end.
+    assert small.run(command, exports=False) == 0
+    assert "Finished before" in capsys.readouterr().out
+    (resumed / "run.json").write_text(json.dumps({**record, "finished": None}))
+    assert small.run(command, exports=False) == 0
+    assert "Finished before" in capsys.readouterr().out
+    (resumed / "result.json").unlink()
+    assert small.run(command, exports=False) == 0
+    said = capsys.readouterr().out
+    assert why in said and "Epoch" not in said
+    assert result(resumed) == result(supervised) and len(rows(resumed)) == 4
 
 
 def test_pretraining_is_validated_by_neighbours(images, tmp_path, capsys):

@@ -189,6 +189,14 @@ def test_bounds(name, good, bad):
             dict(train_mode="distill", teacher="a", balanced_sampling=True, distill_alpha=0.5),
             dict(distill_alpha=1),
         ),
+        (dict(train_mode="supervised", eval_epochs=1, patience=3), dict(eval_epochs=0)),
+        (dict(train_mode="supervised", eval_epochs=1, patience=3), dict(train_mode="pretrain")),
+        (
+            dict(
+                train_mode="distill", teacher="a", eval_epochs=1, validation_split="b", patience=3
+            ),
+            dict(validation_split=None),
+        ),
         (dict(train_mode="distill", teacher="there"), dict(teacher=None)),
         (dict(train_mode="finetune"), dict(teacher="there")),
         (dict(train_mode="finetune", checkpoint="there"), dict(train_mode="supervised")),

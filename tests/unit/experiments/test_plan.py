@@ -212,6 +212,18 @@ def test_balanced_sampling_reaches_the_stages_with_labels():
         planned(train_mode="semi_supervised", stage_options=given)
 
 
+def test_patience_reaches_the_stages_that_are_validated_by_labels():
+    run = dict(train_mode="semi_supervised", label_fraction=(0.1,), eval_epochs=1, patience=3)
+    given = {"supervised": {"eval_epochs": 0}, "fine_tuned": {"patience": 5}}
+    for split, of_students in ((None, 0), ("val", 3)):
+        stages = planned(**run, validation_split=split, stage_options=given)
+        students = dict.fromkeys(("self_distilled", "small_student"), of_students)
+        found = {stage.name: stage.config.patience for stage in stages}
+        assert found == {"pretrain": 0, "supervised": 0, "fine_tuned": 5, **students}
+    with pytest.raises(ConfigError, match="^pretrain: `patience` must be 0"):
+        planned(**run, stage_options={"pretrain": {"patience": 3}})
+
+
 def test_options_of_a_stage_that_do_not_fit_are_named_with_it():
     with pytest.raises(ConfigError) as caught:
         planned(
