@@ -4,15 +4,19 @@ import sys
 from collections.abc import Sequence
 
 from simclrv2_tf import environment, errors
-from simclrv2_tf.config import Config
+from simclrv2_tf.config import Config, command_line
 from simclrv2_tf.experiments import early
+from simclrv2_tf.experiments.directory import LongerError
 from simclrv2_tf.experiments.stage import Seams
 
 _NO_SEAMS = Seams()
 
 
 def main(
-    argv: Sequence[str] | None = None, seams: Seams = _NO_SEAMS, notes: Sequence[str] = ()
+    argv: Sequence[str] | None = None,
+    seams: Seams = _NO_SEAMS,
+    notes: Sequence[str] = (),
+    typed: Sequence[str] | None = None,
 ) -> int:
     """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input.
 
@@ -20,7 +24,9 @@ def main(
         argv: The program's name, then flags; `sys.argv` by default.
         seams: For tests.
         notes: Lines to print once the options are found good: where they come from.
+        typed: The command as it was typed, where `argv` was made of a shorter one.
     """
+    argv = sys.argv if argv is None else argv
     try:
         said = list(notes)
         config = Config.from_argv(argv, said)
@@ -28,6 +34,10 @@ def main(
         print(*said, sep="\n", end="\n" * bool(said), flush=True)
         if early.report_finished(config):
             return 0
+    except LongerError as error:
+        command = typed or ["python", "-m", "simclrv2_tf.run", *argv[1:]]
+        command = command_line.without(command, error.changes)
+        return errors.report(LongerError(error.reason, error.changes, command))
     except (errors.UserError, OSError) as error:
         return errors.report(error)
     # Only now: what is wrong with the command line is answered without waiting for TensorFlow.

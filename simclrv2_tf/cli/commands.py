@@ -84,7 +84,8 @@ def _train(name: str) -> Callable[[Sequence[str]], int]:
 def _demo(args):
     from simclrv2_tf import run
 
-    return run.main(["simclrv2-tf", "--mode=train_then_eval", *args])
+    argv = ["simclrv2-tf", "--mode=train_then_eval", *args]
+    return run.main(argv, typed=["simclrv2-tf", "demo", *args])
 
 
 def _predict(args):

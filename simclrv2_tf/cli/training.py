@@ -32,7 +32,21 @@ def main(name: str, args: Sequence[str]) -> int:
         flags, notes = command(name, args)
     except (errors.UserError, OSError) as error:
         return errors.report(error)
-    return run.main([f"{PROGRAM} {name}", *flags], notes=notes)
+    return run.main([f"{PROGRAM} {name}", *flags], notes=notes, typed=_typed(name, args))
+
+
+def _typed(name: str, args: Sequence[str]) -> list[str]:
+    """The command as it was typed; a run to start from, which may be exchanged, as a flag."""
+    training = TRAININGS[name]
+    if training.argument != "checkpoint":
+        return [PROGRAM, name, *args]
+    arguments, values, flags = split(args, _own_flags(training), flag_options())
+    own = [f"--{flag}={value}" for flag, value in values.items()]
+    return [PROGRAM, name, *(f"--checkpoint={run}" for run in arguments), *own, *flags]
+
+
+def _own_flags(training: Training) -> set[str]:
+    return {"preset", *filter(None, [training.flag])}
 
 
 def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -46,8 +60,7 @@ def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
         ConfigError: an argument is missing or one too many, or leads to nothing.
     """
     training, known = TRAININGS[name], flag_options()
-    own = {"preset", *filter(None, [training.flag])}
-    arguments, values, flags = split(args, own, known)
+    arguments, values, flags = split(args, _own_flags(training), known)
     expanded, _, recipes = expand_flagfiles(flags, [])
     given, _ = command_line.read(expanded, known, [])
     if given.get("train_mode", training.train_mode) != training.train_mode:

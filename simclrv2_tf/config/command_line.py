@@ -92,6 +92,18 @@ def _value(name, value, rest, options, arg) -> Values:
     return {name: option.parse(following)}
 
 
+def without(args: Sequence[str], names: Iterable[str]) -> list[str]:
+    """`args` without the flags of these names, which take a value, and of other names for them."""
+    names, kept, rest = {*names}, [], iter(args)
+    for arg in rest:
+        name, equals, _ = arg.lstrip("-").partition("=")
+        if not arg.startswith("-") or OTHER_NAMES.get(name, name) not in names:
+            kept.append(arg)
+        elif not equals:
+            next(rest, None)
+    return kept
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence with the known name that is most like `name`, if one is like it."""
     close = difflib.get_close_matches(name, known, n=1)

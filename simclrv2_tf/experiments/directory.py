@@ -21,13 +21,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from simclrv2_tf import checkpoint_files, files
+from simclrv2_tf.contents import KERAS_FILES
 from simclrv2_tf.errors import UserError
-from simclrv2_tf.experiments import plan, record
+from simclrv2_tf.experiments import longer, plan, record
 from simclrv2_tf.options import ConfigError, of
 
 if TYPE_CHECKING:
@@ -40,6 +43,21 @@ _OF_EVALUATION = ("eval_ema", "eval_split", "eval_steps")
 
 class RunError(UserError):
     """A run that cannot begin as asked."""
+
+
+class LongerError(RunError):
+    """A finished run is asked to train for longer; the message ends with a command that does.
+
+    Args:
+        reason: As of `longer.reason`.
+        changes: As of `longer.changes`.
+        command: What the flags of the changes are added to: a command line without them.
+    """
+
+    def __init__(self, reason: str, changes: Mapping[str, Any], command: Sequence[str] = ()):
+        self.reason, self.changes = reason, changes
+        flags = [f"--{name}={value}" for name, value in changes.items()]
+        super().__init__(f"{reason} {shlex.join([*command, *flags])}")
 
 
 class RunDirectory:
@@ -82,6 +100,7 @@ class RunDirectory:
         """Checks that the folder is free, or holds the run that `config` resumes.
 
         Raises:
+            LongerError: `config` asks for a longer run than the folder holds, which has finished.
             RunError: the folder holds another run, or something that is no run.
         """
         earlier = self.earlier()
@@ -92,19 +111,32 @@ class RunDirectory:
         # Of several stages, the later ones were trained on the network that was chosen then.
         if config.mode == "eval" and config.train_mode not in plan.RUNS:
             incidental.add("eval_ema")
-        differences = [
-            f"{f.name}={getattr(earlier, f.name)} there, {getattr(config, f.name)} here"
-            for f in dataclasses.fields(config)
-            if f.name not in incidental and getattr(earlier, f.name) != getattr(config, f.name)
+        differing = [
+            field.name
+            for field in dataclasses.fields(config)
+            if field.name not in incidental
+            and getattr(earlier, field.name) != getattr(config, field.name)
         ]
-        if config.mode == "eval" and not config.eval_name and not differences:
+        if config.mode == "eval" and not config.eval_name and not differing:
             self._check_evaluation(earlier)
-        if differences:
+        if config.mode != "eval" and self._trained():
+            if changes := longer.changes(earlier, config, differing):
+                raise LongerError(longer.reason(earlier, config), changes)
+        if differing:
+            differences = [
+                f"{name}={getattr(earlier, name)} there, {getattr(config, name)} here"
+                for name in differing
+            ]
             raise RunError(
                 f"`model_dir` must be new or hold the same run. Received: model_dir={self}, which "
                 f"holds another one ({'; '.join(differences)}). Choose another --model_dir; "
                 "nothing there was changed."
             )
+
+    def _trained(self) -> bool:
+        """Whether the run in the folder has been trained to its end."""
+        several = self.config.train_mode in plan.RUNS
+        return (self.result if several else self.path / KERAS_FILES[0]).exists()
 
     def _check_evaluation(self, earlier: Config) -> None:
         """Checks that an evaluation without a name is the run's own, whose files it writes."""

@@ -61,7 +61,9 @@ def test_commands_pass_their_arguments_on(monkeypatch):
     passed = {}
     for module in (run, predict, official, evaluate):
         name = module.__name__
-        monkeypatch.setattr(module, "main", lambda args, name=name: passed.update({name: args}))
+        monkeypatch.setattr(
+            module, "main", lambda args, name=name, **_: passed.update({name: args})
+        )
     main(["demo", "--seed=3"])
     main(["predict", "runs/a", "photos", "--top_k", "3"])
     main(["evaluate", "runs/a", "--dataset=folder:b"])
