@@ -28,7 +28,7 @@ def balanced_order(labels: tf.Tensor, epoch, draw: tf.Tensor) -> tf.Tensor:
     # The examples, class by class, each class in random order.
     mixed = tf.random.experimental.stateless_shuffle(indices, draws[0])
     members = tf.gather(mixed, tf.argsort(tf.gather(classes, mixed), stable=True))
-    # The classes take turns, from epoch to epoch without a break, and so do a class's examples.
+    # The classes take turns, without a break between epochs; within one, their examples do.
     turn = tf.math.floormod(epoch * count + indices, num_classes)
     place = tf.math.floormod(indices // num_classes, tf.gather(sizes, turn))
     drawn = tf.gather(members, tf.gather(tf.cumsum(sizes, exclusive=True), turn) + place)

@@ -20,8 +20,8 @@ class Checkpoints:
     Args:
         directory: Folder of the checkpoints; made with the first one.
         variables: All that the run has to remember, by a name that is the same in every process.
-        progress: What the run remembers of an unfinished epoch, such as its metrics, by name. A
-            checkpoint without it can be restored too.
+        progress: What the run remembers of an unfinished epoch, such as its metrics, and of its
+            validations, by name. A checkpoint without it can be restored too.
         keep: How many of the newest to keep.
         writes: Whether this process writes them. Of processes that train together, all must call
             `save`: reading the variables takes all of them.
@@ -163,7 +163,7 @@ class DamagedError(CheckpointError):
 
 
 _NAME = "ckpt-"  # begins the names of checkpoints
-PROGRESS = "progress/"  # begins the names of what is remembered of an unfinished epoch
+PROGRESS = "progress/"  # begins the names of `progress`
 
 
 def _step(prefix: str) -> int:
