@@ -1,8 +1,8 @@
 """Training a finished run for longer: which options a new run from its weights has.
 
-The learning rate falls to 0 along a cosine over the whole length of a run. So a finished run that
-went on would train at a rate of 0, and with a cosine over more epochs its first steps would have
-been others: it would be neither run. A new run has a warm-up and a cosine of its own.
+The learning rate falls to 0 along a cosine over the whole length of a run. More steps at the end of
+a finished run would have a rate of 0, and with a cosine over more epochs its first steps would have
+been others. A new run has a warm-up and a cosine of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def changes(earlier: Config, config: Config, differing: Collection[str]) -> dict
 
 
 def reason(earlier: Config, config: Config) -> str:
-    """Why `earlier` does not go on, and what the new run of `changes` is, in words."""
+    """Why `earlier` is not continued, and what the new run of `changes` is, in words."""
     length = _length(config)
     unit = length.removeprefix("train_")
     done, wanted = getattr(earlier, length), getattr(config, length)
