@@ -113,6 +113,7 @@ def card(run: StageRun, result: Mapping[str, float]) -> str:
         "images allows. The code, simclrv2_tf, is under Apache-2.0.",
         image_size=config.image_size,
         antialias=bool(config.antialias),
+        channels=config.channels,
         class_names=main.class_names if run.labelled else (),
         output="logits" if run.labelled else "representation",
     )
