@@ -92,7 +92,7 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
     """The endpoints of the model that the command line asks for."""
     if not model.endpoints:
         raise PredictError(
-            "`model` must take images (B, H, W, 3), and a file must be called encoder or "
+            "`model` must take images (B, H, W, channels), and a file must be called encoder or "
             "image_classifier, as it was exported: its name tells what it gives. "
             f"Received: model={args.model}"
         )

@@ -31,8 +31,8 @@ def lines(data: Data, config: Config) -> list[str]:
         )
     if config.channels != RGB and config.color_jitter_strength > 0 and _has_views(config):
         found.append(
-            f"  Color jitter changes brightness and contrast alone: {in_words(config.channels)} "
-            "have no hue and saturation, and no view is made gray."
+            "  Without RGB, color jitter changes brightness and contrast alone, not hue and "
+            "saturation, and no view is made gray."
         )
     return found
 

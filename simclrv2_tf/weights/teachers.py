@@ -145,7 +145,7 @@ def _from_keras(path: str) -> Teacher:
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
         raise CheckpointError(
-            "`teacher` must map images (B, H, W, 3) to logits (B, C); a run's "
+            "`teacher` must map images (B, H, W, channels) to logits (B, C); a run's "
             f"image_classifier.keras does. Received: teacher={path}, which maps "
             f"{shapes[0]} to {shapes[1]}"
         )
