@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
     folder = _checked_folder(args)
     model = load_model(args.model)
     image_size = _checked_size(model, args)
-    dataset = datasets.open_dataset(args.dataset, args.data_dir, args.split_seed, model.value_range)
+    dataset = datasets.open_dataset(
+        args.dataset, args.data_dir, args.split_seed, model.value_range, model.channels
+    )
     split = dataset.split(args.split or _default_split(dataset))
     places, names = _matched(model, dataset, split)
     answers = _answers(model, split, places, image_size, args.batch_size)

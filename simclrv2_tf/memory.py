@@ -123,7 +123,7 @@ class MomentumNetwork:
         return {ours.path: ours for ours, _ in self._pairs}
 
     def __call__(self, images) -> tf.Tensor:
-        """Images (n, S, S, 3) to embeddings (n, d), in training mode and without gradient."""
+        """Images (n, S, S, channels) to embeddings (n, d), in training mode, without gradient."""
         hiddens = self.head(self.encoder(images, training=True), training=True)
         return tf.stop_gradient(hiddens[-1])
 

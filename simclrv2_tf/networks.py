@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from etils import epy
 
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.network_options import NetworksOptions
 
 with epy.lazy_imports():
@@ -21,7 +22,7 @@ class Networks:
     """The networks of a run.
 
     Attributes:
-        encoder: Images (B, H, W, 3) to representations (B, f).
+        encoder: Images (B, H, W, channels) to representations (B, f).
         head: (B, f) to the list of its hiddens; None where a classifier reads the encoder and the
             initial weights have no head.
         classifier: Features (B, w) to logits (B, C); None where there are no labels.
@@ -40,6 +41,11 @@ class Networks:
         return {name: model for name, model in models.items() if model is not None}
 
     @property
+    def channels(self) -> int:
+        """Number of the images' channels."""
+        return self.encoder.input_shape[-1]
+
+    @property
     def head_part(self) -> keras.Model | None:
         """The part of the head between encoder and classifier."""
         return heads.up_to(self.head, self.classifier_layer) if self.classifier_layer else None
@@ -50,10 +56,11 @@ class Networks:
         return [v for model in self.models.values() for v in model.weights]
 
     def endpoints(self) -> keras.Model:
-        """All endpoints as one model: images (B, H, W, 3) to a dict by name, the encoder's first.
+        """All endpoints as one model: images (B, H, W, channels) to a dict by name.
 
-        The encoder's are those of `resnet.features`; a head adds "projection1", "projection2", ...,
-        its hidden layers, and "projection", the embedding; a classifier adds "logits".
+        The encoder's, which come first, are those of `resnet.features`; a head adds "projection1",
+        "projection2", ..., its hidden layers, and "projection", the embedding; a classifier adds
+        "logits".
 
         Raises:
             ValueError: `classifier_layer` is not 0 without a head.
@@ -87,7 +94,7 @@ class Networks:
         return [keras.Model(self.encoder.input, self.encoder.get_layer(endpoint).output)]
 
     def image_classifier(self) -> keras.Model:
-        """Images (B, S, S, 3) to logits (B, C), by all models in between, as one model."""
+        """Images (B, S, S, channels) to logits (B, C), by all models in between, as one model."""
         outputs = self.encoder.output
         for model in self.leading_to("logits")[1:]:
             outputs = model(outputs)
@@ -100,6 +107,7 @@ def build_networks(
     *,
     image_size: int,
     seed: int,
+    channels: int = RGB,
     zero_init: bool = False,
     resnet: Callable[..., keras.Model] | None = None,
 ) -> Networks:
@@ -109,6 +117,7 @@ def build_networks(
         options: Any object with the fields of `NetworkOptions` and `HeadOptions`.
         num_classes: C; 0 for networks without a classifier.
         image_size: Side of the training images in pixels; chooses the stem "auto".
+        channels: Of the images.
         seed: The initial weights are a function of it and the architecture.
         zero_init: Whether the classifier's kernel starts at zero.
         resnet: In place of `resnet.resnet`, with the same arguments.
@@ -122,6 +131,7 @@ def build_networks(
         se_ratio=options.se_ratio,
         image_size=image_size,
         stem=options.stem,
+        channels=channels,
         **norm,
     )
     head = heads.projection_head(

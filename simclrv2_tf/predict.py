@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> None:
     targets = _checked_targets(args.output, args.embeddings, args.overwrite)
     model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
-    images = datasets.open_images(args.images, value_range=model.value_range)
+    images = datasets.open_images(
+        args.images, value_range=model.value_range, channels=model.channels
+    )
     # What stops the command, before the last image or after it, leaves earlier files as they were.
     with contextlib.ExitStack() as stack:
         writers = _writers(model, args, images.num_examples, stack)
@@ -90,7 +92,7 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
     """The endpoints of the model that the command line asks for."""
     if not model.endpoints:
         raise PredictError(
-            "`model` must take images (B, H, W, 3), and a file must be called encoder or "
+            "`model` must take images (B, H, W, channels), and a file must be called encoder or "
             "image_classifier, as it was exported: its name tells what it gives. "
             f"Received: model={args.model}"
         )

@@ -10,9 +10,10 @@ import keras
 from keras import layers, ops
 
 from simclrv2_tf.batch_norm import BatchNorm
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.convolution import Conv2D
 from simclrv2_tf.network_options import BLOCKS, NetworkOptions
-from simclrv2_tf.options import check_numbers, of
+from simclrv2_tf.options import check_numbers, check_sizes, of
 
 DEPTHS = tuple(BLOCKS)
 MIN_MIXING_DIM = 32  # floor of the selective kernel's hidden width
@@ -29,8 +30,9 @@ def resnet(
     batch_norm_decay: float = 0.9,
     stem: str = "auto",
     blocks: tuple[int, ...] | None = None,
+    channels: int = RGB,
 ) -> keras.Model:
-    """Builds an encoder: images (B, H, W, 3), float in [0, 1], to representations (B, f) float32.
+    """Builds an encoder: images (B, H, W, C), float in [0, 1], to representations (B, f) float32.
 
     The layers named in `ENDPOINTS` output the stem, the four stages and the global average;
     `features` returns them all. f is 512 (depths 10 to 34) or 2048 times the width.
@@ -49,6 +51,7 @@ def resnet(
         stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (stride 1, no pool), or
             "auto": cifar up to 32 pixels.
         blocks: Residual blocks of 1 to 4 stages, in place of those of `depth`, for tests.
+        channels: C, at least 1.
 
     Raises:
         ValueError: a value is out of its range.
@@ -56,6 +59,7 @@ def resnet(
     of(NetworkOptions)["resnet_depth"].check(depth, "depth")
     ratios = dict(width_multiplier=width_multiplier, sk_ratio=sk_ratio, se_ratio=se_ratio)
     check_numbers(NetworkOptions, **ratios, stem=stem)
+    check_sizes(channels=channels)
     if blocks is not None and not (1 <= len(blocks) <= 4 and min(blocks) >= 1):
         raise ValueError(
             f"`blocks` must be 1 to 4 numbers of at least 1. Received: blocks={blocks}"
@@ -64,7 +68,7 @@ def resnet(
         stem = "cifar" if image_size <= 32 else "imagenet"
     build = _Builder(sk_ratio, se_ratio, global_batch_norm, batch_norm_decay)
 
-    images = keras.Input((None, None, 3), name="images")
+    images = keras.Input((None, None, channels), name="images")
     x = build.stem(images, int(64 * width_multiplier), cifar=stem == "cifar")
     for group, num_blocks in enumerate(blocks or BLOCKS[depth], start=1):
         for block in range(num_blocks):
@@ -90,7 +94,7 @@ def endpoints(encoder: keras.Model) -> tuple[str, ...]:
 def features(encoder: keras.Model) -> keras.Model:
     """All endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
 
-    It maps images (B, H, W, 3) to a dict by `endpoints(encoder)`: "representation" (B, f), the
+    It maps images (B, H, W, C) to a dict by `endpoints(encoder)`: "representation" (B, f), the
     others (B, h, w, c).
     """
     outputs = {name: encoder.get_layer(name).output for name in endpoints(encoder)}

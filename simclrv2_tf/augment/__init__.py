@@ -2,11 +2,12 @@
 
 Pure TensorFlow functions without state. Arguments and results in common:
 
-* Images are RGB, NHWC, float in [0, 1], or uint8 or uint16 and then scaled to [0, 1]. The crops
-  take one image (H, W, 3), because images differ in size before they are cropped, and return
-  (S, S, 3). All else takes one image or a batch (B, H, W, 3), several times faster per image on a
-  batch, and returns the same shape. In a batch every image draws its own parameters. Results are
-  float32 in [0, 1].
+* Images are NHWC, float in [0, 1], or uint8 or uint16 and then scaled to [0, 1]. Three channels are
+  RGB; any other number C of them is gray or bands, without hue and saturation. The crops take one
+  image (H, W, C), because images differ in size before they are cropped, and return (S, S, C). All
+  else takes one image or a batch (B, H, W, C), several times faster per image on a batch, and
+  returns the same shape. In a batch every image draws its own parameters. Results are float32 in
+  [0, 1].
 * `seed` is a pair of integers, which decides all draws, or None: draws are then new at each
   execution, also inside `tf.function` and `tf.data.Dataset.map`. After `tf.random.set_seed`,
   however, TensorFlow starts every *new iterator* over a mapped data set with the same draws: repeat

@@ -5,12 +5,14 @@ import operator
 
 from etils import epy
 
+from simclrv2_tf.channels import RGB
+
 with epy.lazy_imports():
     import tensorflow as tf
 
 
 def on_batch(images, name, function):
-    """Calls `function` on float32 `images` as a batch (B, H, W, 3); one image is a batch of one."""
+    """Calls `function` on float32 `images` as a batch (B, H, W, C); one image is a batch of one."""
     images = float_images(images, name, ranks=(3, 4))
     single = images.shape.rank == 3
     result = function(images[None])[0] if single else function(images)
@@ -23,20 +25,23 @@ def float_images(images, name, ranks):
 
 
 def convertible(images, name, ranks):
-    """Checks rank, channels and type without converting the pixels."""
+    """Checks rank, channels and type without converting the pixels.
+
+    Channels that are not known when traced must be three.
+    """
     images = tf.convert_to_tensor(images)
     if not (images.dtype.is_floating or images.dtype in (tf.uint8, tf.uint16)):
         raise ValueError(
             f"`{name}` must be uint8, uint16, or float in [0, 1]. "
             f"Received: {name}.dtype={images.dtype.name}"
         )
-    if images.shape.rank not in ranks or images.shape[-1] not in (3, None):
-        expected = " or ".join({3: "(H, W, 3)", 4: "(B, H, W, 3)"}[rank] for rank in ranks)
+    if images.shape.rank not in ranks or images.shape[-1] == 0:
+        expected = " or ".join({3: "(H, W, C)", 4: "(B, H, W, C)"}[rank] for rank in ranks)
         raise ValueError(
             f"`{name}` must have shape {expected}, its rank known when traced. "
             f"Received: {name}.shape={images.shape}"
         )
-    return tf.ensure_shape(images, [*images.shape[:-1], 3])
+    return tf.ensure_shape(images, [*images.shape[:-1], images.shape[-1] or RGB])
 
 
 def integer(name, value, minimum):

@@ -61,7 +61,7 @@ def random_blur(
 
 
 def randomly_blurred(batch, kernel_size, probability, draws):
-    """`random_blur` of a float32 batch (B, H, W, 3)."""
+    """`random_blur` of a float32 batch (B, H, W, C)."""
     if kernel_size is not None:
         kernel_size = integer("kernel_size", kernel_size, minimum=0)
     else:
@@ -95,15 +95,18 @@ def gaussian_kernels(kernel_size, sigma):
 
 def _blur(batch, kernel_size, sigma):
     count, height, width, _ = tf.unstack(tf.shape(batch))
+    channels = batch.shape[-1]
     kernels = gaussian_kernels(kernel_size, tf.broadcast_to(sigma, (count,)))
-    kernels = tf.repeat(kernels, 3, axis=1)  # (k, 3B)
+    kernels = tf.repeat(kernels, channels, axis=1)  # (k, CB)
 
     def convolve():
         # Images side by side on the channel axis: one depthwise convolution gives each its kernel.
-        folded = tf.reshape(tf.transpose(batch, (1, 2, 0, 3)), (1, height, width, 3 * count))
+        folded = tf.transpose(batch, (1, 2, 0, 3))
+        folded = tf.reshape(folded, (1, height, width, channels * count))
         for filters in (kernels[None, :, :, None], kernels[:, None, :, None]):
             folded = tf.nn.depthwise_conv2d(folded, filters, strides=[1, 1, 1, 1], padding="SAME")
-        return tf.transpose(tf.reshape(folded, (height, width, count, 3)), (2, 0, 1, 3))
+        unfolded = tf.reshape(folded, (height, width, count, channels))
+        return tf.transpose(unfolded, (2, 0, 1, 3))
 
     # A convolution refuses zero channels, and no image may have been drawn.
     return tf.cond(count > 0, convolve, lambda: batch)

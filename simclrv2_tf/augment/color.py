@@ -9,6 +9,7 @@ from etils import epy
 
 from simclrv2_tf.augment.arguments import on_batch
 from simclrv2_tf.augment.draws import apply_where, make_draws
+from simclrv2_tf.channels import RGB
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -35,6 +36,9 @@ def random_color(
     reference has no valid contrast range there. Zero `strength` turns jitter and grayscale off,
     as in the reference.
 
+    Images that are not RGB have no hue and saturation, and none becomes gray: jitter is brightness
+    and contrast, in a random order. All channels of an image share their amounts.
+
     Args:
         image: An image or a batch.
         strength: Not negative; 1 for ImageNet, 0.5 for CIFAR.
@@ -49,7 +53,7 @@ def random_color(
 
 
 def color(batch, strength, version, grayscale_probability, draws):
-    """`random_color` of a float32 batch (B, H, W, 3)."""
+    """`random_color` of a float32 batch (B, H, W, C)."""
     if not 0 <= strength < math.inf:
         raise ValueError(
             f"`strength` must be finite and not negative. Received: strength={strength}"
@@ -67,16 +71,20 @@ def color(batch, strength, version, grayscale_probability, draws):
     shape = tf.shape(batch)
     # The maximum over channels, which saturation and hue need, is several times faster over
     # contiguous planes than along a last axis of three.
-    planes = tf.transpose(tf.reshape(batch, (shape[0], shape[1] * shape[2], 3)), (0, 2, 1))
+    channels = batch.shape[-1]
+    planes = tf.reshape(batch, (shape[0], shape[1] * shape[2], channels))
+    planes = tf.transpose(planes, (0, 2, 1))
 
     def jitter(some, rows):
-        return _jitter(some, operations(version), *(tf.gather(x, rows) for x in drawn[1:3]))
+        functions = operations(version, channels)
+        return _jitter(some, functions, *(tf.gather(x, rows) for x in drawn[1:3]))
 
     def gray(some, _):
         return tf.stack(grayscale(tf.unstack(some, axis=1)), axis=1)
 
     planes = apply_where(jitter, planes, drawn.jittered)
-    planes = apply_where(gray, planes, drawn.gray)
+    if channels == RGB:
+        planes = apply_where(gray, planes, drawn.gray)
     return tf.reshape(tf.transpose(planes, (0, 2, 1)), shape)
 
 
@@ -84,8 +92,8 @@ class ColorDraws(NamedTuple):
     """What each image of a batch does with its color."""
 
     jittered: tf.Tensor  # (B,) bool
-    order: tf.Tensor  # (B, 4) int32, the operation of each turn
-    amounts: tf.Tensor  # (B, 4) float32, of each operation
+    order: tf.Tensor  # (B, n) int32, the operation of each turn
+    amounts: tf.Tensor  # (B, n) float32, of each of the n operations
     gray: tf.Tensor  # (B,) bool
 
 
@@ -96,19 +104,20 @@ def draw_color(batch, strength, version, grayscale_probability, draws) -> ColorD
     spread = 0.8 * strength
     factor = (max(0.0, 1.0 - spread), 1.0 + spread)
     brightness = factor if version == "v2" else (-spread, spread)
-    ranges = (brightness, factor, factor, (-0.2 * strength, 0.2 * strength))
-    uniform = tf.unstack(amount_draws.uniform(batch, 4), axis=1)
+    of_all = (brightness, factor, factor, (-0.2 * strength, 0.2 * strength))
+    ranges = of_all[: len(operations(version, batch.shape[-1]))]
+    uniform = tf.unstack(amount_draws.uniform(batch, len(ranges)), axis=1)
     amounts = [low + (high - low) * u for u, (low, high) in zip(uniform, ranges, strict=True)]
     return ColorDraws(
         jittered=drawn_jitter.uniform(batch) < _JITTER_PROBABILITY,
-        order=tf.argsort(order_draws.uniform(batch, 4)),  # random permutations
+        order=tf.argsort(order_draws.uniform(batch, len(ranges))),  # random permutations
         amounts=tf.stack(amounts, axis=1),
         gray=drawn_gray.uniform(batch) < grayscale_probability,
     )
 
 
 def _jitter(planes, functions, order, amounts):
-    """Planes (B, 3, H * W) after one of the `functions` in each of the turns of `order`."""
+    """Planes (B, C, H * W) after one of the `functions` in each of the turns of `order`."""
     for turn in range(len(functions)):
         # Every image has one operation in this turn: group the images by it.
         groups = tf.dynamic_partition(tf.range(tf.shape(planes)[0]), order[:, turn], len(functions))
@@ -121,13 +130,14 @@ def _jitter(planes, functions, order, amounts):
     return planes
 
 
-# Operations on three channels (..., H * W) in [0, 1], with an `amount` that broadcasts with them.
+# Operations on channels (..., H * W) in [0, 1], with an `amount` that broadcasts with them.
 
 
-def operations(version):
-    """The operations of jitter, in the order of their amounts."""
+def operations(version, channels=RGB):
+    """The operations of jitter, in the order of their amounts; the last two are RGB's alone."""
     brightness = _scale if version == "v2" else _shift
-    return brightness, _adjust_contrast, _adjust_saturation, _adjust_hue
+    of_all = [brightness, _adjust_contrast]
+    return of_all + [_adjust_saturation, _adjust_hue] if channels == RGB else of_all
 
 
 def _scale(channels, amount):

@@ -21,12 +21,13 @@ from simclrv2_tf.augment.color import (
 from simclrv2_tf.augment.draws import make_draws
 from simclrv2_tf.augment.orientation import draw_orientation
 from simclrv2_tf.augment.views import pretraining_view
+from simclrv2_tf.channels import RGB
 
 with epy.lazy_imports():
     import tensorflow as tf
 
 
-# The order in which an image takes its steps; the four operations of "jitter" have their own.
+# The order in which an image takes its steps; the operations of "jitter" have their own.
 _ORDER = ("mirror", "upside_down", "rotate", "jitter", "gray", "blur_rows", "blur_columns")
 
 
@@ -40,16 +41,17 @@ def compiled_view(
     grayscale_probability: float = GRAYSCALE_PROBABILITY,
     flip: str = "horizontal",
     rotate: bool = False,
+    channels: int = RGB,
 ):
     """Returns `pretraining_view` with these arguments as a compiled `tf.function`.
 
-    The function takes crops (B, S, S, 3), float32, of `image_size` S, and a seed, (2,) int64. It
-    returns what `pretraining_view` returns, to within rounding. XLA compiles it once for each B,
-    at least 1, in one or two seconds.
+    The function takes crops (B, S, S, C), float32, of `image_size` S and `channels` C, and a seed,
+    (2,) int64. It returns what `pretraining_view` returns, to within rounding. XLA compiles it once
+    for each B, at least 1, in one or two seconds.
     """
     kernel_size = image_size // 10 if blur else 0
     signature = [
-        tf.TensorSpec((None, image_size, image_size, 3), tf.float32),
+        tf.TensorSpec((None, image_size, image_size, channels), tf.float32),
         tf.TensorSpec((2,), tf.int64),
     ]
     if strength == 0 and kernel_size < 2:  # flips and rotations alone: nothing to fuse
@@ -79,7 +81,9 @@ def compiled_view(
         if strength > 0:
             color = draw_color(batch, strength, version, grayscale_probability, color_draws)
             numbers |= {"order": color.order, "amounts": color.amounts}
-            steps |= {"jitter": color.jittered, "gray": color.gray}
+            steps["jitter"] = color.jittered
+            if channels == RGB:
+                steps["gray"] = color.gray
         if kernel_size > 1:
             blurred, sigma = draw_blur(batch, 0.5, blur_draws)
             steps |= {"blur_rows": blurred, "blur_columns": blurred}
@@ -90,7 +94,7 @@ def compiled_view(
 
 
 def _run(batch, steps, numbers, version):
-    """Runs the program of each image of `batch` (B, S, S, 3).
+    """Runs the program of each image of `batch` (B, S, S, C).
 
     Args:
         batch: float32 in [0, 1].
@@ -98,8 +102,8 @@ def _run(batch, steps, numbers, version):
         numbers: What steps need, by name, with one row an image.
         version: As of `random_color`.
     """
-    size = batch.shape[1]
-    jitter = operations(version) if "jitter" in steps else ()
+    _, size, _, num_channels = batch.shape
+    jitter = operations(version, num_channels) if "jitter" in steps else ()
     # Operations have numbers: those of jitter first, as in `order`; the last leaves an image alone.
     others = [name for name in _ORDER if name in steps and name != "jitter"]
     number = {name: len(jitter) + index for index, name in enumerate([*others, "nothing"])}
@@ -135,8 +139,8 @@ def _run(batch, steps, numbers, version):
         return [jittered(*item) for item in enumerate(jitter)] + [by_name[n] for n in number]
 
     def one_image(row, views):
-        # Three separate channels: contiguous, and each operation is one loop for each of them.
-        channels = [batch[row, :, :, c] for c in range(3)]
+        # Separate channels: contiguous, and each operation is one loop for each of them.
+        channels = [batch[row, :, :, c] for c in range(num_channels)]
         _, *channels = tf.while_loop(
             lambda step, *_: step < programs.shape[1],
             lambda step, *channels: (
@@ -149,13 +153,13 @@ def _run(batch, steps, numbers, version):
         return row + 1, views.write(row, _clipped(view))
 
     count = tf.shape(batch)[0]
-    views = tf.TensorArray(tf.float32, count, element_shape=(size, size, 3))
+    views = tf.TensorArray(tf.float32, count, element_shape=(size, size, num_channels))
     _, views = tf.while_loop(lambda row, _: row < count, one_image, (0, views))
     return views.stack()
 
 
 def _rotated(channels, quarters):
-    """Three channels (S, S), rotated counterclockwise by 1, 2 or 3 times 90 degrees."""
+    """Channels (S, S), rotated counterclockwise by 1, 2 or 3 times 90 degrees."""
     by_quarters = (
         lambda: tuple(tf.reverse(tf.transpose(channel), [0]) for channel in channels),
         lambda: tuple(tf.reverse(channel, [0, 1]) for channel in channels),

@@ -36,7 +36,7 @@ def center_crop(
     reference's `center_crop` at aspect ratio 1.
 
     Args:
-        image: (H, W, 3).
+        image: (H, W, C).
         size: Side S of the result in pixels, at least 1.
         proportion: Share of the shorter side that is kept, in (0, 1].
         antialias: Whether a square of a side above 2 S is resized with antialiasing.
@@ -53,7 +53,7 @@ def center_crop(
 
 
 def evaluation_image(image, size: int, antialias: bool = False) -> tf.Tensor:
-    """Prepares one image (H, W, 3) for evaluation: (`size`, `size`, 3), `size` at least 1.
+    """Prepares one image (H, W, C) for evaluation: (`size`, `size`, C), `size` at least 1.
 
     Above 32 pixels this is `center_crop` with proportion 0.875. At 32 pixels or fewer the whole
     image is kept, as in the reference; an image of another size is resized to `size` x `size`,
@@ -88,7 +88,7 @@ def random_crop(
     taken.
 
     Args:
-        image: (H, W, 3).
+        image: (H, W, C).
         size: Side S of the result in pixels, at least 1.
         area_range: Smallest and largest share of the image's area, in (0, 1]; the largest at least
             0.1.
@@ -157,7 +157,7 @@ def _rounded(side, factor):
 
 
 def _resized(window, size, antialias):
-    """A window cut out of an image, resized to (`size`, `size`, 3) float32 in [0, 1]."""
+    """A window cut out of an image, resized to (`size`, `size`, C) float32 in [0, 1]."""
     # Cut first: converting the whole of a large photograph to float costs more than the crop.
     window = tf.image.convert_image_dtype(window, tf.float32)
 

@@ -53,7 +53,7 @@ def random_orientation(
 
 
 def orientation(batch, flip, rotate, draws):
-    """`random_orientation` of a float32 batch (B, H, W, 3)."""
+    """`random_orientation` of a float32 batch (B, H, W, C)."""
     drawn = draw_orientation(batch, flip, rotate, draws)
     if drawn.mirrored is not None:
         batch = apply_where(lambda some, _: tf.reverse(some, axis=[2]), batch, drawn.mirrored)

@@ -12,6 +12,7 @@ from simclrv2_tf.augment.blur import randomly_blurred
 from simclrv2_tf.augment.color import GRAYSCALE_PROBABILITY, color
 from simclrv2_tf.augment.draws import make_draws
 from simclrv2_tf.augment.orientation import FLIPS, orientation
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.options import Group, option
 
 with epy.lazy_imports():
@@ -24,7 +25,8 @@ class ViewOptions(Group, title="Augmentation"):
 
     color_jitter_strength: float = option(
         1.0,
-        "Strength of the color jitter. At 2.5 hue takes the whole circle.",
+        "Strength of the color jitter. At 2.5 hue takes the whole circle. Images that are not RGB "
+        "have brightness and contrast jittered alone.",
         minimum=0,
         maximum=2.5,
     )
@@ -34,7 +36,7 @@ class ViewOptions(Group, title="Augmentation"):
     grayscale_probability: float = option(
         GRAYSCALE_PROBABILITY,
         "Probability with which a view loses its color after the jitter. No view does where "
-        "`color_jitter_strength` is 0.",
+        "`color_jitter_strength` is 0, or where images are not RGB.",
         minimum=0,
         maximum=1,
     )
@@ -62,11 +64,12 @@ class ViewOptions(Group, title="Augmentation"):
         choices=("crop_flip", "pretrain"),
     )
 
-    @property
-    def views_in_words(self) -> str:
-        """How views for pretraining are made, in a line."""
+    def views_in_words(self, channels: int = RGB) -> str:
+        """How views for pretraining are made of images of `channels`, in a line."""
         jitter = "no color jitter"
-        if strength := self.color_jitter_strength:
+        if (strength := self.color_jitter_strength) and channels != RGB:
+            jitter = f"brightness and contrast jitter {strength:g} ({self.color_jitter_version})"
+        elif strength:
             jitter = f"color jitter {strength:g} ({self.color_jitter_version}), "
             jitter += f"grayscale {self.grayscale_probability:g}"
         flips = {"none": "no flip", "both": "flip horizontal and vertical"}

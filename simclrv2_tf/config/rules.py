@@ -7,6 +7,8 @@ from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
 from simclrv2_tf import objectives
+from simclrv2_tf.augment.color import GRAYSCALE_PROBABILITY
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.experiments import plan
 
 if TYPE_CHECKING:
@@ -102,6 +104,12 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
             or (len(c.value_range) == 2 and c.value_range[0] < c.value_range[1])
         ),
         "`value_range` must be two numbers, the first below the second.",
+    ),
+    (
+        ("grayscale_probability", "channels"),
+        lambda c: c.channels == RGB or c.grayscale_probability in (0, GRAYSCALE_PROBABILITY),
+        "`grayscale_probability` must be left out or 0 with other channels than 3: without colors "
+        "no view becomes gray.",
     ),
     (
         ("label_fraction", "labels_per_class"),

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from simclrv2_tf import channels as channels_lib
 from simclrv2_tf import run_options
 from simclrv2_tf.network_options import HeadOptions, NetworkOptions
 from simclrv2_tf.options import ConfigError, Option, of
 
 # The layer that feeds a classifier is no part of the network: stages differ in it.
 _HEAD = tuple(name for name in of(HeadOptions) if name != "ft_proj_selector")
-TAKEN = (*of(NetworkOptions), *_HEAD, "image_size")
+TAKEN = (*of(NetworkOptions), *_HEAD, "image_size", "channels")
 # Those that no weight depends on: another value is a choice, such as a larger image.
 _FREE = {"batch_norm_decay", "global_bn", "image_size"}
 # Up to this size the stem `auto` is cifar.
@@ -44,6 +45,8 @@ def network_of(path: str, name: str = "checkpoint") -> tuple[str, dict[str, Any]
                 f"away, and give the flags of the network. Received: {name}={path}"
             ]
         ) from None
+    if held:
+        held = {"channels": channels_lib.RGB, **held}  # of earlier versions, and of imports
     return file, {option: held[option] for option in TAKEN if option in held}
 
 
@@ -118,5 +121,7 @@ def in_words(values: Mapping[str, Any]) -> str:
         described = NetworkOptions(**own).encoder_description
     except ConfigError:  # the value is reported where it is checked
         described = "ResNet"
-    size = values.get("image_size")
+    size, channels = values.get("image_size"), values.get("channels", channels_lib.RGB)
+    if channels != channels_lib.RGB:
+        described += f", {channels_lib.in_words(channels)}"
     return f"{described}, {size} px" if size else described

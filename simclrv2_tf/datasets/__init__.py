@@ -12,7 +12,7 @@ from simclrv2_tf.datasets.sources import PACKAGED, DatasetError, ImageDataset, o
 
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.datasets.folder import open_images
-    from simclrv2_tf.datasets.images import EXTENSIONS, decode_rgb
+    from simclrv2_tf.datasets.images import EXTENSIONS, decode, decode_rgb
     from simclrv2_tf.datasets.pipelines import (
         check_batch_size,
         evaluation_batches,

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
+from simclrv2_tf import channels
 from simclrv2_tf.datasets import conversion
-from simclrv2_tf.datasets.images import inspect, stored_16_bits
+from simclrv2_tf.datasets.images import Reading, Stored, inspect, stored
 from simclrv2_tf.datasets.splits import CORES
 
 _READ_AT_ONCE = 16
@@ -36,14 +38,17 @@ class CheckedFiles:
     converted: dict[str, str]
 
 
-def check_files(root: str, paths: Sequence[str], cache: str, decode: bool = True) -> CheckedFiles:
+def check_files(
+    root: str, paths: Sequence[str], cache: str, reading: Reading, decodes: bool = True
+) -> CheckedFiles:
     """Finds damaged files, each of which is named in a warning, and converts what has to be.
 
     Args:
         root: The folder.
         paths: The files' paths below it.
         cache: Where converted files go, see `conversion.cache_folder`.
-        decode: As for `images.inspect`.
+        reading: How the files are read.
+        decodes: As for `images.inspect`.
     """
     skipped: dict[str, str] = {}
     converted: dict[str, str] = {}
@@ -53,7 +58,7 @@ def check_files(root: str, paths: Sequence[str], cache: str, decode: bool = True
         skipped[path] = why
 
     def whole(path):
-        return inspect(os.path.join(root, path), decode)
+        return inspect(os.path.join(root, path), decodes, reading)
 
     to_convert = []
     last_report = time.monotonic()
@@ -74,7 +79,7 @@ def check_files(root: str, paths: Sequence[str], cache: str, decode: bool = True
             len(to_convert), interval=1, verbose=int(sys.stdout.isatty())
         )
         files = [os.path.join(root, path) for path in to_convert]
-        found = conversion.convert_files(files, cache, CORES)
+        found = conversion.convert_files(files, cache, CORES, reading.channels)
         for path, (_, result) in zip(to_convert, found, strict=True):
             if isinstance(result, conversion.UnreadableError):
                 skip(path, str(result))
@@ -84,26 +89,25 @@ def check_files(root: str, paths: Sequence[str], cache: str, decode: bool = True
     return CheckedFiles(skipped, converted)
 
 
-def check_range(
-    root: str,
-    paths: Sequence[str],
-    converted: Mapping[str, str],
-    value_range: tuple[float, float] | None,
-) -> None:
-    """Warns where the 16-bit samples of a few files fill a fraction of their range.
+def describe(
+    root: str, paths: Sequence[str], converted: Mapping[str, str], reading: Reading
+) -> str:
+    """Bands, bits and range of a few files, in words.
+
+    Warns where their 16-bit samples fill a fraction of the range.
 
     Args:
         root: The folder, for the warning.
         paths: Readable files below it.
         converted: As of `CheckedFiles`.
-        value_range: As of `images.Reading`.
+        reading: How they are read.
     """
     places = np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLED, len(paths))).astype(int))
     files = [converted.get(paths[n]) or os.path.join(root, paths[n]) for n in places]
-    samples = [stored_16_bits(file) for file in files]
-    largest = [int(found.max()) for found in samples if found is not None]
+    found = [one for file in files if (one := _stored(file, reading.channels))]
+    largest = [one.largest for one in found if one.bits == 16]
     most = max(largest, default=0)
-    if largest and value_range is None and most < _FRACTION * np.iinfo(np.uint16).max:
+    if largest and reading.value_range is None and most < _FRACTION * np.iinfo(np.uint16).max:
         logging.warning(
             "%s: 16-bit images have values up to %s of 65,535 (%d files looked at), so they are "
             "nearly black. --value_range=0,%d makes the largest value white.",
@@ -112,9 +116,27 @@ def check_range(
             len(largest),
             2 ** max(most.bit_length(), 1) - 1,
         )
-    elif value_range and not largest:
+    elif reading.value_range and not largest:
         logging.warning(
             "%s: `value_range` scales 16-bit samples, and no image has any (%d files looked at).",
             root,
             len(places),
         )
+    kinds = sorted({(_in_words(one.bands, reading.channels), one.bits) for one in found})
+    told = " and ".join(f"{bands} of {bits} bits" for bands, bits in kinds)
+    values = f", values up to {most:,}" if largest else ""
+    return f"{told}{values} ({len(found)} of {len(paths):,} files looked at)" if told else ""
+
+
+def _stored(file: str, read: int) -> Stored | None:
+    try:
+        return stored(file, read)
+    except tf.errors.OpError:  # said where it is read
+        return None
+
+
+def _in_words(bands: int, read: int) -> str:
+    if read not in channels.COLORS:
+        return channels.in_words(read)  # a file of another number is refused
+    is_transparent = bands in (2, 4)
+    return channels.in_words(bands - is_transparent) + " with transparency" * is_transparent

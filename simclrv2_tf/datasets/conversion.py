@@ -2,7 +2,8 @@
 
 TIFF, HEIC and AVIF files, GIFs, palettes of BMPs, and whatever else Pillow reads. Pixels are turned
 as their EXIF orientation says and composited over white; samples keep their 8 or 16 bits. The PNG
-files lie in a cache, which training reads in place of the files.
+files lie in a cache, which training reads in place of the files. Images of other bands than gray
+and RGB keep all of them as they are.
 """
 
 import concurrent.futures
@@ -17,6 +18,7 @@ import tensorflow as tf
 from etils import epath
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from simclrv2_tf.channels import COLORS, RGB, other_bands
 from simclrv2_tf.datasets.images import MOST_PIXELS, over_white
 from simclrv2_tf.errors import UserError
 from simclrv2_tf.files import flush
@@ -24,6 +26,9 @@ from simclrv2_tf.files import flush
 _VERSION = 1  # of what is written: another one is another file
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339  # TIFF 6.0
 _WHITE_IS_ZERO, _RGB, _UNSIGNED, _ALPHA = 0, 2, 1, (1, 2)
+_TIFF, _BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
+_PNG = b"\x89PNG"
+_ORIENTATION = 0x0112  # of EXIF
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -38,7 +43,7 @@ def cache_folder(data_dir: str | None) -> str:
 
 
 def convert_files(
-    paths: Sequence[str], cache: str, workers: int
+    paths: Sequence[str], cache: str, workers: int, channels: int = RGB
 ) -> Iterator[tuple[str, str | UnreadableError]]:
     """Converts files, where they have not been converted before.
 
@@ -46,6 +51,7 @@ def convert_files(
         paths: The files, which may be remote.
         cache: The folder of the converted files.
         workers: How many are converted at once; each holds an image in memory.
+        channels: As of `images.Reading`.
 
     Yields:
         Each path, in order, with the path of its PNG file or why there is none.
@@ -53,7 +59,7 @@ def convert_files(
 
     def convert(path):
         try:
-            return _converted(path, cache)
+            return _converted(path, cache, channels)
         except UnreadableError as error:
             return error
 
@@ -61,14 +67,21 @@ def convert_files(
         yield from zip(paths, pool.map(convert, paths), strict=True)
 
 
-def _converted(path: str, cache: str) -> str:
+def _converted(path: str, cache: str, channels: int) -> str:
     stat = tf.io.gfile.stat(path)
-    held = (_VERSION, os.path.abspath(path), stat.length, stat.mtime_nsec)
+    held: tuple = (_VERSION, os.path.abspath(path), stat.length, stat.mtime_nsec)
+    if channels not in COLORS:
+        held += (channels,)
     name = hashlib.sha256(repr(held).encode("utf-8", "surrogateescape")).hexdigest()
     file = epath.Path(cache) / name[:2] / f"{name}.png"
     if not file.exists():
         with tf.io.gfile.GFile(path, "rb") as opened:
-            pixels = read_pixels(opened.read())
+            content = opened.read()
+        pixels = read_pixels(content) if channels in COLORS else read_bands(content, channels)
+        if channels not in COLORS:
+            # PNG has at most four samples a pixel. In one of gray, TensorFlow's own operation reads
+            # any number of bands, compressed, and any viewer shows them.
+            pixels = np.concatenate(np.split(pixels, channels, axis=-1))
         file.parent.mkdir(parents=True, exist_ok=True)
         # Of its own: several processes may convert one folder at the same time.
         unfinished = file.parent / f"unfinished-{os.getpid()}-{file.name}"
@@ -88,8 +101,7 @@ def read_pixels(content: bytes) -> np.ndarray:
         UnreadableError: The bytes are no whole image, or one with other bands or samples than gray
             or RGB of at most 16 bits.
     """
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
-        _import("pillow_heif", "HEIC").register_heif_opener()
+    _register_heic(content)
     try:
         with Image.open(io.BytesIO(content)) as image:
             _check_size(*image.size)
@@ -107,13 +119,89 @@ def read_pixels(content: bytes) -> np.ndarray:
     except UnreadableError:
         raise
     except UnidentifiedImageError:
-        if content[:4] in (b"II*\0", b"MM\0*"):
+        if content[:4] in _TIFF:
             return _read_tiff(content)
-        what = "its content is no image that Pillow knows" if content else "it is empty"
-        raise UnreadableError(what) from None
+        raise _unidentified(content) from None
     # Of a damaged file Pillow and the libraries below it raise whatever meets them.
     except Exception as error:
-        raise UnreadableError(str(error).split("\n")[0] or type(error).__name__) from error
+        raise _damaged(error) from error
+
+
+def read_bands(content: bytes, channels: int) -> np.ndarray:
+    """Reads the bands of a TIFF or PNG file, none of which is taken for color or transparency.
+
+    A TIFF file has them in one page, interleaved or planar, or each in a page of its own.
+
+    Returns:
+        (H, W, `channels`), uint8 or uint16, turned as displayed.
+
+    Raises:
+        UnreadableError: The bytes are no whole image, or one of another number of bands, of more
+            than 16 bits, or of floating-point numbers.
+    """
+    if content[:4] in (*_TIFF, *_BIG_TIFF):
+        return _read_tiff_bands(content, channels)
+    _register_heic(content)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            bands = RGB if image.mode == "P" else len(image.getbands())
+            if bands != channels:
+                raise UnreadableError(other_bands(bands, channels))
+            if not content.startswith(_PNG):
+                raise UnreadableError("bands are read from TIFF and PNG files alone")
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            is_deep = content[24] == 16
+        dtype = tf.uint16 if is_deep else tf.uint8  # Pillow makes 8 bits of 16
+        return _turned(tf.io.decode_png(content, channels=0, dtype=dtype).numpy(), orientation)
+    except UnreadableError:
+        raise
+    except UnidentifiedImageError:
+        raise _unidentified(content) from None
+    except Exception as error:  # as in `read_pixels`
+        raise _damaged(error) from error
+
+
+def _read_tiff_bands(content: bytes, channels: int) -> np.ndarray:
+    tifffile = _import("tifffile", "This TIFF file")
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as opened:
+            series, page = opened.series[0], opened.pages[0]
+            axes, shape = series.axes, series.shape
+            # Interleaved, planar (S) or in pages of their own (any other axis), or one band.
+            place = {"YX": -1, "YXS": 2}.get(axes, 0 if axes[1:] == "YX" else None)
+            if place is None:
+                raise UnreadableError(f"its axes are {axes}, where YXS, SYX or CYX are read")
+            bands = 1 if place < 0 else shape[place]
+            if bands != channels:
+                raise UnreadableError(other_bands(bands, channels))
+            # The bands will lie one below another in a file of this size.
+            _check_size(page.imagewidth, page.imagelength * bands)
+            if series.dtype not in (np.uint8, np.uint16):
+                raise UnreadableError("its samples are no integers of 8 or 16 bits")
+            samples = np.moveaxis(series.asarray(), place, -1)
+            tag = page.tags.get("Orientation")
+    except UnreadableError:
+        raise
+    except Exception as error:  # as in `read_pixels`
+        raise _damaged(error) from error
+    if page.photometric == _WHITE_IS_ZERO:
+        samples = ~samples
+    return _turned(samples, int(tag.value) if tag else 1)
+
+
+def _register_heic(content: bytes) -> None:
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
+        _import("pillow_heif", "HEIC").register_heif_opener()
+
+
+def _unidentified(content: bytes) -> UnreadableError:
+    return UnreadableError(
+        "its content is no image that Pillow knows" if content else "it is empty"
+    )
+
+
+def _damaged(error: Exception) -> UnreadableError:
+    return UnreadableError(str(error).split("\n")[0] or type(error).__name__)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -145,7 +233,7 @@ def _check_bands(bits, extra, sample_format, kind) -> None:
     # A fourth band without a meaning may be near infrared, and is not transparency.
     bands = colors if set(extra) <= set(_ALPHA) and len(extra) < 2 else len(bits)
     if bands not in (1, 3) and not (bands == 4 and kind != _RGB):  # 4: CMYK
-        raise UnreadableError(f"it has {bands} bands, where 1 (gray) or 3 (RGB) are read")
+        raise UnreadableError(other_bands(bands, RGB))
 
 
 def _read_tiff(content: bytes) -> np.ndarray:
@@ -163,7 +251,7 @@ def _read_tiff(content: bytes) -> np.ndarray:
     except UnreadableError:
         raise
     except Exception as error:  # as Pillow's, of a damaged file
-        raise UnreadableError(str(error).split("\n")[0] or type(error).__name__) from error
+        raise _damaged(error) from error
     if samples.dtype not in (np.uint8, np.uint16):
         raise UnreadableError("its samples are no integers of 8 or 16 bits")
     samples = samples.reshape(*samples.shape[:2], -1)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 import tensorflow as tf
 from absl import logging
 
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.datasets import folder_layout, folder_table
-from simclrv2_tf.datasets.checked_files import check_files, check_range
+from simclrv2_tf.datasets.checked_files import check_files, describe
 from simclrv2_tf.datasets.conversion import cache_folder
 from simclrv2_tf.datasets.folder_layout import TEST, TRAIN, UNLABELLED, VALIDATION, Layout
 from simclrv2_tf.datasets.folder_split import FolderSplit
@@ -30,7 +31,11 @@ _HELD_OUT = (TEST, VALIDATION, "held_out")
 
 
 def open_dataset(
-    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+    name: str,
+    data_dir: str | None,
+    split_seed: int,
+    value_range: ValueRange = None,
+    channels: int = RGB,
 ) -> ImageDataset:
     """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
 
@@ -51,7 +56,8 @@ def open_dataset(
 
     Where PATH holds nothing but a folder of classes or splits, at any depth, PATH is that folder.
     Unreadable files are skipped with a warning, and links to what is read already, see
-    `FolderTree`. Files that TensorFlow does not read are converted once, see `conversion`.
+    `FolderTree`. Files that TensorFlow does not read are converted once, see `conversion`. With
+    other `channels` than gray and RGB, so are files of other bands.
     `ImageDataset.contents` says what was understood.
 
     Raises:
@@ -79,7 +85,8 @@ def open_dataset(
         splits = {**splits, TRAIN: train, held_out: taken}
 
     paths = [path for files in splits.values() for path in files]
-    checked = check_files(root, paths, cache_folder(data_dir))
+    reading = Reading(value_range, channels=channels)
+    checked = check_files(root, paths, cache_folder(data_dir), reading)
     skipped = checked.skipped
     if len(skipped) == len(paths):
         example, reason = next(iter(skipped.items()))
@@ -103,9 +110,9 @@ def open_dataset(
         files = [file for split, begin, end in ranges for file in readable[split][begin:end]]
         ids, labels = zip(*files, strict=True)
         known = labels if class_names else None
-        return FolderSplit(spec, root, skipped, ids, known, checked.converted, Reading(value_range))
+        return FolderSplit(spec, root, skipped, ids, known, checked.converted, reading)
 
-    check_range(root, [file for file, _ in readable[TRAIN]], checked.converted, value_range)
+    told = describe(root, [file for file, _ in readable[TRAIN]], checked.converted, reading)
     contents = Contents(
         location=root,
         folders=layout.folders,
@@ -118,10 +125,15 @@ def open_dataset(
         files={**tree.left_out, **layout.files},
     )
     sizes = {split: len(files) for split, files in readable.items()}
-    return ImageDataset(name, class_names, sizes, select, skipped, contents)
+    return ImageDataset(name, class_names, sizes, select, skipped, contents, told)
 
 
-def open_images(path: str, data_dir: str | None = None, value_range: ValueRange = None) -> Split:
+def open_images(
+    path: str,
+    data_dir: str | None = None,
+    value_range: ValueRange = None,
+    channels: int = RGB,
+) -> Split:
     """The images below a folder, at any depth, or of one file, without labels; sorted by path.
 
     Their ids are the paths below the folder. `path` may be remote. Files that TensorFlow does not
@@ -131,25 +143,25 @@ def open_images(path: str, data_dir: str | None = None, value_range: ValueRange 
         DatasetError: There are no images.
     """
     root = os.path.expanduser(path)
+    reading = Reading(value_range, channels=channels)
     if not tf.io.gfile.exists(root):
         raise DatasetError(f"Images must be in an existing folder or file. Received: {root}")
     if len(os.path.basename(root).splitlines()) > 1:
         raise DatasetError(f"The name of an image must be one line. Received: {root!r}")
     if not tf.io.gfile.isdir(root):
         return _images(
-            path, os.path.dirname(root) or ".", [os.path.basename(root)], data_dir, value_range
+            path, os.path.dirname(root) or ".", [os.path.basename(root)], data_dir, reading
         )
     if not (ids := sorted(filter(_is_image, FolderTree(root, _is_image).walk("")))):
         formats = ", ".join(EXTENSIONS)
         raise DatasetError(f"A folder of images must hold some ({formats}). Received: {root}")
-    return _images(path, root, ids, data_dir, value_range)
+    return _images(path, root, ids, data_dir, reading)
 
 
 def _images(
-    name: str, root: str, ids: list[str], data_dir: str | None, value_range: ValueRange
+    name: str, root: str, ids: list[str], data_dir: str | None, reading: Reading
 ) -> FolderSplit:
-    checked = check_files(root, ids, cache_folder(data_dir), decode=False)
-    reading = Reading(value_range)
+    checked = check_files(root, ids, cache_folder(data_dir), reading, decodes=False)
     return FolderSplit(
         name, root, checked.skipped, ids, converted=checked.converted, reading=reading
     )

@@ -13,8 +13,8 @@ from simclrv2_tf.datasets.images import (
     AS_STORED,
     Reading,
     black,
+    decode,
     decode_or_black,
-    decode_rgb,
     reason,
 )
 from simclrv2_tf.datasets.sources import DatasetError
@@ -50,7 +50,9 @@ class FolderSplit(IndexedSplit):
             columns["label"] = tf.constant(labels, tf.int64)
         if converted:
             columns["file"] = tf.constant([converted.get(name, "") for name in ids], tf.string)
-        super().__init__(name, columns, functools.partial(decode_rgb, reading=reading))
+        super().__init__(
+            name, columns, functools.partial(decode, reading=reading), reading.channels
+        )
         self._root = root
         self._skipped = skipped
         self._reading = reading
@@ -84,13 +86,17 @@ class FolderSplit(IndexedSplit):
                 [record],
                 [tf.int64, tf.bool],
             )
-            image = tf.cond(readable, lambda: decode_rgb(self._read(found), self._reading), black)
+            image = tf.cond(
+                readable,
+                lambda: decode(self._read(found), self._reading),
+                lambda: black(self.channels),
+            )
             return image, found, readable
 
         image, found, readable = tf.cond(readable, lambda: (image, record, readable), rescue)
         found.set_shape(())
         readable.set_shape(())
-        image = tf.ensure_shape(image, (None, None, 3))
+        image = tf.ensure_shape(image, (None, None, self.channels))
         example = self._stored(found)
         return {**example, "image": image, "readable": readable}
 
@@ -123,7 +129,7 @@ class FolderSplit(IndexedSplit):
             if file in self._skipped:
                 continue
             try:
-                decode_rgb(tf.io.read_file(self._path(found)))
+                decode(tf.io.read_file(self._path(found)), self._reading)
             except tf.errors.OpError as error:
                 why = reason(error)
                 # Another thread may have met the same file.

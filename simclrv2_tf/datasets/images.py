@@ -1,4 +1,4 @@
-"""Image files: their formats, and decoding to RGB."""
+"""Image files: their formats, and decoding to gray, RGB or bands."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
+from simclrv2_tf.channels import COLORS, RGB, other_bands
 from simclrv2_tf.datasets.orientation import jpeg_orientation, turned
 
 # Some hundred kilobytes can decode to gigabytes; a photograph of 16,384 x 16,384 pixels is 0.8 GB.
 MOST_PIXELS = 2**28
 _MOST_16_BITS = 2**16 - 1
 _SMALL_JPEG = 2**20  # bytes; no JPEG of these decodes to as many pixels
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # of a pixel, by the color type
+_PNG_HEADER = 26  # bytes, up to the color type
+# Of 2^16; Pillow's, whose sum is 2^16, so that the luma of a gray pixel is its gray.
+_LUMA = (19595, 38470, 7471)
 
 
 def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
@@ -43,12 +48,7 @@ def _decode_png(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     # TensorFlow fills a missing alpha with 2^depth - 1, nearly transparent below 8 bits a sample.
     # So alpha is read only where a file has it: a color type with the alpha bit, or a tRNS chunk,
     # whose length is at most 256.
-    # Zeros, as the error of a position beyond the end of a file that is cut would hold its bytes.
-    header = tf.strings.substr(tf.strings.join([encoded, bytes(26)]), 0, 26)
-    bits, color_type = (tf.strings.substr(header, place, 1) for place in (24, 25))
-    sizes = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
-    with tf.control_dependencies([_checked_size(sizes[1], sizes[0])]):
-        encoded = tf.identity(encoded)
+    encoded, bits, color_type = _png_header(encoded)
     transparent = (
         (color_type == b"\x04")
         | (color_type == b"\x06")
@@ -70,6 +70,17 @@ def _decode_png(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
         return tf.cond(transparent, with_alpha, opaque)
 
     return tf.cond(bits == b"\x10", lambda: decode(tf.uint16), lambda: decode(tf.uint8))
+
+
+def _png_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A PNG file, its size checked; and the bytes of its bits a sample and its color type."""
+    # Zeros, as the error of a position beyond the end of a file that is cut would hold its bytes.
+    padded = tf.strings.join([encoded, bytes(_PNG_HEADER)])
+    header = tf.strings.substr(padded, 0, _PNG_HEADER)
+    bits, color_type = (tf.strings.substr(header, place, 1) for place in (24, 25))
+    sizes = tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, little_endian=False)
+    with tf.control_dependencies([_checked_size(sizes[1], sizes[0])]):
+        return tf.identity(encoded), bits, color_type
 
 
 def _to_8_bits(samples: tf.Tensor, value_range: tuple[float, float] | None = None) -> tf.Tensor:
@@ -100,10 +111,12 @@ class Reading:
     Attributes:
         value_range: The 16-bit samples that become black and white; None: 0 and 65,535.
         oriented: Whether the EXIF orientation of a JPEG file is applied.
+        channels: C of the image: 1 (gray), 3 (RGB), or the number of bands that files have.
     """
 
     value_range: tuple[float, float] | None = None
     oriented: bool = True
+    channels: int = RGB
 
 
 def _always(head: bytes) -> bool:
@@ -155,7 +168,7 @@ FORMATS = (
     ),
     ImageFormat(
         (".png",),
-        b"\x89PNG\r\n\x1a\n",
+        _PNG,
         end=b"IEND",
         decode=_decode_png,
         is_converted=_is_unusual_png,
@@ -177,6 +190,60 @@ def is_converted(head: bytes) -> bool:
     """Whether a file with these first `HEAD` bytes is converted before TensorFlow reads it."""
     signed = (row for row in FORMATS if row.signature and head.startswith(row.signature))
     return next(signed, FORMATS[-1]).is_converted(head)
+
+
+def decode(encoded: tf.Tensor, reading: Reading = AS_STORED) -> tf.Tensor:
+    """Decodes an image file, () string, to (H, W, C) uint8, C being `reading.channels`.
+
+    With 3 channels as `decode_rgb`, with 1 to the luma of that. With others the file has that many
+    bands, of which none is a color or transparency: a PNG file with as many samples a pixel, or one
+    of gray in which the bands lie one below another, as `conversion` makes it of a TIFF file.
+
+    Raises:
+        tf.errors.OpError: The bytes are not a whole image, or one of other bands.
+    """
+    if reading.channels in COLORS:
+        return as_color(decode_rgb(encoded, reading), reading.channels)
+    return _decode_bands(encoded, reading)
+
+
+def as_color(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """Gray or RGB, (H, W, 1 or 3) uint8, as gray or RGB: (H, W, `channels`) uint8.
+
+    Gray is the luma (ITU-R 601-2), rounded as by Pillow.
+    """
+    if image.shape[-1] == channels:
+        return image
+    if channels == RGB:
+        return tf.repeat(image, RGB, axis=-1)
+    luma = tf.reduce_sum(tf.cast(image, tf.int32) * _LUMA, axis=-1, keepdims=True)
+    return tf.cast((luma + 2**15) // 2**16, tf.uint8)
+
+
+def _decode_bands(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
+    channels = reading.channels
+    encoded, bits, _ = _png_header(encoded)
+    rule = f"an image of {channels} bands must be a PNG file with as many samples a pixel, or of "
+    rule += "gray, with the bands one below another"
+    is_png = tf.strings.substr(encoded, 0, len(_PNG)) == _PNG
+    with tf.control_dependencies([tf.debugging.Assert(is_png, [rule])]):
+        encoded = tf.identity(encoded)
+
+    def samples(dtype):
+        image = tf.io.decode_png(encoded, channels=0, dtype=dtype)
+        return _to_8_bits(image, reading.value_range) if dtype == tf.uint16 else image
+
+    image = tf.cond(bits == b"\x10", lambda: samples(tf.uint16), lambda: samples(tf.uint8))
+    height, width, bands = tf.unstack(tf.shape(image))
+
+    def below_each_other():
+        right = (bands == 1) & (height % channels == 0)
+        with tf.control_dependencies([tf.debugging.Assert(right, [rule, "this one has", bands])]):
+            planes = tf.reshape(image, (channels, height // channels, width))
+        return tf.transpose(planes, (1, 2, 0))
+
+    image = tf.cond(bands == channels, lambda: image, below_each_other)
+    return tf.ensure_shape(image, (None, None, channels))
 
 
 def decode_rgb(encoded: tf.Tensor, reading: Reading = AS_STORED) -> tf.Tensor:
@@ -222,34 +289,35 @@ def _decode_rgb(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
 def decode_or_black(
     read: Callable[[], tf.Tensor], reading: Reading = AS_STORED
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`decode_rgb` of what `read` returns, and True; or, of no whole image, black and False.
+    """`decode` of what `read` returns, and True; or, of no whole image, black and False.
 
     An operation that fails stops a pipeline, and `ignore_errors` on the pipeline would lose the
     place of the example. In a data set of one, the black image follows.
     """
     return (
         tf.data.Dataset.from_tensors(0)
-        .map(
-            tf.autograph.experimental.do_not_convert(lambda _: (decode_rgb(read(), reading), True))
-        )
+        .map(tf.autograph.experimental.do_not_convert(lambda _: (decode(read(), reading), True)))
         .ignore_errors()
-        .concatenate(tf.data.Dataset.from_tensors((black(), False)))
+        .concatenate(tf.data.Dataset.from_tensors((black(reading.channels), False)))
         .take(1)
         .get_single_element()
     )
 
 
-def black() -> tf.Tensor:
-    """What stands in for an image that cannot be read: (32, 32, 3) uint8."""
-    return tf.zeros((32, 32, 3), tf.uint8)
+def black(channels: int = RGB) -> tf.Tensor:
+    """What stands in for an image that cannot be read: (32, 32, `channels`) uint8."""
+    return tf.zeros((32, 32, channels), tf.uint8)
 
 
-def inspect(path: str, decode: bool = True) -> tuple[bool, str | None]:
+def inspect(
+    path: str, decodes: bool = True, reading: Reading = AS_STORED
+) -> tuple[bool, str | None]:
     """Looks at the first and the last bytes of a file.
 
     Args:
         path: The file.
-        decode: Whether a file whose ends do not tell is decoded, to find out whether it is whole.
+        decodes: Whether a file whose ends do not tell is decoded, to find out whether it is whole.
+        reading: How it will be read.
 
     Returns:
         Whether the file has to be converted; and why it cannot be read, None where it can or where
@@ -260,25 +328,55 @@ def inspect(path: str, decode: bool = True) -> tuple[bool, str | None]:
             head = file.read(HEAD)
             file.seek(max(0, file.size() - 64))
             tail = file.read()
-        if is_converted(head):
-            return True, None
+        if is_converted(head) or not (reading.channels in COLORS or head.startswith(_PNG)):
+            return True, None  # of other formats, bands are counted there
+        if reading.channels not in COLORS:
+            bands = _PNG_SAMPLES.get(int.from_bytes(head[25:26]), 0)
+            if bands not in (0, reading.channels):
+                return False, other_bands(bands, reading.channels)
         for row in FORMATS:
             if row.signature and row.end and head.startswith(row.signature) and row.end in tail:
                 return False, None
-        if decode:
-            decode_rgb(tf.io.read_file(path))
+        if decodes:
+            decode(tf.io.read_file(path), reading)
     except tf.errors.OpError as error:
         return False, reason(error)
     return False, None
 
 
-def stored_16_bits(path: str) -> np.ndarray | None:
-    """The samples of a whole PNG file of 16 bits, (H, W, 3) uint16; None for other files."""
-    with tf.io.gfile.GFile(path, "rb") as file:
-        head = file.read(26)
-    if not head.startswith(b"\x89PNG") or head[24:25] != b"\x10":
-        return None
-    return tf.io.decode_png(tf.io.read_file(path), channels=3, dtype=tf.uint16).numpy()
+class Stored(NamedTuple):
+    """What the samples of a whole file are.
+
+    Attributes:
+        bands: Their number, with transparency.
+        bits: Of each sample.
+        largest: The largest sample of color of 16 bits; 0 for other files.
+    """
+
+    bands: int
+    bits: int
+    largest: int = 0
+
+
+def stored(path: str, channels: int = RGB) -> Stored:
+    """Looks into a whole file that is read without conversion, or after it.
+
+    Args:
+        path: The file.
+        channels: As of `Reading`; with 1 and 3, transparency is no color.
+    """
+    content = tf.io.read_file(path)
+    head = content.numpy()[:_PNG_HEADER]
+    if not head.startswith(_PNG):
+        is_jpeg = head.startswith(FORMATS[0].signature)
+        is_gray = is_jpeg and int(tf.image.extract_jpeg_shape(content)[2]) == 1
+        return Stored(1 if is_gray else RGB, 8)
+    bands, bits = _PNG_SAMPLES.get(head[25], RGB), head[24]
+    if bits < 16:
+        return Stored(bands, bits)
+    read = RGB if channels in COLORS else 0  # 0: all that the file has
+    samples = tf.io.decode_png(content, channels=read, dtype=tf.uint16)
+    return Stored(bands, bits, int(tf.reduce_max(tf.cast(samples, tf.int32))))
 
 
 def reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from simclrv2_tf import options
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.datasets.sources import PACKAGED
 from simclrv2_tf.options import option
 
@@ -52,6 +53,14 @@ class DataOptions(options.Group, title="Data", once=True):
         "default 0,65535. Images of 8 bits stay as they are.",
         minimum=0,
         maximum=65535,
+    )
+    channels: int = option(
+        RGB,
+        "Channels of the network's input. 3: RGB, gray images too. 1: gray, to which colors are "
+        "converted. 2, or 4 and more: the bands of TIFF files, or of PNG files with 2 or 4 samples "
+        "a pixel; a file of another number is skipped. But with 3, color jitter is brightness and "
+        "contrast alone, and no view is made gray. By default as in the run of `checkpoint`.",
+        minimum=1,
     )
     cache_dataset: bool = option(
         False,

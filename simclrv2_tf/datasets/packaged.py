@@ -1,12 +1,15 @@
 """The packaged set: a balanced part of Fashion-MNIST, in memory."""
 
+import functools
 import importlib.resources
 import lzma
 
 import numpy as np
 import tensorflow as tf
 
-from simclrv2_tf.datasets.sources import ImageDataset, Range, ValueRange
+from simclrv2_tf.channels import COLORS, RGB
+from simclrv2_tf.datasets.images import as_color
+from simclrv2_tf.datasets.sources import DatasetError, ImageDataset, Range, ValueRange
 from simclrv2_tf.datasets.splits import IndexedSplit
 
 _CLASSES = (
@@ -16,10 +19,23 @@ _CLASSES = (
 
 
 def open_dataset(
-    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+    name: str,
+    data_dir: str | None,
+    split_seed: int,
+    value_range: ValueRange = None,
+    channels: int = RGB,
 ) -> ImageDataset:
-    """Opens the packaged set: 10,000 + 2,000 gray images of 28 x 28, as RGB."""
+    """Opens the packaged set: 10,000 + 2,000 gray images of 28 x 28, as gray or RGB.
+
+    Raises:
+        DatasetError: `channels` is neither 1 nor 3.
+    """
     del data_dir, split_seed, value_range  # of 8 bits
+    if channels not in COLORS:
+        raise DatasetError(
+            f"`channels` must be 1 or 3 for {name}, whose images are gray. "
+            f"Received: channels={channels}"
+        )
     resource = importlib.resources.files("simclrv2_tf") / "data" / f"{name}.xz"
     splits = {}
     with resource.open("rb") as compressed, lzma.open(compressed) as content:
@@ -34,7 +50,12 @@ def open_dataset(
             key: tf.constant(np.concatenate([splits[split][key][a:b] for split, a, b in ranges]))
             for key in ("id", "image", "label")
         }
-        return IndexedSplit(spec, columns, lambda image: tf.repeat(image[:, :, None], 3, axis=2))
+        decode = functools.partial(_decode, channels=channels)
+        return IndexedSplit(spec, columns, decode, channels)
 
     sizes = {split: len(columns["id"]) for split, columns in splits.items()}
-    return ImageDataset(name, _CLASSES, sizes, select)
+    return ImageDataset(name, _CLASSES, sizes, select, stored="gray of 8 bits")
+
+
+def _decode(image: tf.Tensor, channels: int) -> tf.Tensor:
+    return as_color(image[:, :, None], channels)

@@ -39,7 +39,7 @@ def pretraining_batches(
     """Two augmented views of each image (SimCLR, section 2.1 and appendix A).
 
     Args:
-        split: The examples.
+        split: The examples, whose images have C channels.
         batch_size: B, examples a batch of this host.
         image_size: S, height and width of the views in pixels.
         seed: Seed of the order and of every random draw.
@@ -50,7 +50,7 @@ def pretraining_batches(
         shard: (index, count): which of `count` hosts this one is.
 
     Returns:
-        An infinite data set of ((view1, view2), label): float32 (B, S, S, 3) in [0, 1], and int64
+        An infinite data set of ((view1, view2), label): float32 (B, S, S, C) in [0, 1], and int64
         (B,), -1 where unlabelled. All shapes are static.
 
     Raises:
@@ -96,7 +96,7 @@ def training_batches(
     becomes a view as there, with color and blur: for supervised baselines.
 
     Returns:
-        An infinite data set of (image, label): float32 (B, S, S, 3) in [0, 1], int64 (B,).
+        An infinite data set of (image, label): float32 (B, S, S, C) in [0, 1], int64 (B,).
     """
     colored = views.color_jitter_strength > 0 or views.use_blur
 
@@ -133,7 +133,7 @@ def shuffled_images(
     Args as there.
 
     Returns:
-        The images cropped as for evaluation, (`count`, S, S, 3) float32 in [0, 1].
+        The images cropped as for evaluation, (`count`, S, S, C) float32 in [0, 1].
     """
 
     @as_is
@@ -161,7 +161,7 @@ def evaluation_batches(
     `pretraining_batches`; a batch may be larger than the split.
 
     Returns:
-        A finite data set, whose length is known, of (image, label, weight): float32 (B, S, S, 3) in
+        A finite data set, whose length is known, of (image, label, weight): float32 (B, S, S, C) in
         [0, 1], int64 (B,) (-1: unlabelled), and float32 (B,), 1 for an image that counts.
 
     Raises:
@@ -179,8 +179,8 @@ def evaluation_batches(
 
     # A padding label is a valid one: the loss of another may be NaN, whatever its weight.
     label = tf.constant(0 if split.labelled else -1, tf.int64)
-    padding = (tf.zeros((image_size, image_size, 3)), label, tf.constant(0.0))
-    _, prefetched = buffers(_image_bytes(batch_size, image_size))
+    padding = (tf.zeros((image_size, image_size, split.channels)), label, tf.constant(0.0))
+    _, prefetched = buffers(_image_bytes(batch_size, image_size, split.channels))
     missing = num_batches * batch_size - split.shard_size(shard)
     return (
         split.ordered_records(shard)
@@ -210,8 +210,8 @@ def buffers(batch_bytes: int) -> tuple[int, int]:
     return min(CORES, _MOST_BATCHES_AT_ONCE, at_once), prefetched
 
 
-def _image_bytes(count: int, image_size: int) -> int:
-    return count * image_size * image_size * 3 * 4
+def _image_bytes(count: int, image_size: int, channels: int) -> int:
+    return count * image_size * image_size * channels * 4
 
 
 def check_batch_size(split: Split, batch_size: int, name: str = "batch_size") -> None:
@@ -242,7 +242,7 @@ def _batches_of_crops(
 ) -> tf.data.Dataset:
     """Infinite `function(draw, crops, label)` of batches, each with its own draw.
 
-    `crops` are `num_crops` random crops (B, S, S, 3) of each example.
+    `crops` are `num_crops` random crops (B, S, S, C) of each example.
     """
     _check(batch_size=batch_size, image_size=image_size, shard=shard, start_step=start_step)
     index, count = shard
@@ -254,14 +254,15 @@ def _batches_of_crops(
     def crop(turn, record):
         example = split.load(record, replace_unreadable=True)
         draws = tf.random.split(seed_for(seed, CROP, turn * count + index), num_crops)
-        crops = tuple(
+        crops = (
             augment.random_crop(example["image"], image_size, area, seed=draw, antialias=antialias)
             for draw in tf.unstack(draws)
         )
-        return crops, example["label"]
+        shape = (image_size, image_size, split.channels)
+        return tuple(tf.ensure_shape(crop, shape) for crop in crops), example["label"]
 
     start = start_step * batch_size
-    at_once, prefetched = buffers(_image_bytes(num_crops * batch_size, image_size))
+    at_once, prefetched = buffers(_image_bytes(num_crops * batch_size, image_size, split.channels))
     return (
         _shuffled(split, batch_size, image_size, seed, shard, start)
         .enumerate(start)
@@ -286,9 +287,8 @@ def _shuffled(split, batch_size, image_size, seed, shard, start) -> tf.data.Data
 
 
 def _view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
-    """`augment.pretraining_view` of crops (B, S, S, 3), with these options and a (2,) seed."""
-    traced = _traced_view(crops.shape[1], shard, **views.of_view)
-    crops = tf.ensure_shape(crops, (*crops.shape[:3], 3))
+    """`augment.pretraining_view` of crops (B, S, S, C), with these options and a (2,) seed."""
+    traced = _traced_view(crops.shape[1], shard, channels=crops.shape[3], **views.of_view)
     return tf.ensure_shape(traced(crops, seed), crops.shape)
 
 

@@ -1,7 +1,7 @@
 """Data sets by name: a prefix leads to the file of a source, which is imported when needed.
 
-To add a source, write a file with an `open_dataset(name, data_dir, split_seed, value_range)` that
-returns an `ImageDataset`, and give it a row in `SOURCES`.
+To add a source, write a file with an `open_dataset(name, data_dir, split_seed, value_range,
+channels)` that returns an `ImageDataset`, and give it a row in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.datasets import split_names
 from simclrv2_tf.errors import UserError
 
@@ -72,6 +73,8 @@ class ImageDataset:
         class_names: One name per label; empty for unlabelled images.
         splits: Split name -> number of examples.
         contents: What was understood of a folder of images; None for sets that say it themselves.
+        stored: Bands, bits and range of the images as they are stored, in words; empty where they
+            are not known.
     """
 
     name: str
@@ -80,6 +83,7 @@ class ImageDataset:
     _select: Callable[[str, list[Range]], Split]
     _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     contents: Contents | None = None
+    stored: str = ""
 
     @property
     def default_eval_split(self) -> str | None:
@@ -224,6 +228,7 @@ def open_dataset(
     data_dir: str | None = None,
     split_seed: int = 0,
     value_range: ValueRange = None,
+    channels: int = RGB,
 ) -> ImageDataset:
     """Opens a data set by name, without network (unless `data_dir` or PATH is remote).
 
@@ -236,12 +241,15 @@ def open_dataset(
             user's cache.
         split_seed: Decides which images are held out of a folder without a held-out split.
         value_range: The 16-bit samples that become black and white; None: 0 and 65,535.
+        channels: Of the images: 1, to which colors are converted; 3, to which gray is; or another
+            number, which files must have. Those that have not are skipped.
 
     Raises:
-        DatasetError: The data set does not exist, is not prepared, or has no images.
+        DatasetError: The data set does not exist, is not prepared, or has no images of these
+            channels.
     """
     prefix, colon, _ = name.partition(":")
     files = {form.partition(":")[:2]: file for form, file in SOURCES.items()}
     file = files.get((prefix, colon), "tfds")
     source = importlib.import_module(f"simclrv2_tf.datasets.{file}")
-    return source.open_dataset(name, data_dir, split_seed, value_range)
+    return source.open_dataset(name, data_dir, split_seed, value_range, channels)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Set
 import numpy as np
 import tensorflow as tf
 
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.datasets.balance import balanced_order
 from simclrv2_tf.datasets.sources import DatasetError
 
@@ -54,18 +55,20 @@ class Split(abc.ABC):
         name: The specification that selected the split, for messages.
         num_examples: Number of examples, over all shards.
         labelled: Whether examples have labels; else every label is -1.
+        channels: C of the images.
         reads_by_id: Whether any examples can be read by themselves, so that a subset is no copy.
     """
 
     reads_by_id = False
 
-    def __init__(self, name: str, num_examples: int, labelled: bool):
+    def __init__(self, name: str, num_examples: int, labelled: bool, channels: int = RGB):
         self.name = name
         self.num_examples = num_examples
         self.labelled = labelled
+        self.channels = channels
 
     def examples(self) -> tf.data.Dataset:
-        """Every readable example once, in order: `image` (H, W, 3) uint8, `label` and `id`.
+        """Every readable example once, in order: `image` (H, W, C) uint8, `label` and `id`.
 
         `label` is () int64, -1 where unlabelled; `id` is () string, the same for the same data.
         """
@@ -175,7 +178,7 @@ class Split(abc.ABC):
 
     @abc.abstractmethod
     def load(self, record, replace_unreadable: bool) -> dict[str, tf.Tensor]:
-        """Decodes a record: `image` (H, W, 3) uint8, `label`, `id`, and `readable` () bool.
+        """Decodes a record: `image` (H, W, C) uint8, `label`, `id`, and `readable` () bool.
 
         With `replace_unreadable`, the next readable image of the split replaces an unreadable one,
         so that every later example keeps its position. Without it, an unreadable image is black
@@ -193,15 +196,20 @@ class IndexedSplit(Split):
         name: As of `Split`.
         columns: The examples: `id` (N,) string; `label` (N,) int64 unless unlabelled; `image`
             (N, ...), the images as they are stored.
-        decode: From a stored image to (H, W, 3) uint8.
+        decode: From a stored image to (H, W, C) uint8.
+        channels: C.
     """
 
     reads_by_id = True
 
     def __init__(
-        self, name: str, columns: dict[str, tf.Tensor], decode: Callable[[tf.Tensor], tf.Tensor]
+        self,
+        name: str,
+        columns: dict[str, tf.Tensor],
+        decode: Callable[[tf.Tensor], tf.Tensor],
+        channels: int = RGB,
     ):
-        super().__init__(name, len(columns["id"]), "label" in columns)
+        super().__init__(name, len(columns["id"]), "label" in columns, channels)
         self._columns = columns
         self._decode = decode
         self._balanced = False

@@ -11,7 +11,8 @@ from absl import logging
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.utils import file_utils
 
-from simclrv2_tf.datasets.images import Reading, black, decode_or_black, decode_rgb, reason
+from simclrv2_tf.channels import COLORS, RGB, in_words
+from simclrv2_tf.datasets.images import Reading, black, decode, decode_or_black, reason
 from simclrv2_tf.datasets.sources import (
     PACKAGED,
     SOURCES,
@@ -26,7 +27,11 @@ _OTHER_NAMES = ", ".join(SOURCES)
 
 
 def open_dataset(
-    name: str, data_dir: str | None, split_seed: int, value_range: ValueRange = None
+    name: str,
+    data_dir: str | None,
+    split_seed: int,
+    value_range: ValueRange = None,
+    channels: int = RGB,
 ) -> ImageDataset:
     """Opens the prepared data of a TensorFlow Datasets builder; never asks a server."""
     del split_seed
@@ -42,6 +47,12 @@ def open_dataset(
     label_key = _feature_key(builder, tfds.features.ClassLabel, "label")
     if image_key is None or np.issubdtype(features[image_key].np_dtype, np.floating):
         raise wrong("`dataset` must have one image feature of 8 or 16 bits.")
+    bands = features[image_key].shape[-1]
+    if channels not in COLORS and bands != channels:
+        raise DatasetError(
+            f"`channels` must be 1 or 3, or that of the data. Received: channels={channels}, for "
+            f"{name}, whose images have {bands or 'no fixed number of'} channels"
+        )
     if label_key is None:
         logging.warning("%s has no class label; its images are used as unlabelled.", name)
     elif not features[label_key].num_classes:
@@ -63,13 +74,15 @@ def open_dataset(
             image_key,
             label_key,
             skipped,
-            Reading(value_range, oriented=False),
+            Reading(value_range, oriented=False, channels=channels),
         )
 
     skipped: dict[str, str] = {}
     class_names = tuple(features[label_key].names) if label_key else ()
     sizes = {split: info.num_examples for split, info in infos.items()}
-    return ImageDataset(name, class_names, sizes, select, skipped)
+    bits = 8 * np.dtype(features[image_key].np_dtype).itemsize
+    stored = f"{in_words(bands)} of {bits} bits" if bands else ""
+    return ImageDataset(name, class_names, sizes, select, skipped, stored=stored)
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -140,7 +153,8 @@ class StreamedSplit(Split):
     """
 
     def __init__(self, name, ranges, builder, image_key, label_key, skipped, reading):
-        super().__init__(name, sum(end - begin for _, begin, end in ranges), label_key is not None)
+        count = sum(end - begin for _, begin, end in ranges)
+        super().__init__(name, count, label_key is not None, reading.channels)
         self._ranges = ranges
         self._builder = builder
         self._image_key = image_key
@@ -184,7 +198,7 @@ class StreamedSplit(Split):
             key: tf.constant([record[key] for record in found], dtype)
             for key, dtype in types.items()
         }
-        return IndexedSplit(f"a subset of {self.name}", columns, self._decode)
+        return IndexedSplit(f"a subset of {self.name}", columns, self._decode, self.channels)
 
     def _readable(self, records: list[dict]) -> list[dict]:
         """The records, with the next readable image and its label in place of a damaged one."""
@@ -202,7 +216,7 @@ class StreamedSplit(Split):
         return found
 
     def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
-        return decode_rgb(encoded, self._reading)
+        return decode(encoded, self._reading)
 
     def _why_damaged(self, name: str, encoded: bytes) -> str | None:
         """Why an image cannot be decoded, reported once; None where it can."""
@@ -300,14 +314,14 @@ class StreamedSplit(Split):
                 [record["id"], record["image"]],
                 [tf.string, tf.int64, tf.bool],
             )
-            image = tf.cond(readable, lambda: self._decode(encoded), black)
+            image = tf.cond(readable, lambda: self._decode(encoded), lambda: black(self.channels))
             return image, tf.where(readable, label, record["label"]), readable
 
         whole = (image, tf.cast(record["label"], tf.int64), readable)
         image, label, readable = tf.cond(readable, lambda: whole, rescue)
         label.set_shape(())
         readable.set_shape(())
-        image = tf.ensure_shape(image, (None, None, 3))
+        image = tf.ensure_shape(image, (None, None, self.channels))
         return {"id": record["id"], "label": label, "image": image, "readable": readable}
 
     def _stand_in(self, name, encoded, replace: bool) -> tuple[bytes, int, bool]:

@@ -118,7 +118,9 @@ def open_data(config: Config) -> Data:
     """
 
     def opened(name):
-        return datasets.open_dataset(name, config.data_dir, config.split_seed, config.value_range)
+        return datasets.open_dataset(
+            name, config.data_dir, config.split_seed, config.value_range, config.channels
+        )
 
     other = config.unlabelled_dataset
     return Data(opened(config.dataset), opened(other) if other else None)

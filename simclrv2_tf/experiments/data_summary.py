@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from simclrv2_tf.experiments import classes
+from simclrv2_tf.channels import RGB, in_words
+from simclrv2_tf.experiments import classes, plan
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
@@ -20,18 +21,31 @@ _NO_LABELS = " without labels"
 
 def lines(data: Data, config: Config) -> list[str]:
     """The lines of a run's data sets: one for each, and more for a folder of images."""
-    found = [*_of_data_set("Data", data.main, data.evaluated_split(config))]
+    found = [*_of_data_set("Data", data.main, data.evaluated_split(config), config)]
     if data.unlabelled is not None:
-        found += _of_data_set("Unlabelled data", data.unlabelled, None)
+        found += _of_data_set("Unlabelled data", data.unlabelled, None, config)
     unlabelled = data.unlabelled_split(config)
     if unlabelled != (config.train_split if data.unlabelled is None else "train"):
         found.append(
             f"  Pretraining and distillation use {unlabelled}; --unlabelled_split changes that."
         )
+    if config.channels != RGB and config.color_jitter_strength > 0 and _has_views(config):
+        found.append(
+            "  Without RGB, color jitter changes brightness and contrast alone, not hue and "
+            "saturation, and no view is made gray."
+        )
     return found
 
 
-def _of_data_set(title: str, data: ImageDataset, evaluated: str | None) -> Iterator[str]:
+def _has_views(config: Config) -> bool:
+    """Whether a stage trains on the views of pretraining."""
+    pretrains = config.train_mode == "pretrain" or config.train_mode in plan.RUNS
+    return pretrains or config.labelled_views == "pretrain"
+
+
+def _of_data_set(
+    title: str, data: ImageDataset, evaluated: str | None, config: Config
+) -> Iterator[str]:
     contents = data.contents
     where = ""
     if contents and contents.location != os.path.expanduser(data.name.removeprefix("folder:")):
@@ -46,12 +60,17 @@ def _of_data_set(title: str, data: ImageDataset, evaluated: str | None) -> Itera
     told = {0: "no classes", 1: "1 class"}.get(data.num_classes, f"{data.num_classes} classes")
     evaluates = f"; evaluation on {_own(evaluated, data)}" if evaluated else ""
     yield f"{title}: {data.name}{where}. Images: {splits}; {told}{evaluates}."
+    read_as = f"read as {in_words(config.channels)}"
     if contents is None:
+        if data.stored:
+            yield f"  Images: {data.stored}; {read_as}."
         return
     if data.num_classes:
         yield f"  Classes: {_of_classes(classes.counted(data), data.class_names)}."
     if single := classes.singles(data):
         yield f"  Classes of one image: {_few(single)}."
+    if data.stored:
+        yield f"  Images: {data.stored}; {read_as}."
     if contents.held_out:
         yield f"  {_held_out(data, contents)}"
     for split in data.splits:

@@ -113,6 +113,7 @@ class Distillation(StageRun):
         config = self.config
         label_budget.check(config, self.data)
         teacher = teachers.load(config.teacher, self.seams.resnet)
+        self._check_channels(teacher)
         self._check_classes(teacher)
         networks = self.build_networks(teacher.num_classes)
         stage = stages.Distiller(
@@ -126,6 +127,14 @@ class Distillation(StageRun):
             **options,
         )
         return _Built(networks, stage, teacher=teacher)
+
+    def _check_channels(self, teacher: Teacher) -> None:
+        channels, path = self.config.channels, self.config.teacher
+        if teacher.channels != channels:
+            raise RunError(
+                f"`channels` must be {teacher.channels}, that of the teacher's images: both see "
+                f"the same. Received: channels={channels}, teacher={path}"
+            )
 
     def _check_classes(self, teacher: Teacher) -> None:
         """Refuses a teacher of other classes than the data set's, or of another order of them."""

@@ -115,6 +115,7 @@ def card(run: StageRun, result: Mapping[str, float], step: int) -> str:
         "images allows. The code, simclrv2_tf, is under Apache-2.0.",
         image_size=config.image_size,
         antialias=bool(config.antialias),
+        channels=config.channels,
         class_names=main.class_names if run.labelled else (),
         output="logits" if run.labelled else "representation",
     )

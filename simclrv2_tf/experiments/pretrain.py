@@ -171,7 +171,8 @@ class Pretraining(StageRun):
         path = self.directory.path / "views.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         images = view1.numpy(), view2.numpy(), count, originals.numpy()
-        report.save_figure(report.views_figure(*images, self.config.views_in_words), path)
+        settings = self.config.views_in_words(self.config.channels)
+        report.save_figure(report.views_figure(*images, settings), path)
         picture = tf.io.decode_png(path.read_bytes())
         logs = self.directory.logs("train")
         with tf.summary.create_file_writer(str(logs)).as_default():

@@ -24,6 +24,7 @@ from absl import logging
 from etils import epy
 
 from simclrv2_tf import environment, precision
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.experiments import (
     data_summary,
     dry_run,
@@ -36,7 +37,7 @@ from simclrv2_tf.experiments import (
 )
 from simclrv2_tf.experiments.built_stages import BuiltStages
 from simclrv2_tf.experiments.data import open_data
-from simclrv2_tf.experiments.directory import RunDirectory
+from simclrv2_tf.experiments.directory import RunDirectory, RunError
 from simclrv2_tf.experiments.owner import Owner
 from simclrv2_tf.experiments.stage import Seams, StageRun
 
@@ -74,6 +75,7 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         keras.utils.set_random_seed(config.seed)
     config, reason = with_precision(config, strategy)
     config = with_antialias(config)
+    check_channels(config)
     planned = plan.plan_stages(config)
     resizing = "Images are resized with antialiasing. " if config.antialias else ""
     print(f"{config.precision}: {reason}. {resizing}{environment.onednn()}.", flush=True)
@@ -115,6 +117,24 @@ def with_antialias(config: Config) -> Config:
             config.antialias,
         )
     return config
+
+
+def check_channels(config: Config) -> None:
+    """Refuses weights of RGB images, or of other bands, before any image is read.
+
+    Raises:
+        RunError: `checkpoint` was trained on images of other channels.
+        CheckpointError: there are no weights, or unreadable ones.
+    """
+    if not config.checkpoint or config.channels == RGB:  # other weights for RGB do not fit, either
+        return
+    trained = weights.channels(config.checkpoint)
+    if trained != config.channels:
+        raise RunError(
+            f"`channels` must be {trained}, that of the images of `checkpoint`. Received: "
+            f"channels={config.channels}, checkpoint={config.checkpoint}. Weights for other "
+            "channels are made by a pretraining on such images."
+        )
 
 
 def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seams) -> dict:

@@ -246,6 +246,7 @@ class StageRun(abc.ABC):
             num_classes,
             image_size=self.config.image_size,
             seed=self.config.seed,
+            channels=self.config.channels,
             zero_init=self.config.zero_init_logits_layer,
             resnet=self.seams.resnet,
         )

@@ -96,7 +96,9 @@ class Artifacts:
             if anew or not path.exists():
                 with whole(path) as unfinished:
                     model().save(unfinished)
-        for name, text in notes(image_size, class_names, antialias, value_range).items():
+        for name, text in notes(
+            image_size, class_names, antialias, value_range, networks.channels
+        ).items():
             write_text(self.directory / name, text)
         if self.has_module and not self.module.exists():
             with whole(self.module) as unfinished:

@@ -23,13 +23,14 @@ def read(path: epath.Path) -> Model:
     """Reads a `.keras` file; its name, or the name of the model in it, says what it gives."""
     importlib.import_module("simclrv2_tf.resnet")  # its layers, which are then known to Keras
     model = keras.saving.load_model(str(path), compile=False)
-    takes_images = len(getattr(model, "input_shape", None) or ()) == 4
+    shape = getattr(model, "input_shape", None) or ()
+    takes_images = len(shape) == 4
     names = _endpoints(path, model.name) if takes_images else ()
 
     def outputs(images, names):
         return {name: model(images, training=False).numpy() for name in names}
 
-    return Model.noted(path.parent, names, outputs, model)
+    return Model.noted(path.parent, names, outputs, shape, model)
 
 
 def read_onnx(path: epath.Path) -> Model:
@@ -47,7 +48,7 @@ def read_onnx(path: epath.Path) -> Model:
     def outputs(images, names):
         return {name: session.run(None, {given.name: images})[0] for name in names}
 
-    return Model.noted(path.parent, _endpoints(path), outputs)
+    return Model.noted(path.parent, _endpoints(path), outputs, given.shape)
 
 
 def read_litert(path: epath.Path) -> Model:
@@ -74,7 +75,7 @@ def read_litert(path: epath.Path) -> Model:
             found.append(interpreter.get_tensor(made["index"])[0])
         return dict.fromkeys(names, np.stack(found))
 
-    return Model.noted(path.parent, _endpoints(path), outputs)
+    return Model.noted(path.parent, _endpoints(path), outputs, given["shape"].tolist())
 
 
 def write_onnx(source: epath.Path, path: epath.Path, image_size: int) -> None:
@@ -83,16 +84,19 @@ def write_onnx(source: epath.Path, path: epath.Path, image_size: int) -> None:
 
 
 def write_litert(source: epath.Path, path: epath.Path, image_size: int) -> None:
-    """Writes the model of a `.keras` file as LiteRT, for one image (1, S, S, 3) at a time."""
-    # Its runtimes are made for one shape; with others they leave their fast kernels.
-    shape = (1, image_size, image_size, 3)
-    signature = [keras.InputSpec(shape=shape, dtype="float32", name="images")]
-    _convert(source, path, image_size, "litert", input_signature=signature)
+    """Writes the model of a `.keras` file as LiteRT, for one image (1, S, S, C) at a time."""
+    _convert(source, path, image_size, "litert")
 
 
-def _convert(source, path, image_size, kind, **options):
+def _convert(source, path, image_size, kind):
     model = keras.saving.load_model(str(source), compile=False)
-    model(np.zeros((1, image_size, image_size, 3), np.float32))  # ONNX needs one call before it
+    shape = (1, image_size, image_size, model.input_shape[-1])
+    model(np.zeros(shape, np.float32))  # ONNX needs one call before it
+    options = {}
+    if kind == "litert":
+        # Its runtimes are made for one shape; with others they leave their fast kernels.
+        signature = keras.InputSpec(shape=shape, dtype="float32", name="images")
+        options["input_signature"] = [signature]
     # The exporters write to local files alone.
     with tempfile.TemporaryDirectory() as folder:
         made = epath.Path(folder) / f"{source.stem}{path.suffix}"

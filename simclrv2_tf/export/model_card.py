@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
+from simclrv2_tf import channels as channels_lib
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.tables import table
 
@@ -38,6 +39,7 @@ def model_card(
     class_names: Sequence[str],
     output: str,
     antialias: bool = False,
+    channels: int = channels_lib.RGB,
 ) -> str:
     """The card's text, in Markdown.
 
@@ -51,6 +53,7 @@ def model_card(
         class_names: (C,) in the order of its logits; empty if it has none or they are unknown.
         output: What calling it gives: "logits" or "representation".
         antialias: Whether those images were resized with antialiasing.
+        channels: Of those images.
     """
     shown = {text: f"{measured[name]:.4f}" for name, text in _METRICS.items() if name in measured}
     result = (
@@ -76,7 +79,8 @@ def model_card(
 
 ## How to use
 
-Images are float32 in [0, 1], RGB, (batch, height, width, 3); it was trained with {image_size} x \
+Images are float32 in [0, 1], {channels_lib.in_words(channels)}, \
+(batch, height, width, {channels}); it was trained with {image_size} x \
 {image_size} pixels, resized by bicubic interpolation {resized}.
 
 The SavedModel (`hub/`, which `--export_formats=saved_model` writes) needs no other code:

@@ -36,7 +36,7 @@ def export(
 ) -> None:
     """Writes a SavedModel that `hub.load` and `tf.saved_model.load` read without this package.
 
-    Images are (B, H, W, 3) float32 in [0, 1], of any batch size, height and width that the
+    Images are (B, H, W, C) float32 in [0, 1], of any batch size, height and width that the
     network can take. The loaded object has
 
     * `__call__(images, training=False)`: the endpoint named by `output`, differentiable; with
@@ -50,7 +50,9 @@ def export(
       "representation", and what a head and a classifier add (`Networks.endpoints`). "features"
       gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f). Where
       `image_size` is known, "encoded_images" takes JPEG, PNG, WebP, BMP and GIF files, (B,) string,
-      which it decodes, crops and resizes as evaluation does, and gives what "serving_default" does;
+      which it decodes, crops and resizes as evaluation does, and gives what "serving_default" does.
+      Of C other than 1 and 3 it takes PNG files with C samples a pixel, or of gray with the C bands
+      one below another, (C * H, W);
     * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
       line, and `inputs.json` with the side of its images in pixels, and how they are resized.
 
@@ -82,13 +84,14 @@ def export(
             f"`class_names` must name the {num_classes} classes. Received: {len(class_names)} names"
         )
     networks = Networks(encoder, head, classifier, classifier_layer)
+    channels = networks.channels
     endpoints = networks.endpoints()
     names = list(endpoints.output)
     output = output or ("representation" if classifier is None else "logits")
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
     # Concrete functions: what calls them while the module is saved does not trace them again.
-    infer = _traced(lambda images: endpoints(images, training=False))
+    infer = _traced(lambda images: endpoints(images, training=False), channels)
     called = networks.leading_to(output)
 
     def apply(images):
@@ -96,7 +99,7 @@ def export(
             images = model(images, training=True)
         return images
 
-    train = _traced(apply)
+    train = _traced(apply, channels)
 
     @tf.function(autograph=False)
     def call(images, training=False):
@@ -107,32 +110,34 @@ def export(
             outputs = infer(images)  # what is left out is pruned when it runs
             return {name: outputs[name] for name in selected}
 
-        return tf.function(select, [_images()], autograph=False)
+        return tf.function(select, [_images(channels)], autograph=False)
 
     for training in (False, True):
-        call.get_concrete_function(_images(), training=training)
+        call.get_concrete_function(_images(channels), training=training)
     # Plain variables: Keras models in the object graph would bring Keras's own saving along.
     module = tf.train.Checkpoint(
         variables=[v.value for v in networks.weights],
         trainable_variables=[v.value for m in called for v in m.weights if v.trainable],
         regularization_losses=[],
         weights={v.path: v.value for v in networks.weights},
-        infer=tf.function(lambda images: infer(images)[output], [_images()], autograph=False),
-        train=tf.function(lambda images: train(images), [_images()], autograph=False),
+        infer=tf.function(
+            lambda images: infer(images)[output], [_images(channels)], autograph=False
+        ),
+        train=tf.function(lambda images: train(images), [_images(channels)], autograph=False),
     )
     module.__call__ = call
     of_encoder = resnet.endpoints(encoder)
     signatures = {"serving_default": signature(*names), "features": signature(*of_encoder)}
     signatures |= {n: signature(n) for n in ("representation", *names[len(of_encoder) :])}
     if image_size:
-        reading = image_files.Reading(value_range)
+        reading = image_files.Reading(value_range, channels=channels)
         prepare = _preparing(image_size, antialias, reading)
         files = tf.TensorSpec((None,), tf.string, "image_bytes")
         signatures["encoded_images"] = tf.function(
             lambda image_bytes: dict(infer(prepare(image_bytes))), [files], autograph=False
         )
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in notes(image_size, class_names, antialias, value_range).items():
+        for name, text in notes(image_size, class_names, antialias, value_range, channels).items():
             file = epath.Path(folder) / name
             file.write_text(text)
             setattr(module, file.stem, tf.saved_model.Asset(str(file)))
@@ -144,22 +149,22 @@ def export(
 
 
 def _preparing(image_size: int, antialias: bool, reading: image_files.Reading):
-    """Returns what makes images (B, S, S, 3) of encoded ones (B,), one after the other."""
+    """Returns what makes images (B, S, S, C) of encoded ones (B,), one after the other."""
 
     def one(encoded):
-        image = image_files.decode_rgb(encoded, reading)
+        image = image_files.decode(encoded, reading)
         return augment.evaluation_image(image, image_size, antialias)
 
-    shape = tf.TensorSpec((image_size, image_size, 3), tf.float32)
+    shape = tf.TensorSpec((image_size, image_size, reading.channels), tf.float32)
     return lambda encoded: tf.map_fn(one, encoded, fn_output_signature=shape)
 
 
-def _images() -> tf.TensorSpec:
-    return tf.TensorSpec((None, None, None, 3), tf.float32, "images")
+def _images(channels: int) -> tf.TensorSpec:
+    return tf.TensorSpec((None, None, None, channels), tf.float32, "images")
 
 
-def _traced(function):
-    return tf.function(function, autograph=False).get_concrete_function(_images())
+def _traced(function, channels):
+    return tf.function(function, autograph=False).get_concrete_function(_images(channels))
 
 
 def read(path: epath.Path) -> Model:
@@ -181,7 +186,9 @@ def read(path: epath.Path) -> Model:
         return {n: signatures.get(n, together)(images=images)[n].numpy() for n in names}
 
     names = together.structured_outputs if together else ()
-    return Model.noted(path / "assets", names, outputs, module)
+    inputs = together.structured_input_signature[1] if together else {}
+    shape = inputs["images"].shape if "images" in inputs else ()
+    return Model.noted(path / "assets", names, outputs, tuple(shape), module)
 
 
 def write_archive(folder: epath.Path, path: epath.Path, image_size: int) -> None:

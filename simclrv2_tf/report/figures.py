@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simclrv2_tf.channels import COLORS, RGB
 from simclrv2_tf.report.results import METHODS, ordered, percent
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
@@ -23,9 +24,10 @@ def views_figure(
     """Draws up to `count` pairs of views, one pair a column, below the images they are made of.
 
     Args:
-        view1, view2: (b, S, S, 3) in [0, 1].
+        view1, view2: (b, S, S, C) in [0, 1]; of one or two channels the first is drawn as gray, of
+            more the first three as RGB.
         count: Number of pairs, at most.
-        originals: (b, S, S, 3) in [0, 1], such as the images cropped for evaluation.
+        originals: (b, S, S, C) in [0, 1], such as the images cropped for evaluation.
         settings: How the views were made, a line below the title.
     """
     from matplotlib.figure import Figure
@@ -33,18 +35,22 @@ def views_figure(
     rows = {"view 1": view1, "view 2": view2}
     if originals is not None:
         rows = {"original": originals, **rows}
-    count = min(count, len(view1))
+    count, channels = min(count, len(view1)), view1.shape[-1]
     size = (max(count, _SETTINGS_INCHES) if settings else count) + 0.3, len(rows) + 0.5
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.subplots(len(rows), count, squeeze=False)
     for row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(row, images, strict=False):
-            axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+            shown = image[..., : RGB if channels >= RGB else 1]
+            axis.imshow(np.clip(shown, 0, 1), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
         row[0].set_ylabel(label, fontsize=8)
     title = "Two augmented views of each image"
+    if channels not in COLORS:
+        drawn = "first as gray" if channels < RGB else "first three as red, green and blue"
+        title += f": of {channels} bands the {drawn}"
     figure.suptitle(f"{title}\n{settings}" if settings else title, fontsize=9)
     return figure
 

@@ -16,7 +16,7 @@ class ImageClassifier(Stage):
         self.classifier = classifier
 
     def call(self, images, training=False):
-        """Images (b, S, S, 3) to logits (b, C)."""
+        """Images (b, S, S, channels) to logits (b, C)."""
         features = self.encoder(images, training=training)
         if self.head is not None:
             features = self.head(features, training=training)
@@ -27,9 +27,9 @@ class Classifier(ImageClassifier):
     """A classifier on an encoder: linear evaluation, fine-tuning, supervised training.
 
     Trains what is `trainable` in the models (see `resnet.freeze`); frozen batch norms stay in
-    inference mode. Data: `(image, label)` or `(image, label, weight)` with images (b, S, S, 3) in
-    [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch. A label below 0 means
-    unlabelled: such an image has weight 0 in evaluation, and none may be trained on.
+    inference mode. Data: `(image, label)` or `(image, label, weight)` with images (b, S, S,
+    channels) in [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch. A label below
+    0 means unlabelled: such an image has weight 0 in evaluation, and none may be trained on.
 
     Args:
         encoder: A model of `resnet.resnet`.
@@ -71,7 +71,7 @@ class Classifier(ImageClassifier):
         return self.get_metrics_result()
 
     def _example_losses(self, images, labels, weights, training):
-        """Images (b, S, S, 3), labels (b,) and weights (b,) to losses (b,), with metrics."""
+        """Images (b, S, S, channels), labels (b,) and weights (b,) to losses (b,), with metrics."""
         logits = self(images, training=training)
         for metric in self.accuracies:
             metric.update_state(labels, logits, weights)

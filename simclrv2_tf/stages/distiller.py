@@ -20,9 +20,9 @@ class Distiller(ImageClassifier):
 
         loss = (1 - alpha) * cross_entropy(labelled) + alpha * distillation(unlabelled).
 
-    Data: images (b, S, S, 3) in [0, 1], alone or in a tuple of one, with `alpha` = 1; else
-    `(images, (labelled_images, labels))`, the latter (c, S, S, 3) and (c,). Both pass the student
-    as one batch of b + c, so that batch norm weighs all images alike.
+    Data: images (b, S, S, channels) in [0, 1], alone or in a tuple of one, with `alpha` = 1; else
+    `(images, (labelled_images, labels))`, the latter (c, S, S, channels) and (c,). Both pass the
+    student as one batch of b + c, so that batch norm weighs all images alike.
 
     Metrics: `distill_loss` (nats, not weighted), `teacher_agreement` (share of unlabelled images
     with the same argmax of student and teacher) and with `alpha` below 1 `label_loss` and

@@ -13,7 +13,7 @@ class Evaluation(Stage):
     Data: as for `Classifier`.
 
     Args:
-        predict: `predict(images, training=False)`: (b, S, S, 3) in [0, 1] to logits (b, C).
+        predict: `predict(images, training=False)`: (b, S, S, channels) in [0, 1] to logits (b, C).
         num_classes: C.
     """
 

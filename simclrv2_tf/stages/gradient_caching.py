@@ -23,7 +23,7 @@ def loss_and_gradients(
         network: `network(views)` of v views (m, ...) returns tensors (v * m, ...), the embeddings
             first, one view after the other.
         loss: `loss(*outputs)` of the network's outputs for the whole batch returns a scalar.
-        views: v batches of images (b, S, S, 3).
+        views: v batches of images (b, S, S, channels).
         variables: Keras variables to differentiate by.
         size: m, images of a micro-batch; it must divide b.
 

@@ -14,7 +14,7 @@ from simclrv2_tf.stages.base import Stage, cross_entropy
 class Pretrainer(Stage):
     """SimCLRv2's first stage (arXiv 2006.10029, section 2): agreement of two views, no labels.
 
-    Data: `((view1, view2), label)`, views (b, S, S, 3) in [0, 1], labels (b,), below 0 where
+    Data: `((view1, view2), label)`, views (b, S, S, channels) in [0, 1], labels (b,), below 0 where
     unlabelled and unused without a classifier. Both views pass the network as one batch of 2b, as
     in the reference: batch norm sees them together.
 
@@ -124,7 +124,7 @@ class Pretrainer(Stage):
         return self.head(self.encoder(tf.concat(views, 0), training=training), training=training)
 
     def _network(self, views):
-        """Views (b, S, S, 3) to embeddings (vb, d) and the classifier's features (vb, w)."""
+        """Views (b, S, S, channels) to embeddings (vb, d) and the classifier's features (vb, w)."""
         hiddens = self._hiddens(views, training=True)
         return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
 

@@ -13,7 +13,7 @@
    SavedModel's folder, or a released model's name.
 """
 
-from simclrv2_tf.weights.preprocessing import antialiased
+from simclrv2_tf.weights.preprocessing import antialiased, channels
 from simclrv2_tf.weights.readers import CheckpointError, named
 from simclrv2_tf.weights.resume import PROGRESS, Checkpoints
 from simclrv2_tf.weights.sources import fingerprint, fits, latest, load, shapes

@@ -9,6 +9,7 @@ import tensorflow as tf
 from etils import epath
 
 from simclrv2_tf import official, options, run_options
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import load_model
@@ -24,17 +25,20 @@ class Teacher:
     """A trained classifier, held for inference only.
 
     Attributes:
-        predict: `predict(images, training=False)`: images (b, S, S, 3) in [0, 1] to logits (b, C).
+        predict: `predict(images, training=False)`: images (b, S, S, channels) in [0, 1] to logits
+            (b, C).
         num_classes: C.
         models: The networks of a run's teacher, one after the other; empty for other teachers.
         class_names: (C,) in the order of the logits; empty where no labels.txt with the teacher
             names C classes.
+        channels: Of the images.
     """
 
     predict: Callable
     num_classes: int
     models: Sequence[keras.Model] = ()
     class_names: tuple[str, ...] = ()
+    channels: int = RGB
 
 
 def options_of(path: str) -> Mapping[str, Any]:
@@ -90,9 +94,12 @@ def _import_advice(path: str) -> str:
     )
 
 
-def _teacher(predict: Callable, num_classes: int, names: tuple[str, ...], models=()) -> Teacher:
+def _teacher(
+    predict: Callable, num_classes: int, names: tuple[str, ...], channels: int, models=()
+) -> Teacher:
     # Beside a run's encoder.keras, labels.txt names what the classifier gives.
-    return Teacher(predict, num_classes, models, names if len(names) == num_classes else ())
+    named = names if len(names) == num_classes else ()
+    return Teacher(predict, num_classes, models, named, channels)
 
 
 def _read_options(folder: epath.Path) -> dict[str, Any]:
@@ -118,11 +125,18 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
             f"linear_eval or distill. Received: teacher={path}, of train_mode {train_mode}, which "
             "has none."
         )
-    networks = build_networks(config, kernel[-1], image_size=image_size, seed=seed, resnet=resnet)
+    networks = build_networks(
+        config,
+        kernel[-1],
+        image_size=image_size,
+        seed=seed,
+        channels=held.get("channels", RGB),
+        resnet=resnet,
+    )
     models = networks.leading_to("logits")
     sources.load(path, models)
     names = class_names(epath.Path(path))
-    return _teacher(networks.image_classifier(), kernel[-1], names, models)
+    return _teacher(networks.image_classifier(), kernel[-1], names, networks.channels, models)
 
 
 def _from_keras(path: str) -> Teacher:
@@ -131,11 +145,11 @@ def _from_keras(path: str) -> Teacher:
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if [len(shape) if isinstance(shape, tuple) else 0 for shape in shapes] != [4, 2]:
         raise CheckpointError(
-            "`teacher` must map images (B, H, W, 3) to logits (B, C); a run's "
+            "`teacher` must map images (B, H, W, channels) to logits (B, C); a run's "
             f"image_classifier.keras does. Received: teacher={path}, which maps "
             f"{shapes[0]} to {shapes[1]}"
         )
-    return _teacher(model, model.output_shape[-1], read.class_names)
+    return _teacher(model, model.output_shape[-1], read.class_names, read.channels)
 
 
 def _from_saved_model(path: str) -> Teacher:
@@ -152,13 +166,14 @@ def _from_saved_model(path: str) -> Teacher:
 
         # The signature does not keep the variables alive.
         predict.module = module  # type: ignore[attr-defined]
-        return _teacher(predict, signature.structured_outputs["logits"].shape[-1], names)
+        classes = signature.structured_outputs["logits"].shape[-1]
+        return _teacher(predict, classes, names, read.channels)
     try:
-        probe = module(tf.zeros((1, 32, 32, 3)), training=False) if callable(module) else None
+        probe = module(tf.zeros((1, 32, 32, RGB)), training=False) if callable(module) else None
     except (TypeError, ValueError):  # the module takes other arguments
         probe = None
     if probe is not None and getattr(probe, "ndim", 0) == 2:
-        return _teacher(module, probe.shape[-1], names)
+        return _teacher(module, probe.shape[-1], names, RGB)
     raise CheckpointError(
         "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
         f"images and gives logits (B, C). Received: teacher={path}, with the signatures "

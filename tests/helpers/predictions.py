@@ -16,16 +16,16 @@ SIZE = 16
 CLASSES = ("ant", "bee", "cat")
 
 
-def write_model(root, formats=(), **preprocessing):
-    """Writes the files of networks to `root`; returns it, and the networks."""
+def write_model(root, formats=(), channels=3, **preprocessing):
+    """Writes the files of networks of images of `channels` to `root`; returns it, and these."""
     keras.utils.set_random_seed(3)
-    encoder = resnet.resnet(10, 1 / 16, image_size=SIZE, blocks=(1, 1))
+    encoder = resnet.resnet(10, 1 / 16, image_size=SIZE, blocks=(1, 1), channels=channels)
     head = heads.projection_head(encoder.output_shape[-1], 2, 4)
     classifier = heads.classifier(encoder.output_shape[-1], 3)
     # Dark and light images have logits of differing signs, so that their classes differ.
     rng = np.random.default_rng(0)
     shades = np.array([0.25, 0.75], np.float32)[:, None, None, None] + rng.normal(
-        0, 0.1, (2, SIZE, SIZE, 3)
+        0, 0.1, (2, SIZE, SIZE, channels)
     ).astype(np.float32)
     hidden = head(encoder(shades))[1].numpy()
     kernel = np.outer(hidden[1] - hidden[0], [1, -1, 0]) / np.sum((hidden[1] - hidden[0]) ** 2)

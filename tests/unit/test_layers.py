@@ -23,6 +23,7 @@ LAYERS = [
         "network_options",
         "run_options",
         "precision",
+        "channels",
     },
     {"distribute", "augment", "optimizers", "metrics"},
     {"processors"},

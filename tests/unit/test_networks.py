@@ -94,7 +94,7 @@ def test_another_network_may_take_the_resnets_place():
     networks = build_networks(described, 2, image_size=8, seed=1, resnet=make)
     assert networks.head.input_shape == (None, 3)
     expected = {"depth": 10, "width_multiplier": 1 / 16, "sk_ratio": 0.0, "se_ratio": 0.5}
-    expected |= {"image_size": 8, "stem": "cifar"}
+    expected |= {"image_size": 8, "stem": "cifar", "channels": 3}
     assert given == expected | {"global_batch_norm": False, "batch_norm_decay": 0.9}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+import tifffile
 
 from helpers.command_line import files
 from helpers.predictions import (
@@ -22,7 +23,7 @@ from helpers.predictions import (
     write_model,
     write_photos,
 )
-from simclrv2_tf import datasets, predict
+from simclrv2_tf import augment, datasets, predict
 from simclrv2_tf.predict import top_classes
 
 # Others have to be converted first: tests/processes/test_exports.py.
@@ -273,7 +274,9 @@ def write_mixed_photos(root):
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [{}, {"antialias": True, "value_range": (0, 4095)}], ids=["plain", "own"]
+    "preprocessing",
+    [{}, {"antialias": True, "value_range": (0, 4095), "channels": 1}],
+    ids=["plain", "own"],
 )
 def test_evaluation_prediction_and_encoded_images_agree(preprocessing, tmp_path):
     """Image by image: the preprocessing of the run is that of its exported network."""
@@ -281,7 +284,8 @@ def test_evaluation_prediction_and_encoded_images_agree(preprocessing, tmp_path)
     photos = write_mixed_photos(tmp_path / "photos")
     antialias = preprocessing.get("antialias", False)
     value_range = preprocessing.get("value_range")
-    dataset = datasets.open_dataset(f"folder:{photos}", value_range=value_range)
+    channels = preprocessing.get("channels", 3)
+    dataset = datasets.open_dataset(f"folder:{photos}", value_range=value_range, channels=channels)
     split = dataset.split("+".join(dataset.splits))
     ids = split.labels()[0]
     images = np.concatenate(
@@ -312,3 +316,34 @@ def test_evaluation_prediction_and_encoded_images_agree(preprocessing, tmp_path)
     turned = [evaluated[f"all/turned{orientation}.jpg"] for orientation in (1, 3, 6)]
     assert not np.allclose(turned[0], turned[1], rtol=1e-3)  # orientations are seen
     assert not np.allclose(turned[0], turned[2], rtol=1e-3)
+
+
+def test_bands_are_predicted_from_files_and_encoded(tmp_path):
+    """Of five bands: a TIFF file, and as a signature takes them, one below another in a PNG."""
+    root, networks = write_model(tmp_path / "model", ("saved_model",), channels=5)
+    assert json.loads((root / "inputs.json").read_text())["channels"] == 5
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 20, 24, 5), np.uint8)
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    for number, image in enumerate(pixels):
+        tifffile.imwrite(photos / f"{number}.tif", image, **options)
+    PIL.Image.fromarray(pixels[0, ..., :3]).save(photos / "rgb.png")
+    images = [augment.evaluation_image(image, SIZE) for image in pixels]
+    expected = networks.encoder(tf.stack(images)).numpy()
+    for model in ("", "image_classifier.keras"):
+        target = tmp_path / "found.csv"
+        common = [f"--images={photos}", f"--output={target}", "--overwrite", "--top_k=1"]
+        assert run(f"--model={root / model}", *common) == 0
+        rows = target.read_text().splitlines()[1:]
+        best = networks.image_classifier()(tf.stack(images)).numpy().argmax(-1)
+        assert [row.split(",")[:3:2] for row in rows] == [
+            [f"{number}.tif", CLASSES[label]] for number, label in enumerate(best)
+        ]
+    tall = [np.concatenate(np.moveaxis(image, -1, 0))[..., None] for image in pixels]
+    module = tf.saved_model.load(str(root / "hub" / "3"))
+    content = tf.stack([tf.io.encode_png(image) for image in tall])
+    served = module.signatures["encoded_images"](image_bytes=content)["representation"]
+    np.testing.assert_allclose(served, expected, rtol=1e-3, atol=1e-5)
+    found = module.signatures["representation"](images=tf.stack(images))["representation"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)

@@ -47,7 +47,7 @@ IMAGE = random_images(10, 10, 3)
         ("seed", lambda: augment.random_flip(IMAGE, seed=3)),
         ("seed", lambda: augment.random_flip(IMAGE, seed=(1.0, 2.0))),
         ("image", lambda: augment.center_crop(IMAGE[None], 4)),
-        ("image", lambda: augment.random_crop(IMAGE[..., :1], 4)),
+        ("image", lambda: augment.random_crop(IMAGE[..., :0], 4)),
         ("image", lambda: augment.random_color(IMAGE[0], 1.0)),
         ("images", lambda: augment.random_flip(IMAGE.astype(np.int32))),
     ],

@@ -70,7 +70,7 @@ def test_view_without_color_and_blur_is_a_flip():
     ],
 )
 def test_settings_in_words(options, words):
-    assert augment.ViewOptions(**options).views_in_words == words
+    assert augment.ViewOptions(**options).views_in_words() == words
 
 
 OPERATIONS = {

@@ -14,7 +14,7 @@ from simclrv2_tf.options import of
 OTHERS = dict(
     resnet_depth=18, width_multiplier=0.5, sk_ratio=0.125, se_ratio=0.25, stem="cifar",
     batch_norm_decay=0.99, global_bn=False, proj_head_mode="linear", num_proj_layers=2,
-    proj_out_dim=64, proj_hidden_dim=32, proj_output_bn=False, image_size=48,
+    proj_out_dim=64, proj_hidden_dim=32, proj_output_bn=False, image_size=48, channels=5,
 )  # fmt: skip
 FINETUNE = ["--train_mode=finetune", "--dataset=x", "--model_dir=new"]
 
@@ -32,7 +32,10 @@ def run(tmp_path):
 
 
 def test_every_option_of_the_network_is_taken(run):
-    assert set(OTHERS) == set(of(NetworksOptions)) - {"ft_proj_selector"} | {"image_size"}
+    assert set(OTHERS) == set(of(NetworksOptions)) - {"ft_proj_selector"} | {
+        "image_size",
+        "channels",
+    }
     config = parse(f"--checkpoint={run}", *FINETUNE)
     flags = [f"--{name}={value}" for name, value in OTHERS.items()]
     assert config == parse(f"--checkpoint={run}", *flags, *FINETUNE)
@@ -42,7 +45,7 @@ def test_every_option_of_the_network_is_taken(run):
 def test_what_was_taken_is_said(run):
     notes = []
     Config.from_argv(["run", f"--checkpoint={run}", *FINETUNE], notes)
-    assert notes == [f"Network as in {run}/config.json: ResNet-18 0.5x D SE, 48 px."]
+    assert notes == [f"Network as in {run}/config.json: ResNet-18 0.5x D SE, 5 bands, 48 px."]
     flags = [f"--{name}={value}" for name, value in OTHERS.items()]
     notes = []
     Config.from_argv(["run", f"--checkpoint={run}", *flags, *FINETUNE], notes)

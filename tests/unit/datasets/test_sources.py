@@ -28,7 +28,8 @@ def test_a_prefix_leads_to_a_file(name, file, monkeypatch):
     monkeypatch.setitem(sources.SOURCES, "made_up:THING", "made_up")
     module = types.SimpleNamespace(open_dataset=lambda *arguments: arguments)
     monkeypatch.setitem(sys.modules, f"simclrv2_tf.datasets.{file}", module)
-    assert datasets.open_dataset(name, "data", 3, (0, 9)) == (name, "data", 3, (0, 9))
+    assert datasets.open_dataset(name, "data", 3, (0, 9)) == (name, "data", 3, (0, 9), 3)
+    assert datasets.open_dataset(name, channels=5) == (name, None, 0, None, 5)
 
 
 def test_every_row_has_its_file():

@@ -334,7 +334,7 @@ def test_views_figure(tmp_path):
 def test_views_stand_below_their_originals(count):
     images = np.random.default_rng(0).uniform(0, 1, (3, 5, 8, 8, 3))
     original, view1, view2 = images
-    settings = ViewOptions(min_crop_area=0.123, flip="both", rotate=True).views_in_words
+    settings = ViewOptions(min_crop_area=0.123, flip="both", rotate=True).views_in_words()
     figure = report.views_figure(view1, view2, count, original, settings)
     shown = min(count, 5)
     drawn = [axis.images[0].get_array() for axis in figure.axes]

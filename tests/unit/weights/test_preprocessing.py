@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from simclrv2_tf import weights
+from simclrv2_tf import resnet, weights
 
 
 @pytest.mark.parametrize("antialias", [True, False])
@@ -29,3 +29,21 @@ def test_without_a_note_there_was_none(text, tmp_path):
     assert weights.antialiased(str(tmp_path / "nothing")) is False
     (tmp_path / "inputs.json").write_text(text)
     assert weights.antialiased(str(tmp_path)) is False
+
+
+def test_channels_are_noted_or_those_of_the_first_convolution(tmp_path):
+    (tmp_path / "inputs.json").write_text('{"image_size": 8, "channels": 5}')
+    assert weights.channels(str(tmp_path)) == 5
+    for text in ('{"image_size": 8}', '{"channels": "RGB"}'):  # as earlier versions wrote
+        (tmp_path / "inputs.json").write_text(text)
+        assert weights.channels(str(tmp_path)) == 3
+    (tmp_path / "alone").mkdir()
+    for sk_ratio in (0, 0.25):
+        file = tmp_path / "alone" / "some" / "encoder.keras"
+        file.parent.mkdir(exist_ok=True)
+        (tmp_path / "inputs.json").unlink(missing_ok=True)
+        resnet.resnet(10, 1 / 16, sk_ratio, blocks=(1,), channels=2).save(file)
+        assert weights.channels(str(file)) == 2
+    assert weights.channels("r50_1x_sk0") == 3  # of a released model, without reading it
+    with pytest.raises(weights.CheckpointError, match="`checkpoint` must be"):
+        weights.channels(str(tmp_path / "nothing"))

@@ -136,7 +136,7 @@ def test_what_is_no_teacher_is_said(networks, tmp_path):
     assert f"such as {stages}/label_fraction_1/fine_tuned" in fails(stages)
 
     networks.head.save(tmp_path / "head.keras")
-    assert "must map images (B, H, W, 3) to logits" in fails(tmp_path / "head.keras")
+    assert "must map images (B, H, W, channels) to logits" in fails(tmp_path / "head.keras")
     (tmp_path / "broken.keras").write_text("no model")
     assert "must be readable" in fails(tmp_path / "broken.keras")
     export(str(tmp_path / "encoder"), networks.encoder)

@@ -1,0 +1,19 @@
+"""The channels of images: gray, RGB, or as many bands as a file has, none of which is a color."""
+
+COLORS = (1, 3)  # gray and RGB, which are made of each other
+RGB = 3
+_NAMES = {1: "gray", 3: "RGB"}
+
+
+def in_words(channels: int) -> str:
+    """Such as "gray", "RGB" or "5 bands"."""
+    return _NAMES.get(channels, f"{channels} bands")
+
+
+def other_bands(bands: int, channels: int) -> str:
+    """Why a file of `bands` bands is not read as an image of `channels`."""
+    read = "1 (gray) or 3 (RGB)" if channels in COLORS else str(channels)
+    return (
+        f"it has {bands} {'band' if bands == 1 else 'bands'}, where {read} are read; a run with "
+        f"--channels={bands} reads them"
+    )
