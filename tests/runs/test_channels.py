@@ -53,8 +53,8 @@ def test_five_bands_from_pretraining_to_predictions(five_bands, tmp_path, capsys
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     data = [f"--dataset=folder:{five_bands}", "--value_range=0,4095"]
     first, tuned = tmp_path / "first", tmp_path / "tuned"
-    command = [*STEPS, *data, "--train_mode=pretrain", "--channels=5", f"--model_dir={first}"]
-    assert small.run(command, exports=False) == 0
+    command = [*STEPS, *data, "--train_mode=pretrain", "--channels=5", "--hold_labels_back"]
+    assert small.run([*command, f"--model_dir={first}"], exports=False) == 0
     out = capsys.readouterr().out
     assert "5 bands of 16 bits, values up to " in out and "; read as 5 bands." in out
     assert "color jitter changes brightness and contrast alone" in out
@@ -77,9 +77,6 @@ def test_five_bands_from_pretraining_to_predictions(five_bands, tmp_path, capsys
     rgb = [*STEPS, f"--dataset=folder:{five_bands / 'test'}", f"--model_dir={tmp_path / 'rgb'}"]
     line = fails(rgb, capsys)
     assert "it has 5 bands" in line and "--channels=5 reads them" in line
-    distill = [*STEPS, "--dataset=fashion_mnist_small", "--train_mode=distill"]
-    line = fails([*distill, f"--teacher={tuned}", f"--model_dir={tmp_path / 'new'}"], capsys)
-    assert line.startswith("Error: `channels` must be 5, that of the teacher's images")
     assert files(tmp_path) == before
 
 
@@ -95,6 +92,3 @@ def test_gray_from_colors(images, tmp_path, capsys):
     assert count == 10 and result(gray)["label_top_1_accuracy"] == share
     line = fails([*command, f"--model_dir={gray}"], capsys)
     assert "(channels=1 there, 3 here)" in line
-    official = ["--train_mode=finetune", "--checkpoint=r50_1x_sk0", "--channels=1"]
-    line = fails([*command, *official, f"--model_dir={tmp_path / 'new'}"], capsys)
-    assert line.startswith("Error: `channels` must be 3, that of the images of `checkpoint`.")

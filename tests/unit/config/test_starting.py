@@ -124,3 +124,18 @@ def test_without_a_data_set_the_rest_is_the_demos(run):
         18, 48, "fashion_mnist_small",
     )  # fmt: skip
     assert config.optimizer == "adam"
+
+
+def test_channels_that_no_file_says_are_three(tmp_path):
+    run = write_run(tmp_path / "run")
+    file = run / "config.json"
+    held = json.loads(file.read_text())
+    del held["channels"]  # as earlier versions wrote
+    file.write_text(json.dumps(held))
+    assert Config.from_json(file.read_text()).channels == 3
+    assert parse(f"--checkpoint={run}", *FINETUNE).channels == 3
+    (line,) = errors_of(f"--checkpoint={run}", "--channels=1", *FINETUNE)
+    assert line.endswith("Received: channels=1 (3 there)")
+    (line,) = errors_of("--dataset=x", "--channels=1", "--grayscale_probability=0.5")
+    assert line.startswith("`grayscale_probability` must be left out or 0 with other channels")
+    assert parse("--dataset=x", "--channels=1", "--grayscale_probability=0").channels == 1

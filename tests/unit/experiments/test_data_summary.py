@@ -1,5 +1,7 @@
 """The lines that say what was understood of the data."""
 
+import dataclasses
+
 import pytest
 
 from simclrv2_tf.config import Config
@@ -123,3 +125,18 @@ def test_many_classes_are_counted(number, shown):
     digits = len(str(number - 1)) if number > 10 else 2
     classes = {f"c{n:0{digits}d}": n + 12 for n in range(number)}
     assert shown in lines(folder({"train": classes}, folders={}))[1]
+
+
+def test_bands_and_what_they_are_read_as():
+    classes = {"train": {"a": 8, "b": 8}, "test": {"a": 2}}
+    found = folder(classes, folders={}, eval_split="test")
+    found = dataclasses.replace(found, stored="5 bands of 16 bits")
+    without = "  Without RGB, color jitter changes brightness and contrast alone, not hue and "
+    without += "saturation, and no view is made gray."
+    said = "  Images: 5 bands of 16 bits; read as 5 bands."
+    assert lines(found, channels=5)[2:] == [said, without]
+    assert lines(found, channels=5, color_jitter_strength=0)[2:] == [said]
+    assert lines(found, channels=5, train_mode="supervised")[2:] == [said]
+    assert lines(found, channels=5, train_mode="supervised", labelled_views="pretrain")[3:]
+    prepared = ImageDataset("set", (), {"train": 9}, None, stored="gray of 8 bits")
+    assert lines(prepared, train_mode="pretrain")[1:] == ["  Images: gray of 8 bits; read as RGB."]

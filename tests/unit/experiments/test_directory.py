@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from helpers.command_line import files
 from simclrv2_tf.config import Config
-from simclrv2_tf.experiments import early, runner
+from simclrv2_tf.experiments import early, registry, runner
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
 from simclrv2_tf.experiments.record import RecordError
 from simclrv2_tf.files import to_json
+from simclrv2_tf.weights import teachers
 
 MADE_OF = {
     "data": {
@@ -284,3 +285,20 @@ def test_another_evaluation_needs_a_name(config, change):
         RunDirectory(other).check()
     RunDirectory(dataclasses.replace(other, eval_name="other")).check()
     RunDirectory(dataclasses.replace(config, mode="eval")).check()
+
+
+def test_weights_and_teachers_of_other_channels_are_refused_in_a_line(photos, tmp_path):
+    (tmp_path / "inputs.json").write_text('{"image_size": 8, "channels": 5}')
+    for path, there in (("r50_1x_sk0", 3), (str(tmp_path), 5)):
+        config = dataclasses.replace(photos, train_mode="finetune", checkpoint=path, channels=1)
+        with pytest.raises(RunError) as caught:
+            runner.check_channels(config)
+        line = f"`channels` must be {there}, that of the images of `checkpoint`. Received: "
+        assert str(caught.value).startswith(f"{line}channels=1, checkpoint={path}.")
+        assert len(str(caught.value).splitlines()) == 1
+    runner.check_channels(dataclasses.replace(config, channels=5))
+    stage = object.__new__(registry.stages()["distill"])
+    stage.config = dataclasses.replace(photos, train_mode="distill", teacher="t", channels=1)
+    teacher = teachers.Teacher(predict=None, num_classes=2, channels=5)
+    with pytest.raises(RunError, match="must be 5, that of the teacher.* channels=1, teacher=t$"):
+        stage._check_channels(teacher)

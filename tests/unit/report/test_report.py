@@ -330,6 +330,24 @@ def test_views_figure(tmp_path):
     assert (tmp_path / "views.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("channels", "drawn", "words"),
+    [
+        (1, [0], ""),
+        (2, [0], ": of 2 bands the first as gray"),
+        (5, [0, 1, 2], ": of 5 bands the first three as red, green and blue"),
+    ],
+)
+def test_views_of_other_channels_say_which_are_drawn(channels, drawn, words):
+    views = np.random.default_rng(0).uniform(0, 1, (2, 3, 8, 8, channels))
+    figure = report.views_figure(*views)
+    assert figure.get_suptitle() == "Two augmented views of each image" + words
+    for axis, view in zip(figure.axes, views.reshape(-1, 8, 8, channels), strict=True):
+        (image,) = axis.images
+        np.testing.assert_array_equal(np.squeeze(image.get_array()), np.squeeze(view[..., drawn]))
+        assert image.get_cmap().name == "gray" and image.get_clim() == (0, 1)
+
+
 @pytest.mark.parametrize("count", [1, 5, 12])
 def test_views_stand_below_their_originals(count):
     images = np.random.default_rng(0).uniform(0, 1, (3, 5, 8, 8, 3))

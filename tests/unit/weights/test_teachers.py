@@ -44,7 +44,7 @@ def test_every_kind_is_the_same_function(networks, tmp_path):
     expected = networks.image_classifier()(IMAGES)
     for path in (run, tmp_path / "image_classifier.keras", tmp_path / "module", tmp_path):
         teacher = teachers.load(str(path), RESNET)
-        assert teacher.num_classes == 3, path
+        assert (teacher.num_classes, teacher.channels) == (3, 3), path
         # In a function of TensorFlow, as a training step calls it.
         logits = tf.function(lambda x, predict=teacher.predict: predict(x, training=False))(IMAGES)
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6, err_msg=str(path))
