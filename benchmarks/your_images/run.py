@@ -8,9 +8,7 @@ few/ as the baseline, and the evaluation of each on held_out/. Writes results.js
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -63,33 +61,39 @@ def main() -> None:
     parser.add_argument("images", type=pathlib.Path)
     parser.add_argument("runs", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processor", default="", help="what it runs on, for the record")
     arguments = parser.parse_args()
-    found: dict = {"accuracy": {stage: [] for stage in STAGES}, "seconds": {}}
+    found: dict = {name: {stage: [] for stage in STAGES} for name in ("accuracy", "interval")}
+    found |= {"seconds": {}, "processor": arguments.processor}
     for seed in range(arguments.seeds):
         for stage, command in commands(arguments.images, arguments.runs, seed).items():
             found["seconds"].setdefault(stage, []).append(round(short_command(*command)))
         for stage in STAGES:
             result = evaluated(arguments.runs / f"{stage}-{seed}", arguments.images)
             found["accuracy"][stage].append(result["label_top_1_accuracy"])
-            found["interval"] = [result["label_top_1_low"], result["label_top_1_high"]]
+            bounds = [result["label_top_1_low"], result["label_top_1_high"]]
+            found["interval"][stage].append(bounds)
             found["images"] = result["images"]
-        found["processor"] = f"{platform.machine()}, {os.cpu_count()} cores"
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
         print(table(found), flush=True)
 
 
 def table(found: dict) -> str:
-    """Means and deviations over seeds, as a table in Markdown."""
+    """Top-1 in percent, with 95% intervals of each seed, as a table in Markdown."""
     lines = [
-        "| stage | top-1, mean | deviation | each seed | seconds |",
+        "| stage | mean | deviation | each seed, with its interval | seconds |",
         "| --- | --- | --- | --- | --- |",
     ]
     for stage, accuracies in found["accuracy"].items():
-        deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
-        each = ", ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies)
+        percent = [100 * accuracy for accuracy in accuracies]
+        deviation = f"{statistics.stdev(percent):.1f}" if len(percent) > 1 else ""
+        each = ", ".join(
+            f"{value:.1f} ({100 * low:.0f} to {100 * high:.0f})"
+            for value, (low, high) in zip(percent, found["interval"][stage], strict=True)
+        )
         seconds = statistics.median(found["seconds"][stage])
-        mean = 100 * statistics.mean(accuracies)
-        lines.append(f"| {stage} | {mean:.1f} | {100 * deviation:.1f} | {each} | {seconds:.0f} |")
+        mean = statistics.mean(percent)
+        lines.append(f"| {stage} | {mean:.1f} | {deviation} | {each} | {seconds:.0f} |")
     return "\n".join(lines)
 
 

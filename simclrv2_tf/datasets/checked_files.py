@@ -41,7 +41,9 @@ class CheckedFiles:
 def check_files(
     root: str, paths: Sequence[str], cache: str, reading: Reading, decodes: bool = True
 ) -> CheckedFiles:
-    """Finds damaged files, each of which is named in a warning, and converts what has to be.
+    """Finds files that cannot be read, and converts what has to be.
+
+    A warning names each file that cannot be read, unless none can.
 
     Args:
         root: The folder.
@@ -53,10 +55,6 @@ def check_files(
     skipped: dict[str, str] = {}
     converted: dict[str, str] = {}
 
-    def skip(path, why):
-        logging.warning("Skipping the unreadable image %s: %s", path, why)
-        skipped[path] = why
-
     def whole(path):
         return inspect(os.path.join(root, path), decodes, reading)
 
@@ -67,7 +65,7 @@ def check_files(
             part = paths[begin : begin + _CHUNK]
             for path, (is_converted, why) in zip(part, pool.map(whole, part), strict=True):
                 if why:
-                    skip(path, why)
+                    skipped[path] = why
                 elif is_converted:
                     to_convert.append(path)
             if time.monotonic() - last_report > 10:
@@ -82,10 +80,14 @@ def check_files(
         found = conversion.convert_files(files, cache, CORES, reading.channels)
         for path, (_, result) in zip(to_convert, found, strict=True):
             if isinstance(result, conversion.UnreadableError):
-                skip(path, str(result))
+                skipped[path] = str(result)
             else:
                 converted[path] = result
             progress.add(1)
+    # Where no file can be read, the caller's error says why: as many lines would hide it.
+    if len(skipped) < len(paths):
+        for path, why in skipped.items():
+            logging.warning("Skipping the unreadable image %s: %s", path, why)
     return CheckedFiles(skipped, converted)
 
 

@@ -89,10 +89,12 @@ def open_dataset(
     checked = check_files(root, paths, cache_folder(data_dir), reading)
     skipped = checked.skipped
     if len(skipped) == len(paths):
-        example, reason = next(iter(skipped.items()))
+        ((reason, count),) = collections.Counter(skipped.values()).most_common(1)
+        example = next(path for path, why in skipped.items() if why == reason)
+        others = f" and {count - 1:,} more" if count > 1 else ""
         rule = (
             f"The image folder must hold at least one readable image, but none of its "
-            f"{len(paths)} can be read ({example}: {reason})."
+            f"{len(paths):,} can be read ({example}{others}: {reason})."
         )
         raise folder_layout.wrong(tree, rule)
     if skipped:

@@ -192,6 +192,14 @@ def test_bands_bits_and_range_are_told(tmp_path, caplog):
     assert set(kinds) <= {f"{x} of 8 bits" for x in ("RGB", "gray", "RGB with transparency")}
 
 
+def test_where_no_file_has_the_bands_one_line_says_what_most_have(tmp_path, caplog):
+    contents = {"0.png": stored(bands(2))} | {f"{n}.png": stored(bands(3)) for n in range(1, 9)}
+    folder = write(tmp_path / "photos", contents)
+    with pytest.raises(DatasetError, match=r"none of its 9 .*\([1-8].png and 7 more: it has 3 bands"):
+        datasets.open_dataset(folder, channels=4)
+    assert "Skipping" not in caplog.text
+
+
 def test_encoded_bands_lie_one_below_another():
     reading = images.Reading(channels=5)
     image = bands(5)
