@@ -331,8 +331,8 @@ def inspect(
         if is_converted(head) or not (reading.channels in COLORS or head.startswith(_PNG)):
             return True, None  # of other formats, bands are counted there
         if reading.channels not in COLORS:
-            bands = _PNG_SAMPLES.get(int.from_bytes(head[25:26]), 0)
-            if bands not in (0, reading.channels):
+            bands = _PNG_SAMPLES.get(head[25]) if len(head) >= _PNG_HEADER else None
+            if bands not in (None, reading.channels):
                 return False, other_bands(bands, reading.channels)
         for row in FORMATS:
             if row.signature and row.end and head.startswith(row.signature) and row.end in tail:
