@@ -195,7 +195,8 @@ def test_bands_bits_and_range_are_told(tmp_path, caplog):
 def test_where_no_file_has_the_bands_one_line_says_what_most_have(tmp_path, caplog):
     contents = {"0.png": stored(bands(2))} | {f"{n}.png": stored(bands(3)) for n in range(1, 9)}
     folder = write(tmp_path / "photos", contents)
-    with pytest.raises(DatasetError, match=r"none of its 9 .*\([1-8].png and 7 more: it has 3 bands"):
+    rule = r"none of its 9 .*\([1-8].png and 7 more: it has 3 bands"
+    with pytest.raises(DatasetError, match=rule):
         datasets.open_dataset(folder, channels=4)
     assert "Skipping" not in caplog.text
 
