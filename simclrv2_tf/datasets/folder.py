@@ -89,14 +89,7 @@ def open_dataset(
     checked = check_files(root, paths, cache_folder(data_dir), reading)
     skipped = checked.skipped
     if len(skipped) == len(paths):
-        ((reason, count),) = collections.Counter(skipped.values()).most_common(1)
-        example = next(path for path, why in skipped.items() if why == reason)
-        others = f" and {count - 1:,} more" if count > 1 else ""
-        rule = (
-            f"The image folder must hold at least one readable image, but none of its "
-            f"{len(paths):,} can be read ({example}{others}: {reason})."
-        )
-        raise folder_layout.wrong(tree, rule)
+        raise folder_layout.wrong(tree, _none_readable(skipped))
     if skipped:
         logging.warning("Skipped %d of %d images of %s.", len(skipped), len(paths), root)
     readable = {
@@ -142,7 +135,7 @@ def open_images(
     read are converted to below `data_dir`, by default the user's cache.
 
     Raises:
-        DatasetError: There are no images.
+        DatasetError: There are no images, or all of them have to be converted and none can be.
     """
     root = os.path.expanduser(path)
     reading = Reading(value_range, channels=channels)
@@ -164,8 +157,21 @@ def _images(
     name: str, root: str, ids: list[str], data_dir: str | None, reading: Reading
 ) -> FolderSplit:
     checked = check_files(root, ids, cache_folder(data_dir), reading, decodes=False)
+    if len(checked.skipped) == len(ids):
+        raise DatasetError(f"{_none_readable(checked.skipped)} Received: {name}")
     return FolderSplit(
         name, root, checked.skipped, ids, converted=checked.converted, reading=reading
+    )
+
+
+def _none_readable(skipped: Mapping[str, str]) -> str:
+    """What is wrong where all images are skipped, with the reason of most of them."""
+    ((reason, count),) = collections.Counter(skipped.values()).most_common(1)
+    example = next(path for path, why in skipped.items() if why == reason)
+    others = f" and {count - 1:,} more" if count > 1 else ""
+    return (
+        f"There must be at least one readable image, but none of {len(skipped):,} can be read "
+        f"({example}{others}: {reason})."
     )
 
 

@@ -170,7 +170,7 @@ def test_where_no_file_has_the_bands_the_line_says_how_many_they_have(tmp_path):
     for channels, read_there in ((3, "1 \\(gray\\) or 3 \\(RGB\\)"), (4, "4")):
         with pytest.raises(DatasetError) as caught:
             datasets.open_dataset(name, str(tmp_path / "data"), channels=channels)
-        rule = f"none of its 2 can be read .*5 bands, where {read_there} are read; a run with "
+        rule = f"none of 2 can be read .*5 bands, where {read_there} are read; a run with "
         assert caught.match(rule + "--channels=5 reads them")
         assert len(str(caught.value).splitlines()) == 1
 
@@ -195,9 +195,11 @@ def test_bands_bits_and_range_are_told(tmp_path, caplog):
 def test_where_no_file_has_the_bands_one_line_says_what_most_have(tmp_path, caplog):
     contents = {"0.png": stored(bands(2))} | {f"{n}.png": stored(bands(3)) for n in range(1, 9)}
     folder = write(tmp_path / "photos", contents)
-    rule = r"none of its 9 .*\([1-8].png and 7 more: it has 3 bands"
+    rule = r"none of 9 .*\([1-8].png and 7 more: it has 3 bands"
     with pytest.raises(DatasetError, match=rule):
         datasets.open_dataset(folder, channels=4)
+    with pytest.raises(DatasetError, match=rule):  # for predictions, too
+        datasets.open_images(folder.removeprefix("folder:"), channels=4)
     assert "Skipping" not in caplog.text
 
 
