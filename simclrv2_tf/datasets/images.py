@@ -305,7 +305,7 @@ def decode_or_black(
 
 
 def black(channels: int = RGB) -> tf.Tensor:
-    """What stands in for an image that cannot be read: (32, 32, `channels`) uint8."""
+    """Makes the image that replaces an unreadable one: (32, 32, `channels`) uint8, all zero."""
     return tf.zeros((32, 32, channels), tf.uint8)
 
 

@@ -58,8 +58,9 @@ class DataOptions(options.Group, title="Data", once=True):
         RGB,
         "Channels of the network's input. 3: RGB, gray images too. 1: gray, to which colors are "
         "converted. 2, or 4 and more: the bands of TIFF files, or of PNG files with 2 or 4 samples "
-        "a pixel; a file of another number is skipped. But with 3, color jitter is brightness and "
-        "contrast alone, and no view is made gray. By default as in the run of `checkpoint`.",
+        "a pixel; a file of another number is skipped. With any number but 3, color jitter changes "
+        "brightness and contrast only, and no view is made gray. By default as in the run of "
+        "`checkpoint`.",
         minimum=1,
     )
     cache_dataset: bool = option(
@@ -113,10 +114,10 @@ class LabelOptions(options.Group, title="Labels", once=True):
     balanced_sampling: bool = option(
         False,
         "Draw each class equally often in stages that learn from labels: images of small classes "
-        "are repeated, and an epoch has as many images as without. In distillation, of the "
-        "labelled images. Not together with `class_weights`. It has no effect on pretraining, and "
-        "needs images that can be read in any order, which TensorFlow Datasets gives of label "
-        "subsets alone.",
+        "are repeated, and an epoch has as many images as without. In distillation this "
+        "concerns the labelled images. It excludes `class_weights`, has no effect on "
+        "pretraining, and needs images that can be read in any order: of TensorFlow Datasets, only "
+        "label subsets can.",
         once=False,
     )
     hold_labels_back: bool = option(

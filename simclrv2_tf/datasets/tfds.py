@@ -50,8 +50,9 @@ def open_dataset(
     bands = features[image_key].shape[-1]
     if channels not in COLORS and bands != channels:
         raise DatasetError(
-            f"`channels` must be 1 or 3, or that of the data. Received: channels={channels}, for "
-            f"{name}, whose images have {bands or 'no fixed number of'} channels"
+            f"`channels` must be 1, 3 or the number that the images have. Received: "
+            f"channels={channels}, for {name}, whose images have "
+            f"{bands or 'no fixed number of'} channels"
         )
     if label_key is None:
         logging.warning("%s has no class label; its images are used as unlabelled.", name)

@@ -132,8 +132,8 @@ class Distillation(StageRun):
         channels, path = self.config.channels, self.config.teacher
         if teacher.channels != channels:
             raise RunError(
-                f"`channels` must be {teacher.channels}, that of the teacher's images: both see "
-                f"the same. Received: channels={channels}, teacher={path}"
+                f"`channels` must be {teacher.channels}, as for the teacher: teacher and student "
+                f"see the same images. Received: channels={channels}, teacher={path}"
             )
 
     def _check_classes(self, teacher: Teacher) -> None:

@@ -131,7 +131,7 @@ def check_channels(config: Config) -> None:
     trained = weights.channels(config.checkpoint)
     if trained != config.channels:
         raise RunError(
-            f"`channels` must be {trained}, that of the images of `checkpoint`. Received: "
+            f"`channels` must be {trained}, as in the run of `checkpoint`. Received: "
             f"channels={config.channels}, checkpoint={config.checkpoint}. Weights for other "
             "channels are made by a pretraining on such images."
         )

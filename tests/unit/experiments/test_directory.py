@@ -293,12 +293,12 @@ def test_weights_and_teachers_of_other_channels_are_refused_in_a_line(photos, tm
         config = dataclasses.replace(photos, train_mode="finetune", checkpoint=path, channels=1)
         with pytest.raises(RunError) as caught:
             runner.check_channels(config)
-        line = f"`channels` must be {there}, that of the images of `checkpoint`. Received: "
+        line = f"`channels` must be {there}, as in the run of `checkpoint`. Received: "
         assert str(caught.value).startswith(f"{line}channels=1, checkpoint={path}.")
         assert len(str(caught.value).splitlines()) == 1
     runner.check_channels(dataclasses.replace(config, channels=5))
     stage = object.__new__(registry.stages()["distill"])
     stage.config = dataclasses.replace(photos, train_mode="distill", teacher="t", channels=1)
     teacher = teachers.Teacher(predict=None, num_classes=2, channels=5)
-    with pytest.raises(RunError, match="must be 5, that of the teacher.* channels=1, teacher=t$"):
+    with pytest.raises(RunError, match="must be 5, as for the teacher.* channels=1, teacher=t$"):
         stage._check_channels(teacher)

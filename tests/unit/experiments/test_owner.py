@@ -73,4 +73,4 @@ def test_another_host_is_asked_about(tmp_path):
 def test_a_damaged_note_is_no_owner(tmp_path, content):
     (tmp_path / "owner.json").write_text(content)
     with Owner(epath.Path(tmp_path)):
-        pass
+        assert json.loads((tmp_path / "owner.json").read_text())["host"] == socket.gethostname()
