@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 
 from etils import epy
 
@@ -122,29 +124,45 @@ def build_networks(
         zero_init: Whether the classifier's kernel starts at zero.
         resnet: In place of `resnet.resnet`, with the same arguments.
     """
-    keras.utils.set_random_seed(seed)
-    norm = dict(global_batch_norm=options.global_bn, batch_norm_decay=options.batch_norm_decay)
-    encoder = (resnet or resnets.resnet)(
-        depth=options.resnet_depth,
-        width_multiplier=options.width_multiplier,
-        sk_ratio=options.sk_ratio,
-        se_ratio=options.se_ratio,
-        image_size=image_size,
-        stem=options.stem,
-        channels=channels,
-        **norm,
-    )
-    head = heads.projection_head(
-        encoder.output_shape[-1],
-        num_layers=options.num_proj_layers,
-        out_dim=options.proj_out_dim,
-        mode=options.proj_head_mode,
-        hidden_dim=options.proj_hidden_dim or None,
-        output_batch_norm=options.proj_output_bn,
-        **norm,
-    )
-    classifier = None
-    if num_classes:
-        features = head.outputs[options.ft_proj_selector]
-        classifier = heads.classifier(features.shape[-1], num_classes, zero_init=zero_init)
-    return Networks(encoder, head, classifier, options.ft_proj_selector)
+    with _initializers_seeded(seed):
+        norm = dict(global_batch_norm=options.global_bn, batch_norm_decay=options.batch_norm_decay)
+        encoder = (resnet or resnets.resnet)(
+            depth=options.resnet_depth,
+            width_multiplier=options.width_multiplier,
+            sk_ratio=options.sk_ratio,
+            se_ratio=options.se_ratio,
+            image_size=image_size,
+            stem=options.stem,
+            channels=channels,
+            **norm,
+        )
+        head = heads.projection_head(
+            encoder.output_shape[-1],
+            num_layers=options.num_proj_layers,
+            out_dim=options.proj_out_dim,
+            mode=options.proj_head_mode,
+            hidden_dim=options.proj_hidden_dim or None,
+            output_batch_norm=options.proj_output_bn,
+            **norm,
+        )
+        classifier = None
+        if num_classes:
+            features = head.outputs[options.ft_proj_selector]
+            classifier = heads.classifier(features.shape[-1], num_classes, zero_init=zero_init)
+        return Networks(encoder, head, classifier, options.ft_proj_selector)
+
+
+@contextlib.contextmanager
+def _initializers_seeded(seed: int) -> Iterator[None]:
+    """Makes the weights that are built within a function of `seed`.
+
+    Keras's initializers draw their seeds from Python's generator. `keras.utils.set_random_seed`
+    would also seed TensorFlow, which clears its cache of kernels: each operation is then looked up
+    anew.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
