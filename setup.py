@@ -44,6 +44,7 @@ setup(
         "matplotlib",
         "numpy",
         "pillow>=11.3",  # reads AVIF
+        "scipy",
         "tensorboard",  # tf.summary needs it, and TensorFlow 2.21 no longer brings it
         "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.7",

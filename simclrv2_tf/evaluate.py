@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from etils import epath, epy
 
-from simclrv2_tf import environment, files
+from simclrv2_tf import environment, files, predictions
 from simclrv2_tf.datasets import sources
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
@@ -228,12 +228,9 @@ def _write(folder, result, rows, matrix, answers, names) -> None:
     shifted = np.exp(answers.logits - answers.logits.max(-1, keepdims=True))
     confidence = 1 / shifted.sum(-1)
     columns = (answers.ids, answers.labels, answers.predictions, confidence)
-    predictions = [
-        (image, shown[label], shown[predicted], f"{share:.6f}")
-        for image, label, predicted, share in zip(*columns, strict=True)
-    ]
-    header = ["file", "class", "predicted", "confidence"]
-    files.write_text(folder / "predictions.csv", _csv(header, predictions))
+    predictions.write(
+        folder / predictions.NAME, predictions.Predictions(*columns, class_names=tuple(shown))
+    )
     figure = report.reliability_figure(
         {"model": {**result, "top1": result["label_top_1_accuracy"]}}
     )

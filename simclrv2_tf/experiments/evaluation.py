@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from simclrv2_tf import files
+from simclrv2_tf import files, predictions
+from simclrv2_tf.experiments.answers import Answers
 from simclrv2_tf.experiments.data import Batches
+from simclrv2_tf.metrics.classification import wilson
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -20,17 +22,27 @@ if TYPE_CHECKING:
     from simclrv2_tf import datasets
     from simclrv2_tf.experiments.stage import Built, StageRun
 
+OWN = "evaluation"  # of the stage's own classifier
+
 
 def evaluate(
     run: StageRun,
     stage: stages.Stage,
     split: datasets.Split | None = None,
     verbose: int | None = None,
+    answers: Answers | None = None,
 ) -> dict[str, float]:
     """The metrics of `stage.test_step` over a split, by default the evaluation split.
 
     `eval_steps` holds for that one alone. `verbose` is as of `loop.evaluate`, by default the run's.
+    `answers` collects those of a `stages.Evaluation`.
     """
+
+    def batches(context):
+        if answers is not None:
+            answers.expect(context)
+        return Batches(run.config, context).evaluation(split, batch)
+
     batch = run.config.eval_batch_size
     most = 0 if split else run.config.eval_steps
     split = split or run.eval_split
@@ -38,9 +50,10 @@ def evaluate(
     return loop.evaluate(
         stage,
         run.strategy,
-        lambda context: Batches(run.config, context).evaluation(split, batch),
+        batches,
         steps=min(most or steps, steps),
         verbose=run.verbosity if verbose is None else verbose,
+        on_answers=None if answers is None else answers.add,
     )
 
 
@@ -49,9 +62,11 @@ def evaluate_classifier(
     built: Built,
     make: Callable[[], Callable],
     num_classes: int,
-    name: str = "evaluation",
+    name: str = OWN,
 ) -> tuple[dict, dict]:
     """Accuracy and calibration of a classifier: the metrics, and what `calibration.json` holds.
+
+    Writes `predictions.csv` for the stage's own classifier, by the chief.
 
     Args:
         run: The stage's run.
@@ -62,10 +77,20 @@ def evaluate_classifier(
     """
     with run.strategy.scope():
         stage = built.once(name, lambda: stages.Evaluation(make(), num_classes))
-    logs = evaluate(run, stage)
+    answers = Answers()
+    logs = evaluate(run, stage, answers=answers)
+    found = answers.of(run.eval_split, run.data.main.class_names)
+    interval = {}
+    if len(found.right):
+        accuracy = wilson(int(found.right.sum()), len(found.right))
+        interval = {"label_top_1_low": accuracy.low, "label_top_1_high": accuracy.high}
+    if run.is_chief and name == OWN:
+        predictions.write(run.directory.named(predictions.NAME), found)
     error = logs["expected_calibration_error"]
     metrics = {
+        "images": len(found.right),
         "label_top_1_accuracy": logs["top_1_accuracy"],
+        **interval,
         "label_top_5_accuracy": logs["top_5_accuracy"],
         "loss": logs["loss"],
         "expected_calibration_error": error,

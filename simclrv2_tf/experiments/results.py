@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from etils import epath, epy
 
-from simclrv2_tf import files
+from simclrv2_tf import files, predictions
 from simclrv2_tf.experiments import plan
+from simclrv2_tf.metrics.classification import Comparison, paired_comparison
 
 with epy.lazy_imports():
     from simclrv2_tf import report as report_lib
@@ -55,6 +56,11 @@ class Outcome:
         done = [100 * float(row["epoch"]) / last for row in rows]
         return done, [float(row[metric]) for row in rows]
 
+    def predictions(self) -> predictions.Predictions | None:
+        """The predictions of the stage's own classifier; None where an earlier version ran it."""
+        path = self.run.directory.named(predictions.NAME)
+        return predictions.read(path) if path.exists() else None
+
     def calibration(self) -> dict:
         """The calibration of the stage's own classifier."""
         found = json.loads(self.run.directory.named("calibration.json").read_text())
@@ -78,7 +84,7 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
         places["SavedModel"] = f"{module}, of pretraining; of all: --export_formats=saved_model"
     said = [f"\n{_table(others)}\n"]
     if few_label:
-        rows = [_row(outcome, few_label) for outcome in few_label]
+        rows = [_row(outcome, _baseline(outcome, few_label)) for outcome in few_label]
         text = report_lib.results_markdown(rows)
         said.append(text)
         path, figures = root.named("results.json"), root.named("figures")
@@ -127,25 +133,43 @@ def _table(outcomes: list[Outcome]) -> str:
     return report_lib.table(["stage", "encoder", "labels", "top-1", "top-5", "seconds"], rows)
 
 
-def _row(outcome: Outcome, few_label: list[Outcome]) -> dict:
+def _baseline(outcome: Outcome, few_label: list[Outcome]) -> Outcome:
+    """The supervised training on the same labels."""
+    return next(o for o in few_label if o.planned.fraction == outcome.planned.fraction)
+
+
+def _row(outcome: Outcome, baseline: Outcome) -> dict:
     """A row of `results.json`.
 
     `parameters` are those of the encoder with its moving statistics, as the paper counts them;
-    `seconds` those of this stage's training alone.
+    `seconds` those of this stage's training alone; `gain` is over `baseline`, on the same images.
     """
-    fraction = outcome.planned.fraction
-    baseline = next(other for other in few_label if other.planned.fraction == fraction)
     num_labels = baseline.run.num_labels
     images = outcome.run.data.main.split(outcome.run.config.train_split).num_examples
-    return {
-        "label_fraction": fraction or num_labels / images,
+    row = {
+        "label_fraction": outcome.planned.fraction or num_labels / images,
         "method": outcome.name,
         "top1": outcome.result["label_top_1_accuracy"],
+        "top1_low": outcome.result.get("label_top_1_low"),
+        "top1_high": outcome.result.get("label_top_1_high"),
+        "images": outcome.result.get("images"),
         "num_labels": num_labels,
         "parameters": outcome.result["encoder_parameters"],
         "seconds": outcome.seconds,
         "expected_calibration_error": outcome.result["expected_calibration_error"],
     }
+    if gained := _gain(outcome, baseline):
+        names = ("gain", "gain_low", "gain_high", "gain_p_value")
+        row |= dict(zip(names, gained, strict=True))
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _gain(outcome: Outcome, baseline: Outcome) -> Comparison | None:
+    """What a stage gains over `baseline`; None of the baseline itself, or of other images."""
+    own, other = outcome.predictions(), baseline.predictions()
+    if outcome is baseline or own is None or other is None or list(own.ids) != list(other.ids):
+        return None
+    return paired_comparison(own.right, other.right)
 
 
 def _draw(

@@ -37,7 +37,57 @@ def wilson(successes: int, total: int, z: float = 1.959964) -> Interval:
     share = successes / total
     center = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
-    return Interval(share, max(0.0, center - reach), min(1.0, center + reach))
+    # Where none or all succeed an end is 0 or 1, but for rounding.
+    low = max(0.0, center - reach) if successes else 0.0
+    high = min(1.0, center + reach) if successes < total else 1.0
+    return Interval(share, low, high)
+
+
+class Comparison(NamedTuple):
+    """What one classifier gains over another on the same images, as shares of them.
+
+    Attributes:
+        gain: The difference of the accuracies, in [-1, 1].
+        low, high: Its 95% interval.
+        p_value: Of the exact McNemar test: how likely a difference as large is between classifiers
+            that are equally good.
+    """
+
+    gain: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired_comparison(right: np.ndarray, baseline: np.ndarray, z: float = 1.959964) -> Comparison:
+    """Compares two classifiers by the images on which they differ (McNemar, Psychometrika 1947).
+
+    The interval is that of Agresti and Min (Statistics in Medicine 2005): Wald's with half an image
+    added to each of the four counts, which holds its level for few images as well.
+
+    Args:
+        right: (N,) bool, whether the classifier is right about each image; N at least 1.
+        baseline: (N,) bool, the same of the classifier that it is compared with.
+        z: Half the interval's width in standard deviations of a normal distribution.
+
+    Raises:
+        ValueError: The arguments differ in shape, or hold no image.
+    """
+    from scipy import stats
+
+    right, baseline = np.asarray(right, bool), np.asarray(baseline, bool)
+    if right.shape != baseline.shape or right.ndim != 1 or not len(right):
+        raise ValueError(
+            "`right` and `baseline` must be of the same images, (N,) each. "
+            f"Received: right.shape={right.shape}, baseline.shape={baseline.shape}"
+        )
+    won, lost, total = int(np.sum(right & ~baseline)), int(np.sum(~right & baseline)), len(right)
+    p_value = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
+    more, fewer, images = won + 0.5, lost + 0.5, total + 2
+    center = (more - fewer) / images
+    reach = z * math.sqrt(more + fewer - (more - fewer) ** 2 / images) / images
+    low, high = max(-1.0, center - reach), min(1.0, center + reach)
+    return Comparison((won - lost) / total, low, high, float(p_value))
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:

@@ -71,8 +71,8 @@ class Panel(NamedTuple):
 def accuracy_figure(rows: Sequence[Mapping]):
     """Draws top-1 accuracy against the label fraction, one line a method.
 
-    Args and errors as for `results_markdown`. Methods may be missing at a fraction; those with a
-    `top1_std` get error bars of one standard deviation.
+    Args and errors as for `results_markdown`. Methods may be missing at a fraction. Error bars are
+    one standard deviation where a row has `top1_std`, else its 95% interval.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -88,21 +88,21 @@ def accuracy_figure(rows: Sequence[Mapping]):
     margin = max(1.6, (fractions[-1] / fractions[0]) ** 0.12)
     axis.set_xlim(fractions[0] / margin, fractions[-1] * margin)
     top1 = np.array([100 * row["top1"] for row in rows])
-    reach = np.nan_to_num(_percent_std(rows))
-    low, high = np.min(top1 - reach), np.max(top1 + reach)
+    below, above = np.nan_to_num(_percent_reach(rows))
+    low, high = np.min(top1 - below), np.max(top1 + above)
     margin = max(0.08 * (high - low), 0.5)
     axis.set_ylim(low - margin, high + margin)
     for index, name in enumerate(present):
         method = METHODS[name]
         own = [row for row in rows if row["method"] == name]
-        spread = _percent_std(own)
+        reach = _percent_reach(own)
         # Methods close to each other stand apart on paper, by points of 1/72 inch.
         step = 14 if len(fractions) == 1 else 7
         aside = step / 72 * (index - (len(present) - 1) / 2)
         line, _, _ = axis.errorbar(
             [row["label_fraction"] for row in own],
             [100 * row["top1"] for row in own],
-            None if np.all(np.isnan(spread)) else spread,
+            None if np.all(np.isnan(reach)) else reach,
             label=method.name,
             color=method.color,
             marker=method.marker,
@@ -117,15 +117,30 @@ def accuracy_figure(rows: Sequence[Mapping]):
     labels = {row["label_fraction"]: row["num_labels"] for row in rows}
     axis.set_xticks(fractions, [f"{percent(x)}\n{labels[x]:,} labels" for x in fractions])
     axis.xaxis.set_minor_locator(NullLocator())
-    style_axis(axis, x_label="share of the images with a label", y_label="top-1 accuracy (%)")
+    y_label = f"top-1 accuracy (%){_bars_in_words(rows)}"
+    style_axis(axis, x_label="share of the images with a label", y_label=y_label)
     # Accuracy grows with the labels: the corner below stays free.
     axis.legend(loc="lower right", fontsize=TEXT, handlelength=3)
     return figure
 
 
-def _percent_std(rows) -> np.ndarray:
-    """`top1_std` in percent, NaN where a row has none."""
-    return 100 * np.array([row.get("top1_std") for row in rows], float)
+def _percent_reach(rows) -> np.ndarray:
+    """How far error bars reach below and above `top1`: (2, N), in percent, NaN for none."""
+
+    def reach(row):
+        if row.get("top1_std") is not None or row.get("top1_low") is None:
+            return row.get("top1_std"), row.get("top1_std")
+        return row["top1"] - row["top1_low"], row["top1_high"] - row["top1"]
+
+    # An accuracy in float32 may lie beyond its interval by rounding.
+    return np.maximum(100 * np.array([reach(row) for row in rows], float).T, 0)
+
+
+def _bars_in_words(rows) -> str:
+    """What the error bars of `accuracy_figure` are, below its y label."""
+    if any(row.get("top1_std") is not None for row in rows):
+        return "\nbars: standard deviation over seeds"
+    return "\nbars: 95% interval" if any(row.get("top1_low") is not None for row in rows) else ""
 
 
 def learning_curves_figure(panels: Sequence[Panel]):

@@ -38,7 +38,9 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
     Args:
         rows: Rows of `results.json`: `label_fraction` in (0, 1], `method` (a key of `METHODS`),
             `top1` in [0, 1], `num_labels`, `parameters`, `seconds`; optionally `top1_std` (over
-            seeds) and `expected_calibration_error`, each in [0, 1].
+            seeds), `expected_calibration_error`, and the 95% interval `top1_low` to `top1_high`,
+            each in [0, 1]; and `gain` over supervised training, `gain_low`, `gain_high`, in
+            [-1, 1]. The table has all shares in percent.
         title: Optional heading.
 
     Raises:
@@ -46,18 +48,29 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
     """
     rows = ordered(rows)
     columns = {
-        "label fraction": [percent(row["label_fraction"]) for row in rows],
         "labels": [row["num_labels"] for row in rows],
         "method": [METHODS[row["method"]].name for row in rows],
-        "top-1": [float(row["top1"]) for row in rows],
-        "top-1 std": [row.get("top1_std") for row in rows],
-        "ECE": [row.get("expected_calibration_error") for row in rows],
-        "parameters": [row["parameters"] for row in rows],
+        "top-1 (%)": [_with_interval(row, "top1") for row in rows],
+        "std": [_in_percent(row.get("top1_std")) for row in rows],
+        "over supervised": [_with_interval(row, "gain", sign="+") for row in rows],
+        "ECE (%)": [_in_percent(row.get("expected_calibration_error")) for row in rows],
+        "params": [f"{row['parameters'] / 1e6:.3g}M" for row in rows],
         "seconds": [round(row["seconds"]) for row in rows],
     }
     columns = {name: x for name, x in columns.items() if any(value is not None for value in x)}
     text = table(list(columns), list(zip(*columns.values(), strict=True))) + "\n"
     return text if title is None else f"# {title}\n\n{text}"
+
+
+def _in_percent(share: float | None, sign: str = "") -> str | None:
+    return None if share is None else f"{100 * share:{sign}.1f}"
+
+
+def _with_interval(row: Mapping, name: str, sign: str = "") -> str | None:
+    """A share in percent and, where the row has it, the interval in which it lies."""
+    share = _in_percent(row.get(name), sign)
+    low, high = (_in_percent(row.get(f"{name}_{end}")) for end in ("low", "high"))
+    return share if low is None or high is None else f"{share} ({low}, {high})"
 
 
 def ordered(rows: Sequence[Mapping]) -> list[Mapping]:

@@ -36,6 +36,15 @@ class Stage(keras.Model):
         self.update(data)
         return self.get_metrics_result()
 
+    def answers(self, data) -> dict[str, tf.Tensor]:
+        """As `test_step`, for a caller that wants to know more than metrics.
+
+        Returns:
+            What the stage says of each example, (b,) tensors by name; nothing by default.
+        """
+        self.test_step(data)
+        return {}
+
     def update(self, data) -> None:
         """One update of the weights and the metrics from one batch of this replica."""
         with processors.faster_operations():

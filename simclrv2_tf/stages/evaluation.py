@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from simclrv2_tf.metrics import Calibration
 from simclrv2_tf.stages import structure
 from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
@@ -26,10 +28,26 @@ class Evaluation(Stage):
 
     def test_step(self, data):
         """Adds one batch; returns the metrics so far, by name."""
+        self.answers(data)
+        return self.get_metrics_result()
+
+    def answers(self, data):
+        """Adds one batch; returns what the classifier answers for each example.
+
+        Returns:
+            (b,) tensors by name: `label` and `predicted`, int64; `confidence`, float32, the softmax
+            probability of `predicted`; and `counts`, bool, false for padding, unreadable and
+            unlabelled images.
+        """
         images, labels, weights = structure.images_and_labels(data)
         labels, weights = structure.where_labelled(labels, weights)
         logits = self._predict(images)
         self.loss_tracker.update_state(cross_entropy(labels, logits), weights)
         for metric in (*self.accuracies, self.calibration):
             metric.update_state(labels, logits, weights)
-        return self.get_metrics_result()
+        return {
+            "label": tf.cast(labels, tf.int64),
+            "predicted": tf.argmax(logits, axis=-1),
+            "confidence": tf.reduce_max(tf.nn.softmax(tf.cast(logits, tf.float32)), axis=-1),
+            "counts": tf.ones_like(labels, tf.bool) if weights is None else weights > 0,
+        }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from simclrv2_tf import distribute, processors
@@ -127,11 +128,13 @@ def evaluate(
     *,
     steps: int,
     verbose: int = 1,
+    on_answers: Callable[[dict[str, np.ndarray]], None] | None = None,
 ) -> dict[str, float]:
     """Evaluates `stage` on `steps` global batches; returns its metrics over all, by name.
 
     `batches` makes the finite data set of one input pipeline. Every replica must get equally many
-    batches, all of one size: the last one is padded, with weights of 0.
+    batches, all of one size: the last one is padded, with weights of 0. `on_answers` is called
+    after each with the stage's `answers`, (R * b,) each, those of one replica after the other.
     """
     params = {"verbose": verbose, "epochs": 1, "steps": steps}
     callbacks = keras.callbacks.CallbackList(add_progbar=verbose > 0, model=stage, **params)
@@ -142,7 +145,15 @@ def evaluate(
     logs = {}
     for index in range(steps):
         callbacks.on_test_batch_begin(index)
-        logs = numbers(step(iterator))
+        metrics, answers = step(iterator)
+        logs = numbers(metrics)
+        if on_answers:
+            on_answers(
+                {
+                    name: strategy.experimental_local_results(values)[0].numpy()
+                    for name, values in answers.items()
+                }
+            )
         callbacks.on_test_batch_end(index, logs)
     callbacks.on_test_end(logs)
     return logs
@@ -204,15 +215,19 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
 
 
 def _test_function(stage, strategy) -> Callable:
-    """Returns `run(iterator)`, which evaluates one batch and returns the metrics so far."""
+    """Returns `run(iterator)`, which evaluates one batch.
+
+    `run` returns the metrics so far, and the answers of all replicas, which each of them has.
+    """
 
     def of_replica(data):
         with processors.faster_operations():
-            stage.test_step(data)
+            answers = stage.answers(data)
+        return {name: distribute.all_gather(values) for name, values in answers.items()}
 
     def test_step(iterator):
-        strategy.run(of_replica, args=(next(iterator),))
-        return stage.get_metrics_result()
+        answers = strategy.run(of_replica, args=(next(iterator),))
+        return stage.get_metrics_result(), answers
 
     return _traced(stage, test_step)
 

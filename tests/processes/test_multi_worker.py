@@ -59,6 +59,9 @@ def test_two_workers_one_killed_and_both_started_again_are_one_process(images, t
     assert tops[0] == tops[1], "what is written does not depend on the devices"
     results = [json.loads((root / "result.json").read_text()) for root in (alone, together)]
     assert results[1] == pytest.approx(results[0], abs=1e-2)
+    predicted = [(root / "predictions.csv").read_text().split() for root in (alone, together)]
+    order = [[line.rsplit(",", 2)[0] for line in lines] for lines in predicted]
+    assert order[0] == order[1] and len(order[0]) == 11, "files and classes, whoever read them"
 
 
 def test_two_workers_stop_after_the_same_step(images, tmp_path):

@@ -47,10 +47,41 @@ def test_results_are_those_of_the_stages(study):
     assert rows[3]["parameters"] < rows[2]["parameters"] == rows[1]["parameters"]
     text = (study / "results.md").read_text()
     for row, line in zip(rows, text.splitlines()[2:], strict=True):
-        assert f"{row['top1']:.4f}" in line and "50%" in line
+        assert f" {100 * row['top1']:.1f} (" in line and " 12 " in line
     figures = {path.name for path in (study / "figures").iterdir()}
     names = ("accuracy", "learning_curves", "reliability_50pct")
     assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+
+
+def test_predictions_are_those_of_the_exported_networks(study, images):
+    """Image by image; and what results say of accuracy and gain is of these predictions."""
+    rows = json.loads((study / "results.json").read_text())["rows"]
+    right = {}
+    for row in rows:
+        folder = study / FOLDER / row["method"]
+        model = keras.saving.load_model(folder / "image_classifier.keras")
+        held = list(csv.DictReader((folder / "predictions.csv").open()))
+        kept = sorted(str(p.relative_to(images)) for p in (images / "test").rglob("*.png"))
+        assert sorted(entry["file"] for entry in held) == kept
+        for entry in held:
+            image = tf.io.decode_png((images / entry["file"]).read_bytes()) / 255
+            image = tf.clip_by_value(tf.image.resize(image, (16, 16), "bicubic"), 0, 1)
+            shares = tf.nn.softmax(model(image[None]))[0].numpy()
+            assert entry["class"] == entry["file"].split("/")[1]
+            assert float(entry["confidence"]) == pytest.approx(shares.max(), abs=1e-4)
+            if abs(shares[0] - shares[1]) > 1e-3:
+                assert entry["predicted"] == ("dark", "light")[shares.argmax()]
+        right[row["method"]] = np.array([e["class"] == e["predicted"] for e in held])
+        own = right[row["method"]]
+        assert row["images"] == 10 and row["top1"] == pytest.approx(own.mean())
+        assert row["top1_low"] <= row["top1"] <= row["top1_high"]
+        assert row["top1_high"] - row["top1_low"] > 0.2  # of ten images
+        if row["method"] == "supervised":
+            assert "gain" not in row
+        else:
+            assert row["gain"] == pytest.approx(own.mean() - right["supervised"].mean())
+            assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+            assert 0 < row["gain_p_value"] <= 1
 
 
 def test_the_label_subset_is_the_same_and_on_disk_where_labels_are_used(study, images):

@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from simclrv2_tf.metrics.classification import confusion_matrix, per_class, wilson
+from simclrv2_tf.metrics.classification import (
+    confusion_matrix,
+    paired_comparison,
+    per_class,
+    wilson,
+)
 
 
 @pytest.mark.parametrize("successes, total", [(0, 1), (1, 1), (3, 10), (0, 50), (2000, 2000)])
@@ -17,6 +22,13 @@ def test_wilson_ends_are_where_the_score_test_is(successes, total):
         distance = 1.959964 * math.sqrt(end * (1 - end) / total)
         assert abs(share - end) == pytest.approx(distance, abs=1e-9)
     assert low < high
+
+
+def test_wilson_holds_the_share_whatever_the_total():
+    for total in range(1, 300):
+        for successes in (0, total // 2, total):
+            share, low, high = wilson(successes, total)
+            assert 0 <= low <= share <= high <= 1
 
 
 def test_wilson_covers_as_often_as_it_says():
@@ -31,6 +43,38 @@ def test_wilson_covers_as_often_as_it_says():
 def test_numbers_out_of_range(successes, total):
     with pytest.raises(ValueError, match=f"Received: successes={successes}, total={total}"):
         wilson(successes, total)
+
+
+@pytest.mark.parametrize("won, lost", [(0, 0), (1, 0), (3, 9), (9, 3), (40, 25)])
+def test_a_comparison_is_of_the_images_on_which_they_differ(won, lost):
+    """The p-value is the sum of all binomials that are no more likely."""
+    pairs = [(1, 0)] * won + [(0, 1)] * lost + [(1, 1)] * 20 + [(0, 0)] * 7
+    right, baseline = np.array(pairs, bool)[np.random.default_rng(0).permutation(len(pairs))].T
+    gain, low, high, p_value = paired_comparison(right, baseline)
+    assert gain == pytest.approx((won - lost) / len(pairs))
+    assert -1 <= low < gain < high <= 1
+    n = won + lost
+    chances = [math.comb(n, k) / 2**n for k in range(n + 1)]
+    assert p_value == pytest.approx(sum(c for c in chances if c <= chances[won] * (1 + 1e-9)))
+    reverse = paired_comparison(baseline, right)
+    assert reverse == pytest.approx((-gain, -high, -low, p_value))
+
+
+@pytest.mark.parametrize("shares", [(0.02, 0.02), (0.1, 0.04)])
+def test_the_interval_of_a_gain_covers_as_often_as_it_says(shares):
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1000):
+        drawn = rng.choice(3, 300, p=[*shares, 1 - sum(shares)])
+        _, low, high, _ = paired_comparison(drawn == 0, drawn == 1)
+        covered.append(low <= shares[0] - shares[1] <= high)
+    assert 0.93 < np.mean(covered) < 0.98
+
+
+@pytest.mark.parametrize("baseline", [[], [True], [[True, False]]])
+def test_classifiers_compared_on_other_images(baseline):
+    with pytest.raises(ValueError, match="`right` and `baseline` must be of the same images"):
+        paired_comparison(np.array([True, False][: len(baseline) * 2]), np.array(baseline))
 
 
 def test_counts_by_class_are_those_of_loops():

@@ -88,25 +88,40 @@ def test_markdown_is_exact():
         row(0.005, "small_student", 0.71236, parameters=1_000),
         row(0.005, "supervised", 0.5),
     ]
+    given[0] |= {"top1_low": 0.8812, "top1_high": 0.9161}
+    given[1] |= {"gain": 0.2124, "gain_low": -0.001, "gain_high": 0.43}
     assert report.results_markdown(given, "Results") == (
         "# Results\n"
         "\n"
-        "| label fraction | labels | method        |  top-1 |    ECE | parameters | seconds |\n"
-        "| -------------- | -----: | ------------- | -----: | -----: | ---------: | ------: |\n"
-        "| 0.5%           |    300 | supervised    | 0.5000 |      - |    697,610 |      13 |\n"
-        "| 0.5%           |    300 | small student | 0.7124 |      - |      1,000 |      13 |\n"
-        "| 10%            |  6,000 | fine-tuned    | 0.9000 | 0.0123 |    697,610 |   1,234 |\n"
+        "| labels | method        | top-1 (%)         | over supervised    | ECE (%) "
+        "| params | seconds |\n"
+        "| -----: | ------------- | ----------------- | ------------------ | ------- "
+        "| ------ | ------: |\n"
+        "|    300 | supervised    | 50.0              | -                  | -       "
+        "| 0.698M |      13 |\n"
+        "|    300 | small student | 71.2              | +21.2 (-0.1, 43.0) | -       "
+        "| 0.001M |      13 |\n"
+        "|  6,000 | fine-tuned    | 90.0 (88.1, 91.6) | -                  | 1.2     "
+        "| 0.698M |   1,234 |\n"
     )
+
+
+def test_the_table_fits_a_terminal_of_100_columns():
+    """With the longest of each number that a run of ImageNet may have."""
+    given = row(0.1, "self_distilled", 0.765, seconds=987_654, parameters=795_000_000)
+    given |= {"num_labels": 128_117, "expected_calibration_error": 0.1234, "gain": -0.1234}
+    given |= {"top1_low": 0.7613, "top1_high": 0.7687, "gain_low": -0.1534, "gain_high": -0.1034}
+    assert max(map(len, report.results_markdown([given]).splitlines())) <= 100
 
 
 def test_markdown_has_the_columns_that_rows_have():
     def header(given):
         return [cell.strip() for cell in report.results_markdown(given).split("\n")[0].split("|")]
 
-    plain = ["", "label fraction", "labels", "method", "top-1", "parameters", "seconds", ""]
+    plain = ["", "labels", "method", "top-1 (%)", "params", "seconds", ""]
     assert header(rows()) == plain
     assert header(rows(top1_std=None)) == plain
-    spread = plain[:5] + ["top-1 std"] + plain[5:]
+    spread = plain[:4] + ["std"] + plain[4:]
     assert header([*rows(), row(1.0, "supervised", 0.9, top1_std=0.01)]) == spread
 
 
@@ -162,6 +177,18 @@ def test_accuracy_figure_draws_the_spread():
     )
     np.testing.assert_allclose(bars["supervised"][0], [[0.01, 73], [0.01, 77]])
     assert np.isnan(bars["supervised"][1]).any() or len(bars["supervised"][1]) == 0
+
+
+def test_accuracy_figure_draws_intervals():
+    given = [row(0.01, "supervised", 0.75), row(0.1, "supervised", 0.8), row(0.1, "fine_tuned", 1)]
+    given[1] |= {"top1_low": 0.78, "top1_high": 0.83}
+    (axis,) = report.accuracy_figure(given).axes
+    with_bars, without = axis.containers
+    segments = [part for part in with_bars.lines[2][0].get_segments() if np.size(part)]
+    np.testing.assert_allclose(segments[-1], [[0.1, 78], [0.1, 83]])
+    assert without.get_label() == "fine-tuned" and not without.has_yerr
+    assert axis.get_ylabel().endswith("bars: 95% interval")
+    assert axis.get_ylim()[0] < 75
 
 
 @pytest.mark.parametrize("given", [rows(top1_std=0.03), [row(0.01, "supervised", 0.75)]])
