@@ -149,7 +149,9 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("patience", "train_mode", "eval_epochs", "validation_split"),
         lambda c: (
-            not c.patience or plan.can_stop_early(c.train_mode, c.eval_epochs, c.validation_split)
+            not c.patience
+            or c.train_mode in plan.RUNS  # judged with the options of each stage, by `plan`
+            or plan.can_stop_early(c.train_mode, c.eval_epochs, c.validation_split)
         ),
         "`patience` must be 0 where no accuracy is measured while a stage trains: give "
         "--eval_epochs=1, in distill --validation_split too, or leave it out; in pretrain, whose "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simclrv2_tf.options import ConfigError
@@ -67,11 +67,52 @@ def plan_stages(config: Config) -> list[PlannedStage]:
     With `labels_per_class`, the fraction that they make is only known with the data: it is 0 here.
 
     Raises:
-        ConfigError: the options of a stage do not fit together, each error with the stage's name.
+        ConfigError: the options of a stage do not fit together, each error with the stage's name;
+            or options of validation are given, and no stage is validated.
     """
-    if config.train_mode not in RUNS:
-        return [PlannedStage(config.train_mode, config)]
     errors: list[str] = []
+    if config.train_mode in RUNS:
+        planned = _stages_of_run(config, errors)
+    else:
+        planned = [PlannedStage(config.train_mode, config)]
+    if not errors:
+        errors += _without_validation(config, [stage.config for stage in planned])
+    if errors:
+        raise ConfigError(dict.fromkeys(errors))
+    return planned
+
+
+def _without_validation(config: Config, stages: Sequence[Config]) -> list[str]:
+    """What is wrong with options of validation, where no stage has a use for them."""
+    several = config.train_mode in RUNS
+    how = "give --eval_epochs=1" + " (or --STAGE.eval_epochs=1 for one stage)" * several
+    errors = []
+    if config.validation_split and not any(stage.eval_epochs for stage in stages):
+        errors.append(
+            "`validation_split` must be left out where nothing is validated while a stage trains: "
+            f"{how}, or leave it out. Received: validation_split={config.validation_split!r}, "
+            f"eval_epochs=0{' in every stage' * several}"
+        )
+    # Of a stage alone, `Config` itself judges `patience`.
+    if (
+        several
+        and config.patience
+        and not any(
+            can_stop_early(stage.train_mode, stage.eval_epochs, stage.validation_split)
+            for stage in stages
+        )
+    ):
+        errors.append(
+            f"`patience` must be 0 where no accuracy is measured while a stage trains: {how}, in "
+            "distillation --validation_split too, or leave it out. "
+            f"Received: patience={config.patience}, train_mode={config.train_mode!r}, "
+            f"eval_epochs={config.eval_epochs}, validation_split={config.validation_split!r}"
+        )
+    return errors
+
+
+def _stages_of_run(config: Config, errors: list[str]) -> list[PlannedStage]:
+    """The stages of a run of several; what is wrong with them is appended to `errors`."""
     pretrain = _stage(config, "pretrain", errors, checkpoint=config.checkpoint)
     planned = [pretrain]
     weights = _pretrained(config, pretrain)
@@ -85,8 +126,6 @@ def plan_stages(config: Config) -> list[PlannedStage]:
         fractions = (0.0,) if config.labels_per_class else config.label_fraction
         for fraction in fractions or DEFAULT_FRACTIONS:
             planned += _few_label_stages(config, fraction, weights, errors)
-    if errors:
-        raise ConfigError(dict.fromkeys(errors))
     return planned
 
 

@@ -64,9 +64,9 @@ class ValidationOptions(options.Group, title="Validation while training", once=T
     )
     validation_split: str | None = option(
         None,
-        "Split of the validation images, such as validation or train[90%:]. By default a tenth of "
-        "each class of the training images, of label subsets too, which are then not trained on. "
-        "Never images of `eval_split`, which is reported.",
+        "Split of the validation images (see `eval_epochs`), such as validation or train[90%:]. By "
+        "default a tenth of each class of the training images, of label subsets too, which are "
+        "then not trained on. Never images of `eval_split`, which is reported.",
     )
     select: str = option(
         "best",

@@ -224,6 +224,85 @@ def test_patience_reaches_the_stages_that_are_validated_by_labels():
         planned(**run, stage_options={"pretrain": {"patience": 3}})
 
 
+FEW = dict(train_mode="semi_supervised", label_fraction=(0.1,))
+OF_ONE = {"stage_options": {"fine_tuned@0.1": {"eval_epochs": 2}}}
+OF_NONE = {name: {"eval_epochs": 0} for name in ("pretrain", *plan.METHODS)}
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        dict(train_mode="finetune", eval_epochs=1),
+        dict(train_mode="pretrain", eval_epochs=1),
+        {**FEW, "eval_epochs": 1},
+        {**FEW, **OF_ONE},
+        {**FEW, "stage_options": {"pretrain": {"eval_epochs": 1}}},
+    ],
+    ids=str,
+)
+def test_a_validation_split_is_taken_where_a_stage_is_validated(good):
+    assert {s.config.validation_split for s in planned(**good, validation_split="v")} == {"v"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(train_mode="finetune"),
+        dict(train_mode="pretrain"),
+        FEW,
+        {**FEW, "eval_epochs": 1, "stage_options": OF_NONE},
+        # Of a stage that this run does not have.
+        {**FEW, "stage_options": {"linear_eval": {"eval_epochs": 1}}},
+        {**FEW, "stage_options": {"fine_tuned@0.5": {"eval_epochs": 1}}},
+    ],
+    ids=str,
+)
+def test_a_validation_split_without_a_validation_is_refused(bad):
+    planned(**bad)
+    with pytest.raises(ConfigError) as caught:
+        planned(**bad, validation_split="v")
+    (error,) = caught.value.errors
+    assert error.startswith("`validation_split` must be left out where nothing is validated")
+    assert "give --eval_epochs=1" in error
+    several = bad["train_mode"] == "semi_supervised"
+    assert ("--STAGE.eval_epochs=1" in error) == several
+    received = "Received: validation_split='v', eval_epochs=0"
+    assert error.endswith(received + " in every stage" * several)
+
+
+def test_patience_of_a_run_is_that_of_the_stage_that_is_validated():
+    found = {stage.name: stage.config.patience for stage in planned(**FEW, **OF_ONE, patience=3)}
+    others = ("pretrain", "supervised", "self_distilled", "small_student")
+    assert found == {"fine_tuned": 3, **dict.fromkeys(others, 0)}
+    student = {"self_distilled": {"eval_epochs": 1}}
+    run = planned(**FEW, patience=3, validation_split="v", stage_options=student)
+    assert [s.name for s in run if s.config.patience] == ["self_distilled"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"eval_epochs": 1, "stage_options": OF_NONE},
+        {"stage_options": {"pretrain": {"eval_epochs": 1}}},
+        {"stage_options": {"self_distilled": {"eval_epochs": 1}}},
+    ],
+    ids=str,
+)
+def test_patience_of_a_run_without_a_validated_stage_is_refused(bad):
+    with pytest.raises(ConfigError) as caught:
+        planned(**FEW, **bad, patience=3)
+    (error,) = caught.value.errors
+    assert error.startswith("`patience` must be 0 where no accuracy is measured")
+    assert "Received: patience=3" in error
+
+
+def test_patience_given_for_a_stage_that_is_not_validated_is_named_with_it():
+    given = {"supervised": {"patience": 3}, **OF_ONE["stage_options"]}
+    with pytest.raises(ConfigError, match="^supervised: `patience` must be 0 .*Received: patience"):
+        planned(**FEW, stage_options=given)
+
+
 def test_options_of_a_stage_that_do_not_fit_are_named_with_it():
     with pytest.raises(ConfigError) as caught:
         planned(
