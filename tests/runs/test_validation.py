@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as tensorflow_config
 
 from helpers import small
 from helpers.command_line import SMALL, fails, keras_weights, result, same
 from simclrv2_tf import datasets, weights
 from simclrv2_tf.config import Config
 from simclrv2_tf.experiments import validation
-from simclrv2_tf.training import callbacks
+from simclrv2_tf.training import callbacks, history
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +38,35 @@ def rows(folder):
 
 
 SUPERVISED = ["--mode=train_then_eval", "--train_mode=supervised", *SMALL, "--train_epochs=8"]
-SUPERVISED += ["--eval_epochs=1", "--keep_checkpoint_max=9", "--patience=2"]
+SUPERVISED += ["--eval_epochs=1", "--keep_checkpoint_max=9", "--patience=2", "--deterministic"]
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+    """Undoes what `--deterministic` does to this process, for other tests."""
+    yield
+    tensorflow_config.disable_op_determinism()
+    tf.random.set_seed(None)
+
+
+def decree(patch, values):
+    """Replaces the accuracy that is measured at the end of each epoch, and keeps the measured."""
+    validate = callbacks.Validate.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        validate(self, epoch, logs)
+        logs["measured"] = logs["val_top_1_accuracy"]
+        logs["val_top_1_accuracy"] = values[epoch]
+
+    patch.setattr(callbacks.Validate, "on_epoch_end", on_epoch_end)
 
 
 @pytest.fixture(scope="module")
 def supervised(images, tmp_path_factory):
     """A run whose second epoch validates best, by decree, and which stops after two more of 8."""
     folder = tmp_path_factory.mktemp("supervised") / "run"
-    decreed = iter([0.5, 0.75, 0.6, 0.7])
-    validate = callbacks.Validate.on_epoch_end
-
-    def on_epoch_end(self, epoch, logs=None):
-        validate(self, epoch, logs)
-        logs["measured"] = logs["val_top_1_accuracy"]
-        logs["val_top_1_accuracy"] = next(decreed)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Validate, "on_epoch_end", on_epoch_end)
+        decree(patch, [0.5, 0.75, 0.6, 0.7])
         command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={folder}"]
         assert small.run(command, exports=False) == 0
     return folder
@@ -101,15 +114,7 @@ def test_a_run_that_is_resumed_selects_and_stops_the_same(
             path.unlink()
     (resumed / "checkpoints" / "checkpoint").write_text(f'model_checkpoint_path: "ckpt-{first}"\n')
     (resumed / "result.json").unlink()
-    decreed = iter([0.75, 0.6, 0.7])
-    validate = callbacks.Validate.on_epoch_end
-
-    def on_epoch_end(self, epoch, logs=None):
-        validate(self, epoch, logs)
-        logs["measured"] = logs["val_top_1_accuracy"]
-        logs["val_top_1_accuracy"] = next(decreed)
-
-    monkeypatch.setattr(callbacks.Validate, "on_epoch_end", on_epoch_end)
+    decree(monkeypatch, [0.5, 0.75, 0.6, 0.7])
     command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={resumed}"]
     assert small.run(command, exports=False) == 0
     assert result(resumed) == result(supervised)
@@ -132,6 +137,63 @@ def test_a_run_that_is_resumed_selects_and_stops_the_same(
     said = capsys.readouterr().out
     assert why in said and "Epoch" not in said
     assert result(resumed) == result(supervised) and len(rows(resumed)) == 4
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_after(owner, epoch, patch):
+    """Ends a run once the callback `owner` has done its work at the end of an epoch."""
+    work = owner.on_epoch_end
+
+    def on_epoch_end(self, now, logs=None):
+        work(self, now, logs)
+        if now + 1 == epoch:
+            raise Killed
+
+    patch.setattr(owner, "on_epoch_end", on_epoch_end)
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_that_is_not(
+    supervised, images, tmp_path, monkeypatch, capsys
+):
+    """Bit for bit, killed between what an epoch's end writes: the best weights, and the row.
+
+    Epochs end at steps 5, 9, 14 and 18, and the run is resumed within one: at step 8 and, with a
+    validation that was no better, at step 16.
+    """
+    killed = tmp_path / "run"
+    command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={killed}"]
+    command.append("--checkpoint_steps=8")
+    decree(monkeypatch, [0.5, 0.75, 0.6, 0.7])
+    for owner, epoch, written in ((callbacks.KeepBest, 2, 1), (history.HistoryFile, 4, 4)):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            kill_after(owner, epoch, patch)
+            small.run(command, exports=False)
+        assert weights.latest(str(killed / "best")) == str(killed / "best" / "ckpt-9")
+        assert len(rows(killed)) == written
+    assert not (killed / "result.json").exists()
+    assert small.run(command, exports=False) == 0
+    said = capsys.readouterr().out
+    assert "Resuming at step 8 of 37." in said and "Resuming at step 16 of 37." in said
+    assert result(killed) == result(supervised)
+    ours, theirs = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+        for folder in (killed, supervised)
+    )
+    assert ours == theirs and len({row["val_loss"] for row in ours}) == 4
+    for name in ("encoder", "classifier"):
+        assert same(keras_weights(killed, name), keras_weights(supervised, name))
+    # Also what follows the selected weights: the last ones, and the optimizer's momentum.
+    ours, theirs = (
+        tf.train.load_checkpoint(str(folder / "checkpoints" / "ckpt-18"))
+        for folder in (killed, supervised)
+    )
+    keys = [k for k in ours.get_variable_to_shape_map() if k.startswith("variables/")]
+    assert any("momentum" in key for key in keys)
+    for key in keys:
+        np.testing.assert_array_equal(ours.get_tensor(key), theirs.get_tensor(key), key)
 
 
 def test_pretraining_is_validated_by_neighbours(images, tmp_path, capsys):
