@@ -10,6 +10,14 @@ def in_words(channels: int) -> str:
     return _NAMES.get(channels, f"{channels} bands")
 
 
+def stored_in_words(bands: int, channels: int) -> str:
+    """Such as "RGB with transparency": what stored `bands` are where `channels` are read."""
+    if channels not in COLORS:
+        return in_words(channels)  # other numbers are refused
+    is_transparent = bands in (2, 4)
+    return in_words(bands - is_transparent) + " with transparency" * is_transparent
+
+
 def other_bands(bands: int, channels: int) -> str:
     """Why a file of `bands` bands is not read as an image of `channels`."""
     read = "1 (gray) or 3 (RGB)" if channels in COLORS else str(channels)

@@ -124,7 +124,9 @@ def describe(
             root,
             len(places),
         )
-    kinds = sorted({(_in_words(one.bands, reading.channels), one.bits) for one in found})
+    kinds = sorted(
+        {(channels.stored_in_words(one.bands, reading.channels), one.bits) for one in found}
+    )
     told = " and ".join(f"{bands} of {bits} bits" for bands, bits in kinds)
     values = f", values up to {most:,}" if largest else ""
     return f"{told}{values} ({len(found)} of {len(paths):,} files looked at)" if told else ""
@@ -135,10 +137,3 @@ def _stored(file: str, read: int) -> Stored | None:
         return stored(file, read)
     except tf.errors.OpError:  # said where it is read
         return None
-
-
-def _in_words(bands: int, read: int) -> str:
-    if read not in channels.COLORS:
-        return channels.in_words(read)  # a file of another number is refused
-    is_transparent = bands in (2, 4)
-    return channels.in_words(bands - is_transparent) + " with transparency" * is_transparent

@@ -11,7 +11,7 @@ from absl import logging
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.utils import file_utils
 
-from simclrv2_tf.channels import COLORS, RGB, in_words
+from simclrv2_tf.channels import COLORS, RGB, stored_in_words
 from simclrv2_tf.datasets.images import Reading, black, decode, decode_or_black, reason
 from simclrv2_tf.datasets.sources import (
     PACKAGED,
@@ -82,7 +82,9 @@ def open_dataset(
     class_names = tuple(features[label_key].names) if label_key else ()
     sizes = {split: info.num_examples for split, info in infos.items()}
     bits = 8 * np.dtype(features[image_key].np_dtype).itemsize
-    stored = f"{in_words(bands)} of {bits} bits" if bands else ""
+    stored = f"{stored_in_words(bands, channels)} of {bits} bits" if bands else ""
+    if channels in COLORS and bands not in (None, *COLORS):
+        stored += f" ({bands} bands with --channels={bands})"
     return ImageDataset(name, class_names, sizes, select, skipped, stored=stored)
 
 

@@ -6,10 +6,11 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 import tifffile
 from PIL import Image
 
-from helpers.colored import examples_of
+from helpers.colored import examples_of, prepare
 from simclrv2_tf import datasets
 from simclrv2_tf.datasets import DatasetError, images
 
@@ -238,6 +239,82 @@ def test_a_prepared_set_is_converted_to_gray_and_has_no_other_bands(numbered, tf
         np.testing.assert_array_equal(one["image"][..., 0], expected)
     with pytest.raises(DatasetError, match="Received: channels=5, for color_images, whose images"):
         datasets.open_dataset("color_images", str(tfds_dir), channels=5)
+
+
+def prepared_bands(root, samples):
+    """A prepared set of 9 images of four bands, such as a fourth one of near infrared."""
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 4), dtype=samples.dtype),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    images = {
+        n: np.roll(np.tile(bands(4, samples), (2, 1, 1)), n, axis=1)[: 4 + n] for n in range(9)
+    }
+    examples = [(n, {"image": image, "label": n % 2}) for n, image in images.items()]
+    prepare(root, "four_bands", features, {"train": examples}, 2)
+    return images
+
+
+def by_height(split):
+    return {len(example["image"]) - 4: example for example in examples_of(split)}
+
+
+def test_a_prepared_set_of_four_bands(tmp_path):
+    expected = prepared_bands(tmp_path, BYTES)
+    dataset = datasets.open_dataset("four_bands", str(tmp_path), channels=4)
+    assert dataset.stored == "4 bands of 8 bits"
+    split = dataset.split("train")
+    found = by_height(split)
+    subset = by_height(split.subset([found[2]["id"].decode(), found[5]["id"].decode()]))
+    assert sorted(found) == sorted(expected) and sorted(subset) == [2, 5]
+    for number, example in [*found.items(), *subset.items()]:
+        np.testing.assert_array_equal(example["image"], expected[number])
+        assert example["label"] == number % 2
+    options = {"batch_size": 3, "image_size": 8}
+    (one, two), _ = next(iter(datasets.pretraining_batches(split, seed=1, **options)))
+    assert one.shape == two.shape == (3, 8, 8, 4) and np.ptp(one, axis=-1).max() > 0.1
+    evaluated, _, weights = next(iter(datasets.evaluation_batches(split, **options)))
+    assert evaluated.shape == (3, 8, 8, 4) and weights.numpy().all()
+
+
+def test_a_prepared_set_of_four_bands_is_read_as_rgb_where_nothing_else_is_asked_for(tmp_path):
+    """The fourth is transparency then, as in a PNG file, and the run says how it is a band."""
+    expected = prepared_bands(tmp_path, BYTES)
+    dataset = datasets.open_dataset("four_bands", str(tmp_path))
+    assert dataset.stored == "RGB with transparency of 8 bits (4 bands with --channels=4)"
+    for number, example in by_height(dataset.split("train")).items():
+        white = Image.new("RGBA", expected[number].shape[1::-1], "white")
+        white.alpha_composite(Image.fromarray(expected[number]))
+        difference = np.asarray(white.convert("RGB")).astype(int) - example["image"]
+        assert np.abs(difference).max() <= 1
+
+
+def test_a_prepared_set_of_four_bands_of_16_bits_one_of_them_damaged(tmp_path, caplog):
+    expected = prepared_bands(tmp_path, DEEP)
+    for path in map(str, tmp_path.rglob("*.tfrecord*")):
+        content = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
+        with tf.io.TFRecordWriter(path) as writer:
+            for record in content:
+                example = tf.train.Example.FromString(record)
+                encoded = example.features.feature["image"].bytes_list.value
+                if len(tf.io.decode_png(encoded[0], channels=0, dtype=tf.uint16)) == 4:
+                    encoded[0] = encoded[0][:60]
+                writer.write(example.SerializeToString())
+    dataset = datasets.open_dataset(
+        "four_bands", str(tmp_path), value_range=(1000, 61000), channels=4
+    )
+    split = dataset.split("train")
+    found = by_height(split)
+    assert sorted(found) == list(range(1, 9))
+    for number, example in found.items():
+        scaled = np.clip((expected[number] - 1000.0) * 255 / 60000, 0, 255)
+        assert np.abs(scaled - example["image"]).max() <= 0.51
+    assert caplog.text.count("Skipping the damaged image") == dataset.num_skipped == 1
+    options = {"batch_size": 9, "image_size": 8}
+    crops, _ = next(iter(datasets.training_batches(split, seed=1, **options)))
+    assert crops.shape == (9, 8, 8, 4) and np.asarray(crops).max(axis=(1, 2, 3)).all()
+    evaluated, _, weights = next(iter(datasets.evaluation_batches(split, **options)))
+    assert evaluated.shape == (9, 8, 8, 4) and sorted(weights.numpy()) == [0, *[1] * 8]
 
 
 def test_batches_have_the_bands_where_a_file_turns_out_to_be_damaged(tmp_path):
