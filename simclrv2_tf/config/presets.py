@@ -222,7 +222,11 @@ def _published(train_mode: str, own: Mapping[str, Any]) -> dict[str, Any]:
 def _reasons(
     preset: str, row: Row, images: Survey, count: int, values: Mapping[str, Any]
 ) -> list[str]:
-    known = "training images" if images.count else "training images, as their number is not known"
+    known = "training images"
+    if not images.count:
+        known += ", as their number is not known"
+    elif images.unread:
+        known += ", counted by their files' names before any is read"
     side = f", shorter sides of about {images.side} px" if images.side else ""
     length = f"{values['train_epochs']} epochs"
     if values.get("train_steps"):

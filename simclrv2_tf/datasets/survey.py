@@ -33,11 +33,13 @@ class Survey:
         count: Number of the images, at least 1; None: not known.
         side: Median of their shorter sides, in pixels; None: not known.
         classes: Number of classes; 0 without labels.
+        unread: Whether `count` is of files by their names, also of those that cannot be read.
     """
 
     count: int | None = None
     side: int | None = None
     classes: int = 0
+    unread: bool = False
 
 
 # Published sets, whose files do not lie in folders.
@@ -70,7 +72,7 @@ def survey(name: str) -> Survey:
         counts = collections.Counter(train.values()).values()
         count -= sum(max(1, round(number / 10)) for number in counts if number > 1)
     paths = [os.path.join(tree.root, path) for path in sorted(train)]
-    return Survey(count or None, _median_side(paths), len(layout.class_names))
+    return Survey(count or None, _median_side(paths), len(layout.class_names), unread=count > 0)
 
 
 def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:

@@ -49,6 +49,21 @@ def test_settings_fit_every_number_of_images(preset, train_mode):
         assert (count is None) == ("their number is not known" in reasons[0])
 
 
+def test_the_line_says_that_files_are_counted_before_they_are_read():
+    def line(unread):
+        images = Survey(108, 300, 3, unread)
+        return presets.choose("quick", "pretrain", images, None, {})[1][0]
+
+    begin, end = (
+        "Preset quick, for 108 training images",
+        ", shorter sides of about 300 px (--preset",
+    )
+    assert line(unread=False).startswith(begin + end)
+    assert line(unread=True).startswith(
+        f"{begin}, counted by their files' names before any is read{end}"
+    )
+
+
 def test_the_paper_is_the_paper():
     """arXiv 2006.10029, section 3.1."""
     picked, _ = choose("paper", "pretrain", 1_281_167, side=30)

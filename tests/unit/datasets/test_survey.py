@@ -34,6 +34,19 @@ def test_the_count_is_that_of_the_opened_set(tmp_path):
         opened, found = open_dataset(name), survey.survey(name)
         assert found.count == opened.splits["train"], layout
         assert found.classes == opened.num_classes, layout
+        assert found.unread
+
+
+def test_files_that_cannot_be_read_count(tmp_path):
+    """Reading all files takes as long as opening the set; who prints the count says so."""
+    for number in range(12):
+        save(tmp_path / f"{number}.png", 0, number)
+    whole = survey.survey(f"folder:{tmp_path}")
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    damaged = survey.survey(f"folder:{tmp_path}")
+    assert (damaged.count, damaged.unread) == (whole.count, True)
+    assert open_dataset(f"folder:{tmp_path}").splits["train"] < damaged.count
 
 
 def test_sides_are_the_shorter_ones(tmp_path):
@@ -72,7 +85,7 @@ def test_damaged_files_have_no_size(tmp_path, content):
 def test_what_cannot_be_counted_is_not_known(tmp_path):
     for name in ("gs://bucket/x", "folder:gs://bucket", "some_set", f"folder:{tmp_path}"):
         assert survey.survey(name) == Survey()
-    assert survey.survey("cifar10").count == 50_000
+    assert survey.survey("cifar10").count == 50_000 and not survey.survey("cifar10").unread
     assert (
         survey.survey("fashion_mnist_small").count
         == open_dataset("fashion_mnist_small").splits["train"]
