@@ -10,9 +10,6 @@ from simclrv2_tf.channels import RGB
 from simclrv2_tf.export.model import INPUTS
 from simclrv2_tf.weights import sources
 
-# The first convolution of an encoder, also of one with selective kernels.
-_FIRST = ("stem_conv/kernel", "stem_conv1/kernel")
-
 
 def antialiased(path: str) -> bool:
     """Whether weights were trained on images that are resized with antialiasing.
@@ -45,7 +42,7 @@ def channels(path: str) -> int:
         noted = held.get("channels", RGB)
         return noted if isinstance(noted, int) else RGB
     shapes = sources.shapes(path)
-    return next((shapes[name][2] for name in _FIRST if name in shapes), RGB)
+    return next((shapes[name][2] for name in sources.FIRST if name in shapes), RGB)
 
 
 def _noted(path: str) -> dict[str, Any] | None:

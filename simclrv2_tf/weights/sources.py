@@ -18,6 +18,9 @@ from simclrv2_tf.weights.readers import (
 
 Source = TensorFlowCheckpoint | KerasFiles
 
+# The first convolution of an encoder, also of one with selective kernels: (h, w, channels, width).
+FIRST = ("stem_conv/kernel", "stem_conv1/kernel")
+
 
 def _source(path: str) -> Source | None:
     """The reader of the weights that `path` leads to, or None if it leads to none."""
@@ -97,6 +100,7 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
     weights = [v for model in models for v in model.weights]
     for variable in weights:
         if stored.get(variable.path) != tuple(variable.shape):
+            _check_channels(found, variable.path, stored.get(variable.path), variable.shape)
             raise CheckpointError(
                 f"`checkpoint` {found} is of another network: {variable.path} has shape "
                 f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
@@ -104,3 +108,18 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
             )
     for variable, value in zip(weights, found.read([v.path for v in weights]), strict=True):
         variable.assign(value)
+
+
+def _check_channels(
+    source: Source, name: str, there: tuple[int, ...] | None, here: tuple[int, ...]
+) -> None:
+    """Names the channels of the images where the first convolution differs in them alone."""
+    if name not in FIRST or there is None or len(there) != 4:
+        return
+    *size, channels, width = there
+    if (*size, here[2], width) == tuple(here):
+        raise CheckpointError(
+            f"`channels` must be {channels}, as in the weights of `checkpoint`. Received: "
+            f"channels={here[2]}, checkpoint={source}. Weights for other channels are made by a "
+            "pretraining on such images."
+        )

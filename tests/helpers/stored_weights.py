@@ -13,16 +13,16 @@ KINDS = ("run", "checkpoint", "files", "pretraining's files", "file", "saved mod
 
 
 @functools.cache
-def built(width, num_classes):
-    encoder = resnet.resnet(10, width, image_size=8, blocks=(1, 1))
+def built(width, num_classes, channels):
+    encoder = resnet.resnet(10, width, image_size=8, blocks=(1, 1), channels=channels)
     head = heads.projection_head(encoder.output_shape[-1], 2, 8)
     classifier = heads.classifier(head.outputs[1].shape[-1], num_classes)
     return dict(zip(ALL, (encoder, head, classifier), strict=True))
 
 
-def networks(seed=0, width=1 / 16, num_classes=3):
+def networks(seed=0, width=1 / 16, num_classes=3, channels=3):
     """Networks that differ in every weight with `seed`; built once, so use one seed at a time."""
-    models = built(width, num_classes)
+    models = built(width, num_classes, channels)
     rng = np.random.default_rng(seed)
     for model in models.values():
         model.set_weights([rng.random(v.shape, np.float32) for v in model.weights])

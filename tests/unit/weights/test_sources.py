@@ -80,6 +80,22 @@ def test_another_width_is_refused_and_changes_nothing(kind, sources):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_other_channels_are_named(kind, sources):
+    """Not the shape of a kernel; of another width, too, the shapes tell more."""
+    others = networks(seed=1, channels=5)
+    before = values(others)
+    path = sources[1][kind]
+    with pytest.raises(weights.CheckpointError) as caught:
+        weights.load(path, others.values())
+    assert str(caught.value).startswith("`channels` must be 3, as in the weights of `checkpoint`.")
+    assert f"Received: channels=5, checkpoint={path}" in str(caught.value)
+    for name, value in values(others).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    with pytest.raises(weights.CheckpointError, match="of another network: stem_conv/kernel has"):
+        weights.load(path, networks(seed=1, width=1 / 8, channels=5).values())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_missing_head_is_noticed(kind, tmp_path):
     path = write(kind, tmp_path / "source", {"encoder": networks()["encoder"]})
     others = networks(seed=1)
