@@ -1,7 +1,11 @@
 """Settings of TensorFlow that the commands make, before and after they import it."""
 
+import contextlib
 import os
+import re
 import sys
+import tempfile
+from collections.abc import Iterator
 
 from etils import epy
 
@@ -9,12 +13,19 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _DEFAULTS = {
     # Off by default on processors without AVX-512 VNNI, bfloat16 or AMX. On two AVX2 cores the
     # demo's pretraining step takes 422 ms without it and 195 ms with it.
     _ONEDNN: "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
+    _LOG_LEVEL: "2",
 }
+# What TensorFlow's libraries write, whatever the level, before their log is set up.
+_STARTUP = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} "
+    # Without a driver, as on every machine without a GPU of NVIDIA.
+    r"|E\d{4} .*failed call to cuInit"
+)
 
 
 def prepare() -> None:
@@ -24,6 +35,63 @@ def prepare() -> None:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def start() -> None:
+    """As `prepare`, and imports TensorFlow without what it writes on machines without a GPU.
+
+    What it writes is kept for `said_at_start`. All of it is shown where the machine has a GPU or a
+    TPU, where the import fails, and where the user has set TF_CPP_MIN_LOG_LEVEL.
+    """
+    shown = _LOG_LEVEL in os.environ or accelerator_nodes() is not False
+    prepare()
+    if shown or "tensorflow" in sys.modules:
+        return
+    with _standard_error_caught() as caught:
+        tf.config.list_physical_devices()
+    for line in "".join(caught).splitlines():
+        if _STARTUP.match(line):
+            _said.append(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+_said: list[str] = []
+
+
+def said_at_start() -> list[str]:
+    """The lines that `start` has kept off the terminal."""
+    return list(_said)
+
+
+@contextlib.contextmanager
+def _standard_error_caught() -> Iterator[list[str]]:
+    """Catches what is written to standard error, by libraries too; an exception lets all through.
+
+    Yields:
+        A list, which has the text once the context has ended.
+    """
+    texts: list[str] = []
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield texts
+        except BaseException:
+            _restore_standard_error(kept)
+            file.seek(0)
+            sys.stderr.write(file.read().decode(errors="replace"))
+            raise
+        _restore_standard_error(kept)
+        file.seek(0)
+        texts.append(file.read().decode(errors="replace"))
+
+
+def _restore_standard_error(kept: int) -> None:
+    sys.stderr.flush()
+    os.dup2(kept, 2)
+    os.close(kept)
 
 
 def accelerator_nodes() -> bool | None:

@@ -303,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.dataset, taken = sources.resolve(args.dataset, args.data_dir)
     if taken:
         print(taken, flush=True)
-    environment.prepare()
+    environment.start()
     return exit_status(lambda: run(args), os_error=2)
 
 

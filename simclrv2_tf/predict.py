@@ -327,7 +327,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input."""
     args = _parser().parse_args(argv)
-    environment.prepare()
+    environment.start()
     return exit_status(lambda: run(args), os_error=2)
 
 

@@ -18,6 +18,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 # in one order: runs of several processes are compared bit for bit.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+# XLA compiles views and steps in half the time; what they compute is the same to within rounding.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 # The files that take the longest, below `tests`, the longest first. Of those that need the same
 # shared runs only one is near the top: the others would wait for it.
 LONG = [

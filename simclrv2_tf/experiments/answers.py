@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+from etils import epy
 
-from simclrv2_tf.predictions import Predictions
+with epy.lazy_imports():
+    import numpy as np
+
+    from simclrv2_tf import predictions
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,15 +32,15 @@ class Answers:
         """Adds the answers for a global batch, (B,) each, those of one host after the other."""
         self._batches.append(batch)
 
-    def of(self, split: datasets.Split, class_names: tuple[str, ...]) -> Predictions:
+    def of(self, split: datasets.Split, class_names: tuple[str, ...]) -> predictions.Predictions:
         """The answers for the readable, labelled images of `split` as far as it was evaluated."""
         ids, _ = split.labels()
         found = {name: self._in_order(name)[: len(ids)] for name in self._batches[0]}
-        counts = found["counts"]
+        counts = found["counts"].astype(bool)
         num_classes = len(class_names) or 1 + int(
             max(found["label"].max(), found["predicted"].max())
         )
-        return Predictions(
+        return predictions.Predictions(
             ids[: len(counts)][counts],
             found["label"][counts],
             found["predicted"][counts],

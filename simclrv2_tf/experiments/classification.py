@@ -81,6 +81,7 @@ class LinearEvaluation(Classification):
 
     train_mode = "linear_eval"
     title = "linear evaluation"
+    passes = 1
     summary = (
         "a classifier on the frozen encoder and head, like finetune with fine_tune_after_block=4."
     )

@@ -66,6 +66,7 @@ class Distillation(StageRun):
 
     train_mode = "distill"
     title = "distillation"
+    passes = 4  # with the teacher's
     summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
     published = {
         "self_distilled": lambda config, fraction: _student(config, 0.1),

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
-from simclrv2_tf import files, predictions
+from simclrv2_tf import files
 from simclrv2_tf.experiments.answers import Answers
 from simclrv2_tf.experiments.data import Batches
-from simclrv2_tf.metrics.classification import wilson
 
 with epy.lazy_imports():
     import tensorflow as tf
 
-    from simclrv2_tf import stages
+    from simclrv2_tf import predictions, stages
+    from simclrv2_tf.metrics import classification
     from simclrv2_tf.training import loop
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def evaluate(
     run: StageRun,
     stage: stages.Stage,
     split: datasets.Split | None = None,
-    verbose: int | None = None,
+    shown: bool = True,
     answers: Answers | None = None,
 ) -> dict[str, float]:
     """The metrics of `stage.test_step` over a split, by default the evaluation split.
 
-    `eval_steps` holds for that one alone. `verbose` is as of `loop.evaluate`, by default the run's.
+    `eval_steps` holds for that one alone. `shown` says whether the run's console shows it;
     `answers` collects those of a `stages.Evaluation`.
     """
 
@@ -52,7 +52,8 @@ def evaluate(
         run.strategy,
         batches,
         steps=min(most or steps, steps),
-        verbose=run.verbosity if verbose is None else verbose,
+        callbacks=run.console.evaluation() if shown else (),
+        verbose=run.console.verbose if shown else 0,
         on_answers=None if answers is None else answers.add,
     )
 
@@ -82,7 +83,7 @@ def evaluate_classifier(
     found = answers.of(run.eval_split, run.data.main.class_names)
     interval = {}
     if len(found.right):
-        accuracy = wilson(int(found.right.sum()), len(found.right))
+        accuracy = classification.wilson(int(found.right.sum()), len(found.right))
         interval = {"label_top_1_low": accuracy.low, "label_top_1_high": accuracy.high}
     if run.is_chief and name == OWN:
         predictions.write(run.directory.named(predictions.NAME), found)

@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 _KEPT_WHILE_TRAINING = 2
 
 
-def execute(run: StageRun, built_stages: BuiltStages) -> dict:
+def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> dict:
     """Trains, exports and evaluates, as far as `mode` says; returns the result.
 
     Args:
         run: The stage.
         built_stages: Those of the whole run.
+        number: Of the stage in a run of several, for the log.
     """
-    print(f"\n{run.in_words}, in {run.directory}", flush=True)
+    print(f"\n{number}{run.in_words}\n  in {run.directory}", flush=True)
     made_of = run.made_of()
     run.directory.check_made_of(made_of)
     finished = run.directory.finished(run.total_steps)
@@ -104,7 +105,7 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
         exported.finish(result)
         evaluation.write_result(run, result, ended_at)  # last: it says that the stage has ended
     _end(run, store, stopped)
-    print(in_words(result), flush=True)
+    print(f"  {in_words(result, everything=config.verbose)}", flush=True)
     return result
 
 
@@ -134,7 +135,7 @@ def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
                 "known.",
                 run.directory,
             )
-        print(f"Resuming at step {_step_of(built):,} of {run.total_steps:,}.", flush=True)
+        print(f"  Resuming at step {_step_of(built):,} of {run.total_steps:,}.", flush=True)
     else:
         load_start(run, built)
     subset, path = _label_subset(run), run.directory.labelled_examples
@@ -162,9 +163,9 @@ def load_start(run: StageRun, built: Built) -> None:
     if config.checkpoint:
         found = (built.networks.encoder, built.networks.head)
         weights.load(config.checkpoint, [model for model in found if model is not None])
-        print(f"Starting from the weights in {config.checkpoint}.", flush=True)
+        print(f"  Starting from the weights in {config.checkpoint}.", flush=True)
     elif config.train_mode in ("finetune", "linear_eval"):
-        print("Starting from random weights: no `checkpoint` is given.", flush=True)
+        print("  Starting from random weights: no `checkpoint` is given.", flush=True)
     if built.start is not None:
         built.start()
 
@@ -227,12 +228,19 @@ def _train(
             epochs=run.epochs,
             start_step=begin,
             steps_per_execution=config.steps_per_execution or (16 if _accelerated() else 1),
-            callbacks=[*built.callbacks, *(validated.callbacks if validated else ()), *writing],
-            verbose=run.verbosity,
+            callbacks=[
+                *built.callbacks,
+                *(validated.callbacks if validated else ()),
+                *writing,
+                *run.console.training(run.total_steps),
+            ],
+            verbose=run.console.verbose,
             timed=not config.deterministic,
         )
     except divergence.NonFiniteError as error:
         raise _explained(error, run, _step_of(built), begin) from None
+    if built.stage.waits and (advice := built.stage.waits.advice):
+        print(advice, flush=True)
     if run.data.num_skipped:
         print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
     if run.is_chief:
@@ -272,9 +280,32 @@ def _step_of(built: Built) -> int:
     return int(built.stage.optimizer.iterations.numpy())
 
 
-def in_words(result: Mapping[str, float | None]) -> str:
-    """A result in one line, for the log."""
-    return "  ".join(f"{name} {_shown(value)}" for name, value in result.items())
+def in_words(result: Mapping[str, float | None], everything: bool = False) -> str:
+    """A result in one line, for the log; `everything`: all of its numbers."""
+    if everything:
+        return "  ".join(f"{name} {_shown(value)}" for name, value in result.items())
+    found = {
+        "top-1": _share(result.get("label_top_1_accuracy")),
+        "teacher's top-1": _share(result.get("teacher_label_top_1_accuracy")),
+        "ECE": _share(result.get("expected_calibration_error")),
+    } | {
+        text: _shown(result[name])
+        for name, text in (
+            ("contrast_loss", "contrastive loss"),
+            ("representation_rank", "representation rank"),
+        )
+        if name in result
+    }
+    low, high = (_share(result.get(f"label_top_1_{end}")) for end in ("low", "high"))
+    if low and high:
+        found["top-1"] += f" (95% interval {low} to {high})"
+    return ", ".join(f"{name} {text}" for name, text in found.items() if text) or in_words(
+        result, everything=True
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}%"
 
 
 def _shown(value: float | None) -> str:

@@ -61,8 +61,8 @@ class Exports:
             bool(config.antialias),
             config.value_range,
         )
-        module = f", SavedModel in {self._artifacts.module}" if self._artifacts.has_module else ""
-        print(f"Networks in {run.directory}/*.keras{module}", flush=True)
+        module = f", SavedModel in hub/{self._step}" if self._artifacts.has_module else ""
+        print(f"  networks in *.keras{module}", flush=True)
 
     def _copies(self, networks: Networks) -> Networks:
         """Networks for the files: in float32, and without the strategy's distributed variables."""

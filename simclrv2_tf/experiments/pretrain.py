@@ -41,6 +41,7 @@ class Pretraining(StageRun):
 
     train_mode = "pretrain"
     title = "pretraining, online classifier"
+    passes = 6
     summary = "encoder and projection head, without labels."
     published = {"pretrain": lambda config, fraction: {}}
     labelled = False
@@ -82,7 +83,7 @@ class Pretraining(StageRun):
 
     @property
     def labels_note(self):
-        only = " (for the online classifier only)" if self.labelled_split else ""
+        only = " (online classifier)" if self.labelled_split else ""
         return super().labels_note + only
 
     def build(self, **options):
@@ -213,6 +214,7 @@ class Pretraining(StageRun):
             self.strategy,
             lambda context: Batches(config, context).views(self.eval_split, batch),
             steps=min(config.eval_steps or steps, steps),
-            verbose=self.verbosity,
+            callbacks=self.console.evaluation(),
+            verbose=self.console.verbose,
         )
         return {name: logs[name] for name in ("contrast_loss", *stage.objective.metric_names)}

@@ -193,6 +193,7 @@ def session(replicas: int, precision: str, devices: list[str]) -> dict[str, Any]
         "replicas": replicas,
         "precision": precision,
         "onednn": environment.onednn(),
+        "tensorflow_said": environment.said_at_start(),
     }
 
 

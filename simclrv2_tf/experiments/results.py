@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from etils import epath, epy
 
-from simclrv2_tf import files, predictions
+from simclrv2_tf import files
 from simclrv2_tf.experiments import plan
-from simclrv2_tf.metrics.classification import Comparison, paired_comparison
 
 with epy.lazy_imports():
+    from simclrv2_tf import predictions
     from simclrv2_tf import report as report_lib
+    from simclrv2_tf.metrics import classification
     from simclrv2_tf.training import history
 
 if TYPE_CHECKING:
@@ -124,13 +125,20 @@ def _table(outcomes: list[Outcome]) -> str:
             outcome.run.title + _STARTS.get(outcome.name, ""),
             outcome.run.config.encoder_description,
             outcome.run.num_labels,
-            outcome.result.get("label_top_1_accuracy"),
-            outcome.result.get("label_top_5_accuracy"),
+            report_lib.with_interval(
+                {
+                    "top1": outcome.result.get("label_top_1_accuracy"),
+                    "top1_low": outcome.result.get("label_top_1_low"),
+                    "top1_high": outcome.result.get("label_top_1_high"),
+                },
+                "top1",
+            ),
+            report_lib.in_percent(outcome.result.get("label_top_5_accuracy")),
             outcome.seconds,
         )
         for outcome in outcomes
     ]
-    return report_lib.table(["stage", "encoder", "labels", "top-1", "top-5", "seconds"], rows)
+    return report_lib.table(["stage", "encoder", "labels", "top-1 (%)", "top-5", "seconds"], rows)
 
 
 def _baseline(outcome: Outcome, few_label: list[Outcome]) -> Outcome:
@@ -164,12 +172,12 @@ def _row(outcome: Outcome, baseline: Outcome) -> dict:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _gain(outcome: Outcome, baseline: Outcome) -> Comparison | None:
+def _gain(outcome: Outcome, baseline: Outcome) -> classification.Comparison | None:
     """What a stage gains over `baseline`; None of the baseline itself, or of other images."""
     own, other = outcome.predictions(), baseline.predictions()
     if outcome is baseline or own is None or other is None or list(own.ids) != list(other.ids):
         return None
-    return paired_comparison(own.right, other.right)
+    return classification.paired_comparison(own.right, other.right)
 
 
 def _draw(

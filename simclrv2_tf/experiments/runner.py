@@ -25,6 +25,7 @@ from etils import epy
 
 from simclrv2_tf import environment, precision
 from simclrv2_tf.channels import RGB
+from simclrv2_tf.console import Console, make_console
 from simclrv2_tf.experiments import (
     data_summary,
     dry_run,
@@ -161,12 +162,21 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
     # Evaluations write files of their own, and may run beside the training.
     owns = outcomes[0].run.is_chief and config.mode != "eval"
     root = RunDirectory(config)
-    with Owner(root.path, config.take_over) if owns else contextlib.nullcontext():
+    works = [outcome.run.work for outcome in outcomes]
+    console = make_console(works, outcomes[0].run.is_chief, config.verbose)
+    for outcome in outcomes:
+        outcome.run.console = console
+    with (
+        Owner(root.path, config.take_over) if owns else contextlib.nullcontext(),
+        console,
+    ):
         built_stages = BuiltStages([outcome.run for outcome in outcomes])
         if several:
-            result, summary = _run_stages(config, outcomes, built_stages)
+            result, summary = _run_stages(config, outcomes, built_stages, console)
         else:
+            console.begin(0)
             result, summary = _run_stage(outcomes[0].run, built_stages)
+            console.end()
         if owns and config.mode == "train_then_eval" and (found := record.identity(config)):
             root.record.finish(found, summary)
     return result
@@ -181,16 +191,20 @@ def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
 
 
 def _run_stages(
-    config: Config, outcomes: list[results.Outcome], built_stages: BuiltStages
+    config: Config,
+    outcomes: list[results.Outcome],
+    built_stages: BuiltStages,
+    console: Console,
 ) -> tuple[dict, str]:
     """The result, and the text that says it."""
     root = RunDirectory(config)
     gc.freeze()  # collecting is quicker without the objects of imported modules
     try:
         for index, outcome in enumerate(outcomes):
-            name = outcome.directory.relative_to(root.path)
-            print(f"\n[{index + 1}/{len(outcomes)}] {name}", flush=True)
-            outcome.result = execution.execute(outcome.run, built_stages)
+            console.begin(index)
+            number = f"[{index + 1}/{len(outcomes)}] "
+            outcome.result = execution.execute(outcome.run, built_stages, number)
+            console.end()
             gc.collect()  # a stage's graphs are circles, and large
             if index == 0 and config.mode != "eval" and outcome.run.is_chief:
                 root.claim()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etils import epy
 
+from simclrv2_tf.console import Console
 from simclrv2_tf.experiments import record
 from simclrv2_tf.experiments.data import Data, has_labels
 from simclrv2_tf.experiments.directory import RunDirectory, RunError
@@ -20,7 +21,6 @@ with epy.lazy_imports():
     from simclrv2_tf import datasets, distribute, networks, optimizers, weights
     from simclrv2_tf import stages as stages_lib
     from simclrv2_tf.export import formats
-    from simclrv2_tf.training import loop
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
@@ -31,6 +31,8 @@ Settings = Callable[["Config", float | None], Mapping[str, Any]]
 
 # More epochs than this are taken together where they would be shorter than so many steps.
 _MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
+# What a step takes beside the images: half of a step of the demo's fine-tuning. In units of `work`.
+_BESIDE_THE_NETWORK = 2e5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,8 @@ class StageRun(abc.ABC):
         summary: What the stage trains, for `--help`.
         published: The published settings of the stage, by the name that it has in a run of several.
         labelled: Whether its networks map images to logits: whether it trains a classifier.
+        passes: Forward passes of the encoder that a training step takes for each image, a backward
+            pass being two.
         train_split: The examples that its epochs count.
         labelled_split: The examples whose labels its training and validation use; None: none.
         validation_split: The examples that it is validated on while it trains; None: none.
@@ -108,6 +112,7 @@ class StageRun(abc.ABC):
     summary: ClassVar[str]
     published: ClassVar[Mapping[str, Settings]] = {}
     labelled: ClassVar[bool] = True
+    passes: ClassVar[int] = 3
 
     def __init__(
         self,
@@ -120,7 +125,7 @@ class StageRun(abc.ABC):
         self.config, self.data, self.strategy, self.seams = config, data, strategy, seams
         # Reading variables and evaluating takes all workers; files are the chief's alone.
         self.is_chief = distribute.is_chief(strategy)
-        self.verbosity = loop.verbosity(self.is_chief)
+        self.console = Console()  # the run's, once it has one
         self.directory = RunDirectory(config)
         self.eval_split = data.evaluated_images(config)
         self.validation_split: datasets.Split | None = None
@@ -202,6 +207,14 @@ class StageRun(abc.ABC):
             f"{self.train_split.num_examples:,} images, {self.labels_note}, "
             f"{self.total_steps:,} steps of {config.train_batch_size}"
         )
+
+    @property
+    def work(self) -> float:
+        """Roughly what its training computes, to compare the stages of a run."""
+        config = self.config
+        network = config.resnet_depth * config.width_multiplier**2 * config.image_size**2
+        a_step = config.train_batch_size * self.passes * network + _BESIDE_THE_NETWORK
+        return self.total_steps * a_step
 
     @property
     def export_formats(self) -> tuple[str, ...]:

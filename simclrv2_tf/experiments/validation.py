@@ -179,7 +179,7 @@ def _accuracy(run: StageRun, built: Built) -> Callable[[], dict[str, float]]:
 
     def measure():
         stage = built.once("validation", make)
-        logs = evaluation.evaluate(run, stage, run.validation_split, verbose=0)
+        logs = evaluation.evaluate(run, stage, run.validation_split, shown=False)
         return {ACCURACY: logs["top_1_accuracy"], LOSS: logs["loss"]}
 
     return measure

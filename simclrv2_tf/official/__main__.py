@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
     """
     args = _parser().parse_args(argv)
-    environment.prepare()
+    environment.start()
     command = _print_list if args.list else lambda: _import(args)
     return exit_status(command, os_error=2)
 

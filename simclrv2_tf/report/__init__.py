@@ -3,6 +3,13 @@
 from simclrv2_tf.report.confusion import confusion_figure
 from simclrv2_tf.report.figures import Panel, accuracy_figure, learning_curves_figure, views_figure
 from simclrv2_tf.report.reliability import reliability_figure
-from simclrv2_tf.report.results import METHODS, Method, percent, results_markdown
+from simclrv2_tf.report.results import (
+    METHODS,
+    Method,
+    in_percent,
+    percent,
+    results_markdown,
+    with_interval,
+)
 from simclrv2_tf.report.style import save_figure
 from simclrv2_tf.tables import table

@@ -50,10 +50,10 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
     columns = {
         "labels": [row["num_labels"] for row in rows],
         "method": [METHODS[row["method"]].name for row in rows],
-        "top-1 (%)": [_with_interval(row, "top1") for row in rows],
-        "std": [_in_percent(row.get("top1_std")) for row in rows],
-        "over supervised": [_with_interval(row, "gain", sign="+") for row in rows],
-        "ECE (%)": [_in_percent(row.get("expected_calibration_error")) for row in rows],
+        "top-1 (%)": [with_interval(row, "top1") for row in rows],
+        "std": [in_percent(row.get("top1_std")) for row in rows],
+        "over supervised": [with_interval(row, "gain", sign="+") for row in rows],
+        "ECE (%)": [in_percent(row.get("expected_calibration_error")) for row in rows],
         "params": [f"{row['parameters'] / 1e6:.3g}M" for row in rows],
         "seconds": [round(row["seconds"]) for row in rows],
     }
@@ -62,14 +62,16 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
     return text if title is None else f"# {title}\n\n{text}"
 
 
-def _in_percent(share: float | None, sign: str = "") -> str | None:
+def in_percent(share: float | None, sign: str = "") -> str | None:
+    """A share as percent with one decimal, without the sign of percent; None of None."""
     return None if share is None else f"{100 * share:{sign}.1f}"
 
 
-def _with_interval(row: Mapping, name: str, sign: str = "") -> str | None:
-    """A share in percent and, where the row has it, the interval in which it lies."""
-    share = _in_percent(row.get(name), sign)
-    low, high = (_in_percent(row.get(f"{name}_{end}")) for end in ("low", "high"))
+def with_interval(row: Mapping, name: str, sign: str = "") -> str | None:
+    """`row[name]` in percent and, where the row has them, the ends `name`_low and `name`_high of
+    its interval; None where the row has no `name`."""
+    share = in_percent(row.get(name), sign)
+    low, high = (in_percent(row.get(f"{name}_{end}")) for end in ("low", "high"))
     return share if low is None or high is None else f"{share} ({low}, {high})"
 
 

@@ -27,6 +27,8 @@ class Stage(keras.Model):
         self.built = True
         # By name: what `training.loop` has traced, for all that train and evaluate this stage.
         self.traced: dict[str, Callable] = {}
+        # How long `training.loop` has waited for data, in its last training of this stage.
+        self.waits = None
 
     def training_loss(self, data):
         raise NotImplementedError

@@ -36,8 +36,8 @@ class Evaluation(Stage):
 
         Returns:
             (b,) tensors by name: `label` and `predicted`, int64; `confidence`, float32, the softmax
-            probability of `predicted`; and `counts`, bool, false for padding, unreadable and
-            unlabelled images.
+            probability of `predicted`; and `counts`, int64, 0 for padding, unreadable and
+            unlabelled images, else 1.
         """
         images, labels, weights = structure.images_and_labels(data)
         labels, weights = structure.where_labelled(labels, weights)
@@ -49,5 +49,7 @@ class Evaluation(Stage):
             "label": tf.cast(labels, tf.int64),
             "predicted": tf.argmax(logits, axis=-1),
             "confidence": tf.reduce_max(tf.nn.softmax(tf.cast(logits, tf.float32)), axis=-1),
-            "counts": tf.ones_like(labels, tf.bool) if weights is None else weights > 0,
+            "counts": tf.ones_like(labels, tf.int64)
+            if weights is None
+            else tf.cast(weights > 0, tf.int64),
         }

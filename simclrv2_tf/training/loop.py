@@ -5,7 +5,6 @@ replicas. This loop around the stage's own `update` and `test_step` behaves the 
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -49,9 +48,9 @@ def train(
         start_step: Updates that the stage has already made. Where these end within an epoch, the
             stage's metrics are taken to be of that epoch.
         steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
-        verbose: 0 silent, 1 progress bar, 2 one line an epoch. With 1 and 2, prints at the end what
-            share of the time went into waiting for data.
-        timed: Whether to measure that share. TensorFlow has no clock in deterministic graphs.
+        verbose: 0 silent, 1 Keras's progress bar, 2 one line an epoch.
+        timed: Whether to measure in `stage.waits` what share of the time goes into waiting for
+            data. TensorFlow has no clock in deterministic graphs.
 
     Raises:
         NonFiniteError: The training loss is NaN or infinite. Its call's steps were applied; no
@@ -65,7 +64,7 @@ def train(
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
     run_steps = train_function(stage, strategy, steps_per_execution > 1, timed)
-    waits = _Waits()
+    stage.waits = waits = Waits() if timed else None
     stage.stop_training = False
     callback_list.on_train_begin()
     logs = {}
@@ -83,7 +82,8 @@ def train(
             began = time.perf_counter()
             metrics, waited = run_steps(iterator, tf.constant(count))
             metrics = numbers(metrics)
-            waits.add(float(waited), time.perf_counter() - began)
+            if waits:
+                waits.add(float(waited), time.perf_counter() - began)
             index += count
             rate = float(schedule(index - 1))
             logs = {**metrics, "learning_rate": rate}
@@ -95,30 +95,37 @@ def train(
             callback_list.on_train_batch_end(index - 1 - begin, logs)
         callback_list.on_epoch_end(epoch, logs)
     callback_list.on_train_end(logs)
-    if verbose and timed and waits.calls > 1:
-        print(waits.text(), flush=True)
     return stage.history
 
 
-class _Waits:
+class Waits:
     """The share of the training time that went into waiting for data, without the first call."""
 
     _MUCH = 0.2
 
     def __init__(self):
-        self.calls, self._waited, self._seconds = 0, 0.0, 0.0
+        self._calls, self._waited, self._seconds = 0, 0.0, 0.0
 
     def add(self, waited: float, seconds: float) -> None:
         """Adds one call of the compiled function."""
-        if self.calls:
+        if self._calls:
             self._waited, self._seconds = self._waited + waited, self._seconds + seconds
-        self.calls += 1
+        self._calls += 1
 
-    def text(self) -> str:
-        """The share in words, with advice where it is large."""
-        share = self._waited / self._seconds
-        advice = ' See "A slow input pipeline" in the README.' if share > self._MUCH else ""
-        return f"Waiting for data took {share:.0%} of the training time.{advice}"
+    @property
+    def share(self) -> float | None:
+        """The share, in [0, 1]; None before the second call."""
+        return self._waited / self._seconds if self._calls > 1 else None
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where the share is large; None where it is not."""
+        if self.share is None or self.share <= self._MUCH:
+            return None
+        return (
+            f'Waiting for data took {self.share:.0%} of the training time: see "A slow input '
+            'pipeline" in the README.'
+        )
 
 
 def evaluate(
@@ -127,6 +134,7 @@ def evaluate(
     batches: Batches,
     *,
     steps: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     on_answers: Callable[[dict[str, np.ndarray]], None] | None = None,
 ) -> dict[str, float]:
@@ -137,14 +145,16 @@ def evaluate(
     after each with the stage's `answers`, (R * b,) each, those of one replica after the other.
     """
     params = {"verbose": verbose, "epochs": 1, "steps": steps}
-    callbacks = keras.callbacks.CallbackList(add_progbar=verbose > 0, model=stage, **params)
+    callback_list = keras.callbacks.CallbackList(
+        list(callbacks), add_progbar=verbose > 0, model=stage, **params
+    )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
     step = _test_function(stage, strategy)
     stage.reset_metrics()
-    callbacks.on_test_begin()
+    callback_list.on_test_begin()
     logs = {}
     for index in range(steps):
-        callbacks.on_test_batch_begin(index)
+        callback_list.on_test_batch_begin(index)
         metrics, answers = step(iterator)
         logs = numbers(metrics)
         if on_answers:
@@ -154,8 +164,8 @@ def evaluate(
                     for name, values in answers.items()
                 }
             )
-        callbacks.on_test_batch_end(index, logs)
-    callbacks.on_test_end(logs)
+        callback_list.on_test_batch_end(index, logs)
+    callback_list.on_test_end(logs)
     return logs
 
 
@@ -243,12 +253,3 @@ def _traced(stage, function: Callable) -> Callable:
 def numbers(metrics: dict[str, tf.Tensor]) -> dict[str, float]:
     """Reads metrics as Python numbers."""
     return {name: float(value) for name, value in metrics.items()}
-
-
-def verbosity(shown: bool) -> int:
-    """`verbose` of `train` and `evaluate`: 0, 1 (a progress bar) on a terminal, else 2."""
-    if not shown:
-        return 0
-    # A progress bar redraws its line, which makes a file or a pipe unreadable.
-    on_terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
-    return 1 if keras.utils.is_interactive_logging_enabled() and on_terminal else 2

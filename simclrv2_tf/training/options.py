@@ -34,6 +34,11 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
     train_summary_steps: int = option(
         100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0
     )
+    verbose: bool = option(
+        False,
+        "Print all metrics of every epoch, a line each. By default bars on a terminal, and a few "
+        "lines a stage elsewhere; history.csv has all metrics either way.",
+    )
     profile: bool = option(
         False,
         "Write a trace of ten calls of the training step (see `steps_per_execution`) to "

@@ -71,7 +71,7 @@ def test_unlabelled_images_beside_classes_are_pretrained_on(tmp_path, capsys):
     said = "use train+unlabelled; --unlabelled_split changes that."
     assert out.count(said) == out.count("Data: ") == 1  # whatever the number of stages
     assert out.index(said) < out.index("[1/")
-    assert "32 images, 18 labels (for the online classifier only)" in out
+    assert "32 images, 18 labels (online classifier)" in out
     # The students see all images, and the supervised stages the labelled ones.
     assert out.count(" 32 images, ") == 3 and out.count(" 8 images, 8 labels, ") == 2
     run(root, tmp_path / "run", "--train_mode=pretrain")

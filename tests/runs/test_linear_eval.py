@@ -45,7 +45,7 @@ def test_pretraining_with_linear_evaluation_beside_random_initialization(copied_
     output = capsys.readouterr().out
     assert output.count("Finished before") == 1
     table = [line for line in output.splitlines() if line.startswith("| ")]
-    assert len(table) == 5 and f"{accuracies['random']:.4f}" in table[-1]
+    assert len(table) == 5 and f"| {100 * accuracies['random']:.1f} (" in table[-1]
     assert result(folder) == pytest.approx(values)
 
 

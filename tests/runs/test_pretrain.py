@@ -27,7 +27,10 @@ def test_run_directory_has_what_it_promises(pretrained):
     assert (
         set(values)
         == {
+            "images",
             "label_top_1_accuracy",
+            "label_top_1_low",
+            "label_top_1_high",
             "label_top_5_accuracy",
             "loss",
             "expected_calibration_error",

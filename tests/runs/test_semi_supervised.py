@@ -188,8 +188,8 @@ def test_stages_that_share_what_is_traced_train_as_if_alone(study, monkeypatch, 
         traced.append(type(self).__name__)
         update(self, data)
 
-    def counted_after(run, built_stages):
-        found = execute(run, built_stages)
+    def counted_after(run, *args):
+        found = execute(run, *args)
         kept[str(run.directory.path.relative_to(tmp_path))] = live_variables()
         return found
 

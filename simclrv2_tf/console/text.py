@@ -1,0 +1,48 @@
+"""What is said of a stage while it trains; `history.csv` has all metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from simclrv2_tf.console.time_left import duration
+
+if TYPE_CHECKING:
+    from simclrv2_tf.stages.base import Stage
+
+# The first of these that a stage has, then the first of the others, or two where it is validated.
+_LOSSES = {
+    "contrast_loss": "contrastive loss",
+    "distill_loss": "loss",
+    "loss": "loss",
+}
+_ACCURACIES = {
+    "val_top_1_accuracy": "val top-1",
+    "knn_top_1_accuracy": "kNN top-1",
+    "top_1_accuracy": "top-1",
+    "teacher_agreement": "agreement",
+    "probe_accuracy": "online classifier",
+    "contrast_accuracy": "contrastive top-1",
+}
+
+
+def metrics_in_words(logs: Mapping[str, float]) -> str:
+    """A loss and one or two accuracies, such as "loss 0.412, top-1 86.3%"; "" of no metrics."""
+    losses = [f"{text} {logs[name]:.3f}" for name, text in _LOSSES.items() if name in logs][:1]
+    shares = [
+        f"{text} {100 * logs[name]:.1f}%" for name, text in _ACCURACIES.items() if name in logs
+    ]
+    validated = any(name in logs for name in list(_ACCURACIES)[:2])
+    return ", ".join([*losses, *shares[: 2 if validated else 1]])
+
+
+def progress_in_words(
+    stage: Stage, step: int, total_steps: int, seconds: float, logs: Mapping[str, float]
+) -> str:
+    """One line on the training: its step, its seconds in this session and its metrics."""
+    took = duration(seconds)
+    if step < total_steps:
+        return f"  step {step:,} of {total_steps:,} in {took}: {metrics_in_words(logs)}"
+    waited = stage.waits.share if stage.waits else None
+    waiting = "" if waited is None else f", {waited:.0%} waiting for data"
+    return f"  {step:,} steps in {took}{waiting}: {metrics_in_words(logs)}"

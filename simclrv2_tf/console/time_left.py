@@ -1,0 +1,86 @@
+"""The time that a run still takes, as far as it has shown its speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_LEAST_WORK = 0.02  # share of a stage's work before which nothing is said of its speed
+
+
+class TimeLeft:
+    """Estimates the seconds that a run of one or more stages still takes.
+
+    The work of training is taken to be done at the speed of the stages so far, and each stage to
+    come to take as long besides its training (building, evaluation, export) as those before it.
+
+    Args:
+        works: The work of each stage's training, in any unit that they share.
+    """
+
+    def __init__(self, works: Sequence[float]):
+        self._works = works
+        self._place = -1
+        self._began = self._training_began = self._ended = 0.0
+        self._first = self._fraction = 0.0  # of the training of this stage, in [0, 1]
+        self._work = self._training = 0.0  # of the stages before this one
+        self._others: list[float] = []  # seconds beside the training of each stage so far
+
+    def begin(self, place: int, now: float) -> None:
+        """Begins the stage at `place`, at a time in seconds."""
+        self._place, self._began = place, now
+        self._training_began, self._first = 0.0, 0.0
+        self._fraction = 0.0
+
+    def trained(self, fraction: float, now: float) -> None:
+        """Notes what share of its training the stage has done; at first, where it was resumed."""
+        if not self._training_began:
+            self._training_began, self._first = now, fraction
+        self._fraction, self._ended = fraction, now
+
+    def end(self, now: float) -> None:
+        """Ends the stage; one that has not trained, as it had finished before, does not count."""
+        if self._training_began:
+            self._work += self._own_work
+            self._training += self._own_training
+            self._others.append(now - self._began - self._own_training)
+        self._place += 1
+        self._training_began = self._first = self._fraction = 0.0
+
+    def left(self, now: float) -> float | None:
+        """The seconds that are left at a time; None while too little is known."""
+        work = self._work + self._own_work
+        known = sum(self._works[: max(self._place, 0) + 1])
+        if work <= _LEAST_WORK * known or not work:
+            return None
+        speed = work / (self._training + self._own_training)
+        to_do = sum(self._works[self._place + 1 :])
+        if self._place < len(self._works):
+            to_do += (1 - self._fraction) * self._works[self._place]
+        # Of a stage's other time, what comes before training is about half.
+        others = self._others or [self._training_began - self._began]
+        stages = len(self._works) - self._place - (0.5 if self._training_began else 0)
+        return to_do / speed + max(stages, 0) * sum(others) / len(others)
+
+    @property
+    def _own_work(self) -> float:
+        if not self._training_began:
+            return 0.0
+        return (self._fraction - self._first) * self._works[self._place]
+
+    @property
+    def _own_training(self) -> float:
+        return self._ended - self._training_began if self._training_began else 0.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, such as "42 s", "3 min 20 s", "2 h 5 min" or "3 d 4 h"."""
+    seconds = round(seconds)
+    for unit, smaller, name, smaller_name in (
+        (86400, 3600, "d", "h"),
+        (3600, 60, "h", "min"),
+        (60, 1, "min", "s"),
+    ):
+        if seconds >= unit:
+            rest = seconds % unit // smaller
+            return f"{seconds // unit} {name}" + (f" {rest} {smaller_name}" if rest else "")
+    return f"{seconds} s"
