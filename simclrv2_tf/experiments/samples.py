@@ -1,0 +1,110 @@
+"""Representations of some evaluation images, with thumbnails, for the map of the report.
+
+`representations.npz` holds, of at most 1,000 images, in the order of the split:
+
+    ids              (n,) str
+    labels           (n,) int64, -1 without a label
+    representations  (n, f) float16, the encoder's output
+    thumbnails       (n, 32, 32, 1 or 3) uint8, cropped as for evaluation
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from etils import epy
+
+from simclrv2_tf import files
+from simclrv2_tf.channels import RGB
+
+with epy.lazy_imports():
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from simclrv2_tf import augment
+    from simclrv2_tf.datasets import splits
+
+if TYPE_CHECKING:
+    from simclrv2_tf import datasets
+    from simclrv2_tf.experiments.stage import StageRun
+
+FILE = "representations.npz"
+
+_MOST = 1_000  # images
+_SIDE = 32  # of a thumbnail, in pixels
+_LARGEST = 65_504  # of float16: an infinity would have no place on a map
+
+
+def write(run: StageRun, encoder: keras.Model) -> None:
+    """Writes `representations.npz` of the evaluation images: the chief does, all workers call it.
+
+    Where no image can be read, nothing is written.
+
+    Args:
+        run: The stage's run, whose seed draws the images.
+        encoder: Images (B, S, S, C) to representations (B, f).
+    """
+    if run.replicas > 1:
+        encoder = _copy(run, encoder)
+    sampled = _sampled(run, encoder) if run.is_chief else {}
+    if not sampled:
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **sampled)
+    with files.whole(run.directory.named(FILE)) as unfinished:
+        unfinished.write_bytes(buffer.getvalue())
+
+
+def _copy(run: StageRun, encoder: keras.Model) -> keras.Model:
+    """An encoder without distributed variables, reading some of which takes all workers."""
+    copy = run.build_networks(0).encoder
+    copy.set_weights([variable.numpy() for variable in encoder.weights])
+    return copy
+
+
+def _sampled(run: StageRun, encoder: keras.Model) -> dict[str, np.ndarray]:
+    config = run.config
+
+    @splits.as_is
+    def crop(example):
+        image = example["image"]
+        cropped = augment.evaluation_image(image, config.image_size, bool(config.antialias))
+        return example["id"], example["label"], cropped
+
+    # As many as one replica evaluates at once, so that they fit where the evaluation does.
+    batch = max(config.eval_batch_size // run.replicas, 1)
+    drawn = _drawn(run.eval_split, config.seed).examples().take(_MOST)
+    ids: list[str] = []
+    labels, representations, thumbnails = [], [], []
+    for names, label, images in drawn.map(crop, num_parallel_calls=splits.CORES).batch(batch):
+        ids += [name.decode() for name in names.numpy()]
+        labels.append(label.numpy())
+        # Not traced: a few batches take less time than the graph of the encoder.
+        found = keras.ops.convert_to_numpy(encoder(images, training=False))
+        representations.append(np.clip(found, -_LARGEST, _LARGEST).astype(np.float16))
+        thumbnails.append(_small(images))
+    if not ids:
+        return {}
+    return {
+        "ids": np.array(ids, np.str_),
+        "labels": np.concatenate(labels),
+        "representations": np.concatenate(representations),
+        "thumbnails": np.concatenate(thumbnails),
+    }
+
+
+def _drawn(split: datasets.Split, seed: int) -> datasets.Split:
+    """At most 1,000 images by a seed; the first ones of data that are read in order."""
+    if split.num_examples <= _MOST or not split.reads_by_id:
+        return split
+    ids, _ = split.labels()
+    return split.subset(np.random.default_rng(seed).choice(ids, _MOST, replace=False).tolist())
+
+
+def _small(images: tf.Tensor) -> np.ndarray:
+    """Thumbnails of images (B, S, S, C) in [0, 1]: gray of one or two channels, else RGB."""
+    shown = images[..., : RGB if images.shape[-1] >= RGB else 1]
+    small = tf.image.resize(shown, (_SIDE, _SIDE), antialias=True)
+    return np.round(255 * np.clip(small, 0, 1)).astype(np.uint8)
