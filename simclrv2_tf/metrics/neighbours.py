@@ -38,6 +38,22 @@ def predict(
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
+def nearest(x: np.ndarray, k: int) -> np.ndarray:
+    """The k other rows of `x` (n, d) of the highest cosine similarity, (n, k) int64, nearest first.
+
+    All other rows where there are fewer than k.
+    """
+    x = _unit(x)
+    k = min(k, len(x) - 1)
+    if k < 1:
+        return np.zeros((len(x), 0), np.int64)
+    similarities = x @ x.T
+    np.fill_diagonal(similarities, -np.inf)
+    found = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(similarities, found, 1), axis=1, kind="stable")
+    return np.take_along_axis(found, order, 1)
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

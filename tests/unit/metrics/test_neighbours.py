@@ -36,3 +36,16 @@ def test_separated_classes_are_told_apart_whatever_the_lengths():
     np.testing.assert_array_equal(found, labels[60:])
     assert neighbours.predict(scaled, labels, np.zeros((0, 3)), 3).shape == (0,)
     assert neighbours.predict(scaled, labels, np.zeros((2, 3)), 3).shape == (2,)
+
+
+@pytest.mark.parametrize("k", [1, 4, 29, 50])
+def test_the_nearest_are_those_of_loops(k):
+    rng = np.random.default_rng(k)
+    given = rng.normal(size=(30, 5)) * rng.uniform(0.1, 10, (30, 1))
+    unit = given / np.linalg.norm(given, axis=1, keepdims=True)
+    found = neighbours.nearest(given, k)
+    for place in range(30):
+        others = [other for other in range(30) if other != place]
+        expected = sorted(others, key=lambda other: -unit[place] @ unit[other])[:k]
+        assert found[place].tolist() == expected
+    assert neighbours.nearest(given[:1], k).shape == (1, 0)
