@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simclrv2_tf.report.style import TEXT
+from simclrv2_tf.report.style import ACCENT, TEXT
 
+_LONGEST = 20  # letters of a name
 _MOST_NUMBERS = 20  # classes up to which each cell has its count
 
 
@@ -22,6 +23,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]):
     Raises:
         ValueError: There are not as many names as classes.
     """
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
     from matplotlib.figure import Figure
 
     if matrix.shape != (len(names), len(names)):
@@ -34,11 +36,18 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]):
     axis = figure.subplots()
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    drawn = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # Of one color that fades out, it looks the same on white paper and on a dark page.
+    fading = LinearSegmentedColormap.from_list(
+        "share", [(*to_rgb(ACCENT), 0), (*to_rgb(ACCENT), 1)]
+    )
+    drawn = axis.imshow(shares, cmap=fading, vmin=0, vmax=1)
     figure.colorbar(drawn, label="share of the class's images")
     size = TEXT - 3 if len(names) <= _MOST_NUMBERS else max(3, 170 // len(names))
-    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
-    axis.set_yticks(range(len(names)), names, fontsize=size)
+    # A long name would leave no place for the matrix.
+    shown = [f"{name[:_LONGEST]}…" if len(name) > _LONGEST else name for name in names]
+    shown = [name.replace("$", r"\$") for name in shown]  # which begins mathematics
+    axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=size)
+    axis.set_yticks(range(len(names)), shown, fontsize=size)
     axis.set_xlabel("predicted", fontsize=TEXT)
     axis.set_ylabel("class", fontsize=TEXT)
     for (row, column), count in np.ndenumerate(matrix) if len(names) <= _MOST_NUMBERS else ():

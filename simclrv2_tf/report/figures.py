@@ -10,7 +10,9 @@ from simclrv2_tf.channels import COLORS, RGB
 from simclrv2_tf.report.results import METHODS, ordered, percent
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
+EPOCH = "epoch"  # a label of whole numbers
 _SETTINGS_INCHES = 9.5  # the width that a line of settings takes
+_WIDE_INCHES = 7  # of a legend of four methods in one line
 _OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
 
 
@@ -65,21 +67,28 @@ class Panel(NamedTuple):
     title: str
     y_label: str
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    x_label: str = "epoch"
+    x_label: str = EPOCH
 
 
-def accuracy_figure(rows: Sequence[Mapping]):
+def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4.8)):
     """Draws top-1 accuracy against the label fraction, one line a method.
 
-    Args and errors as for `results_markdown`. Methods may be missing at a fraction. Error bars are
-    one standard deviation where a row has `top1_std`, else its 95% interval.
+    Methods may be missing at a fraction. Error bars are one standard deviation where a row has
+    `top1_std`, else its 95% interval.
+
+    Args:
+        rows: As of `results_markdown`.
+        size: Width and height in inches.
+
+    Raises:
+        ValueError: As `results_markdown`.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
     from matplotlib.transforms import ScaledTranslation
 
     rows = ordered(rows)
-    figure = Figure(figsize=(7.2, 4.8), dpi=150, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     axis = figure.subplots()
     present = [name for name in METHODS if any(row["method"] == name for row in rows)]
     fractions = sorted({row["label_fraction"] for row in rows})
@@ -119,8 +128,8 @@ def accuracy_figure(rows: Sequence[Mapping]):
     axis.xaxis.set_minor_locator(NullLocator())
     y_label = f"top-1 accuracy (%){_bars_in_words(rows)}"
     style_axis(axis, x_label="share of the images with a label", y_label=y_label)
-    # Accuracy grows with the labels: the corner below stays free.
-    axis.legend(loc="lower right", fontsize=TEXT, handlelength=3)
+    handles, names = axis.get_legend_handles_labels()
+    legend_below(figure, handles, names, 2 if size[0] < _WIDE_INCHES else 4)
     return figure
 
 
@@ -143,17 +152,22 @@ def _bars_in_words(rows) -> str:
     return "\nbars: 95% interval" if any(row.get("top1_low") is not None for row in rows) else ""
 
 
-def learning_curves_figure(panels: Sequence[Panel]):
+def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | None = None):
     """Draws training curves, one panel a quantity, with one legend for all.
 
     Up to three panels stand side by side. The legend has the curves of panels with several; the
     title and `y_label` of a panel describe its only curve.
+
+    Args:
+        panels: At least one.
+        colors: Of solid curves by label, in place of those that are drawn by default.
 
     Raises:
         ValueError: There are no panels, a panel has no curves, or a curve has no points or not as
             many x as y values.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not panels:
         raise ValueError(f"`panels` must hold at least one panel. Received: panels={panels!r}")
@@ -163,6 +177,7 @@ def learning_curves_figure(panels: Sequence[Panel]):
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     others = itertools.cycle(_OTHER_STYLES)
     styles = {key: (method.dashes, method.color) for key, method in METHODS.items()}
+    styles |= {key: ("-", color) for key, color in (colors or {}).items()}
     legend = {}
     for axis, panel in zip(axes, panels, strict=False):
         if not panel.curves:
@@ -189,6 +204,8 @@ def learning_curves_figure(panels: Sequence[Panel]):
                 legend.setdefault(name, curve)
         axis.set_title(panel.title, fontsize=TEXT + 1)
         style_axis(axis, x_label=panel.x_label, y_label=panel.y_label)
+        if panel.x_label == EPOCH:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if legend:

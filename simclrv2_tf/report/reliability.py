@@ -8,7 +8,7 @@ from simclrv2_tf.report.results import METHODS
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
 
-def reliability_figure(results: Mapping[str, Mapping]):
+def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
     """Draws reliability diagrams, one a classifier: accuracy in bins of confidence.
 
     Above, the accuracy of each bin with examples, and its gap to the bin's mean confidence; below,
@@ -16,7 +16,8 @@ def reliability_figure(results: Mapping[str, Mapping]):
 
     Args:
         results: Classifier's name -> `bins` (as `Calibration.bins` returns),
-            `expected_calibration_error` and `top1`, both in [0, 1].
+            `expected_calibration_error` and `top1`, both in [0, 1]. The name may be empty.
+        legend: Whether to explain the bars below.
 
     Returns:
         A matplotlib figure.
@@ -30,14 +31,15 @@ def reliability_figure(results: Mapping[str, Mapping]):
     if not results:
         raise ValueError(f"`results` must hold at least one. Received: results={results!r}")
     lines, columns = grid(len(results), 4)
-    figure = Figure(figsize=(3.6 * columns + 0.4, 5 * lines + 0.5), dpi=150, layout="constrained")
+    size = (3.6 * columns + 0.4, 5 * lines + 0.5 * legend)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     axes = figure.subplots(
         2 * lines, columns, squeeze=False, sharey="row", height_ratios=[3, 1] * lines
     )
     bar_style = {"facecolor": METHODS["fine_tuned"].color, "edgecolor": "white"}
     # The look of a gap tells which of its ends is the accuracy.
     over_style = {"facecolor": "#F4C7A8", "edgecolor": "#D55E00", "hatch": "///"}
-    under_style = {"facecolor": "#BFE3F7", "edgecolor": "#0072B2", "hatch": "..."}
+    under_style = {"facecolor": "#BFE3F7", "edgecolor": "#0072B2", "hatch": "\\\\\\"}
     uppers, lowers = axes.reshape(lines, 2, columns).swapaxes(0, 1).reshape(2, -1)
     for index, (name, result) in enumerate(results.items()):
         upper, lower = uppers[index], lowers[index]
@@ -57,9 +59,8 @@ def reliability_figure(results: Mapping[str, Mapping]):
             upper.bar(*sides, align="edge", zorder=3, **style)
         upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1.2, zorder=4)
         error = result["expected_calibration_error"]
-        upper.set_title(
-            f"{name}\ntop-1 {100 * result['top1']:.1f}%, ECE {100 * error:.1f}%", fontsize=TEXT
-        )
+        numbers = f"top-1 {100 * result['top1']:.1f}%, ECE {100 * error:.1f}%"
+        upper.set_title(f"{name}\n{numbers}" if name else numbers, fontsize=TEXT)
         for axis in (upper, lower):
             axis.set(xlim=(0, 1), xticks=(0, 0.5, 1))
         upper.set(ylim=(0, 1), yticks=(0, 0.5, 1))
@@ -70,6 +71,8 @@ def reliability_figure(results: Mapping[str, Mapping]):
         style_axis(lower, x_label="confidence", y_label="share of\nimages" if first else "")
     for axis in (*uppers[len(results) :], *lowers[len(results) :]):
         axis.set_axis_off()
+    if not legend:
+        return figure
     patches = [Patch(**style) for style in (bar_style, over_style, under_style)]
     names = ["accuracy", "overconfidence", "underconfidence"]
     legend_below(figure, patches, names, 3 if columns > 1 else 1)

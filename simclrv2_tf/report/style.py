@@ -5,6 +5,7 @@ import math
 
 from simclrv2_tf.files import whole
 
+ACCENT, SECOND = "#0072B2", "#D55E00"  # of Okabe and Ito
 TEXT = 13  # points, in figures around 7 inches wide: readable from a slide
 
 
@@ -31,23 +32,37 @@ def legend_below(figure, handles, labels, columns: int) -> None:
     )
 
 
-def save_figure(figure, path) -> None:
-    """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
+def rendered(figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool = False) -> bytes:
+    """The bytes of a matplotlib figure; the same figure gives the same ones.
 
-    The same figure gives the same bytes, written whole or not at all. Texts of an SVG stay texts,
-    to be searched and edited.
+    Texts of an SVG stay texts, to be searched and edited.
 
-    Raises:
-        ValueError: `path` ends otherwise.
+    Args:
+        figure: The figure.
+        suffix: ".png" or ".svg".
+        salt: What the ids within an SVG are hashed with.
+        transparent: Whether the figure has no background.
     """
     import matplotlib
 
     # An SVG would otherwise have the time and random ids.
-    metadata = {".png": {}, ".svg": {"Date": None}}
-    if path.suffix not in metadata:
-        raise ValueError(f"`path` must end in .png or .svg. Received: path={path}")
+    metadata = {"Date": None} if suffix == ".svg" else {}
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "simclrv2_tf"}):
-        figure.savefig(buffer, format=path.suffix[1:], metadata=metadata[path.suffix])
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format=suffix[1:], metadata=metadata, transparent=transparent)
+    return buffer.getvalue()
+
+
+def save_figure(figure, path) -> None:
+    """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
+
+    Written whole or not at all, as `rendered`.
+
+    Raises:
+        ValueError: `path` ends otherwise.
+    """
+    if path.suffix not in (".png", ".svg"):
+        raise ValueError(f"`path` must end in .png or .svg. Received: path={path}")
+    content = rendered(figure, path.suffix)
     with whole(path) as unfinished:
-        unfinished.write_bytes(buffer.getvalue())
+        unfinished.write_bytes(content)

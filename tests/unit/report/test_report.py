@@ -136,7 +136,8 @@ def test_rows_that_cannot_be_shown(show):
 
 
 def test_accuracy_figure_draws_the_rows():
-    (axis,) = report.accuracy_figure(rows()).axes
+    figure = report.accuracy_figure(rows())
+    (axis,) = figure.axes
     drawn = {
         container.get_label(): np.array(container.lines[0].get_data()).T.tolist()
         for container in axis.containers
@@ -159,7 +160,8 @@ def test_accuracy_figure_draws_the_rows():
         "1%\n600 labels",
         "10%\n6,000 labels",
     ]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == NAMES
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == NAMES
 
 
 def test_accuracy_figure_draws_the_spread():
