@@ -33,6 +33,7 @@ setup(
     package_data={
         "simclrv2_tf": ["data/*", "py.typed"],
         "simclrv2_tf.official": ["released.json"],
+        "simclrv2_tf.report.page": ["templates/*"],
         "simclrv2_tf.flags": ["**/*"],
     },
     install_requires=[
@@ -40,6 +41,7 @@ setup(
         "etils[epath,epy]>=1.13",
         "filelock",
         "importlib_resources",  # tensorflow-datasets imports it without declaring it
+        "jinja2>=3.1",
         "keras>=3.11",
         "matplotlib",
         "numpy",

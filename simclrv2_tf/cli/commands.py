@@ -102,6 +102,12 @@ def _evaluate(args):
     return evaluate.main(arguments.named(args, ("model", "dataset")))
 
 
+def _report(args):
+    from simclrv2_tf.cli import report
+
+    return report.main(args)
+
+
 def _import(args):
     from simclrv2_tf.cli import arguments
     from simclrv2_tf.official import __main__ as official
@@ -159,6 +165,16 @@ COMMANDS = {
         _evaluate,
         ("RUN comes first: it is --model below. The run's own results stay as they are.",),
         shows_flags=True,
+    ),
+    "report": Command(
+        "RUN [RUN ...] [--output=FILE]",
+        "Write a page that shows a run, or compares several.",
+        "report runs/demo",
+        _report,
+        (
+            "RUN: the folder of a run, finished or not. Every run writes its own page by itself.",
+            "--output=FILE: by default report.html in RUN; of several runs, in this folder.",
+        ),
     ),
     "predict": Command(
         "RUN FOLDER [--output=CSV] [--embeddings=FILE] [--flag=value ...]",

@@ -15,6 +15,7 @@ model_dir/
   labels.txt, inputs.json  class names; the side and the resizing of the images
   hub/STEP/                the SavedModel, with its model card; other formats: `export`
   result.json              the evaluation
+  report.html              all of it on one page: `report_page`
   calibration.json         how far the classifier's confidence can be trusted, with a figure
 """
 

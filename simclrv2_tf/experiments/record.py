@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from simclrv2_tf.datasets import ImageDataset, Split
 
 # What is written into a folder when nothing is trained or evaluated, or by other commands.
-_NOT_OUTPUTS = ("run.json", "owner.json", ".owner.lock", "logs")
+_NOT_OUTPUTS = ("run.json", "owner.json", ".owner.lock", "logs", "report.html")
 
 
 class RecordError(UserError):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from etils import epath, epy
 
 from simclrv2_tf import files
-from simclrv2_tf.experiments import plan
+from simclrv2_tf.experiments import plan, report_page
+from simclrv2_tf.experiments.run_files import STARTS
 
 with epy.lazy_imports():
     from simclrv2_tf import predictions
@@ -20,9 +21,6 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.experiments.directory import RunDirectory
     from simclrv2_tf.experiments.stage import StageRun
-
-# The weights that linear evaluation starts from, in the name of its row.
-_STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random initialization"}
 
 
 @dataclasses.dataclass
@@ -93,6 +91,8 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
         files.write_text(path.with_suffix(".md"), text)
         _draw(figures, rows, few_label, outcomes[0])
         places = {"results": f"{path}, .md", "figures": figures, **places}
+    if (page := root.path / report_page.FILE).exists():
+        places = {"report": page, **places}
     said += [f"{name + ':':<19}{place}" for name, place in places.items()]
     return result, "\n".join(said)
 
@@ -122,7 +122,7 @@ def _table(outcomes: list[Outcome]) -> str:
     """Pretraining and linear evaluation."""
     rows = [
         (
-            outcome.run.title + _STARTS.get(outcome.name, ""),
+            outcome.run.title + STARTS.get(outcome.name, ""),
             outcome.run.config.encoder_description,
             outcome.run.num_labels,
             report_lib.with_interval(

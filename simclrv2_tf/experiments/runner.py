@@ -9,6 +9,7 @@ A run of one stage is that stage in `model_dir`. A run of several has a folder f
       label_fraction_0.01/                         for each label fraction
         supervised/, fine_tuned/, self_distilled/, small_student/
       results.json, results.md                     a row for each fraction and method
+      report.html                                  all of it on one page
       figures/                                     accuracy, learning curves, reliability
 """
 
@@ -21,7 +22,7 @@ import os
 from typing import TYPE_CHECKING
 
 from absl import logging
-from etils import epy
+from etils import epath, epy
 
 from simclrv2_tf import environment, precision
 from simclrv2_tf.channels import RGB
@@ -34,6 +35,7 @@ from simclrv2_tf.experiments import (
     plan,
     record,
     registry,
+    report_page,
     results,
 )
 from simclrv2_tf.experiments.built_stages import BuiltStages
@@ -187,7 +189,16 @@ def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
     result = execution.execute(run, built_stages)
     if run.is_chief and run.config.mode != "train":
         results.draw_calibration(run.directory)
+    if page := _write_report(run, run.config):
+        print(f"Report: {page}", flush=True)
     return result, execution.in_words(result)
+
+
+def _write_report(run: StageRun, whole: Config) -> epath.Path | None:
+    """Writes the page of the whole run, as far as it has come, once a stage has ended."""
+    if not run.is_chief or not run.seams.exports or whole.eval_name:
+        return None
+    return report_page.write_or_log(whole.model_dir)
 
 
 def _run_stages(
@@ -208,6 +219,7 @@ def _run_stages(
             gc.collect()  # a stage's graphs are circles, and large
             if index == 0 and config.mode != "eval" and outcome.run.is_chief:
                 root.claim()
+            _write_report(outcome.run, config)
     finally:
         gc.unfreeze()
     if not all(outcome.result for outcome in outcomes):

@@ -41,7 +41,7 @@ class Seams:
 
     Attributes:
         resnet: A function in place of `resnet.resnet`.
-        exports: Whether SavedModels are written by default, and `views.png`.
+        exports: Whether SavedModels are written by default, `views.png` and `report.html`.
     """
 
     resnet: Callable | None = None

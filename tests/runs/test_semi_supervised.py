@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import small
+from helpers import report_runs, small
 from helpers.command_line import files, keras_weights, result, same
 from helpers.shared_runs import FLAGS, METHODS, command_line
+from simclrv2_tf import report
 from simclrv2_tf.datasets import labels as label_subsets
 from simclrv2_tf.experiments import execution
 from simclrv2_tf.stages.base import Stage
 
 FOLDER = "label_fraction_0.5"
+METHODS_IN_WORDS = {name: method.name for name, method in report.METHODS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,25 @@ def test_predictions_are_those_of_the_exported_networks(study, images):
             assert row["gain"] == pytest.approx(own.mean() - right["supervised"].mean())
             assert row["gain_low"] <= row["gain"] <= row["gain_high"]
             assert 0 < row["gain_p_value"] <= 1
+
+
+def test_the_report_has_the_numbers_of_the_results(study):
+    page = report_runs.Page((study / "report.html").read_text())
+    rows = json.loads((study / "results.json").read_text())["rows"]
+    shown = page.table("labels", "method")
+    assert len(shown) == len(rows)
+    names = {"top1": "top-1", "expected_calibration_error": "ECE", "parameters": "parameters"}
+    for row, cells in zip(rows, shown, strict=True):
+        assert cells["labels"][0] == "50%"
+        assert float(cells["number of labels"][1]) == row["num_labels"]
+        for key, column in names.items():
+            assert float(cells[column][1]) == row[key]
+    times = {cells["stage"][0]: float(cells["seconds"][1]) for cells in page.table("stage")}
+    for row in rows:
+        name = METHODS_IN_WORDS[row["method"]]
+        assert round(times[f"{name}, 50% of the labels"]) == row["seconds"]
+    assert "10 test images" in page.text
+    assert len(page.ids) == len({*page.ids}) and not page.unclosed
 
 
 def test_the_label_subset_is_the_same_and_on_disk_where_labels_are_used(study, images):

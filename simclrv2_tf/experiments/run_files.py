@@ -1,0 +1,193 @@
+"""What a run has left in its folder so far, read without TensorFlow, for its report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath, epy
+
+from simclrv2_tf import contents, run_options
+from simclrv2_tf.errors import UserError, raised_as
+from simclrv2_tf.experiments import plan, registry, samples
+from simclrv2_tf.network_options import NetworkOptions
+from simclrv2_tf.options import of
+
+with epy.lazy_imports():
+    import numpy as np
+
+    from simclrv2_tf import predictions
+    from simclrv2_tf.report.page import runs
+
+# What pretraining and linear evaluation begin with, in the names of their rows.
+STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random initialization"}
+
+_USABLE = (contents.IMAGE_CLASSIFIER, *contents.KERAS_FILES)
+
+
+class RunFilesError(UserError):
+    """A folder that holds no run, or a file of a run that cannot be read."""
+
+
+def read(path: str) -> runs.Run:
+    """Reads a run of one stage or of several, finished or not.
+
+    Raises:
+        RunFilesError: there is no run in the folder, or one of its files is damaged.
+        OptionsError: a `config.json` is damaged.
+    """
+    root = epath.Path(path)
+    if not root.is_dir():
+        raise RunFilesError(f"`run` must be the folder of a run. Received: {path}, which is none")
+    folders = _stage_folders(root)
+    if not folders:
+        raise RunFilesError(
+            f"`run` must be the folder of a run. Received: {path}, in which no stage has begun "
+            "(it has no config.json)"
+        )
+    stages = _with_counts([_stage(root, folder) for folder in folders])
+    options = run_options.read(root if (root / "config.json").exists() else folders[0])
+    first = folders[0]
+    return runs.Run(
+        path,
+        options,
+        stages,
+        _samples(first / samples.FILE),
+        (first / "views.png").read_bytes() if (first / "views.png").exists() else None,
+        [(row["file"], row["reason"]) for row in _rows(first / "skipped_images.csv")],
+    )
+
+
+def _stage_folders(root: epath.Path) -> list[epath.Path]:
+    """The run's own folder, or those of its stages, in their order."""
+    if (root / "config.json").exists() and contents.Contents(str(root)).kind != "stages":
+        options = run_options.read(root)
+        if options.get("train_mode") not in plan.RUNS:
+            return [root]
+    order = [name for stage in plan.ORDER for name in (stage, f"{stage}_random_init")]
+    found = []
+    for folder in contents.Contents(str(root)).below:
+        labels = re.fullmatch(r"label(?:_fraction|s_per_class)_([\d.e-]+)", folder.parent.name)
+        own = folder.parent == root
+        if folder.name in order and (own or labels) and (folder / "config.json").exists():
+            amount = 0.0 if own else float(labels[1])
+            found.append((amount, order.index(folder.name), folder))
+    return [folder for _, _, folder in sorted(found)]
+
+
+def _stage(root: epath.Path, folder: epath.Path) -> dict[str, Any]:
+    """The fields of a `runs.Stage`, those that depend on other stages left out."""
+    options = run_options.read(folder)
+    mode = options.get("train_mode")
+    if mode not in registry.stages():
+        raise RunFilesError(f"{folder} holds no stage of a run. Received: train_mode={mode!r}")
+    below = folder != root
+    name = folder.name if below else mode
+    network = {key: options[key] for key in of(NetworkOptions) if key in options}
+    module = contents.Contents(str(folder)).saved_model
+    modules = [f"hub/{module.name}"] if module else []
+    return {
+        "name": name,
+        "title": registry.stages()[mode].title + STARTS.get(name, "") * below,
+        "folder": str(folder.relative_to(root)) if below else "",
+        "encoder": NetworkOptions(**network).encoder_description,
+        "options": options,
+        "history": _rows(folder / "history.csv"),
+        "result": _json(folder / "result.json"),
+        "calibration": _json(folder / "calibration.json"),
+        "record": _json(folder / "run.json"),
+        "files": [file for file in _USABLE if (folder / file).exists()] + modules,
+        "num_labels": _listed(folder / "labelled_examples.txt"),
+        "predictions": _predictions(folder / predictions.NAME),
+    }
+
+
+def _with_counts(found: list[dict[str, Any]]) -> list[runs.Stage]:
+    """Fills in what follows from several stages: numbers of labels, and of evaluated images."""
+    listed: dict[str, int] = {}
+    for fields in found:
+        if fields["num_labels"]:
+            listed.setdefault(fields["folder"].rpartition("/")[0], fields["num_labels"])
+    for fields in found:
+        options, examples = fields["options"], _examples(fields["record"])
+        trained = examples.get(options.get("train_split", "train"))
+        subset = options.get("label_fraction") or options.get("labels_per_class")
+        if subset:
+            fields["num_labels"] = listed.get(fields["folder"].rpartition("/")[0])
+            fraction = (options.get("label_fraction") or [None])[0]
+            if fraction is None and fields["num_labels"] and trained:
+                fraction = fields["num_labels"] / trained
+            fields["fraction"] = fraction
+        elif plan.learns_from_labels(options["train_mode"], options.get("distill_alpha", 1.0)):
+            fields["num_labels"] = trained
+        fields["images"] = _evaluated(fields)
+    counted = next((fields["images"] for fields in found if fields["calibration"]), None)
+    for fields in found:
+        if fields["name"] == "pretrain" and counted:
+            fields["images"] = counted
+    return [runs.Stage(**fields) for fields in found]
+
+
+def _examples(record: Mapping[str, Any]) -> dict[str, int]:
+    """Images of each split, by `run.json`."""
+    main = ((record.get("made_of") or {}).get("data") or {}).get("main") or {}
+    return {name: split["examples"] for name, split in main.get("splits", {}).items()}
+
+
+def _evaluated(fields: Mapping[str, Any]) -> int | None:
+    """How many images a stage was evaluated on; of one of an earlier version, by what else it left:
+    its calibration, or its splits."""
+    if fields["result"].get("images"):
+        return fields["result"]["images"]
+    calibration = fields["calibration"]
+    own = calibration.get("student") or calibration.get(fields["options"]["train_mode"])
+    if own:
+        return round(sum(entry["count"] for entry in own["bins"]))
+    options, examples = fields["options"], _examples(fields["record"])
+    trained = options.get("train_split", "train")
+    others = [name for name in examples if name != trained]
+    split = options.get("eval_split") or (others[0] if others else trained)
+    images = examples.get(split)
+    if images and options.get("eval_steps"):
+        images = min(images, options["eval_steps"] * options["eval_batch_size"])
+    return images
+
+
+def _json(path: epath.Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no file."""
+    if not path.exists():
+        return {}
+    with raised_as(RunFilesError, f"{path} cannot be read"):
+        held = json.loads(path.read_text())
+        if not isinstance(held, dict):
+            raise TypeError(f"it holds no object but a {type(held).__name__}")
+        return held
+
+
+def _rows(path: epath.Path) -> list[dict[str, str]]:
+    """The rows of a table by column; none where there is no file."""
+    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+
+
+def _listed(path: epath.Path) -> int | None:
+    """The number of lines of a file."""
+    return len(path.read_text().splitlines()) if path.exists() else None
+
+
+def _predictions(path: epath.Path) -> predictions.Predictions | None:
+    if not path.exists():
+        return None
+    with raised_as(RunFilesError, f"{path} cannot be read"):
+        return predictions.read(path)
+
+
+def _samples(path: epath.Path) -> runs.Samples | None:
+    if not path.exists():
+        return None
+    with raised_as(RunFilesError, f"{path} cannot be read"):
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
+            return runs.Samples(*(held[key] for key in runs.Samples.__dataclass_fields__))

@@ -1,0 +1,70 @@
+"""The HTML of the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jinja2
+
+import simclrv2_tf
+from simclrv2_tf.report.page import blocks, comparison, pictures, sections
+from simclrv2_tf.report.page.runs import Run
+
+_SPRITE_BYTES = 500_000  # of the thumbnails of all runs
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One run on the page."""
+
+    run: Run
+    name: str
+    prefix: str
+    sections: Sequence[blocks.Section]
+    sprite: pictures.Sprite | None
+
+
+def html(runs: Sequence[Run], written: str) -> str:
+    """Returns the page, which needs no other file and makes no request.
+
+    Args:
+        runs: One or more; several are compared first.
+        written: When it is written, in words.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    if not runs:
+        raise ValueError(f"`runs` must hold at least one run. Received: runs={runs!r}")
+    parts = []
+    for place, (run, name) in enumerate(zip(runs, comparison.names(runs), strict=True), start=1):
+        prefix = f"run{place}-" if len(runs) > 1 else ""
+        sprite = None
+        if run.samples is not None and len(run.samples.ids):
+            sprite = pictures.sprite(run.samples.thumbnails, _SPRITE_BYTES // len(runs))
+        parts.append(_Part(run, name, prefix, sections.of_run(run, prefix), sprite))
+    compared = comparison.compared(runs) if len(runs) > 1 else []
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            parts=parts,
+            compared=compared,
+            written=written,
+            version=simclrv2_tf.__version__,
+            is_number=lambda value: isinstance(value, blocks.Number),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )

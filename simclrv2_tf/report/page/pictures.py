@@ -1,0 +1,146 @@
+"""Figures and thumbnails as parts of a page: inline SVG, and one picture of all thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import io
+import json
+import re
+from collections.abc import Callable, Container
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from simclrv2_tf.report import style
+
+# Colors of figures on white paper, and what they are on a page that may be dark.
+_WHITE = "#ffffff"
+_COLORS = {"#000000": "currentColor", "#dddddd": "var(--rule)", _WHITE: "var(--paper)"}
+_COLUMNS = 40  # of a sprite
+_QUALITIES = (80, 60, 40, 20)
+
+
+def inline_svg(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
+    """A matplotlib figure as an SVG element that follows the page's colors and fonts.
+
+    A figure that was drawn before is not drawn again: a run writes its page after each stage.
+
+    Args:
+        draw: Draws `values`; returns the figure.
+        values: Anything that JSON holds.
+        prefix: What the ids in it begin with, unique on the page.
+        alt: What it shows.
+    """
+    return _drawn(draw, json.dumps(values), prefix, alt)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(draw: Callable, values: str, prefix: str, alt: str) -> Markup:
+    figure = draw(json.loads(values))
+    text = style.rendered(figure, ".svg", salt=prefix, transparent=True).decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
+    used = {*re.findall(r"url\(#([^)]+)\)", text), *re.findall(r'href="#([^"]+)"', text)}
+    text = re.sub(r"<[^<>]+>", lambda tag: _shortened(tag[0], prefix, used), text)
+    text = re.sub(r">\s+<", "><", text)
+    box = re.search(r'viewBox="[^"]+"', text)[0]
+    opening = (
+        f'<svg class="drawn" role="img" aria-label="{escape(alt)}" {box} '
+        'fill="currentColor" stroke-linejoin="round" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return Markup(opening + text[text.index(">") + 1 :])
+
+
+def _shortened(tag: str, prefix: str, used: Container[str]) -> str:
+    """A tag with its ids and colors as the page needs them, and no more digits than are seen.
+
+    Args:
+        tag: The tag.
+        prefix: What its ids begin with from now on.
+        used: The ids that are referred to; others are left out.
+    """
+    tag = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", tag)
+    tag = re.sub(r'( id="|url\(#|href="#)', lambda m: f"{m[0]}{prefix}-", tag)
+    if "base64" in tag:
+        return tag
+    for color, ours in _COLORS.items():
+        # White text stands on a color, which the page leaves as it is.
+        if not (color == _WHITE and tag.startswith("<text")):
+            tag = tag.replace(color, ours)
+    tag = re.sub(r"font: (?:(\d+) )?([\d.]+px)[^;\"]*", _font, tag)
+    tag = re.sub(r"\s+", " ", tag)
+    return re.sub(r"-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), tag)
+
+
+def _font(found: re.Match) -> str:
+    weight, size = found.groups()
+    return f"font-size: {size}" + (f"; font-weight: {weight}" if weight else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sprite:
+    """Thumbnails of one side, row by row in one picture.
+
+    Attributes:
+        source: The picture as a data URI.
+        side: Of a thumbnail, in pixels.
+        columns: Thumbnails a row.
+        width, height: Of the picture, in pixels.
+    """
+
+    source: str
+    side: int
+    columns: int
+    width: int
+    height: int
+
+    def box(self, index: int) -> str:
+        """The `viewBox` that shows one thumbnail."""
+        row, column = divmod(index, self.columns)
+        return f"{column * self.side} {row * self.side} {self.side} {self.side}"
+
+
+def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:
+    """Joins thumbnails (n, S, S, 1 or 3) uint8 into one WebP picture of about `most_bytes` at most.
+
+    The quality is the best of some that fits, or the lowest.
+    """
+    from PIL import Image
+
+    count, side = thumbnails.shape[:2]
+    columns = min(_COLUMNS, count)
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * columns, *thumbnails.shape[1:]), np.uint8)
+    sheet[:count] = thumbnails
+    sheet = sheet.reshape(rows, columns, side, side, -1).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * side, columns * side, -1)
+    image = Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
+    source = data_uri(_webp(image, most_bytes), "webp")
+    return Sprite(source, side, columns, columns * side, rows * side)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A picture of a kind such as "png" as the source of an element."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture(content: bytes, most_bytes: int) -> str:
+    """A PNG file as a data URI: as it is where it is small enough, else compressed with loss."""
+    from PIL import Image
+
+    if len(content) <= most_bytes:
+        return data_uri(content, "png")
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    return data_uri(_webp(image, most_bytes), "webp")
+
+
+def _webp(image, most_bytes: int) -> bytes:
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=quality)
+        if buffer.tell() <= most_bytes:
+            break
+    return buffer.getvalue()

@@ -1,0 +1,218 @@
+"""What a report shows: a run, its stages, and what they have left. Read from files elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simclrv2_tf.metrics.classification import Interval, wilson
+from simclrv2_tf.predictions import Predictions
+from simclrv2_tf.report.results import METHODS, percent
+
+PRETRAIN, LINEAR, RANDOM_INIT = "pretrain", "linear_eval", "linear_eval_random_init"
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Representations of n evaluation images, as pretraining leaves them.
+
+    Attributes:
+        ids: (n,) ids of the images.
+        labels: (n,) int64, -1 without a label.
+        representations: (n, f) float16.
+        thumbnails: (n, S, S, 1 or 3) uint8.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    representations: np.ndarray
+    thumbnails: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        name: "pretrain", "linear_eval" and so on, as its folder is called; of a run of one stage,
+            its train mode, or the method of a few-label run.
+        title: The stage in words.
+        folder: Its folder, below the run's; "" in a run of one stage.
+        encoder: Its encoder in words.
+        options: Its `config.json`.
+        history: The rows of its `history.csv`, by column.
+        result: Its `result.json`; empty until it has been evaluated.
+        calibration: Classifier's name -> calibration, its `calibration.json`.
+        record: Its `run.json`.
+        files: Names of the files and folders in it that can be used; `hub/STEP` of a SavedModel.
+        fraction: Share of the training images whose labels it uses, in (0, 1]; None: no subset.
+        num_labels: Number of labels it uses; None where no file says so.
+        images: Number of images it was evaluated on; None where no file says so.
+        predictions: Of its classifier, where it has left them.
+    """
+
+    name: str
+    title: str
+    folder: str
+    encoder: str
+    options: Mapping[str, Any]
+    history: Sequence[Mapping[str, str]] = ()
+    result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    calibration: Mapping[str, Mapping] = dataclasses.field(default_factory=dict)
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    files: Sequence[str] = ()
+    fraction: float | None = None
+    num_labels: int | None = None
+    images: int | None = None
+    predictions: Predictions | None = None
+
+    @property
+    def train_mode(self) -> str:
+        return self.options["train_mode"]
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether it trains a network with labels, or with a teacher's classes."""
+        return self.train_mode != PRETRAIN
+
+    @property
+    def method(self) -> str | None:
+        """The key of `METHODS` that it is a result of, where it has one."""
+        return self.name if self.name in METHODS else None
+
+    @property
+    def in_words(self) -> str:
+        """Method and labels, such as "fine-tuned, 1% of the labels"."""
+        if self.method and self.fraction:
+            return f"{METHODS[self.name].name}, {percent(self.fraction)} of the labels"
+        return self.title
+
+    @property
+    def top1(self) -> float | None:
+        """Top-1 accuracy in [0, 1] on the evaluation images."""
+        return self.result.get("label_top_1_accuracy")
+
+    @property
+    def interval(self) -> Interval | None:
+        """Top-1 accuracy with its 95% interval; None where the number of images is not known."""
+        low, high = (self.result.get(f"label_top_1_{end}") for end in ("low", "high"))
+        if None not in (self.top1, low, high):
+            return Interval(self.top1, low, high)
+        if self.top1 is None or not self.images:
+            return None
+        return wilson(round(self.top1 * self.images), self.images)
+
+    @property
+    def error(self) -> float | None:
+        """Expected calibration error in [0, 1]."""
+        return self.result.get("expected_calibration_error")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, by the history."""
+        return sum(float(row["seconds"]) for row in self.history if row.get("seconds"))
+
+    @property
+    def own_calibration(self) -> Mapping | None:
+        """The calibration of the stage's own classifier."""
+        return self.calibration.get("student") or self.calibration.get(self.train_mode)
+
+    def curve(self, column: str) -> tuple[list[float], list[float]]:
+        """Epochs, and a metric of the history at them, where it was measured."""
+        rows = [row for row in self.history if row.get(column)]
+        return [float(row["epoch"]) for row in rows], [float(row[column]) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run of one stage or of several.
+
+    Attributes:
+        path: Its folder, as it was named.
+        options: Its `config.json`; of a run that was stopped in its first stage, that stage's.
+        stages: Those that have begun, in their order.
+        samples: Representations of evaluation images, where pretraining has left them.
+        views: `views.png`, where there is one.
+        skipped: (file, reason) of the files that are left out.
+    """
+
+    path: str
+    options: Mapping[str, Any]
+    stages: Sequence[Stage]
+    samples: Samples | None = None
+    views: bytes | None = None
+    skipped: Sequence[tuple[str, str]] = ()
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rstrip("/").rpartition("/")[2] or self.path
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a run of several stages."""
+        return any(stage.folder for stage in self.stages)
+
+    def stage(self, name: str) -> Stage | None:
+        """The first stage called `name`."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    @property
+    def evaluated(self) -> list[Stage]:
+        """The stages that have an accuracy."""
+        return [stage for stage in self.stages if stage.top1 is not None]
+
+    @property
+    def best(self) -> Stage | None:
+        """The stage with the highest top-1 accuracy, the first of those that tie.
+
+        The baseline at random initialization, and pretraining's online classifier, count only
+        where no other stage has an accuracy.
+        """
+        found = [
+            stage for stage in self.evaluated if stage.learns_labels and stage.name != RANDOM_INIT
+        ] or self.evaluated
+        return max(found, key=lambda stage: stage.top1, default=None)
+
+    @property
+    def few_label(self) -> list[Stage]:
+        """The stages with a result for a subset of the labels, by fraction and method."""
+        found = [stage for stage in self.evaluated if stage.method and stage.fraction]
+        order = list(METHODS)
+        return sorted(found, key=lambda stage: (stage.fraction, order.index(stage.name)))
+
+    def baseline(self, stage: Stage) -> Stage | None:
+        """Supervised training with the labels of `stage`, where that is another stage."""
+        return next(
+            (
+                other
+                for other in self.evaluated
+                if other.name == "supervised"
+                and other is not stage
+                and other.fraction == stage.fraction
+            ),
+            None,
+        )
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The `run.json` of its first stage."""
+        return self.stages[0].record
+
+    @property
+    def class_names(self) -> list[str]:
+        """(C,) names, empty where the data have no classes."""
+        return list(self.data.get("class_names", ()))
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Name, classes and splits of the images, as `run.json` holds them."""
+        return ((self.record.get("made_of") or {}).get("data") or {}).get("main") or {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training of all stages."""
+        return sum(stage.seconds for stage in self.stages)

@@ -1,0 +1,43 @@
+"""The sections of the page, a question a file.
+
+`answer(run, prefix)` returns the blocks that answer a question, or None where it cannot apply. What
+is missing is said in a sentence. Ids within the blocks begin with `prefix`.
+"""
+
+from simclrv2_tf.report.page import blocks
+from simclrv2_tf.report.page.runs import Run
+from simclrv2_tf.report.page.sections import (
+    commands,
+    confidence,
+    cost,
+    few_labels,
+    images,
+    mistakes,
+    pretraining,
+    representation,
+    verdict,
+)
+
+# Name, question and answer, in the order of the page.
+_QUESTIONS = (
+    ("verdict", verdict.QUESTION, verdict.answer),
+    ("few-labels", few_labels.QUESTION, few_labels.answer),
+    ("pretraining", pretraining.QUESTION, pretraining.answer),
+    ("representation", representation.QUESTION, representation.answer),
+    ("mistakes", mistakes.QUESTION, mistakes.answer),
+    ("confidence", confidence.QUESTION, confidence.answer),
+    ("data", images.QUESTION, images.answer),
+    ("cost", cost.QUESTION, cost.answer),
+    ("reproduce", "Reproduce", commands.reproduce),
+    ("use", "Use it", commands.use),
+)
+
+
+def of_run(run: Run, prefix: str) -> list[blocks.Section]:
+    """The sections that apply to a run; `prefix` is what their ids begin with."""
+    found = []
+    for name, question, answer in _QUESTIONS:
+        answered = answer(run, f"{prefix}{name}")
+        if answered is not None:
+            found.append(blocks.Section(f"{prefix}{name}", question, answered))
+    return found

@@ -1,0 +1,92 @@
+"""Can its confidence be trusted? Calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from simclrv2_tf.report.page import blocks, pictures
+from simclrv2_tf.report.page.runs import Run, Stage
+from simclrv2_tf.report.reliability import reliability_figure
+
+QUESTION = "Can its confidence be trusted?"
+_MOST_FIGURES = 6
+
+
+def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
+    """Calibration errors, and reliability diagrams; None of a run without a classifier."""
+    if not any(stage.learns_labels for stage in run.stages):
+        return None
+    stages = [stage for stage in run.evaluated if stage.own_calibration]
+    if not stages:
+        return [
+            blocks.Text(
+                "No classifier has been evaluated on labelled images yet, so that nothing is known "
+                "of its confidence."
+            )
+        ]
+    rows = [
+        (
+            stage.in_words,
+            blocks.share(stage.own_calibration["expected_calibration_error"]),
+            blocks.share(_confidence(stage.own_calibration)),
+            blocks.share(stage.own_calibration["top1"]),
+            _judged(stage.own_calibration),
+        )
+        for stage in stages
+    ]
+    header = ["classifier", "ECE", "mean confidence", "top-1", ""]
+    caption = (
+        "The expected calibration error (ECE, 15 bins) is by how much confidence and accuracy "
+        "differ on average; 0% is best"
+    )
+    figures = [
+        _figure(stage, f"{prefix}-reliability-{i}") for i, stage in enumerate(_shown(run, stages))
+    ]
+    about = (
+        "In the diagrams, a bar below the dashed line has more confidence than accuracy. The "
+        "hatched part is the gap: orange for overconfidence, light blue for underconfidence."
+    )
+    return [blocks.Table(caption, header, rows), blocks.Text(about), blocks.Figures(figures)]
+
+
+def _shown(run: Run, stages: list[Stage]) -> list[Stage]:
+    """The stages whose diagrams are drawn: all where they are few, else the best of each share of
+    the labels, and its baseline."""
+    if len(stages) <= _MOST_FIGURES // 2:
+        return stages
+    chosen = []
+    for fraction in dict.fromkeys(stage.fraction for stage in stages):
+        group = [stage for stage in stages if stage.fraction == fraction]
+        best = max(group, key=lambda stage: stage.top1)
+        chosen += [stage for stage in (run.baseline(best), best) if stage in stages]
+    return chosen[:_MOST_FIGURES]
+
+
+def _drawn(calibration: Mapping):
+    return reliability_figure({"": calibration}, legend=False)
+
+
+def _figure(stage: Stage, prefix: str) -> blocks.Figure:
+    calibration = stage.own_calibration
+    alt = (
+        f"Reliability diagram: accuracy in bins of confidence. ECE "
+        f"{blocks.share(calibration['expected_calibration_error'])}, {_judged(calibration)}."
+    )
+    title = stage.in_words
+    svg = pictures.inline_svg(_drawn, calibration, prefix, f"{title}. {alt}")
+    return blocks.Figure(svg, alt, title[:1].upper() + title[1:])
+
+
+def _confidence(calibration: Mapping) -> float:
+    """The mean confidence over all images."""
+    bins = [entry for entry in calibration["bins"] if entry["count"]]
+    total = sum(entry["count"] for entry in bins)
+    return sum(entry["count"] * entry["confidence"] for entry in bins) / total
+
+
+def _judged(calibration: Mapping) -> str:
+    """On which side of its accuracy the confidence is."""
+    gap = _confidence(calibration) - calibration["top1"]
+    if abs(gap) < 0.01:
+        return "as confident as it is accurate, on average"
+    return f"{'overconfident' if gap > 0 else 'underconfident'} by {100 * abs(gap):.1f} points"

@@ -1,0 +1,59 @@
+"""The data: images, classes, files that are left out, and views."""
+
+from __future__ import annotations
+
+from simclrv2_tf.report.page import blocks, pictures
+from simclrv2_tf.report.page.runs import PRETRAIN, Run
+
+QUESTION = "The data"
+_MOST_CLASSES, _MOST_SKIPPED = 30, 20
+_VIEWS_BYTES = 400_000
+
+
+def answer(run: Run, prefix: str) -> list[blocks.Block]:
+    """Counts of images and classes, files that are left out, and `views.png`."""
+    made_of = (run.record.get("made_of") or {}).get("data") or {}
+    rows = [
+        (
+            data["name"],
+            split,
+            blocks.count(content["examples"]),
+            blocks.count(len(data["class_names"])),
+        )
+        for data in made_of.values()
+        if data
+        for split, content in data["splits"].items()
+    ]
+    if not rows:
+        return [blocks.Text("No run.json says what images the run is made of.")]
+    header = ["data set", "split", "images", "classes"]
+    found: list[blocks.Block] = [blocks.Table("The images of the run", header, rows)]
+    names = run.class_names
+    if names:
+        more = f" and {len(names) - _MOST_CLASSES:,} more" if len(names) > _MOST_CLASSES else ""
+        found.append(blocks.Text(f"Classes: {', '.join(names[:_MOST_CLASSES])}{more}."))
+    else:
+        found.append(blocks.Text("The images have no labels."))
+    found += _skipped(run)
+    if run.views:
+        settings = run.stages[0].options
+        alt = "Images, and two augmented views of each below them"
+        caption = (
+            "Views as pretraining sees them, below their images. Views of one image must still "
+            f"show what it is; crops take {settings.get('min_crop_area', 0.08):g} to 1 of its area."
+        )
+        source = pictures.picture(run.views, _VIEWS_BYTES)
+        found.append(blocks.Picture(source, alt, caption))
+    elif run.stage(PRETRAIN):
+        found.append(blocks.Text("There is no views.png: the run began without writing it."))
+    return found
+
+
+def _skipped(run: Run) -> list[blocks.Block]:
+    if not run.skipped:
+        return [blocks.Text("No file was left out.")]
+    title = f"{len(run.skipped):,} files were left out, or used without a label"
+    if len(run.skipped) > _MOST_SKIPPED:
+        title += f"; the first {_MOST_SKIPPED} (all are in skipped_images.csv)"
+    rows = run.skipped[:_MOST_SKIPPED]
+    return [blocks.Table("", ["file", "reason"], rows, folded=title)]

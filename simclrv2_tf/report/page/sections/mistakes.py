@@ -1,0 +1,162 @@
+"""Where does it fail? Confusions, the surest mistakes, and labels that look wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simclrv2_tf.metrics import classification, neighbours
+from simclrv2_tf.predictions import Predictions
+from simclrv2_tf.report.confusion import confusion_figure
+from simclrv2_tf.report.page import blocks, pictures
+from simclrv2_tf.report.page.blocks import Thumbnail
+from simclrv2_tf.report.page.runs import Run, Samples
+
+QUESTION = "Where does it fail?"
+_MOST_CONFUSIONS, _MOST_MISTAKES = 8, 12
+_NEIGHBOURS, _AGREE = 10, 8  # of the label of an image that looks wrong
+
+
+def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
+    """Of the best classifier with predictions; None of a run without labels."""
+    if not run.class_names and not run.evaluated:
+        return None
+    predicting = [stage for stage in run.evaluated if stage.predictions is not None]
+    if not predicting:
+        return [
+            blocks.Text(
+                "No stage has left predictions.csv, its answer for each test image: it has not "
+                "been evaluated yet, has no labels to compare with, or was evaluated by an earlier "
+                "version."
+            )
+        ]
+    labelled = [stage for stage in predicting if stage.learns_labels] or predicting
+    stage = max(labelled, key=lambda stage: stage.top1)
+    found = stage.predictions
+    known = {*found.class_names} <= {*run.class_names}
+    names = run.class_names if known else list(found.class_names)
+    places = {name: place for place, name in enumerate(names)}
+    # Places among the names that occur become places among all classes.
+    among_all = np.array([places[name] for name in found.class_names], np.int64)
+    matrix = classification.confusion_matrix(
+        among_all[found.labels], among_all[found.predicted], len(names)
+    )
+    return [
+        blocks.Text(f"Classifier: {stage.in_words}. Test images: {len(found.ids):,}."),
+        *_confusions(matrix, names, f"{prefix}-confusion"),
+        *_images(found, run.samples),
+    ]
+
+
+def _confusions(matrix: np.ndarray, names: list[str], prefix: str) -> list[blocks.Block]:
+    rows = classification.per_class(matrix, names)
+    worst = sorted((row for row in rows if row["images"]), key=lambda row: row["recall"])
+    alt = "Confusion matrix: the share of each class's images that each prediction has."
+    if worst:
+        alt += f" {worst[0]['class']} is recognized least often, {worst[0]['recall']:.0%}."
+    svg = pictures.inline_svg(_drawn, [matrix.tolist(), names], prefix, alt)
+    least = min(10 + 2 * len(names), 60)
+    figure = blocks.Figure(svg, alt, "", "A row a class, a column a prediction.", least)
+    found: list[blocks.Block] = [blocks.Figures([figure], wide=True)]
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]
+    confused = [
+        (names[i], names[j], wrong[i, j]) for i, j in (divmod(o, len(names)) for o in order)
+    ]
+    cells = [
+        (
+            label,
+            predicted,
+            blocks.count(count),
+            blocks.share(count / matrix[names.index(label)].sum()),
+        )
+        for label, predicted, count in confused
+        if count
+    ]
+    if cells:
+        header = ["class", "predicted", "images", "of the class"]
+        found.append(blocks.Table("The most frequent confusions", header, cells))
+    header = ["class", "images", "recall", "95% interval", "precision"]
+    cells = [
+        (
+            row["class"],
+            blocks.count(row["images"]),
+            blocks.share(row["recall"]),
+            f"{100 * row['recall_low']:.1f} to {100 * row['recall_high']:.1f}%",
+            blocks.share(row["precision"]),
+        )
+        for row in worst
+    ]
+    title = "Recall and precision of each class, the lowest recall first"
+    return [*found, blocks.Table("", header, cells, folded=title)]
+
+
+def _drawn(values):
+    matrix, names = values
+    return confusion_figure(np.array(matrix), names)
+
+
+def _images(predictions: Predictions, samples: Samples | None) -> list[blocks.Block]:
+    """The surest mistakes, and labels that look wrong, among images with a thumbnail."""
+    if samples is None:
+        return [
+            blocks.Text(
+                "The surest mistakes cannot be shown: pretraining in this run has left no "
+                "representations.npz with thumbnails."
+            )
+        ]
+    rows = {name: row for row, name in enumerate(predictions.ids.tolist())}
+    sampled = [
+        (index, rows[name]) for index, name in enumerate(samples.ids.tolist()) if name in rows
+    ]
+    right = predictions.right
+    mistakes = [(index, row) for index, row in sampled if not right[row]]
+    mistakes.sort(key=lambda pair: -predictions.confidence[pair[1]])
+    if not mistakes:
+        return [blocks.Text(f"None of the {len(sampled):,} images with a thumbnail is a mistake.")]
+
+    def shown(pairs):
+        return [_thumbnail(predictions, index, row) for index, row in pairs[:_MOST_MISTAKES]]
+
+    caption = (
+        f"Of {len(sampled):,} images with a thumbnail: the class, what was predicted instead, and "
+        "the confidence."
+    )
+    found: list[blocks.Block] = [blocks.Thumbnails("The surest mistakes", caption, shown(mistakes))]
+    doubtful = _doubtful(predictions, samples, dict(sampled), mistakes)
+    if doubtful:
+        caption = (
+            f"The classifier and at least {_AGREE} of the {_NEIGHBOURS} nearest neighbours agree "
+            "on another class. Look at them before you trust the label, or the classifier."
+        )
+        return [*found, blocks.Thumbnails("Labels that look wrong", caption, shown(doubtful))]
+    return [
+        *found,
+        blocks.Text(
+            "No label of these images looks wrong: for none do the classifier and at least "
+            f"{_AGREE} of its {_NEIGHBOURS} nearest neighbours agree on another class."
+        ),
+    ]
+
+
+def _doubtful(
+    predictions: Predictions,
+    samples: Samples,
+    rows: dict[int, int],
+    mistakes: list[tuple[int, int]],
+) -> list[tuple[int, int]]:
+    """The mistakes whose neighbours have the predicted class, the surest first."""
+    nearest = neighbours.nearest(samples.representations, _NEIGHBOURS)
+
+    def agreeing(index, row):
+        labels = [predictions.labels[rows[other]] for other in nearest[index] if other in rows]
+        return sum(label == predictions.predicted[row] for label in labels)
+
+    return [pair for pair in mistakes if agreeing(*pair) >= _AGREE]
+
+
+def _thumbnail(predictions: Predictions, index: int, row: int) -> Thumbnail:
+    names = predictions.class_names
+    label, predicted = names[predictions.labels[row]], names[predictions.predicted[row]]
+    confidence = f"{predictions.confidence[row]:.0%}"
+    alt = f"{label}, predicted as {predicted}, {predictions.ids[row]}"
+    return Thumbnail(index, alt, [label, f"→ {predicted}", confidence])

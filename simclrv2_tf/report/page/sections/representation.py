@@ -1,0 +1,138 @@
+"""What did it learn? A map of the representations, and nearest neighbours."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from simclrv2_tf.metrics import neighbours, principal_components
+from simclrv2_tf.report.page import blocks
+from simclrv2_tf.report.page.blocks import Thumbnail
+from simclrv2_tf.report.page.runs import PRETRAIN, Run, Samples
+
+QUESTION = "What did it learn?"
+_ROWS, _SHOWN = 10, 6
+# Okabe and Ito, then Tol's muted colors: readers with any color vision tell them apart.
+_PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#A89A00", "#882255",
+    "#7A7A7A", "#332288", "#44AA99", "#117733",
+)  # fmt: skip
+
+
+def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
+    """The map and the neighbours of some images; None of a run without pretraining."""
+    if run.stage(PRETRAIN) is None:
+        return None
+    samples = run.samples
+    if samples is None or len(samples.ids) < 3:
+        return [
+            blocks.Text(
+                "Pretraining has not been evaluated yet, or was by an earlier version: there is no "
+                "representations.npz, which this section is drawn from."
+            )
+        ]
+    names = run.class_names
+    nearest = neighbours.nearest(samples.representations, _SHOWN)
+    found: list[blocks.Block] = [_map(samples, names)]
+    labelled = samples.labels >= 0
+    if labelled.any():
+        same = samples.labels[nearest[:, 0]] == samples.labels
+        counts = np.bincount(samples.labels[labelled])
+        chance = np.sum((counts / counts.sum()) ** 2)
+        found.append(
+            blocks.Text(
+                f"Of {labelled.sum():,} images, {same[labelled].mean():.0%} have a nearest "
+                f"neighbour of their own class; by chance it would be {chance:.0%}. Neighbours of "
+                "another class are framed and crossed."
+            )
+        )
+    rows = [
+        (
+            Thumbnail(index, _described(samples, names, index), [_class(samples, names, index)]),
+            [
+                Thumbnail(
+                    other,
+                    _described(samples, names, other),
+                    wrong=bool(labelled[index] and samples.labels[other] != samples.labels[index]),
+                )
+                for other in nearest[index].tolist()
+            ],
+        )
+        for index in _queries(samples)
+    ]
+    caption = (
+        "Test images, and those whose representations are the most similar (cosine), the nearest "
+        "first."
+    )
+    return [*found, blocks.Neighbours("Nearest neighbours", caption, rows)]
+
+
+def _queries(samples: Samples) -> list[int]:
+    """The first image of each class, or evenly spaced ones; 10 at most."""
+    classes, first = np.unique(samples.labels, return_index=True)
+    first = first[classes >= 0]
+    if not len(first):
+        first = np.linspace(0, len(samples.ids) - 1, min(_ROWS, len(samples.ids))).astype(int)
+    return first[np.linspace(0, len(first) - 1, min(_ROWS, len(first))).astype(int)].tolist()
+
+
+def _name(names: list[str], label: int) -> str:
+    return names[label] if label < len(names) else str(label)
+
+
+def _class(samples: Samples, names: list[str], index: int) -> str:
+    label = int(samples.labels[index])
+    return _name(names, label) if label >= 0 else ""
+
+
+def _described(samples: Samples, names: list[str], index: int) -> str:
+    return ", ".join(filter(None, [_class(samples, names, index), str(samples.ids[index])]))
+
+
+def _map(samples: Samples, names: list[str]) -> blocks.Map:
+    plane = principal_components.principal_plane(_unit(samples.representations))
+    low, high = plane.points.min(0), plane.points.max(0)
+    scale = 100 / max(high[0] - low[0], 1e-12)  # one for both axes: distances compare
+    places = np.round(scale * (plane.points - low), 1)
+    height = round(float(scale * (high[1] - low[1])), 1)
+    classes = np.unique(samples.labels).tolist()
+    known = [label for label in classes if label >= 0]
+    groups = []
+    for label in classes:
+        points = [
+            blocks.Point(
+                index,
+                float(places[index, 0]),
+                round(height - float(places[index, 1]), 1),
+                _described(samples, names, index),
+            )
+            for index in np.flatnonzero(samples.labels == label).tolist()
+        ]
+        if label in known:
+            own = color(known.index(label), len(known))
+            groups.append(blocks.Group(_name(names, label), own, points))
+        else:
+            groups.append(blocks.Group("no label", "currentColor", points))
+    caption = (
+        f"Representations of {len(places):,} test images, a point each, along the two directions "
+        "in which they vary most (PCA of unit-length rows). The two hold "
+        f"{plane.explained.sum():.0%} of the variance: points that lie apart differ, points that "
+        "lie together may still differ."
+    )
+    alt = f"Map of {len(places):,} representations" + (", colored by class" if known else "")
+    return blocks.Map(alt, caption, groups, height)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def color(place: int, number: int) -> str:
+    """The color of one of `number` classes; hues around the circle for more than 12."""
+    if number <= len(_PALETTE):
+        return _PALETTE[place]
+    # Alternating lightness tells neighbours on the circle apart.
+    red, green, blue = colorsys.hls_to_rgb(place / number, (0.42, 0.58)[place % 2], 0.65)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

@@ -1,0 +1,123 @@
+"""Verdict: the numbers that a reader looks for first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simclrv2_tf.metrics import representations
+from simclrv2_tf.metrics.classification import paired_comparison
+from simclrv2_tf.report.page import blocks
+from simclrv2_tf.report.page.blocks import Fact
+from simclrv2_tf.report.page.runs import LINEAR, PRETRAIN, RANDOM_INIT, Run, Stage
+from simclrv2_tf.report.results import METHODS, percent
+
+QUESTION = "Verdict"
+_POINTS = "points"
+
+
+def answer(run: Run, prefix: str) -> list[blocks.Block]:
+    """Best accuracy, gain over supervised training, collapse and time."""
+    facts = [fact for fact in (_best(run), gain(run), collapse(run)) if fact]
+    stages = f"training of {len(run.stages)} stages" if run.several else "training"
+    facts.append(Fact("Time", blocks.duration(run.seconds), stages))
+    found: list[blocks.Block] = [blocks.Facts(facts)]
+    candidates = [stage for stage in run.evaluated if stage.learns_labels]
+    if len(candidates) > 2:
+        found.append(
+            blocks.Text(
+                f"The best is the highest of {len(candidates)} accuracies on the same images, so "
+                "that it is a little too high for new images. All of them come from one seed."
+            )
+        )
+    if not run.evaluated and not any(stage.result for stage in run.stages):
+        found.append(
+            blocks.Text("No stage has been evaluated yet: the run continues, or was stopped.")
+        )
+    return found
+
+
+def _best(run: Run) -> Fact | None:
+    stage = run.best
+    if stage is None:
+        return _contrast(run)
+    notes = [stage.in_words]
+    if stage.interval:
+        notes.append(f"95% interval {blocks.between(stage.interval)}")
+        notes.append(f"{stage.images:,} test images")
+    return Fact("Best top-1 accuracy", blocks.share(stage.top1), "; ".join(notes))
+
+
+def _contrast(run: Run) -> Fact | None:
+    """Without labels: how well pretraining tells the other view of an image."""
+    stage = run.stage(PRETRAIN)
+    accuracy = stage.result.get("contrast_accuracy") if stage else None
+    if accuracy is None:
+        return None
+    note = "share of the test images whose other view is the most similar of its batch"
+    return Fact("Contrastive accuracy", blocks.share(accuracy), note)
+
+
+def gain(run: Run) -> Fact | None:
+    """What pretraining gains at the smallest share of the labels, or over random weights."""
+    for stage in sorted(run.few_label, key=lambda stage: (stage.fraction, -stage.top1)):
+        baseline = run.baseline(stage)
+        if baseline is None:
+            continue
+        name = METHODS[stage.name].name
+        labels = percent(stage.fraction)
+        note = f"{name}, with {labels} of the labels; {_compared(stage, baseline)}"
+        gained = points(stage.top1 - baseline.top1)
+        return Fact("Gain over supervised training", gained, note, _POINTS)
+    linear, random = run.stage(LINEAR), run.stage(RANDOM_INIT)
+    if linear and random and linear.top1 is not None and random.top1 is not None:
+        note = f"linear evaluation; {_compared(linear, random)}"
+        gained = points(linear.top1 - random.top1)
+        return Fact("Gain over random initialization", gained, note, _POINTS)
+    return _over_teacher(run)
+
+
+def _over_teacher(run: Run) -> Fact | None:
+    stage = run.stages[0]
+    teacher = stage.result.get("teacher_label_top_1_accuracy")
+    if run.several or teacher is None or stage.top1 is None:
+        return None
+    note = f"the teacher has {blocks.share(teacher)}"
+    return Fact("Gain over the teacher", points(stage.top1 - teacher), note, _POINTS)
+
+
+def points(difference: float) -> blocks.Number:
+    """A difference of shares in percentage points, with its sign."""
+    return blocks.Number(f"{100 * difference:+.1f}".replace("-", "−"), difference)
+
+
+def _compared(stage: Stage, baseline: Stage) -> str:
+    """The 95% interval of a gain, by the images on which the two differ."""
+    own, other = stage.predictions, baseline.predictions
+    if own is None or other is None or not np.array_equal(own.ids, other.ids) or not len(own.ids):
+        return "no interval, as the predictions for each image are not there"
+    found = paired_comparison(own.right, other.right)
+    bounds = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}".replace("-", "−")
+    noise = ", which includes none" if found.low <= 0 <= found.high else ""
+    return f"95% interval {bounds}{noise}"
+
+
+def collapse(run: Run) -> Fact | None:
+    """Whether the outputs of pretraining have become one point, or one line."""
+    stage = run.stage(PRETRAIN)
+    measured = _measured(stage) if stage else None
+    if stage is None or measured is None:
+        return None
+    rank = measured["representation_rank"]
+    note = f"the representations vary in about {rank:.0f} dimensions (effective rank)"
+    settled = representations.settled_after(float(stage.options.get("batch_norm_decay", 0.9)))
+    what = representations.collapsed(measured, stage.result.get("global_step", 0) >= settled)
+    if what:
+        return Fact("Collapse", "yes", what)
+    return Fact("Collapse", "none", note)
+
+
+def _measured(stage: Stage) -> dict[str, float] | None:
+    """The numbers that tell collapse, of the evaluation."""
+    names = [f"{x}_{y}" for x in ("representation", "embedding") for y in ("rank", "spread")]
+    found = {name: stage.result.get(name) for name in names}
+    return None if None in found.values() else found

@@ -1,0 +1,303 @@
+"""The page of a run says what its files say, by itself, and is well-formed."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from helpers import report_runs
+from helpers.report_runs import METHODS, NAMES, Page
+from simclrv2_tf.experiments import report_page, run_files
+from simclrv2_tf.metrics.classification import wilson
+
+QUESTIONS = [
+    "Verdict",
+    "How good with few labels?",
+    "Did pretraining work?",
+    "What did it learn?",
+    "Where does it fail?",
+    "Can its confidence be trusted?",
+    "The data",
+    "Cost",
+    "Reproduce",
+    "Use it",
+]
+# Attributes that make a browser ask for something.
+FETCHED = {"src", "href", "xlink:href", "srcset", "poster", "data", "action", "formaction", "cite"}
+
+
+def page(*runs, output=None):
+    return Page(report_page.write([str(run) for run in runs], output).read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of all stages, and its page."""
+    root = report_runs.run_of_stages(tmp_path_factory.mktemp("runs") / "whole")
+    return root, page(root)
+
+
+def check_well_formed(found):
+    assert found.unclosed == []
+    assert len(found.ids) == len({*found.ids})
+    referenced = {
+        value[1:]
+        for _, attributes in found.tags
+        for name, value in attributes.items()
+        if name in FETCHED and (value or "").startswith("#")
+    }
+    assert referenced and referenced <= {*found.ids}
+
+
+def check_makes_no_request(found, text):
+    for tag, attributes in found.tags:
+        for name, value in attributes.items():
+            if name in FETCHED:
+                assert value.startswith(("#", "data:")), (tag, name, value[:80])
+            assert "@import" not in (value or "")
+            for place in re.findall(r"url\(([^)]*)\)", value or ""):
+                assert place.startswith("#"), (tag, name, place)
+    style = re.search(r"<style>(.*?)</style>", text, re.S)[1]
+    assert "url(" not in style and "@import" not in style
+    script = re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    assert not re.search(r"fetch|XMLHttp|import|WebSocket|http", script)
+    # Names of XML dialects are no addresses that are asked for.
+    addresses = re.findall(r"https?://[^\s\"<]+", text)
+    assert {*addresses} <= {"http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg"}
+
+
+def test_a_whole_run_answers_every_question(whole):
+    root, found = whole
+    assert found.headings == QUESTIONS
+    check_well_formed(found)
+    check_makes_no_request(found, (root / "report.html").read_text())
+    for tag, attributes in found.tags:
+        if tag == "img":
+            assert attributes["alt"]
+        if attributes.get("role") == "img":
+            assert attributes["aria-label"]
+    assert [a["lang"] for tag, a in found.tags if tag == "html"] == ["en"]
+    assert "width=device-width" in str([a for tag, a in found.tags if tag == "meta"])
+
+
+def test_accuracies_are_those_of_the_results(whole):
+    root, found = whole
+    rows = found.table("labels", "method")
+    assert len(rows) == 8
+    for fraction, text in ((0.01, "1%"), (0.1, "10%")):
+        stages = [root / f"label_fraction_{fraction}" / method for method in METHODS]
+        results = [json.loads((stage / "result.json").read_text()) for stage in stages]
+        for result, row in zip(results, [r for r in rows if r["labels"][0] == text], strict=True):
+            top1 = result["label_top_1_accuracy"]
+            assert row["top-1"] == (f"{100 * top1:.1f}%", str(top1))
+            interval = wilson(round(top1 * report_runs.IMAGES), report_runs.IMAGES)
+            bounds = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}%"
+            assert row["95% interval"][0] == bounds
+            assert float(row["ECE"][1]) == result["expected_calibration_error"]
+            assert float(row["parameters"][1]) == result["encoder_parameters"]
+            assert float(row["number of labels"][1]) == 1000 * fraction
+            gain = row["gain (points)"]
+            if row["method"][0] == "supervised":
+                assert gain[1] == ""
+            else:
+                expected = top1 - results[0]["label_top_1_accuracy"]
+                assert float(gain[1]) == pytest.approx(expected)
+
+
+def test_the_verdict_is_the_best_stage(whole):
+    root, found = whole
+    tops = {
+        path.parent: json.loads(path.read_text())["label_top_1_accuracy"]
+        for path in root.rglob("result.json")
+        if path.parent.name not in ("pretrain", "linear_eval_random_init")
+    }
+    assert found.values[0] == max(tops.values())
+    assert "small student, 10% of the labels; 95% interval" in found.text
+    assert f"{report_runs.IMAGES} test images" in found.text
+    assert "about 30 dimensions" in found.text
+
+
+def test_the_gain_is_that_of_the_same_images(whole):
+    _, found = whole
+    assert re.search(r"Gain over supervised training\+\d+\.\d points", found.text)
+    assert re.search(r"with 1% of the labels; 95% interval [+−]\d+\.\d to \+\d+\.\d", found.text)
+
+
+def test_confusions_are_those_of_the_predictions(whole):
+    root, found = whole
+    found_best = run_files.read(str(root)).best.predictions
+    names = np.array(found_best.class_names)
+    labels, predicted = names[found_best.labels], names[found_best.predicted]
+    rows = found.table("class", "predicted")
+    assert sum(int(row["images"][0]) for row in rows) == np.sum(labels != predicted)
+    for row in rows:
+        same = (labels == row["class"][0]) & (predicted == row["predicted"][0])
+        assert int(row["images"][0]) == same.sum()
+    recalls = {row["class"][0]: float(row["recall"][1]) for row in found.table("class", "images")}
+    for name in NAMES:
+        assert recalls[name] == pytest.approx(np.mean(predicted[labels == name] == name))
+    surest = found_best.confidence[labels != predicted].max()
+    assert f"{surest:.0%}" in found.text
+
+
+def test_commands_can_be_copied(whole):
+    root, found = whole
+    best = f"{root}/label_fraction_0.1/small_student"
+    assert f"simclrv2-tf predict {best} new_photos" in found.text
+    assert f"simclrv2-tf evaluate {best} --dataset=other_photos" in found.text
+    assert "python -m simclrv2_tf.run --mode=train_then_eval '--dataset=folder:a b'" in found.text
+    assert f"keras.saving.load_model('{root}/pretrain/encoder.keras')" in found.text
+    assert json.loads((root / "config.json").read_text())["train_mode"] in found.text
+
+
+def test_names_are_escaped(tmp_path):
+    names = ("<script>alert(1)</script>", "\"quoted\" & 'so'", r"a>b</style>$\frac$")
+    found = page(report_runs.run_of_stages(tmp_path / "<b>&'\"", names))
+    check_well_formed(found)
+    assert sum(tag == "script" for tag, _ in found.tags) == 1
+    assert sum(tag == "b" for tag, _ in found.tags) == 0
+    for name in names:
+        assert name in found.text
+        labels = [attributes.get("aria-label") or "" for _, attributes in found.tags]
+        assert any(name in label for label in labels)
+
+
+def test_a_run_without_labels(tmp_path):
+    root = report_runs.run_of_one(tmp_path / "flat", (), train_mode="pretrain")
+    found = page(root)
+    check_well_formed(found)
+    asked = ("How good with few labels?", "Where does it fail?", "Can its confidence be trusted?")
+    assert found.headings == [question for question in QUESTIONS if question not in asked]
+    assert "The images have no labels." in found.text
+    assert "There is no online classifier" in found.text
+    assert found.values[0] == 0.8 and "Contrastive accuracy" in found.text
+    assert "nearest neighbour of their own class" not in found.text
+
+
+@pytest.mark.parametrize("mode", ["supervised", "finetune", "linear_eval"])
+def test_a_run_of_one_labelled_stage(tmp_path, mode):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode=mode)
+    found = page(root)
+    check_well_formed(found)
+    asked = ("How good with few labels?", "Did pretraining work?", "What did it learn?")
+    assert found.headings == [question for question in QUESTIONS if question not in asked]
+    top1 = json.loads((root / "result.json").read_text())["label_top_1_accuracy"]
+    assert found.values[0] == top1
+    assert "has left no representations.npz" in found.text
+
+
+def test_a_student_is_compared_with_its_teacher(tmp_path):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode="distill", teacher="x")
+    path = root / "result.json"
+    result = {**json.loads(path.read_text()), "teacher_label_top_1_accuracy": 0.5}
+    path.write_text(json.dumps(result))
+    found = page(root)
+    assert "Gain over the teacher" in found.text and "the teacher has 50.0%" in found.text
+    assert result["label_top_1_accuracy"] - 0.5 in found.values
+
+
+@pytest.mark.parametrize("ended", range(0, 11, 2))
+def test_a_run_that_was_stopped_half_way(tmp_path, ended):
+    root = report_runs.run_of_stages(tmp_path / "part", ended=ended)
+    found = page(root)
+    check_well_formed(found)
+    assert found.headings[0] == "Verdict" and found.headings[-1] == "Use it"
+    assert len(found.table("stage", "encoder")) == ended + 1
+    if ended == 0:
+        assert "No stage has been evaluated yet" in found.text
+        assert "there is no representations.npz" in found.text
+        assert "No stage has been exported yet" in found.text
+        assert "How good with few labels?" not in found.headings
+    if ended == 4:
+        assert len(found.table("labels", "method")) == 1
+
+
+def test_what_is_missing_is_said(tmp_path):
+    root = report_runs.run_of_stages(tmp_path / "earlier")
+    for name in ("predictions.csv", "representations.npz", "run.json"):
+        for path in root.rglob(name):
+            path.unlink()
+    found = page(root)
+    check_well_formed(found)
+    assert found.headings == QUESTIONS
+    for said in (
+        "no interval, as the predictions for each image are not there",
+        "there is no representations.npz",
+        "No run.json says what images",
+        "No run.json says by which command",
+    ):
+        assert said in found.text, said
+
+
+def test_a_collapsed_run_says_so(tmp_path):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode="pretrain")
+    path = root / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"representation_rank": 1.1}))
+    found = page(root)
+    assert "Collapseyesthe representations vary along one line (effective rank 1.1)" in found.text
+    path.write_text(json.dumps(result | {"representation_rank": None}))  # it was not finite
+    assert "Collapse" not in page(root).text
+
+
+def test_fifty_classes_take_less_than_two_megabytes(tmp_path):
+    names = [f"a class with a long name {k}" for k in range(50)]
+    root = report_runs.run_of_stages(tmp_path / "fifty", names)
+    rng = np.random.default_rng(0)
+    path = root / "pretrain" / "representations.npz"
+    # Noise is what compresses worst.
+    report_runs.write_samples(path, rng.integers(0, 50, 1000), names, rng)
+    (root / "pretrain" / "views.png").write_bytes(png(rng.integers(0, 256, (400, 1500, 3))))
+    found = page(root)
+    assert (root / "report.html").stat().st_size < 2_000_000
+    assert sum(tag == "circle" for tag, _ in found.tags) > 1000
+    check_well_formed(found)
+
+
+def png(pixels):
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_several_runs_are_side_by_side(tmp_path):
+    roots = [
+        report_runs.run_of_stages(tmp_path / "first"),
+        report_runs.run_of_one(tmp_path / "second", train_mode="supervised"),
+        report_runs.run_of_one(tmp_path / "elsewhere" / "first", (), train_mode="pretrain"),
+    ]
+    found = page(*roots, output=str(tmp_path / "all.html"))
+    check_well_formed(found)
+    check_makes_no_request(found, (tmp_path / "all.html").read_text())
+    rows = found.table("run", "best top-1")
+    # A name that two share is replaced by the path.
+    assert [row["run"][0] for row in rows] == [str(roots[0]), "second", str(roots[2])]
+    tops = [run_files.read(str(root)).best for root in roots]
+    values = [row["best top-1"][1] for row in rows]
+    assert values == [str(tops[0].top1), str(tops[1].top1), ""]
+    assert len(found.table("top-1 accuracy")) == 8
+    assert found.headings == ["Side by side", *(row["run"][0] for row in rows)]
+
+
+def test_the_same_run_gives_the_same_page(tmp_path, monkeypatch):
+    from simclrv2_tf.report import page as pages
+
+    root = report_runs.run_of_stages(tmp_path / "run")
+    runs = [run_files.read(str(root))]
+    first = pages.html(runs, "now")
+    from simclrv2_tf.report.page import pictures
+
+    pictures._drawn.cache_clear()
+    assert pages.html(runs, "now") == first
+
+
+def test_no_runs_are_refused():
+    from simclrv2_tf.report import page as pages
+
+    with pytest.raises(ValueError, match="`runs` must hold at least one run. Received: runs="):
+        pages.html([], "now")
