@@ -76,6 +76,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff>=0.17,<0.18",  # a new minor version may format differently
+            "selenium",  # drives Debian's Chromium, where that is installed
             # Since 70.1 it builds wheels by itself; tensorflow-hub imports pkg_resources, which 81
             # dropped.
             "setuptools>=70.1,<81",
