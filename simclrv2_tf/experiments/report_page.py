@@ -49,8 +49,8 @@ def write_or_log(run: str) -> epath.Path | None:
         return write([run])
     except Exception as error:
         logging.warning(
-            "The report of %s could not be written (%s: %s). The run goes on; `simclrv2-tf report "
-            "%s` writes it later.",
+            "The report of %s could not be written (%s: %s). The run continues; `simclrv2-tf "
+            "report %s` writes it later.",
             run,
             type(error).__name__,
             str(error).splitlines()[0] if str(error) else "no message",
