@@ -12,11 +12,9 @@ from simclrv2_tf.experiments.answers import Answers
 from simclrv2_tf.experiments.data import Batches
 
 with epy.lazy_imports():
-    import tensorflow as tf
-
     from simclrv2_tf import predictions, stages
     from simclrv2_tf.metrics import classification
-    from simclrv2_tf.training import loop
+    from simclrv2_tf.training import loop, summaries
 
 if TYPE_CHECKING:
     from simclrv2_tf import datasets
@@ -114,7 +112,7 @@ def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:
     """Writes `result.json` and the same numbers for TensorBoard."""
     name = run.config.eval_name
     logs = run.directory.logs("eval" + (f"_{name}" if name else ""))
-    with tf.summary.create_file_writer(str(logs)).as_default():
-        for metric, value in result.items():
-            tf.summary.scalar(metric, value, step=step)
+    counts = {"images", "global_step", "encoder_parameters", "selected_step", "stopped_step"}
+    shown = {name: value for name, value in result.items() if name not in counts}
+    summaries.write(logs, shown, step)
     files.write_text(run.directory.result, files.to_json(dict(result)))

@@ -22,7 +22,7 @@ with epy.lazy_imports():
 
     from simclrv2_tf import distribute, weights
     from simclrv2_tf.datasets import labels as label_subset
-    from simclrv2_tf.training import callbacks, divergence, history, loop, stopping
+    from simclrv2_tf.training import callbacks, divergence, history, loop, stopping, summaries
 
 if TYPE_CHECKING:
     from simclrv2_tf.experiments.built_stages import BuiltStages
@@ -212,7 +212,7 @@ def _train(
         logs = run.directory.logs("train")
         writing = [
             divergence.LossSpikes(_first_loss(run), lambda: _newest(run)),
-            callbacks.Summaries(logs, config.train_summary_steps),
+            summaries.Summaries(logs.parent, config.train_summary_steps),
             history.HistoryFile(run.directory.history, progress.seconds),
             *writing,
         ]

@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, TensorBoard, a profile, and a warning of collapse."""
+"""Callbacks: checkpoints, validation, a profile, and a warning of collapse."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from simclrv2_tf.training.divergence import NonFiniteError
 from simclrv2_tf.training.history import read_history
 
 
-class _EverySteps(keras.callbacks.Callback):
+class EverySteps(keras.callbacks.Callback):
     """Knows the step, and when `every_steps` have passed since the last call; 0: never."""
 
     def __init__(self, every_steps: int):
@@ -23,18 +23,18 @@ class _EverySteps(keras.callbacks.Callback):
         self._every, self._last = every_steps, 0
 
     def on_train_begin(self, logs=None):
-        self._last = self._step
+        self._last = self.step
 
     @property
-    def _step(self) -> int:
+    def step(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
 
-    def _passed(self) -> bool:
-        last, self._last = self._last, self._step
+    def passed(self) -> bool:
+        last, self._last = self._last, self.step
         return self._every > 0 and self._last // self._every > last // self._every
 
 
-class SaveCheckpoints(_EverySteps):
+class SaveCheckpoints(EverySteps):
     """Saves every `every_steps` steps or, where that is 0, `every_epochs` epochs; and at the end.
 
     Comes after the callbacks that write at an epoch's end.
@@ -68,7 +68,7 @@ class SaveCheckpoints(_EverySteps):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._due |= self._passed()
+        self._due |= self.passed()
         if self._seconds:
             late = time.monotonic() - self._saved_at >= self._seconds
             self._due |= bool(self._agree(int(late)))
@@ -86,9 +86,9 @@ class SaveCheckpoints(_EverySteps):
 
     def save(self) -> None:
         """Saves the present step, unless it has been saved."""
-        if self._saved == self._step:
+        if self._saved == self.step:
             return
-        self._due, self._saved, self._saved_at = False, self._step, time.monotonic()
+        self._due, self._saved, self._saved_at = False, self.step, time.monotonic()
         try:
             self._store.save(self._saved)
         except FloatingPointError as error:
@@ -148,34 +148,6 @@ class KeepBest(keras.callbacks.Callback):
             self._store.save(int(self.model.optimizer.iterations.numpy()))
 
 
-class Summaries(_EverySteps):
-    """Writes TensorBoard scalars by global step, every `every_steps`; 0: at each epoch's end."""
-
-    def __init__(self, directory: epath.Path, every_steps: int):
-        super().__init__(every_steps)
-        self._directory = str(directory)
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin()
-        self._writer = tf.summary.create_file_writer(self._directory)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._passed():
-            self._write(logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self._every:
-            self._write(logs)
-
-    def on_train_end(self, logs=None):
-        self._writer.close()
-
-    def _write(self, logs):
-        with self._writer.as_default():
-            for name, value in logs.items():
-                tf.summary.scalar(name, value, step=self._step)
-
-
 class Profile(keras.callbacks.Callback):
     """Writes a trace of training steps for TensorBoard, without the first calls, which compile.
 
@@ -217,14 +189,14 @@ class Profile(keras.callbacks.Callback):
             print(f"Profile in {self._directory}", flush=True)
 
 
-class Health(_EverySteps):
+class Health(EverySteps):
     """Adds health numbers to the logs where they are written, and warns once of a collapse.
 
     Comes before the callbacks that write, so that they see the numbers.
 
     Args:
         measure: Returns what `representations.measure` does, for the stage in its present state.
-        every_steps: As for `Summaries`; also at each epoch's end.
+        every_steps: Steps between measurements, 0 for none; also at each epoch's end.
         settled_after: Steps after which embeddings are judged too, see `representations.collapsed`.
     """
 
@@ -236,18 +208,18 @@ class Health(_EverySteps):
         self._warned = False
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._passed():
+        if self.passed():
             self.on_epoch_end(None, logs)
 
     def on_epoch_end(self, epoch, logs=None):
         numbers = self._measure()
         logs.update(numbers)
-        what = representations.collapsed(numbers, settled=self._step >= self._settled_after)
+        what = representations.collapsed(numbers, settled=self.step >= self._settled_after)
         if what and not self._warned:
             self._warned = True
             logging.warning(
                 "Collapse at step %d: %s. What is learned now is of no use; a lower learning rate, "
                 "a longer warm-up or other weights of the objective may keep it from happening.",
-                self._step,
+                self.step,
                 what,
             )

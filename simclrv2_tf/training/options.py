@@ -32,7 +32,10 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
         minimum=1,
     )
     train_summary_steps: int = option(
-        100, "Steps between TensorBoard scalars; 0: only at each epoch's end.", minimum=0
+        100,
+        "Steps between TensorBoard scalars, which are written at each epoch's end too; 0: there "
+        "alone.",
+        minimum=0,
     )
     verbose: bool = option(
         False,
