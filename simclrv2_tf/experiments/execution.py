@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 _KEPT_WHILE_TRAINING = 2
 
 
-def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> dict:
-    """Trains, exports and evaluates, as far as `mode` says; returns the result.
+def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> tuple[dict, bool]:
+    """Trains, exports and evaluates, as far as `mode` says.
 
     Args:
         run: The stage.
         built_stages: Those of the whole run.
         number: Of the stage in a run of several, for the log.
+
+    Returns:
+        The result, and whether there was anything to do.
     """
     print(f"\n{number}{run.in_words}\n  in {run.directory}", flush=True)
     made_of = run.made_of()
@@ -50,10 +53,10 @@ def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> dict:
     if finished is not None:
         print("Finished before; nothing to do.", flush=True)
         built_stages.skip(run)
-        return finished
+        return finished, False
     result = _execute(run, built_stages, made_of)
     distribute.barrier(run.strategy)  # the next stage reads what the chief has written
-    return result
+    return result, True
 
 
 def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:

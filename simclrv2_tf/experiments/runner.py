@@ -186,10 +186,10 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
 
 def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
     """The result, and the text that says it."""
-    result = execution.execute(run, built_stages)
+    result, worked = execution.execute(run, built_stages)
     if run.is_chief and run.config.mode != "train":
         results.draw_calibration(run.directory)
-    if page := _write_report(run, run.config):
+    if worked and (page := _write_report(run, run.config)):
         print(f"Report: {page}", flush=True)
     return result, execution.in_words(result)
 
@@ -214,12 +214,13 @@ def _run_stages(
         for index, outcome in enumerate(outcomes):
             console.begin(index)
             number = f"[{index + 1}/{len(outcomes)}] "
-            outcome.result = execution.execute(outcome.run, built_stages, number)
+            outcome.result, worked = execution.execute(outcome.run, built_stages, number)
             console.end()
             gc.collect()  # a stage's graphs are circles, and large
             if index == 0 and config.mode != "eval" and outcome.run.is_chief:
                 root.claim()
-            _write_report(outcome.run, config)
+            if worked:
+                _write_report(outcome.run, config)
     finally:
         gc.unfreeze()
     if not all(outcome.result for outcome in outcomes):

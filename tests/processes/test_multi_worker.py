@@ -16,8 +16,6 @@ from simclrv2_tf.networks import build_networks  # its layers are needed to load
 
 PRETRAIN = [*SMALL, "--mode=train_then_eval", "--train_mode=pretrain", "--train_steps=6"]
 PRETRAIN += ["--checkpoint_steps=2", "--optimizer=momentum", "--learning_rate=0.02"]
-# Of two validation images 0, 1 or 2 are right: a fourth validation is no new best.
-STOPS_EARLY = ["--linear_eval.eval_epochs=1", "--patience=1", "--linear_eval.train_steps=60"]
 
 
 def end(processes, logs, status=0):
@@ -41,13 +39,10 @@ def initial_weights(folder):
 
 
 def test_two_workers_one_killed_and_both_started_again_are_one_process(images, tmp_path):
-    """And in the linear evaluation after it both stop early: else one would wait for the other."""
-    alone, run = tmp_path / "alone", tmp_path / "run"
-    together = run / "pretrain"
+    alone, together = tmp_path / "alone", tmp_path / "together"
     command = [*PRETRAIN, f"--dataset=folder:{images}"]
     assert small.run([*command, f"--model_dir={alone}"], exports=False) == 0
-    # strategy=auto finds TF_CONFIG
-    command += ["--train_mode=pretrain_linear_eval", *STOPS_EARLY, f"--model_dir={run}"]
+    command.append(f"--model_dir={together}")  # strategy=auto finds TF_CONFIG
     started = start(command, tmp_path, workers=2)
     kill_after_the_first_checkpoint(started, together, tmp_path)
     chief, other = end(start(command, tmp_path, workers=2), tmp_path)
@@ -61,17 +56,12 @@ def test_two_workers_one_killed_and_both_started_again_are_one_process(images, t
         assert np.linalg.norm(a - b) <= 0.02 * change + 1e-6
     assert moved > 0.1
     tops = [{p.relative_to(root).parts[0] for p in files(root)} for root in (alone, together)]
-    tops[1].add(".owner.lock")  # of a run of several stages in its own folder
     assert tops[0] == tops[1], "what is written does not depend on the devices"
     results = [json.loads((root / "result.json").read_text()) for root in (alone, together)]
     assert results[1] == pytest.approx(results[0], abs=1e-2)
     predicted = [(root / "predictions.csv").read_text().split() for root in (alone, together)]
     order = [[line.rsplit(",", 2)[0] for line in lines] for lines in predicted]
     assert order[0] == order[1] and len(order[0]) == 11, "files and classes, whoever read them"
-    stopped = re.findall(r"Stopped at step (\d+) of 60: val_top_1_accuracy", chief)
-    for name, step in zip(("linear_eval", "linear_eval_random_init"), stopped, strict=True):
-        result = json.loads((run / name / "result.json").read_text())
-        assert result["stopped_step"] == result["global_step"] == int(step) <= 12
 
 
 def test_two_workers_stop_after_the_same_step(images, tmp_path):

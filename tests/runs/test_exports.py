@@ -35,7 +35,7 @@ def test_another_format_of_a_finished_run_changes_nothing_else(copied_run, image
     after = files_of(folder)
     changed = {path for path in after if after[path] != before.get(path)}
     assert before.keys() < after.keys()
-    assert {path.name for path in changed} == {"config.json", "run.json", "2.tar.gz"}
+    assert {path.name for path in changed} == {"config.json", "run.json", "report.html", "2.tar.gz"}
 
 
 def files_of(folder):
