@@ -1,6 +1,8 @@
 """Kills real runs at random points of all stages, resumes them, and compares with a whole run.
 
-Command: python benchmarks/reliability/kills.py --kills=100 (about 45 minutes on two cores)
+Command: python benchmarks/reliability/kills.py --kills=100 (about 50 minutes on two cores)
+
+The figures are added to those of earlier days in results.json. Give another --seed each time.
 
 Each run of all stages (pretraining, supervised, fine-tuned, distilled twice) is killed several
 times, by SIGKILL or SIGTERM, at moments drawn from the seconds that it runs, and then ends. Its
@@ -98,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as parent:
         root = pathlib.Path(parent)
-        began = time.monotonic()
+        began, today = time.monotonic(), time.strftime("%Y-%m-%d %H:%M")
         assert start(root / "whole").wait() == 0, (root / "whole.log").read_text()[-3000:]
         # Shorter than a run, as each session has but the rest of it.
         seconds = max(0.4 * arguments.jobs * (time.monotonic() - began), 8)
@@ -114,10 +116,11 @@ def main() -> None:
                     ),
                     now,
                 )
-                print(table(summary(reports)), flush=True)
+                print(table([{"began": today, **summary(reports)}]), flush=True)
                 # After each, so that a benchmark that is stopped has its figures.
                 held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-                held["kills"] = summary(reports)
+                earlier = [found for found in held.get("kills", []) if found["began"] != today]
+                held["kills"] = [*earlier, {"began": today, **summary(reports)}]
                 RESULTS.write_text(json.dumps(held, indent=2) + "\n")
 
 
@@ -147,24 +150,40 @@ def summary(reports: list[dict]) -> dict:
     }
 
 
-def table(found: dict) -> str:
-    """The counts as a table in Markdown."""
-    ends = ", ".join(
-        f"{n} at {stages}" for stages, n in found["stages_finished_at_the_kill"].items()
-    )
+def table(sessions: list[dict]) -> str:
+    """The counts of each day and of all, as a table in Markdown."""
+
+    def ends(found):
+        return ", ".join(f"{n} at {at}" for at, n in found["stages_finished_at_the_kill"].items())
+
+    def waits(found):
+        seconds = found["sigterm_seconds"]
+        return f"{seconds['median']:.1f}, {seconds['largest']:.1f}"
+
     rows = {
-        "runs": found["runs"],
-        "SIGKILL": found["kills"]["SIGKILL"],
-        "SIGTERM": found["kills"]["SIGTERM"],
-        "kills by number of finished stages": ends,
-        "seconds from SIGTERM to the end, median and largest": (
-            f"{found['sigterm_seconds']['median']:.1f}, {found['sigterm_seconds']['largest']:.1f}"
-        ),
-        "runs that ended": found["runs_that_ended"],
-        "runs whose weights, history or results differ": found["runs_that_differ"],
-        "tracebacks": found["tracebacks"],
+        "kills": [sum(found["kills"].values()) for found in sessions],
+        "of these SIGKILL": [found["kills"]["SIGKILL"] for found in sessions],
+        "of these SIGTERM": [found["kills"]["SIGTERM"] for found in sessions],
+        "runs": [found["runs"] for found in sessions],
+        "runs that ended": [found["runs_that_ended"] for found in sessions],
+        "runs whose weights, history or results differ": [
+            found["runs_that_differ"] for found in sessions
+        ],
+        "tracebacks": [found["tracebacks"] for found in sessions],
     }
-    lines = ["| kills | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows.items())]
+    lines = [
+        "| | " + " | ".join([found["began"] for found in sessions]) + " | all |",
+        "| --- |" + " --- |" * (len(sessions) + 1),
+        *(
+            f"| {name} | {' | '.join(map(str, counts))} | {sum(counts)} |"
+            for name, counts in rows.items()
+        ),
+    ]
+    for name, of in (
+        ("kills by number of finished stages", ends),
+        ("seconds from SIGTERM to the end, median and largest", waits),
+    ):
+        lines.append(f"| {name} | {' | '.join(map(of, sessions))} | |")
     return "\n".join(lines)
 
 

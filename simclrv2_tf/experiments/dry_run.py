@@ -67,7 +67,7 @@ def _steps(run: StageRun, built: Built) -> Iterator[float]:
         lambda context: run.batches(context, 0)
     )
     iterator = iter(batches)
-    step = loop.train_function(built.stage, run.strategy, False, not run.config.deterministic)
+    step = loop.train_function(built.stage, run.strategy, several=False)
     for _ in range(_WARM_UP + _MEASURED):
         began = time.perf_counter()
         metrics, _ = step(iterator, tf.constant(1))

@@ -238,7 +238,6 @@ def _train(
                 *run.console.training(run.total_steps),
             ],
             verbose=run.console.verbose,
-            timed=not config.deterministic,
         )
     except divergence.NonFiniteError as error:
         raise _explained(error, run, _step_of(built), begin) from None

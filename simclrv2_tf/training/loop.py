@@ -30,7 +30,6 @@ def train(
     steps_per_execution: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
-    timed: bool = True,
 ) -> keras.callbacks.History:
     """Trains a compiled `stage` up to `total_steps` updates; returns Keras's history.
 
@@ -49,8 +48,6 @@ def train(
             stage's metrics are taken to be of that epoch.
         steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
         verbose: 0 silent, 1 Keras's progress bar, 2 one line an epoch.
-        timed: Whether to measure in `stage.waits` what share of the time goes into waiting for
-            data. TensorFlow has no clock in deterministic graphs.
 
     Raises:
         NonFiniteError: The training loss is NaN or infinite. Its call's steps were applied; no
@@ -63,8 +60,8 @@ def train(
         list(callbacks), add_history=True, add_progbar=verbose > 0, model=stage, **params
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
-    run_steps = train_function(stage, strategy, steps_per_execution > 1, timed)
-    stage.waits = waits = Waits() if timed else None
+    run_steps = train_function(stage, strategy, steps_per_execution > 1)
+    stage.waits = waits = Waits() if _has_clock() else None
     stage.stop_training = False
     callback_list.on_train_begin()
     logs = {}
@@ -191,11 +188,11 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
     """Returns `run(iterator, count)`, which makes `count` updates, or one where not `several`.
 
     `run` returns the metrics so far, by name, and the seconds in which its updates waited for data,
-    a float64 scalar, 0 where not `timed`. The stage keeps it: another call for the same stage and
-    strategy is not traced again.
+    a float64 scalar, 0 where not `timed` or without a clock. The stage keeps it: another call for
+    the same stage and strategy is not traced again.
     """
 
-    clock = tf.timestamp if timed else lambda: tf.constant(0.0, tf.float64)
+    clock = tf.timestamp if timed and _has_clock() else lambda: tf.constant(0.0, tf.float64)
 
     def update(iterator):
         began = clock()
@@ -222,6 +219,15 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
         return stage.get_metrics_result(), waited
 
     return _traced(stage, steps if several else one_step)
+
+
+def _has_clock() -> bool:
+    """Whether operations know the time: not where they are deterministic, which a process stays."""
+    try:
+        tf.timestamp()
+    except tf.errors.FailedPreconditionError:
+        return False
+    return True
 
 
 def _test_function(stage, strategy) -> Callable:

@@ -2,6 +2,7 @@
 
 import time
 
+import keras
 import tensorflow as tf
 
 from helpers.stages import batches_from, conv_encoder, pretrainer, train
@@ -46,6 +47,22 @@ def waited(several):
 def test_a_step_counts_the_seconds_that_it_waits():
     assert waited(several=False) >= DELAY
     assert waited(several=True) >= 3 * DELAY
+
+
+def test_a_process_that_has_become_deterministic_trains_without_a_clock():
+    """As the process stays for the runs after one with --deterministic, in a notebook."""
+    from tensorflow.python.framework import config as tensorflow_config
+
+    keras.utils.set_random_seed(1)
+    tf.config.experimental.enable_op_determinism()
+    try:
+        stage = pretrainer(encoder=conv_encoder)
+        train(stage, 0, 2)
+        assert stage.optimizer.iterations.numpy() == 2 and stage.waits is None
+    finally:
+        tensorflow_config.disable_op_determinism()
+    train(stage := pretrainer(encoder=conv_encoder), 0, 3)
+    assert stage.waits.share is not None
 
 
 def test_the_share_of_the_waits_is_said_without_the_first_call():

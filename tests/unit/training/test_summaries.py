@@ -15,7 +15,9 @@ def scalars(folder):
     held = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     held.Reload()
     return {
-        tag: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in held.Tensors(tag)]
+        tag: [
+            (event.step, float(tf.make_ndarray(event.tensor_proto))) for event in held.Tensors(tag)
+        ]
         for tag in held.Tags()["tensors"]
     }
 
