@@ -46,6 +46,7 @@ setup(
         "matplotlib",
         "numpy",
         "pillow>=11.3",  # reads AVIF
+        "rich>=13",  # as Keras asks for
         "scipy",
         "tensorboard",  # tf.summary needs it, and TensorFlow 2.21 no longer brings it
         "tensorflow>=2.20",
@@ -73,6 +74,7 @@ setup(
             "mypy",
             "nbclient",
             "nbformat",
+            "pyte",
             "pytest",
             "pytest-xdist",
             "ruff>=0.17,<0.18",  # a new minor version may format differently

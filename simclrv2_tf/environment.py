@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -41,11 +42,12 @@ def start() -> None:
     """As `prepare`, and imports TensorFlow without what it writes on machines without a GPU.
 
     What it writes is kept for `said_at_start`. All of it is shown where the machine has a GPU or a
-    TPU, where the import fails, and where the user has set TF_CPP_MIN_LOG_LEVEL.
+    TPU, where the import raises an exception, where the user has set TF_CPP_MIN_LOG_LEVEL, and on
+    processors without AVX, on which TensorFlow says so and ends the process.
     """
-    shown = _LOG_LEVEL in os.environ or accelerator_nodes() is not False
+    shown = _LOG_LEVEL in os.environ or accelerator_nodes() is not False or _lacks_avx()
     prepare()
-    if shown or "tensorflow" in sys.modules:
+    if shown or "tensorflow" in sys.modules or sys.stderr is None:
         return
     with _standard_error_caught() as caught:
         tf.config.list_physical_devices()
@@ -62,6 +64,16 @@ _said: list[str] = []
 def said_at_start() -> list[str]:
     """The lines that `start` has kept off the terminal."""
     return list(_said)
+
+
+def _lacks_avx() -> bool:
+    if platform.machine() != "x86_64":
+        return False
+    try:
+        with open("/proc/cpuinfo") as file:
+            return not re.search(r"^flags\s*:.*\bavx\b", file.read(), re.MULTILINE)
+    except OSError:
+        return True
 
 
 @contextlib.contextmanager

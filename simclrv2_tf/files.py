@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import math
@@ -16,7 +17,11 @@ from etils import epath
 def whole(path: epath.Path) -> Iterator[epath.Path]:
     """Gives a path to write to; the file or folder there replaces `path` at the end.
 
-    The content is on the disk, not only in the system's memory, before it replaces `path`.
+    The content is on the disk, not only in the system's memory, before it replaces `path`. A file
+    never replaces a folder.
+
+    Raises:
+        IsADirectoryError: A file was written, and `path` is a folder.
     """
     unfinished = path.parent / f"unfinished-{path.name}"  # Keras wants the file's own suffix
     if unfinished.is_dir():
@@ -30,6 +35,9 @@ def whole(path: epath.Path) -> Iterator[epath.Path]:
         raise
     flush(unfinished)
     if path.is_dir():
+        if not unfinished.is_dir():
+            unfinished.unlink()
+            raise IsADirectoryError(errno.EISDIR, "A file cannot replace a folder", str(path))
         path.rmtree()
     unfinished.replace(path)
     flush(path.parent)

@@ -58,7 +58,7 @@ def make_console(works: Sequence[float], shown: bool, verbose: bool) -> Console:
     import keras
 
     from simclrv2_tf.console.lines import LineConsole
-    from simclrv2_tf.console.terminal import TerminalConsole
+    from simclrv2_tf.console.terminal import TerminalConsole, is_drawable
 
     if not shown:
         return Console()
@@ -69,7 +69,7 @@ def make_console(works: Sequence[float], shown: bool, verbose: bool) -> Console:
     if _in_notebook():
         return KerasConsole(1)
     # A bar redraws its line, which makes a file or a pipe unreadable.
-    return TerminalConsole(works) if sys.stdout.isatty() else LineConsole()
+    return TerminalConsole(works) if is_drawable() else LineConsole()
 
 
 def _in_notebook() -> bool:

@@ -23,7 +23,7 @@ class LineConsole(Console):
 class _Lines(keras.callbacks.Callback):
     def __init__(self, total_steps: int):
         super().__init__()
-        self._total, self._said = total_steps, 0
+        self._total, self._said, self._said_step = total_steps, 0, -1
         self._began = self._last = time.monotonic()
 
     @property
@@ -43,10 +43,15 @@ class _Lines(keras.callbacks.Callback):
         if self._part() > self._said or time.monotonic() - self._last > _MOST_SILENT:
             self._say(logs)
 
+    def on_train_end(self, logs=None):
+        if self._said_step != self._step:  # as where it has stopped early
+            self._say(logs or {})
+
     def _part(self) -> int:
         return _LINES * self._step // self._total
 
     def _say(self, logs):
-        self._said, self._last = self._part(), time.monotonic()
+        self._said, self._said_step = self._part(), self._step
+        self._last = time.monotonic()
         spent = self._last - self._began
         print(progress_in_words(self.model, self._step, self._total, spent, logs), flush=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 
 import keras
+from absl import logging
 from rich import progress
 from rich.console import Console as RichConsole
 from rich.live import Live
@@ -15,6 +17,8 @@ from rich.text import Text
 from simclrv2_tf.console.consoles import Console
 from simclrv2_tf.console.text import metrics_in_words, progress_in_words
 from simclrv2_tf.console.time_left import TimeLeft, duration
+
+_NARROWEST = 50  # columns
 
 
 class TerminalConsole(Console):
@@ -30,15 +34,18 @@ class TerminalConsole(Console):
         self._doing, self._metrics = "start", ""
         self._live = Live(
             self._draw(), console=RichConsole(), refresh_per_second=4, transient=True,
-            get_renderable=self._draw, redirect_stderr=False,
+            get_renderable=self._draw, redirect_stderr=sys.stderr.isatty(),
         )  # fmt: skip
 
     def __enter__(self):
         self._live.start()
+        # Its handler keeps the stream that it was made with: a warning would be drawn over.
+        _warn_to(sys.stderr)
         return self
 
     def __exit__(self, *error):
         self._live.stop()
+        _warn_to(sys.stderr)
 
     def begin(self, place):
         self._place = place
@@ -89,6 +96,16 @@ class TerminalConsole(Console):
         if self._metrics:
             table.add_row("", "", _cut(self._metrics))
         return table
+
+
+def is_drawable() -> bool:
+    """Whether standard output is a terminal on which bars can be drawn."""
+    console = RichConsole()
+    return sys.stdout.isatty() and not console.is_dumb_terminal and console.width >= _NARROWEST
+
+
+def _warn_to(stream) -> None:
+    logging.get_absl_handler().python_handler.setStream(stream)
 
 
 def _cut(text: str) -> Text:

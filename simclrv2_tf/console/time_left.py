@@ -39,12 +39,14 @@ class TimeLeft:
 
     def end(self, now: float) -> None:
         """Ends the stage; one that has not trained, as it had finished before, does not count."""
-        if self._training_began:
-            self._work += self._own_work
-            self._training += self._own_training
-            self._others.append(now - self._began - self._own_training)
-        self._place += 1
+        trained = self._training_began > 0
+        work, training = self._own_work, self._own_training
+        # First: a terminal is drawn by another thread.
         self._training_began = self._first = self._fraction = 0.0
+        if trained:
+            self._work, self._training = self._work + work, self._training + training
+            self._others.append(now - self._began - training)
+        self._place += 1
 
     def left(self, now: float) -> float | None:
         """The seconds that are left at a time; None while too little is known."""
@@ -63,9 +65,8 @@ class TimeLeft:
 
     @property
     def _own_work(self) -> float:
-        if not self._training_began:
-            return 0.0
-        return (self._fraction - self._first) * self._works[self._place]
+        done = self._fraction - self._first
+        return done * self._works[self._place] if self._training_began else 0.0
 
     @property
     def _own_training(self) -> float:

@@ -159,8 +159,12 @@ class Split(abc.ABC):
         )
 
     @abc.abstractmethod
+    def shard_positions(self, shard: tuple[int, int]) -> range:
+        """The places in the split, from 0, of the examples of a shard, in its order."""
+
     def shard_size(self, shard: tuple[int, int]) -> int:
         """Number of examples of shard (index, count). Shards are disjoint, as equal as can be."""
+        return len(self.shard_positions(shard))
 
     @abc.abstractmethod
     def ordered_records(self, shard: tuple[int, int]) -> tf.data.Dataset:
@@ -255,9 +259,9 @@ class IndexedSplit(Split):
             )
         return self._with(_balanced=True)
 
-    def shard_size(self, shard):
+    def shard_positions(self, shard):
         index, count = shard
-        return len(range(index, self.num_examples, count))
+        return range(index, self.num_examples, count)
 
     def ordered_records(self, shard):
         index, count = shard

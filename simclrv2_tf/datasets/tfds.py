@@ -238,17 +238,14 @@ class StreamedSplit(Split):
     def cached(self):
         return self._with(_in_memory=True)
 
-    def shard_size(self, shard):
-        begin, end = self._bounds(shard)
-        return end - begin
-
-    def _bounds(self, shard):
+    def shard_positions(self, shard):
         index, count = shard
-        return self.num_examples * index // count, self.num_examples * (index + 1) // count
+        return range(self.num_examples * index // count, self.num_examples * (index + 1) // count)
 
     def _read(self, shard, file_seed=None, with_images=True) -> tf.data.Dataset:
         """The records of a shard: `id`, `label` and, unless they are left out, `image`."""
-        first, last = self._bounds(shard)
+        positions = self.shard_positions(shard)
+        first, last = positions.start, positions.stop
         parts, passed = [], 0
         for split, begin, end in self._ranges:
             part = begin + max(0, first - passed), min(end, begin + last - passed)

@@ -18,38 +18,54 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """Collects what `stages.Evaluation.answers` gives for the batches of a split, in its order."""
+    """Collects what `stages.Evaluation.answers` gives for the batches of a split."""
 
     def __init__(self):
         self._batches: list[dict[str, np.ndarray]] = []
-        self._pipelines = 1
+        self._hosts = 1
 
     def expect(self, context: tf.distribute.InputContext) -> None:
         """Notes by how many hosts the split is read."""
-        self._pipelines = context.num_input_pipelines
+        self._hosts = context.num_input_pipelines
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
         """Adds the answers for a global batch, (B,) each, those of one host after the other."""
         self._batches.append(batch)
 
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the answer is right, for each readable and labelled image, (n,) bool."""
+        label, predicted, counts = map(self._all, ("label", "predicted", "counts"))
+        return (label == predicted)[counts.astype(bool)]
+
     def of(self, split: datasets.Split, class_names: tuple[str, ...]) -> predictions.Predictions:
-        """The answers for the readable, labelled images of `split` as far as it was evaluated."""
+        """The answers for the readable, labelled images of `split` as far as it was evaluated.
+
+        Args:
+            split: The split, whose ids are read.
+            class_names: The names of the classes; none: their numbers.
+        """
         ids, _ = split.labels()
-        found = {name: self._in_order(name)[: len(ids)] for name in self._batches[0]}
-        counts = found["counts"].astype(bool)
-        num_classes = len(class_names) or 1 + int(
-            max(found["label"].max(), found["predicted"].max())
+        label, predicted, confidence = (
+            self._in_order(split, name) for name in ("label", "predicted", "confidence")
         )
+        counts = self._in_order(split, "counts").astype(bool)
+        names = class_names or tuple(map(str, range(1 + int(max(label.max(), predicted.max())))))
         return predictions.Predictions(
-            ids[: len(counts)][counts],
-            found["label"][counts],
-            found["predicted"][counts],
-            found["confidence"][counts],
-            class_names or tuple(map(str, range(num_classes))),
+            ids[counts], label[counts], predicted[counts], confidence[counts], names
         )
 
-    def _in_order(self, name: str) -> np.ndarray:
-        # Of H hosts, host h reads the examples h, h + H, h + 2 H, ... of a split.
-        values = np.stack([batch[name] for batch in self._batches])
-        by_host = values.reshape(len(values), self._pipelines, -1)
-        return by_host.transpose(0, 2, 1).reshape(-1)
+    def _all(self, name: str) -> np.ndarray:
+        return np.concatenate([batch[name] for batch in self._batches])
+
+    def _in_order(self, split: datasets.Split, name: str) -> np.ndarray:
+        """(N,): the answers of all images of a split, 0 for those that were not evaluated."""
+        by_host = np.stack([batch[name] for batch in self._batches]).reshape(
+            len(self._batches), self._hosts, -1
+        )
+        found = np.zeros(split.num_examples, by_host.dtype)
+        for host in range(self._hosts):
+            positions = np.array(split.shard_positions((host, self._hosts)), np.int64)
+            values = by_host[:, host].reshape(-1)[: len(positions)]  # padding follows
+            found[positions[: len(values)]] = values
+        return found

@@ -76,20 +76,22 @@ def evaluate_classifier(
     """
     with run.strategy.scope():
         stage = built.once(name, lambda: stages.Evaluation(make(), num_classes))
-    answers = Answers()
+    answers = Answers() if name == OWN else None
     logs = evaluate(run, stage, answers=answers)
-    found = answers.of(run.eval_split, run.data.main.class_names)
-    interval = {}
-    if len(found.right):
-        accuracy = classification.wilson(int(found.right.sum()), len(found.right))
-        interval = {"label_top_1_low": accuracy.low, "label_top_1_high": accuracy.high}
-    if run.is_chief and name == OWN:
-        predictions.write(run.directory.named(predictions.NAME), found)
+    counts: dict[str, float] = {}
+    if answers:
+        right = answers.right
+        counts["images"] = len(right)
+        if len(right):
+            accuracy = classification.wilson(int(right.sum()), len(right))
+            counts |= {"label_top_1_low": accuracy.low, "label_top_1_high": accuracy.high}
+        if run.is_chief:
+            found = answers.of(run.eval_split, run.data.main.class_names)
+            predictions.write(run.directory.named(predictions.NAME), found)
     error = logs["expected_calibration_error"]
     metrics = {
-        "images": len(found.right),
         "label_top_1_accuracy": logs["top_1_accuracy"],
-        **interval,
+        **counts,
         "label_top_5_accuracy": logs["top_5_accuracy"],
         "loss": logs["loss"],
         "expected_calibration_error": error,

@@ -181,6 +181,8 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
             console.end()
         if owns and config.mode == "train_then_eval" and (found := record.identity(config)):
             root.record.finish(found, summary)
+    if several and summary:
+        print(summary, flush=True)  # after the bars, beside which lines are broken
     return result
 
 
@@ -227,6 +229,4 @@ def _run_stages(
         return {}, ""
     if not outcomes[0].run.is_chief:
         return outcomes[0].result, ""
-    result, summary = results.report(root, outcomes)
-    print(summary, flush=True)
-    return result, summary
+    return results.report(root, outcomes)

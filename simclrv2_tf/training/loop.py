@@ -146,7 +146,7 @@ def evaluate(
         list(callbacks), add_progbar=verbose > 0, model=stage, **params
     )
     iterator = iter(strategy.distribute_datasets_from_function(batches))
-    step = _test_function(stage, strategy)
+    step = _test_function(stage, strategy, with_answers=on_answers is not None)
     stage.reset_metrics()
     callback_list.on_test_begin()
     logs = {}
@@ -230,10 +230,11 @@ def _has_clock() -> bool:
     return True
 
 
-def _test_function(stage, strategy) -> Callable:
+def _test_function(stage, strategy, with_answers: bool) -> Callable:
     """Returns `run(iterator)`, which evaluates one batch.
 
-    `run` returns the metrics so far, and the answers of all replicas, which each of them has.
+    `run` returns the metrics so far, and `with_answers` the answers of all replicas, which each of
+    them has; else none.
     """
 
     def of_replica(data):
@@ -241,11 +242,19 @@ def _test_function(stage, strategy) -> Callable:
             answers = stage.answers(data)
         return {name: distribute.all_gather(values) for name, values in answers.items()}
 
-    def test_step(iterator):
+    def test_step_with_answers(iterator):
         answers = strategy.run(of_replica, args=(next(iterator),))
         return stage.get_metrics_result(), answers
 
-    return _traced(stage, test_step)
+    def without_answers(data):
+        with processors.faster_operations():
+            stage.test_step(data)
+
+    def test_step(iterator):
+        strategy.run(without_answers, args=(next(iterator),))
+        return stage.get_metrics_result(), {}
+
+    return _traced(stage, test_step_with_answers if with_answers else test_step)
 
 
 def _traced(stage, function: Callable) -> Callable:

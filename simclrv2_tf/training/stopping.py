@@ -1,6 +1,7 @@
 """Stopping a run by a signal: the step is finished and saved, and the command ends with a line."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import keras
 from simclrv2_tf import errors
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AGAIN = 0.02  # seconds
 
 
 class Stopped(errors.Interrupted):
@@ -53,7 +55,10 @@ def stopping_by_signals() -> Iterator[None]:
     earlier = {number: signal.getsignal(number) for number in SIGNALS}
 
     def answer(number, frame):
-        del frame
+        if not _asked.training and _in_finalizer(frame):
+            # Python prints an exception that is raised there, and ignores it.
+            threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+            return
         for each in SIGNALS:  # a second one is not answered here
             signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else _interrupt)
         _asked.number = number
@@ -71,6 +76,15 @@ def stopping_by_signals() -> Iterator[None]:
         _asked.number, _asked.training, _asked.answer = None, False, None
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def _in_finalizer(frame) -> bool:
+    """Whether the code at `frame` runs within a `__del__`."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupt(number, frame):

@@ -10,6 +10,7 @@ import sys
 import termios
 
 import keras
+import pyte
 import pytest
 
 from helpers.paths import ROOT
@@ -37,6 +38,17 @@ def test_a_resumed_stage_says_nothing_of_what_is_behind_it(capsys):
     stage.optimizer.iterations.assign(8)
     train(stage, 8, 12, callbacks=console.LineConsole().training(12))
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_stage_that_stops_early_says_how_far_it_came(capsys):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True
+
+    callbacks = [Stop(), *console.LineConsole().training(100)]
+    train(pretrainer(encoder=conv_encoder), 0, 100, callbacks=callbacks)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("  step 1 of 100 in ")
 
 
 def test_long_epochs_are_not_silent(capsys, monkeypatch):
@@ -95,10 +107,20 @@ def test_the_longest_line_fits_100_columns():
 )
 def test_where_a_run_is_shown(monkeypatch, shown, verbose, terminal, notebook, kind, of_keras):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(consoles, "_in_notebook", lambda: notebook)
     keras.utils.enable_interactive_logging()
     made = console.make_console([1.0], shown, verbose)
     assert (type(made).__name__, made.verbose) == (kind, of_keras)
+
+
+@pytest.mark.parametrize(("term", "columns"), [("dumb", "80"), ("xterm", "20")])
+def test_where_bars_cannot_be_drawn_there_are_lines(monkeypatch, term, columns):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert isinstance(console.make_console([1.0], True, False), console.LineConsole)
 
 
 # A run of two stages, drawn on a terminal; the second trains in steps of 20 ms.
@@ -107,6 +129,7 @@ import time
 from types import SimpleNamespace
 from simclrv2_tf import environment
 environment.start()
+from absl import logging
 from simclrv2_tf.console import TerminalConsole
 
 def stage(console, place, seconds):
@@ -121,6 +144,8 @@ def stage(console, place, seconds):
     for step in range(1, 21):
         time.sleep(seconds / 20)
         callback.on_train_batch_end(step, {"loss": 1 / step, "top_1_accuracy": step / 20})
+        if step == 10:
+            logging.warning("a warning of stage %d", place + 1)
     callback.on_train_end({"loss": 0.05, "top_1_accuracy": 1.0})
     (callback,) = console.evaluation()
     callback.set_params({"steps": 2})
@@ -167,6 +192,14 @@ def test_bars_on_a_terminal():
     assert any("stage 1 of 2" in line and "step" in line for line in lines)
     assert any(re.search(r"run +[\u2501\u2578\u257a]+ +about \d+ s left", line) for line in lines)
     assert any("top-1" in line and "loss" in line for line in lines)
+    # On the screen, on which bars are drawn over: what is printed and warned of stays.
+    screen = pyte.Screen(100, 30)
+    pyte.Stream(screen).feed(written)
+    shown = [line.rstrip() for line in screen.display if line.strip()]
+    for stage in (1, 2):
+        assert sum(f"a warning of stage {stage}" in line for line in shown) == 1
+        assert f"[{stage}/2] stage, {'x' * 60}" in shown
+    assert not any("left" in line for line in shown) and shown[-1] == "done"
     # What is printed stays; the bars are gone at the end.
     ended = [line for line in lines if line][-1]
     assert ended == "done"

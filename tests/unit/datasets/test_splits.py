@@ -61,6 +61,17 @@ def test_labels_are_those_of_the_examples_in_order(split, examples):
     assert len(set(labels.tolist())) > 1
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_positions_of_shards_are_those_of_their_examples(split, count):
+    ids, _ = split.labels()
+    for index in range(count):
+        records = split.ordered_records((index, count))
+        found = [split.load(record, replace_unreadable=False)["id"] for record in records]
+        positions = split.shard_positions((index, count))
+        assert [name.numpy().decode() for name in found] == ids[list(positions)].tolist()
+        assert split.shard_size((index, count)) == len(found)
+
+
 def test_labels_are_counted_where_that_takes_no_reading(packaged, numbered):
     assert packaged.split("train").num_labels == 10_000
     folder, tfds = (numbered[kind].split("train") for kind in ("folder", "tfds"))

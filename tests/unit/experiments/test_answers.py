@@ -11,19 +11,32 @@ from simclrv2_tf.datasets.splits import IndexedSplit
 from simclrv2_tf.experiments.answers import Answers
 
 
-def split_of(count):
+class Contiguous(IndexedSplit):
+    """Shards of neighbours, as those of TensorFlow Datasets."""
+
+    def shard_positions(self, shard):
+        index, count = shard
+        return range(self.num_examples * index // count, self.num_examples * (index + 1) // count)
+
+    def ordered_records(self, shard):
+        positions = self.shard_positions(shard)
+        return tf.data.Dataset.range(positions.start, positions.stop)
+
+
+def split_of(count, kind=IndexedSplit):
     columns = {
         "id": tf.constant([f"image {index}" for index in range(count)]),
         "label": tf.range(count, dtype=tf.int64),
         "image": tf.zeros((count, 4, 4, 3), tf.uint8),
     }
-    return IndexedSplit("train", columns, lambda image: image)
+    return kind("train", columns, lambda image: image)
 
 
+@pytest.mark.parametrize("kind", [IndexedSplit, Contiguous])
 @pytest.mark.parametrize("hosts, replicas", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2)])
-def test_answers_are_in_the_order_of_the_split(hosts, replicas):
+def test_answers_are_in_the_order_of_the_split(hosts, replicas, kind):
     """Of 11 images in global batches of 6 or 12, as the hosts' own pipelines read them."""
-    split, size = split_of(11), 12 // hosts if replicas * hosts == 4 else 6 // hosts
+    split, size = split_of(11, kind), 12 // hosts if replicas * hosts == 4 else 6 // hosts
     answers = Answers()
     answers.expect(SimpleNamespace(num_input_pipelines=hosts))
     pipelines = [
@@ -49,4 +62,5 @@ def test_answers_are_in_the_order_of_the_split(hosts, replicas):
     assert found.labels.tolist() == kept
     assert found.predicted.tolist() == [(index + 1) % 11 for index in kept]
     np.testing.assert_allclose(found.confidence, np.array(kept) / 11)
+    assert answers.right.tolist() == [False] * 10
     assert not found.right.any() and found.class_names == tuple(map(str, range(11)))

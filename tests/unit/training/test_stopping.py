@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import keras
 import pytest
@@ -71,3 +72,19 @@ def test_the_earlier_handlers_come_back():
     with pytest.raises(stopping.Stopped), stopping.stopping_by_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+
+
+def test_a_signal_within_a_finalizer_is_not_lost(capsys):
+    """Python ignores an exception that is raised there, after it has printed a traceback."""
+
+    class Held:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):
+                pass
+
+    with pytest.raises(stopping.Stopped), stopping.stopping_by_signals():
+        held = Held()
+        del held
+        time.sleep(5)
+    assert "Traceback" not in capsys.readouterr().err
