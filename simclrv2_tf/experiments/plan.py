@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from etils import epath
+
 from simclrv2_tf.options import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +77,9 @@ def plan_stages(config: Config) -> list[PlannedStage]:
         planned = _stages_of_run(config, errors)
     else:
         planned = [PlannedStage(config.train_mode, config)]
-    if not errors:
+    # A run that an earlier version began with options of no use is resumed all the same.
+    begun = (epath.Path(config.model_dir) / "config.json").exists()
+    if not errors and not begun:
         errors += _without_validation(config, [stage.config for stage in planned])
     if errors:
         raise ConfigError(dict.fromkeys(errors))

@@ -1,5 +1,6 @@
 """The repository itself: style, and that CI runs the command of the README."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -36,6 +37,27 @@ def test_files_are_written_whole():
     assert {name for name, text in texts.items() if WRITES.search(text)} == set(WRITERS)
     for line in ('path.write_text("")', "np.save(path, x)", 'with open(path, "w") as file:'):
         assert WRITES.search(line)
+
+
+# Packages by the names that their modules have, where these differ; and those of extras.
+DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "tensorflow_datasets": "tensorflow-datasets"}
+OPTIONAL = {"ai_edge_litert", "onnxruntime", "pillow_heif", "tifffile", "markupsafe"}
+
+
+def test_what_is_imported_is_installed():
+    """Another package may bring it today, and not tomorrow (markupsafe is a part of jinja2)."""
+    imported = set()
+    for path in (ROOT / "simclrv2_tf").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    imported -= {*sys.stdlib_module_names, *OPTIONAL, "simclrv2_tf"}
+    text = (ROOT / "setup.py").read_text().partition("install_requires=[")[2]
+    required = set(re.findall(r'^        "([A-Za-z0-9_-]+)', text.partition("\n    ],")[0], re.M))
+    assert {DISTRIBUTIONS.get(name, name) for name in imported} <= required
+    assert len(imported) > 8
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["lint", "format"])

@@ -244,6 +244,15 @@ def test_a_validation_split_is_taken_where_a_stage_is_validated(good):
     assert {s.config.validation_split for s in planned(**good, validation_split="v")} == {"v"}
 
 
+def test_a_run_that_began_with_a_validation_split_of_no_use_is_resumed(tmp_path):
+    """Earlier versions ignored it."""
+    run = {"train_mode": "finetune", "validation_split": "v", "model_dir": str(tmp_path)}
+    with pytest.raises(ConfigError):
+        planned(**run)
+    (tmp_path / "config.json").touch()
+    assert len(planned(**run)) == 1
+
+
 @pytest.mark.parametrize(
     "bad",
     [
