@@ -1,4 +1,4 @@
-"""`simclrv2-tf report RUN [RUN ...] [--output=FILE]`: one page that shows runs."""
+"""`simclrv2-tf report RUN [RUN ...] [--output=FILE or FOLDER]`: one page that shows runs."""
 
 from __future__ import annotations
 

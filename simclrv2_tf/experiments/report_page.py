@@ -22,7 +22,8 @@ def write(runs: Sequence[str], output: str | None = None) -> epath.Path:
 
     Args:
         runs: The runs' folders; several are compared.
-        output: The file; by default `report.html` in the only run's folder.
+        output: The file, or the folder to write `report.html` into; by default that of the only
+            run.
 
     Raises:
         RunFilesError, OptionsError: a folder holds no run, or one that cannot be read.
@@ -30,7 +31,9 @@ def write(runs: Sequence[str], output: str | None = None) -> epath.Path:
     """
     if output is None and len(runs) != 1:
         raise ValueError(f"`output` must be given for several runs. Received: {len(runs)} runs")
-    path = epath.Path(runs[0]) / FILE if output is None else epath.Path(output)
+    path = epath.Path(runs[0] if output is None else output)
+    if output is None or path.is_dir():
+        path = path / FILE
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     text = page.html([run_files.read(run) for run in runs], now)
     files.write_text(path, text)

@@ -1,5 +1,7 @@
 """`simclrv2-tf report`."""
 
+from pathlib import Path
+
 import pytest
 
 from helpers import report_runs
@@ -27,6 +29,22 @@ def test_several_runs_by_default_in_this_folder(tmp_path, capsys, monkeypatch):
     # The same run twice is one run.
     assert main(["report", "a", "a"]) == 0
     assert (tmp_path / "a" / "report.html").exists()
+
+
+@pytest.mark.parametrize("output", ["out", "out/", "."])
+def test_a_folder_as_output_holds_the_report_and_keeps_its_files(
+    tmp_path, capsys, monkeypatch, output
+):
+    report_runs.run_of_one(tmp_path / "run", train_mode="supervised")
+    folder = tmp_path / output
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.txt").write_text("kept")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "run", f"--output={output}"]) == 0
+    assert Path(capsys.readouterr().out.strip()) == Path(output, "report.html")
+    assert "<h1>run</h1>" in (folder / "report.html").read_text()
+    assert (folder / "mine.txt").read_text() == "kept"
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_missing_folder_is_one_line(tmp_path, capsys):
