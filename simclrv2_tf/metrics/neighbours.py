@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from simclrv2_tf.metrics.representations import unit_rows
+
 _TEMPERATURE = 0.07
 _AT_ONCE = 1024  # queries, whose similarities are in memory
 
@@ -25,7 +27,7 @@ def predict(
     Returns:
         (n,) int64.
     """
-    bank, queries = _unit(bank), _unit(queries)
+    bank, queries = unit_rows(bank, np.float32), unit_rows(queries, np.float32)
     k = min(k, len(bank))
     found = []
     for begin in range(0, len(queries), _AT_ONCE):
@@ -43,7 +45,7 @@ def nearest(x: np.ndarray, k: int) -> np.ndarray:
 
     All other rows where there are fewer than k.
     """
-    x = _unit(x)
+    x = unit_rows(x, np.float32)
     k = min(k, len(x) - 1)
     if k < 1:
         return np.zeros((len(x), 0), np.int64)
@@ -52,9 +54,3 @@ def nearest(x: np.ndarray, k: int) -> np.ndarray:
     found = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(similarities, found, 1), axis=1, kind="stable")
     return np.take_along_axis(found, order, 1)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = np.asarray(vectors, np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -11,6 +11,12 @@ import numpy as np
 _LEAST_SPREAD, _LEAST_RANK = 0.01, 1.5
 
 
+def unit_rows(x: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+    """The rows of `x` (n, d), each divided by its length; a row of zeros stays one."""
+    x = np.asarray(x, dtype)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
 def effective_rank(x: np.ndarray) -> float:
     """In how many dimensions the rows of `x` (n, d) vary: exp of its singular values' entropy.
 
@@ -32,7 +38,7 @@ def spread(x: np.ndarray) -> float:
     As in SimSiam (arXiv 2011.10566, section 4.1), scaled: 1 where the rows point in all directions
     alike, 0 where they point in one.
     """
-    x = _unit_rows(x)
+    x = unit_rows(x)
     return float(x.std(0).mean() * np.sqrt(x.shape[1]))
 
 
@@ -41,7 +47,7 @@ def alignment(z1: np.ndarray, z2: np.ndarray) -> float:
 
     Wang and Isola, arXiv 2005.10242, section 4, with alpha = 2. Collapse makes it 0.
     """
-    return float(np.mean(np.sum((_unit_rows(z1) - _unit_rows(z2)) ** 2, axis=1)))
+    return float(np.mean(np.sum((unit_rows(z1) - unit_rows(z2)) ** 2, axis=1)))
 
 
 def uniformity(z: np.ndarray) -> float:
@@ -49,7 +55,7 @@ def uniformity(z: np.ndarray) -> float:
 
     Wang and Isola, arXiv 2005.10242, section 4, with t = 2. 0 for one row, or rows of one point.
     """
-    z = _unit_rows(z)
+    z = unit_rows(z)
     i, j = np.triu_indices(len(z), 1)
     if not len(i):
         return 0.0
@@ -97,8 +103,3 @@ def collapsed(numbers: dict[str, float], settled: bool = True) -> str | None:
         if rank < _LEAST_RANK:
             return f"the {what}s vary along one line (effective rank {rank:.2g})"
     return None
-
-
-def _unit_rows(x):
-    x = np.asarray(x, np.float64)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
+from simclrv2_tf.console.time_left import duration
 from simclrv2_tf.metrics.classification import Interval
 
 
@@ -39,16 +40,9 @@ def between(interval: Interval | None) -> str | None:
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}%"
 
 
-def duration(seconds: float) -> Number:
-    """Seconds as text: "50 s", "4 min 10 s", "2 h 5 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        text = f"{whole} s"
-    elif whole < 3600:
-        text = f"{whole // 60} min {whole % 60} s"
-    else:
-        text = f"{whole // 3600:,} h {whole % 3600 // 60} min"
-    return Number(text, seconds)
+def time(seconds: float) -> Number:
+    """Seconds in words: "50 s", "4 min 10 s", "2 h 5 min"."""
+    return Number(duration(seconds), seconds)
 
 
 class Block:

@@ -10,6 +10,19 @@ def vectors(n=40, d=6, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unit_rows_have_length_1_but_for_zeros(dtype):
+    given = np.concatenate([vectors(), 1e4 * vectors(seed=1), np.zeros((1, 6))])
+    found = representations.unit_rows(given, dtype)
+    assert found.dtype == dtype
+    for row, expected in zip(found[:-1], given[:-1], strict=True):
+        np.testing.assert_allclose(row, expected / np.sqrt((expected**2).sum()), rtol=1e-5)
+    np.testing.assert_array_equal(found[-1], np.zeros(6))
+    halves = (1e-4 * vectors()).astype(np.float16)
+    lengths = np.linalg.norm(representations.unit_rows(halves, dtype), axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+
+
 def test_effective_rank_is_the_entropy_of_singular_values():
     x = vectors()
     values = np.sqrt(np.linalg.eigvalsh(np.cov(x.T, bias=True) * len(x)))

@@ -8,6 +8,7 @@ import pytest
 
 from helpers import report_runs
 from helpers.report_runs import METHODS, NAMES, Page
+from simclrv2_tf.console import duration
 from simclrv2_tf.experiments import report_page, run_files
 from simclrv2_tf.metrics.classification import wilson
 
@@ -149,6 +150,14 @@ def test_commands_can_be_copied(whole):
     assert "python -m simclrv2_tf.run --mode=train_then_eval '--dataset=folder:a b'" in found.text
     assert f"keras.saving.load_model('{root}/pretrain/encoder.keras')" in found.text
     assert json.loads((root / "config.json").read_text())["train_mode"] in found.text
+
+
+def test_seconds_are_in_the_words_of_the_console(tmp_path):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode="supervised")
+    (root / "history.csv").write_text("epoch,loss,seconds\n1,0.5,180000\n2,0.4,7200\n")
+    found = page(root)
+    assert 187200.0 in found.values and f"Time{duration(187200)}" in found.text
+    assert duration(187200) == "2 d 4 h"
 
 
 def test_names_are_escaped(tmp_path):

@@ -7,6 +7,7 @@ import colorsys
 import numpy as np
 
 from simclrv2_tf.metrics import neighbours, principal_components
+from simclrv2_tf.metrics.representations import unit_rows
 from simclrv2_tf.report.page import blocks
 from simclrv2_tf.report.page.blocks import Thumbnail
 from simclrv2_tf.report.page.runs import PRETRAIN, Run, Samples
@@ -91,7 +92,7 @@ def _described(samples: Samples, names: list[str], index: int) -> str:
 
 
 def _map(samples: Samples, names: list[str]) -> blocks.Map:
-    plane = principal_components.principal_plane(_unit(samples.representations))
+    plane = principal_components.principal_plane(unit_rows(samples.representations))
     low, high = plane.points.min(0), plane.points.max(0)
     scale = 100 / max(high[0] - low[0], 1e-12)  # one for both axes: distances compare
     places = np.round(scale * (plane.points - low), 1)
@@ -122,11 +123,6 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
     )
     alt = f"Map of {len(places):,} representations" + (", colored by class" if known else "")
     return blocks.Map(alt, caption, groups, height)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def color(place: int, number: int) -> str:

@@ -19,7 +19,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
     """Best accuracy, gain over supervised training, collapse and time."""
     facts = [fact for fact in (_best(run), gain(run), collapse(run)) if fact]
     stages = f"training of {len(run.stages)} stages" if run.several else "training"
-    facts.append(Fact("Time", blocks.duration(run.seconds), stages))
+    facts.append(Fact("Time", blocks.time(run.seconds), stages))
     found: list[blocks.Block] = [blocks.Facts(facts)]
     candidates = [stage for stage in run.evaluated if stage.learns_labels]
     if len(candidates) > 2:
