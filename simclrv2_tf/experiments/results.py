@@ -98,11 +98,20 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
 
 
 def draw_calibration(directory: RunDirectory) -> None:
-    """Draws the calibration of a run of one stage; a run of several has a figure of them all."""
+    """Draws the calibration of a run of one stage; a run of several has a figure of them all.
+
+    A classifier without examples, or with a number that is not finite, is left out.
+    """
     path = directory.named("calibration.json")
     if path.exists():
-        figure = report_lib.reliability_figure(json.loads(path.read_text()))
-        report_lib.save_figure(figure, path.with_suffix(".png"))
+        shown = _drawable(json.loads(path.read_text()))
+        if shown:
+            figure = report_lib.reliability_figure(shown)
+            report_lib.save_figure(figure, path.with_suffix(".png"))
+
+
+def _drawable(results: dict[str, dict]) -> dict[str, dict]:
+    return {name: result for name, result in results.items() if report_lib.can_be_drawn(result)}
 
 
 def _main_result(others: list[Outcome]) -> dict:
@@ -211,9 +220,9 @@ def _draw(
             )
         )
         name = f"reliability_{fraction.removesuffix('%')}pct"
-        drawn[name] = report_lib.reliability_figure(
-            {report_lib.METHODS[o.name].name: o.calibration() for o in group}
-        )
+        shown = _drawable({report_lib.METHODS[o.name].name: o.calibration() for o in group})
+        if shown:
+            drawn[name] = report_lib.reliability_figure(shown)
     drawn["learning_curves"] = report_lib.learning_curves_figure(panels)
     for name, figure in drawn.items():
         for extension in ("png", "svg"):

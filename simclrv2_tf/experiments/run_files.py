@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from absl import logging
 from etils import epath, epy
 
 from simclrv2_tf import contents, run_options
@@ -36,10 +37,42 @@ class RunFilesError(UserError):
 def read(path: str) -> runs.Run:
     """Reads a run of one stage or of several, finished or not.
 
+    A file that the report can do without and that is damaged is left out, with a line of the log.
+
     Raises:
-        RunFilesError: there is no run in the folder, or one of its files is damaged.
+        RunFilesError: there is no run in the folder, or a `result.json` or `run.json` is damaged.
         OptionsError: a `config.json` is damaged.
     """
+    with raised_as(UserError, f"The run in {path} cannot be read"):
+        return _read(path)
+
+
+class _Optional:
+    """Reads files that the report can do without.
+
+    Attributes:
+        root: The folder of the run.
+        unreadable: (file, reason) of those that could not be read so far.
+    """
+
+    def __init__(self, root: epath.Path):
+        self.root = root
+        self.unreadable: list[tuple[str, str]] = []
+
+    def read(self, path: epath.Path, reader: Callable[[epath.Path], Any], missing: Any) -> Any:
+        """What `reader` makes of a file; `missing` where there is none, or it is damaged."""
+        if not path.exists():
+            return missing
+        try:
+            return reader(path)
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            logging.warning("%s cannot be read (%s). The report leaves it out.", path, reason)
+            self.unreadable.append((path.relative_to(self.root).as_posix(), reason))
+            return missing
+
+
+def _read(path: str) -> runs.Run:
     root = epath.Path(path)
     if not root.is_dir():
         raise RunFilesError(f"`run` must be the folder of a run. Received: {path}, which is none")
@@ -49,16 +82,18 @@ def read(path: str) -> runs.Run:
             f"`run` must be the folder of a run. Received: {path}, in which no stage has begun "
             "(it has no config.json)"
         )
-    stages = _with_counts([_stage(root, folder) for folder in folders])
+    optional = _Optional(root)
+    stages = _with_counts([_stage(root, folder, optional) for folder in folders])
     options = run_options.read(root if (root / "config.json").exists() else folders[0])
     first = folders[0]
     return runs.Run(
         path,
         options,
         stages,
-        _samples(first / samples.FILE),
-        (first / "views.png").read_bytes() if (first / "views.png").exists() else None,
-        [(row["file"], row["reason"]) for row in _rows(first / "skipped_images.csv")],
+        optional.read(first / samples.FILE, _samples, None),
+        optional.read(first / "views.png", lambda file: file.read_bytes(), None),
+        optional.read(first / "skipped_images.csv", _skipped, []),
+        optional.unreadable,
     )
 
 
@@ -79,7 +114,7 @@ def _stage_folders(root: epath.Path) -> list[epath.Path]:
     return [folder for _, _, folder in sorted(found)]
 
 
-def _stage(root: epath.Path, folder: epath.Path) -> dict[str, Any]:
+def _stage(root: epath.Path, folder: epath.Path, optional: _Optional) -> dict[str, Any]:
     """The fields of a `runs.Stage`, those that depend on other stages left out."""
     options = run_options.read(folder)
     mode = options.get("train_mode")
@@ -96,13 +131,13 @@ def _stage(root: epath.Path, folder: epath.Path) -> dict[str, Any]:
         "folder": str(folder.relative_to(root)) if below else "",
         "encoder": NetworkOptions(**network).encoder_description,
         "options": options,
-        "history": _rows(folder / "history.csv"),
+        "history": optional.read(folder / "history.csv", _history, []),
         "result": _json(folder / "result.json"),
-        "calibration": _json(folder / "calibration.json"),
+        "calibration": optional.read(folder / "calibration.json", _calibration, {}),
         "record": _json(folder / "run.json"),
         "files": [file for file in _USABLE if (folder / file).exists()] + modules,
-        "num_labels": _listed(folder / "labelled_examples.txt"),
-        "predictions": _predictions(folder / predictions.NAME),
+        "num_labels": optional.read(folder / "labelled_examples.txt", _listed, None),
+        "predictions": optional.read(folder / predictions.NAME, predictions.read, None),
     }
 
 
@@ -162,32 +197,58 @@ def _json(path: epath.Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     with raised_as(RunFilesError, f"{path} cannot be read"):
-        held = json.loads(path.read_text())
-        if not isinstance(held, dict):
-            raise TypeError(f"it holds no object but a {type(held).__name__}")
-        return held
+        return _object(path)
+
+
+def _object(path: epath.Path) -> dict[str, Any]:
+    held = json.loads(path.read_text())
+    if not isinstance(held, dict):
+        raise TypeError(f"it holds no object but a {type(held).__name__}")
+    return held
+
+
+def _calibration(path: epath.Path) -> dict[str, Any]:
+    """Classifier's name -> calibration."""
+    held = _object(path)
+    numbers = {"expected_calibration_error", "top1", "bins"}
+    for name, result in held.items():
+        if not numbers <= result.keys() or not all(entry["count"] >= 0 for entry in result["bins"]):
+            raise ValueError(f"{name} needs {', '.join(sorted(numbers))}")
+    return held
 
 
 def _rows(path: epath.Path) -> list[dict[str, str]]:
-    """The rows of a table by column; none where there is no file."""
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+    """The rows of a table by column."""
+    return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def _listed(path: epath.Path) -> int | None:
+def _history(path: epath.Path) -> list[dict[str, str]]:
+    """Rows of numbers, or of empty cells for what was not measured."""
+    rows = _rows(path)
+    for row in rows:
+        float(row["epoch"])
+        for number in row.values():
+            float(number or 0)
+    return rows
+
+
+def _skipped(path: epath.Path) -> list[tuple[str, str]]:
+    return [(row["file"], row["reason"]) for row in _rows(path)]
+
+
+def _listed(path: epath.Path) -> int:
     """The number of lines of a file."""
-    return len(path.read_text().splitlines()) if path.exists() else None
+    return len(path.read_text().splitlines())
 
 
-def _predictions(path: epath.Path) -> predictions.Predictions | None:
-    if not path.exists():
-        return None
-    with raised_as(RunFilesError, f"{path} cannot be read"):
-        return predictions.read(path)
-
-
-def _samples(path: epath.Path) -> runs.Samples | None:
-    if not path.exists():
-        return None
-    with raised_as(RunFilesError, f"{path} cannot be read"):
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-            return runs.Samples(*(held[key] for key in runs.Samples.__dataclass_fields__))
+def _samples(path: epath.Path) -> runs.Samples:
+    """The images whose representations are finite."""
+    names = ("ids", "labels", "representations", "thumbnails")
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
+        arrays = {name: held[name] for name in names}
+    shapes = [array.shape for array in arrays.values()]
+    if [len(shape) for shape in shapes] != [1, 1, 2, 4] or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"it needs {', '.join(names)} of the same images, and has shapes {shapes}")
+    finite = np.isfinite(arrays["representations"]).all(axis=1)
+    kept = {name: array[finite] for name, array in arrays.items()}
+    return runs.Samples(**kept, left_out=int(np.sum(~finite)))

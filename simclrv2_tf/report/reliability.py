@@ -8,6 +8,14 @@ from simclrv2_tf.report.results import METHODS
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
 
+def can_be_drawn(result: Mapping) -> bool:
+    """Whether a result of `reliability_figure` has examples, and finite numbers alone."""
+    bins = [entry for entry in result["bins"] if entry["count"]]
+    numbers = [result["expected_calibration_error"], result["top1"]]
+    numbers += [entry[key] for entry in bins for key in ("count", "confidence", "accuracy")]
+    return bool(bins) and all(x is not None and np.isfinite(x) for x in numbers)
+
+
 def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
     """Draws reliability diagrams, one a classifier: accuracy in bins of confidence.
 
@@ -23,7 +31,8 @@ def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
         A matplotlib figure.
 
     Raises:
-        ValueError: There are no results, or no examples in one.
+        ValueError: There are no results, or one cannot be drawn: it has no examples in bins, or a
+            number that is None, NaN or infinite.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -44,8 +53,12 @@ def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
     for index, (name, result) in enumerate(results.items()):
         upper, lower = uppers[index], lowers[index]
         bins = [entry for entry in result["bins"] if entry["count"]]
-        if not bins:
-            raise ValueError(f"`results` must have examples in bins. Received: none for {name!r}")
+        if not can_be_drawn(result):
+            found = "a number that is not finite" if bins else "none"
+            raise ValueError(
+                "`results` must have examples in bins, and finite numbers. "
+                f"Received: {found} for {name!r}"
+            )
         left, right, count, confidence, accuracy = (
             np.array([entry[key] for entry in bins])
             for key in ("lower", "upper", "count", "confidence", "accuracy")

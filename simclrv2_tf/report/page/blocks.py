@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -24,8 +25,10 @@ class Number:
 
 
 def share(value: float | None) -> Number | None:
-    """A share in [0, 1] in percent, such as "81.4%"."""
-    return None if value is None else Number(f"{100 * value:.1f}%", value)
+    """A share in [0, 1] in percent, such as "81.4%"; None where it is not finite."""
+    return (
+        None if value is None or not math.isfinite(value) else Number(f"{100 * value:.1f}%", value)
+    )
 
 
 def count(value: float | None) -> Number | None:

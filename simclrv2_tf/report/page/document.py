@@ -45,7 +45,12 @@ def html(runs: Sequence[Run], written: str) -> str:
         if run.samples is not None and len(run.samples.ids):
             sprite = pictures.sprite(run.samples.thumbnails, _SPRITE_BYTES // len(runs))
         parts.append(_Part(run, name, prefix, sections.of_run(run, prefix), sprite))
-    compared = comparison.compared(runs) if len(runs) > 1 else []
+    compared = []
+    if len(runs) > 1:
+        paths = ", ".join(run.path for run in runs)
+        compared = sections.answered_or_said(
+            "Side by side", paths, lambda: comparison.compared(runs)
+        )
     return (
         _environment()
         .get_template("page.html")

@@ -127,13 +127,19 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def picture(content: bytes, most_bytes: int) -> str:
-    """A PNG file as a data URI: as it is where it is small enough, else compressed with loss."""
+def picture(content: bytes, most_bytes: int) -> str | None:
+    """A PNG file as a data URI: as it is where it is small enough, else compressed with loss.
+
+    None of a damaged file.
+    """
     from PIL import Image
 
+    try:
+        image = Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGB")
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises, by where the damage is
+        return None
     if len(content) <= most_bytes:
         return data_uri(content, "png")
-    image = Image.open(io.BytesIO(content)).convert("RGB")
     return data_uri(_webp(image, most_bytes), "webp")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,12 +25,15 @@ class Samples:
         labels: (n,) int64, -1 without a label.
         representations: (n, f) float16.
         thumbnails: (n, S, S, 1 or 3) uint8.
+        left_out: Number of images that are not among the n, as their representations are not
+            finite.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     representations: np.ndarray
     thumbnails: np.ndarray
+    left_out: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +140,8 @@ class Run:
         stages: Those that have begun, in their order.
         samples: Representations of evaluation images, where pretraining has left them.
         views: `views.png`, where there is one.
-        skipped: (file, reason) of the files that are left out.
+        skipped: (file, reason) of the image files that are left out.
+        unreadable: (file, reason) of the run's own files that cannot be read.
     """
 
     path: str
@@ -145,11 +150,12 @@ class Run:
     samples: Samples | None = None
     views: bytes | None = None
     skipped: Sequence[tuple[str, str]] = ()
+    unreadable: Sequence[tuple[str, str]] = ()
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        return self.path.rstrip("/").rpartition("/")[2] or self.path
+        """The name of its folder, also where the path is "."."""
+        return pathlib.Path(self.path).resolve().name or self.path
 
     @property
     def several(self) -> bool:

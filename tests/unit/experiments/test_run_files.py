@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from helpers import report_runs
+from simclrv2_tf.cli import main
 from simclrv2_tf.experiments import run_files
 from simclrv2_tf.experiments.run_files import RunFilesError
 from simclrv2_tf.run_options import OptionsError
@@ -62,9 +64,7 @@ def test_skipped_files_and_views(tmp_path):
     ("name", "content", "error"),
     [
         ("result.json", "{", RunFilesError),
-        ("calibration.json", "[]", RunFilesError),
-        ("predictions.csv", "file,class\n1,2\n", RunFilesError),
-        ("representations.npz", "x", RunFilesError),
+        ("run.json", "[]", RunFilesError),
         ("config.json", "{", OptionsError),
     ],
 )
@@ -74,6 +74,52 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, name, content, error):
     with pytest.raises(error, match=f"{name} cannot be read") as caught:
         run_files.read(str(root))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("calibration.json", b"[]"),
+        ("calibration.json", b'{"supervised": {"top1": 0.5}}'),
+        ("predictions.csv", b"file,class\n1,2\n"),
+        ("representations.npz", b"x"),
+        ("history.csv", b"\xff\xfe\x00"),
+        ("history.csv", b"epoch,loss,seconds\n1,many,2\n"),
+        ("history.csv", b"epoch,loss,seconds\n1,2,3,4\n"),
+        ("skipped_images.csv", b"other\n1\n"),
+    ],
+)
+def test_a_damaged_file_that_is_not_needed_is_left_out_and_named(
+    tmp_path, capsys, caplog, name, content
+):
+    root = report_runs.run_of_one(tmp_path / "run", train_mode="supervised")
+    (root / name).write_bytes(content)
+    run = run_files.read(str(root))
+    ((file, reason),) = run.unreadable
+    assert file == name and reason and "\n" not in reason
+    (record,) = caplog.records
+    assert f"{name} cannot be read ({reason}). The report leaves it out." in record.getMessage()
+    assert main(["report", str(root)]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    page = report_runs.Page((root / "report.html").read_text())
+    assert f"Files that cannot be read are left out: {name} ({reason})." in page.text
+    assert "Cost" in page.headings and "could not be made" not in page.text
+
+
+def test_samples_of_other_shapes_are_left_out(tmp_path):
+    root = report_runs.run_of_one(tmp_path / "run", train_mode="pretrain")
+    held = dict(np.load(root / "representations.npz"))
+    np.savez(root / "representations.npz", **held | {"ids": held["ids"][1:]})
+    run = run_files.read(str(root))
+    assert run.samples is None and run.unreadable[0][0] == "representations.npz"
+
+
+def test_a_record_of_another_structure_is_one_line(tmp_path, capsys):
+    root = report_runs.run_of_one(tmp_path / "run", train_mode="supervised")
+    (root / "run.json").write_text('{"made_of": {"data": {"main": {"splits": {"train": 3}}}}}')
+    assert main(["report", str(root)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"Error: The run in {root} cannot be read")
 
 
 def test_a_folder_that_holds_no_run(tmp_path):

@@ -39,7 +39,7 @@ def whole(tmp_path_factory):
     return root, page(root)
 
 
-def check_well_formed(found):
+def check_well_formed(found, links=True):
     assert found.unclosed == []
     assert len(found.ids) == len({*found.ids})
     referenced = {
@@ -48,7 +48,8 @@ def check_well_formed(found):
         for name, value in attributes.items()
         if name in FETCHED and (value or "").startswith("#")
     }
-    assert referenced and referenced <= {*found.ids}
+    assert referenced <= {*found.ids}
+    assert referenced or not links
 
 
 def check_makes_no_request(found, text):
@@ -193,7 +194,7 @@ def test_a_run_of_one_labelled_stage(tmp_path, mode):
     assert found.headings == [question for question in QUESTIONS if question not in asked]
     top1 = json.loads((root / "result.json").read_text())["label_top_1_accuracy"]
     assert found.values[0] == top1
-    assert "has left no representations.npz" in found.text
+    assert "Thumbnails of mistakes need representations.npz" in found.text
 
 
 def test_a_student_is_compared_with_its_teacher(tmp_path):
@@ -215,7 +216,7 @@ def test_a_run_that_was_stopped_half_way(tmp_path, ended):
     assert len(found.table("stage", "encoder")) == ended + 1
     if ended == 0:
         assert "No stage has been evaluated yet" in found.text
-        assert "there is no representations.npz" in found.text
+        assert "This section needs representations.npz, which the evaluation" in found.text
         assert "No stage has been exported yet" in found.text
         assert "How good with few labels?" not in found.headings
     if ended == 4:
@@ -232,11 +233,140 @@ def test_what_is_missing_is_said(tmp_path):
     assert found.headings == QUESTIONS
     for said in (
         "no interval, as the predictions for each image are not there",
-        "there is no representations.npz",
+        "This section needs representations.npz, which the evaluation",
+        "This section needs predictions.csv, which an evaluation on labelled images writes.",
         "No run.json says what images",
         "No run.json says by which command",
     ):
         assert said in found.text, said
+
+
+def edit_json(path, edit):
+    held = json.loads(path.read_text())
+    edit(held)
+    path.write_text(json.dumps(held))
+
+
+def without_images(calibrations):
+    for result in calibrations.values():
+        result.update(top1=0.0, expected_calibration_error=0.0)
+        for entry in result["bins"]:
+            entry.update(count=0.0, confidence=None, accuracy=None)
+
+
+def without_error(calibrations):
+    for result in calibrations.values():
+        result["expected_calibration_error"] = None
+
+
+@pytest.mark.parametrize("edit", [without_images, without_error])
+def test_a_calibration_that_cannot_be_drawn_leaves_out_a_diagram(tmp_path, caplog, edit):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode="finetune")
+    edit_json(root / "calibration.json", edit)
+    found = page(root)
+    check_well_formed(found, links=False)
+    assert not caplog.records
+    assert "A diagram needs at least one evaluated image, and numbers that" in found.text
+    (row,) = found.table("classifier", "ECE")
+    assert row["mean confidence"] == ("–", "")
+    # The other stages keep theirs.
+    root = report_runs.run_of_stages(tmp_path / "several")
+    edit_json(root / "linear_eval" / "calibration.json", edit)
+    assert "left out: linear evaluation, pretrained." in page(root).text
+    assert not caplog.records
+
+
+def test_a_run_without_a_readable_image(tmp_path, caplog):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode="finetune")
+    edit_json(root / "calibration.json", without_images)
+
+    def nothing(result):
+        del result["label_top_1_low"], result["label_top_1_high"]
+        result.update(images=0, label_top_1_accuracy=0.0)
+
+    edit_json(root / "result.json", nothing)
+    (root / "predictions.csv").write_text("file,class,predicted,confidence\n")
+    found = page(root)
+    assert not caplog.records and "could not be made" not in found.text
+    # Intervals without the number of images.
+    edit_json(root / "result.json", lambda r: r.update(label_top_1_low=0.0, label_top_1_high=0.3))
+    assert "95% interval 0.0 to 30.0%" in page(root).text
+
+
+def test_representations_that_are_not_finite_are_left_out(tmp_path, caplog):
+    root = report_runs.run_of_stages(tmp_path / "run")
+    path = root / "pretrain" / "representations.npz"
+    held = dict(np.load(path))
+    held["representations"][3] = np.nan
+    held["representations"][7, 0] = np.inf
+    np.savez(path, **held)
+    found = page(root)
+    check_well_formed(found)
+    assert "2 images are left out, with a representation that is not finite." in found.text
+    points = [attributes for tag, attributes in found.tags if "data-index" in attributes]
+    assert len(points) == report_runs.IMAGES - 2
+    assert len({point["data-index"] for point in points}) == len(points)
+    titles = [line for line in found.text.splitlines() if line.endswith((", test/3", ", test/7"))]
+    assert not titles and not caplog.records
+    held["representations"][2:] = np.nan
+    np.savez(path, **held)
+    text = page(root).text
+    assert "This section needs 3 images; representations.npz holds 2. 58 images are" in text
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 500_000, None])
+def test_damaged_views_are_left_out(tmp_path, damage):
+    root = report_runs.run_of_one(tmp_path / "one", train_mode="pretrain")
+    whole = png(np.random.default_rng(0).integers(0, 256, (40, 150, 3)))
+    (root / "views.png").write_bytes(whole)
+    assert sum(tag == "img" for tag, _ in page(root).tags) == 1
+    (root / "views.png").write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    found = page(root)
+    assert sum(tag == "img" for tag, _ in found.tags) == 0
+    assert "views.png is damaged." in found.text
+
+
+def test_a_section_that_fails_leaves_the_others(whole, tmp_path, monkeypatch, caplog):
+    from simclrv2_tf.report.page.sections import cost
+
+    def fail(stage):
+        raise ZeroDivisionError("division\nby zero")
+
+    root, _ = whole
+    monkeypatch.setattr(cost, "_images_a_second", fail)
+    found = page(root, output=str(tmp_path / "page.html"))
+    check_well_formed(found)
+    assert found.headings == QUESTIONS
+    said = "This section could not be made (ZeroDivisionError: division by zero)."
+    assert found.text.count(said) == 1
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith("'Cost' of the report of ") and "\n" not in message
+    monkeypatch.setattr("simclrv2_tf.report.page.comparison.compared", fail)
+    roots = [root, report_runs.run_of_one(tmp_path / "one", train_mode="supervised")]
+    found = page(*roots, output=str(tmp_path / "page.html"))
+    assert found.headings[0] == "Side by side" and found.text.count(said) == 3
+
+
+def test_this_folder_has_its_own_name(tmp_path, monkeypatch):
+    root = report_runs.run_of_one(tmp_path / "photos" / "run", train_mode="supervised")
+    (root / "below").mkdir()
+    for place, path in ((root, "."), (root / "below", ".."), (root.parent, "run/"), (root, "./")):
+        monkeypatch.chdir(place)
+        text = report_page.write([path]).read_text()
+        assert "<title>run · SimCLRv2 report</title>" in text and "<h1>run</h1>" in text
+
+
+def test_all_right_and_all_labels_right(tmp_path):
+    root = report_runs.run_of_stages(tmp_path / "run")
+    lines = ["file,class,predicted,confidence"]
+    lines += [f"test/{k},cat,cat,0.9" for k in range(report_runs.IMAGES)]
+    for path in root.rglob("predictions.csv"):
+        path.write_text("\n".join(lines) + "\n")
+    assert "All 60 images with a thumbnail are classified correctly." in page(root).text
+    for path in root.rglob("predictions.csv"):
+        path.write_text("\n".join(lines).replace("test/", "other/") + "\n")
+    assert "Thumbnails of mistakes need images that are in both files." in page(root).text
 
 
 def test_a_collapsed_run_says_so(tmp_path):

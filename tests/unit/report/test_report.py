@@ -1,5 +1,6 @@
 """Tables say exactly what the rows hold, and figures draw exactly that."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -310,6 +311,12 @@ def test_reliability_figure_needs_examples():
         report.reliability_figure({})
     with pytest.raises(ValueError, match="Received: none for 'student'"):
         report.reliability_figure({"student": reliability((None, None))})
+    for error, top1 in ((None, 0.5), (math.nan, 0.5), (0.1, None)):
+        given = reliability(error=error, top1=top1)
+        assert not report.can_be_drawn(given)
+        with pytest.raises(ValueError, match="a number that is not finite for 'student'"):
+            report.reliability_figure({"student": given})
+    assert report.can_be_drawn(reliability())
 
 
 FIGURES = {

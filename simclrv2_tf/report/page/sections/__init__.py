@@ -4,6 +4,10 @@
 is missing is said in a sentence. Ids within the blocks begin with `prefix`.
 """
 
+from collections.abc import Callable
+
+from absl import logging
+
 from simclrv2_tf.report.page import blocks
 from simclrv2_tf.report.page.runs import Run
 from simclrv2_tf.report.page.sections import (
@@ -37,7 +41,19 @@ def of_run(run: Run, prefix: str) -> list[blocks.Section]:
     """The sections that apply to a run; `prefix` is what their ids begin with."""
     found = []
     for name, question, answer in _QUESTIONS:
-        answered = answer(run, f"{prefix}{name}")
+        answered = answered_or_said(question, run.path, lambda a=answer, n=name: a(run, prefix + n))
         if answered is not None:
             found.append(blocks.Section(f"{prefix}{name}", question, answered))
     return found
+
+
+def answered_or_said(
+    question: str, path: str, answer: Callable[[], list[blocks.Block] | None]
+) -> list[blocks.Block] | None:
+    """What `answer` returns; where it raises, a sentence, so that the other sections are shown."""
+    try:
+        return answer()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        logging.warning("%r of the report of %s could not be made (%s).", question, path, reason)
+        return [blocks.Text(f"This section could not be made ({reason}).")]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from simclrv2_tf.report.page import blocks, pictures
 from simclrv2_tf.report.page.runs import Run, Stage
-from simclrv2_tf.report.reliability import reliability_figure
+from simclrv2_tf.report.reliability import can_be_drawn, reliability_figure
 
 QUESTION = "Can its confidence be trusted?"
 _MOST_FIGURES = 6
+_NEEDS = "needs at least one evaluated image, and numbers that are finite"
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
@@ -20,8 +21,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     if not stages:
         return [
             blocks.Text(
-                "No classifier has been evaluated on labelled images yet, so that nothing is known "
-                "of its confidence."
+                "This section needs a classifier that has been evaluated on labelled images."
             )
         ]
     rows = [
@@ -39,14 +39,22 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
         "The expected calibration error (ECE, 15 bins) is by how much confidence and accuracy "
         "differ on average; 0% is best"
     )
+    table = blocks.Table(caption, header, rows)
+    drawable = [stage for stage in stages if can_be_drawn(stage.own_calibration)]
+    if not drawable:
+        return [table, blocks.Text(f"A diagram {_NEEDS}.")]
     figures = [
-        _figure(stage, f"{prefix}-reliability-{i}") for i, stage in enumerate(_shown(run, stages))
+        _figure(stage, f"{prefix}-reliability-{i}") for i, stage in enumerate(_shown(run, drawable))
     ]
     about = (
         "In the diagrams, a bar below the dashed line has more confidence than accuracy. The "
         "hatched part is the gap: orange for overconfidence, light blue for underconfidence."
     )
-    return [blocks.Table(caption, header, rows), blocks.Text(about), blocks.Figures(figures)]
+    found: list[blocks.Block] = [table, blocks.Text(about), blocks.Figures(figures)]
+    left_out = [stage.in_words for stage in stages if not can_be_drawn(stage.own_calibration)]
+    if left_out:
+        found.append(blocks.Text(f"A diagram {_NEEDS}; left out: {'; '.join(left_out)}."))
+    return found
 
 
 def _shown(run: Run, stages: list[Stage]) -> list[Stage]:
@@ -77,16 +85,21 @@ def _figure(stage: Stage, prefix: str) -> blocks.Figure:
     return blocks.Figure(svg, alt, title[:1].upper() + title[1:])
 
 
-def _confidence(calibration: Mapping) -> float:
-    """The mean confidence over all images."""
+def _confidence(calibration: Mapping) -> float | None:
+    """The mean confidence over all images; None where it has none, or is not finite."""
+    if not can_be_drawn(calibration):
+        return None
     bins = [entry for entry in calibration["bins"] if entry["count"]]
     total = sum(entry["count"] for entry in bins)
     return sum(entry["count"] * entry["confidence"] for entry in bins) / total
 
 
-def _judged(calibration: Mapping) -> str:
-    """On which side of its accuracy the confidence is."""
-    gap = _confidence(calibration) - calibration["top1"]
+def _judged(calibration: Mapping) -> str | None:
+    """On which side of its accuracy the confidence is; None where that is not known."""
+    confidence = _confidence(calibration)
+    if confidence is None:
+        return None
+    gap = confidence - calibration["top1"]
     if abs(gap) < 0.01:
         return "as confident as it is accurate, on average"
     return f"{'overconfident' if gap > 0 else 'underconfident'} by {100 * abs(gap):.1f} points"

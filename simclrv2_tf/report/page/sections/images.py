@@ -35,7 +35,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
     else:
         found.append(blocks.Text("The images have no labels."))
     found += _skipped(run)
-    if run.views:
+    if run.views is not None:
         settings = run.stages[0].options
         alt = "Images, and two augmented views of each below them"
         caption = (
@@ -43,7 +43,10 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
             f"show what it is; crops take {settings.get('min_crop_area', 0.08):g} to 1 of its area."
         )
         source = pictures.picture(run.views, _VIEWS_BYTES)
-        found.append(blocks.Picture(source, alt, caption))
+        if source:
+            found.append(blocks.Picture(source, alt, caption))
+        else:
+            found.append(blocks.Text("views.png is damaged."))
     elif run.stage(PRETRAIN):
         found.append(blocks.Text("There is no views.png: the run began without writing it."))
     return found

@@ -24,9 +24,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     if not predicting:
         return [
             blocks.Text(
-                "No stage has left predictions.csv, its answer for each test image: it has not "
-                "been evaluated yet, has no labels to compare with, or was evaluated by an earlier "
-                "version."
+                "This section needs predictions.csv, which an evaluation on labelled images writes."
             )
         ]
     labelled = [stage for stage in predicting if stage.learns_labels] or predicting
@@ -100,19 +98,23 @@ def _images(predictions: Predictions, samples: Samples | None) -> list[blocks.Bl
     if samples is None:
         return [
             blocks.Text(
-                "The surest mistakes cannot be shown: pretraining in this run has left no "
-                "representations.npz with thumbnails."
+                "Thumbnails of mistakes need representations.npz, which pretraining in the same "
+                "run writes."
             )
         ]
     rows = {name: row for row, name in enumerate(predictions.ids.tolist())}
     sampled = [
         (index, rows[name]) for index, name in enumerate(samples.ids.tolist()) if name in rows
     ]
+    if not sampled:
+        return [blocks.Text("Thumbnails of mistakes need images that are in both files.")]
     right = predictions.right
     mistakes = [(index, row) for index, row in sampled if not right[row]]
     mistakes.sort(key=lambda pair: -predictions.confidence[pair[1]])
     if not mistakes:
-        return [blocks.Text(f"None of the {len(sampled):,} images with a thumbnail is a mistake.")]
+        return [
+            blocks.Text(f"All {len(sampled):,} images with a thumbnail are classified correctly.")
+        ]
 
     def shown(pairs):
         return [_thumbnail(predictions, index, row) for index, row in pairs[:_MOST_MISTAKES]]
@@ -132,8 +134,8 @@ def _images(predictions: Predictions, samples: Samples | None) -> list[blocks.Bl
     return [
         *found,
         blocks.Text(
-            "No label of these images looks wrong: for none do the classifier and at least "
-            f"{_AGREE} of its {_NEIGHBOURS} nearest neighbours agree on another class."
+            f"All labels of these images look right: the classifier and at least {_AGREE} of the "
+            f"{_NEIGHBOURS} nearest neighbours never agree on another class."
         ),
     ]
 

@@ -13,6 +13,7 @@ from simclrv2_tf.report.page.blocks import Thumbnail
 from simclrv2_tf.report.page.runs import PRETRAIN, Run, Samples
 
 QUESTION = "What did it learn?"
+_LEAST = 3  # images, of a map
 _ROWS, _SHOWN = 10, 6
 # Okabe and Ito, then Tol's muted colors: readers with any color vision tell them apart.
 _PALETTE = (
@@ -26,16 +27,26 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     if run.stage(PRETRAIN) is None:
         return None
     samples = run.samples
-    if samples is None or len(samples.ids) < 3:
+    if samples is None:
         return [
             blocks.Text(
-                "Pretraining has not been evaluated yet, or was by an earlier version: there is no "
-                "representations.npz, which this section is drawn from."
+                "This section needs representations.npz, which the evaluation of pretraining "
+                "writes."
+            )
+        ]
+    if len(samples.ids) < _LEAST:
+        left_out = f" {_left_out(samples)}" if samples.left_out else ""
+        return [
+            blocks.Text(
+                f"This section needs {_LEAST} images; representations.npz holds "
+                f"{len(samples.ids)}.{left_out}"
             )
         ]
     names = run.class_names
     nearest = neighbours.nearest(samples.representations, _SHOWN)
     found: list[blocks.Block] = [_map(samples, names)]
+    if samples.left_out:
+        found.append(blocks.Text(_left_out(samples)))
     labelled = samples.labels >= 0
     if labelled.any():
         same = samples.labels[nearest[:, 0]] == samples.labels
@@ -67,6 +78,12 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
         "first."
     )
     return [*found, blocks.Neighbours("Nearest neighbours", caption, rows)]
+
+
+def _left_out(samples: Samples) -> str:
+    number = samples.left_out
+    images = "1 image is" if number == 1 else f"{number:,} images are"
+    return f"{images} left out, with a representation that is not finite."
 
 
 def _queries(samples: Samples) -> list[int]:

@@ -33,6 +33,9 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
         found.append(
             blocks.Text("No stage has been evaluated yet: the run continues, or was stopped.")
         )
+    if run.unreadable:
+        files = "; ".join(f"{file} ({reason})" for file, reason in run.unreadable)
+        found.append(blocks.Text(f"Files that cannot be read are left out: {files}."))
     return found
 
 
@@ -43,6 +46,7 @@ def _best(run: Run) -> Fact | None:
     notes = [stage.in_words]
     if stage.interval:
         notes.append(f"95% interval {blocks.between(stage.interval)}")
+    if stage.images:
         notes.append(f"{stage.images:,} test images")
     return Fact("Best top-1 accuracy", blocks.share(stage.top1), "; ".join(notes))
 
