@@ -96,28 +96,51 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     return np.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def confusion_counts(
+    labels: np.ndarray, predictions: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `confusion_matrix` holds where it is not 0, in the memory that N images take.
+
+    Returns:
+        (k, 2) int64, pairs of label and prediction in ascending order, and (k,) their counts.
+    """
+    places = np.asarray(labels, np.int64) * num_classes + np.asarray(predictions, np.int64)
+    found, counts = np.unique(places, return_counts=True)
+    return np.stack(np.divmod(found, num_classes), axis=1), counts
+
+
 def per_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict]:
     """A row for each class of a confusion matrix: images, recall with its interval, precision, F1.
 
     A number that has no images to be of is None.
     """
+    return by_class(np.diag(matrix), matrix.sum(1), matrix.sum(0), names)
+
+
+def by_class(
+    right: Sequence[int], images: Sequence[int], answers: Sequence[int], names: Sequence[str]
+) -> list[dict]:
+    """The rows of `per_class`, of the counts of each class.
+
+    Args:
+        right: (C,) images that are classified correctly.
+        images: (C,) images of the class.
+        answers: (C,) images that are classified as it.
+        names: (C,).
+    """
     rows = []
-    for place, name in enumerate(names):
-        right, images, answers = (
-            int(matrix[place, place]),
-            int(matrix[place].sum()),
-            int(matrix[:, place].sum()),
-        )
-        recall = wilson(right, images) if images else None
+    for name, *counts in zip(names, right, images, answers, strict=True):
+        hits, total, answered = map(int, counts)
+        recall = wilson(hits, total) if total else None
         rows.append(
             {
                 "class": name,
-                "images": images,
+                "images": total,
                 "recall": recall and recall.share,
                 "recall_low": recall and recall.low,
                 "recall_high": recall and recall.high,
-                "precision": right / answers if answers else None,
-                "f1": 2 * right / (images + answers) if images + answers else None,
+                "precision": hits / answered if answered else None,
+                "f1": 2 * hits / (total + answered) if total + answered else None,
             }
         )
     return rows

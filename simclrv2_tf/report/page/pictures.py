@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import functools
+import hashlib
 import io
 import json
 import re
@@ -20,6 +20,8 @@ from simclrv2_tf.report import style
 _WHITE = "#ffffff"
 _COLORS = {"#000000": "currentColor", "#dddddd": "var(--rule)", _WHITE: "var(--paper)"}
 _COLUMNS = 40  # of a sprite
+_MOST_KEPT = 64  # figures
+_kept: dict[tuple[Callable, bytes, str, str], Markup] = {}  # the oldest first
 _QUALITIES = (80, 60, 40, 20)
 
 
@@ -34,12 +36,18 @@ def inline_svg(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
         prefix: What the ids in it begin with, unique on the page.
         alt: What it shows.
     """
-    return _drawn(draw, json.dumps(values), prefix, alt)
+    # By a digest: the values of a figure may be many.
+    digest = hashlib.sha256(json.dumps(values).encode()).digest()
+    key = draw, digest, prefix, alt
+    if key not in _kept:
+        if len(_kept) >= _MOST_KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = _drawn(draw, values, prefix, alt)
+    return _kept[key]
 
 
-@functools.lru_cache(maxsize=64)
-def _drawn(draw: Callable, values: str, prefix: str, alt: str) -> Markup:
-    figure = draw(json.loads(values))
+def _drawn(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
+    figure = draw(values)
     text = style.rendered(figure, ".svg", salt=prefix, transparent=True).decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simclrv2_tf.metrics.classification import (
+    confusion_counts,
     confusion_matrix,
     paired_comparison,
     per_class,
@@ -87,6 +88,10 @@ def test_counts_by_class_are_those_of_loops():
         for column in range(4):
             pairs = zip(labels, predictions, strict=True)
             assert matrix[row, column] == sum(pair == (row, column) for pair in pairs)
+    pairs, counts = confusion_counts(labels, predictions, 4)
+    assert pairs.tolist() == np.argwhere(matrix).tolist()
+    assert counts.tolist() == matrix[matrix > 0].tolist()
+    assert confusion_counts([], [], 4)[0].shape == (0, 2)
     rows = per_class(matrix, "abcd")
     for place, row in enumerate(rows):
         own, answered = labels == place, predictions == place

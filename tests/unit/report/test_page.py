@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers.report_runs import METHODS, NAMES, Page
 from simclrv2_tf.console import duration
 from simclrv2_tf.experiments import report_page, run_files
 from simclrv2_tf.metrics.classification import wilson
+from simclrv2_tf.report.page import pictures
 
 QUESTIONS = [
     "Verdict",
@@ -394,6 +396,50 @@ def test_fifty_classes_take_less_than_two_megabytes(tmp_path):
     check_well_formed(found)
 
 
+def test_two_thousand_classes_take_no_matrix_and_no_long_page(tmp_path):
+    classes, images = 2_000, 6_000
+    names = [f"class {k:04}" for k in range(classes)]
+    root = report_runs.run_of_stages(tmp_path / "many", names, ended=3)
+    rng = np.random.default_rng(0)
+    # The first classes are the most frequent among the samples.
+    sampled = np.concatenate([np.repeat(np.arange(20), 10), np.arange(20, 820)])
+    report_runs.write_samples(root / "pretrain" / "representations.npz", sampled, names, rng)
+    labels = np.where(np.arange(images) < 50, 7, np.arange(images) % classes)
+    predicted = np.where(rng.uniform(size=images) < 0.5, labels, rng.integers(0, classes, images))
+    predicted[labels == 7], predicted[labels == 8] = 9, 8
+    rows = [
+        {"file": f"test/{k}", "class": names[a], "predicted": names[b], "confidence": "0.5"}
+        for k, (a, b) in enumerate(zip(labels, predicted, strict=True))
+    ]
+    best = run_files.read(str(root)).best.folder
+    report_runs.write_table(root / best / "predictions.csv", rows)
+    page(root)  # imports what it needs
+    pictures._kept.clear()
+    tracemalloc.start()
+    found = page(root)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * classes**2  # bytes of a matrix
+    assert all(len(key[1]) == 32 for key in pictures._kept)  # a digest
+    assert (root / "report.html").stat().st_size < 2_000_000
+    check_well_formed(found)
+    assert "drawn for up to 100 classes. These images have 2,000." in found.text
+    confusions = found.table("class", "predicted")
+    assert len(confusions) == 8
+    assert [*confusions[0].values()] == [
+        ("class 0007", ""), ("class 0009", ""), ("52", "52"), ("100.0%", "1.0"),
+    ]  # fmt: skip
+    recalls = [float(row["recall"][1]) for row in found.table("class", "images")]
+    assert recalls == [0.0] * 10 + [1.0] * 10
+    assert "the 10 classes of the lowest recall, and of the 10 of the highest" in found.text
+    fills = [a["fill"] for tag, a in found.tags if tag == "g" and "data-group" in a]
+    assert len(fills) == len({*fills}) == 21
+    assert sum(tag == "button" for tag, _ in found.tags) == 21
+    assert "The 20 most frequent classes have a color; the others are gray." in found.text
+    for name in ("class 0000", "class 0019", "other classes"):
+        assert f"{name}\n" in found.text
+
+
 def png(pixels):
     import io
 
@@ -429,9 +475,7 @@ def test_the_same_run_gives_the_same_page(tmp_path, monkeypatch):
     root = report_runs.run_of_stages(tmp_path / "run")
     runs = [run_files.read(str(root))]
     first = pages.html(runs, "now")
-    from simclrv2_tf.report.page import pictures
-
-    pictures._drawn.cache_clear()
+    pictures._kept.clear()
     assert pages.html(runs, "now") == first
 
 

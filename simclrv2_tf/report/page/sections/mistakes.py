@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from simclrv2_tf.metrics import classification, neighbours
@@ -13,6 +15,7 @@ from simclrv2_tf.report.page.runs import Run, Samples
 
 QUESTION = "Where does it fail?"
 _MOST_CONFUSIONS, _MOST_MISTAKES = 8, 12
+_MOST_CLASSES, _ENDS = 100, 10  # of a matrix and of a table; of either end of a longer table
 _NEIGHBOURS, _AGREE = 10, 8  # of the label of an image that looks wrong
 
 
@@ -27,52 +30,81 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
                 "This section needs predictions.csv, which an evaluation on labelled images writes."
             )
         ]
-    labelled = [stage for stage in predicting if stage.learns_labels] or predicting
-    stage = max(labelled, key=lambda stage: stage.top1)
+    stage = dataclasses.replace(run, stages=predicting).best
     found = stage.predictions
     known = {*found.class_names} <= {*run.class_names}
     names = run.class_names if known else list(found.class_names)
     places = {name: place for place, name in enumerate(names)}
     # Places among the names that occur become places among all classes.
     among_all = np.array([places[name] for name in found.class_names], np.int64)
-    matrix = classification.confusion_matrix(
-        among_all[found.labels], among_all[found.predicted], len(names)
-    )
+    labels, predicted = among_all[found.labels], among_all[found.predicted]
     return [
         blocks.Text(f"Classifier: {stage.in_words}. Test images: {len(found.ids):,}."),
-        *_confusions(matrix, names, f"{prefix}-confusion"),
+        *_confusions(labels, predicted, names, f"{prefix}-confusion"),
         *_images(found, run.samples),
     ]
 
 
-def _confusions(matrix: np.ndarray, names: list[str], prefix: str) -> list[blocks.Block]:
-    rows = classification.per_class(matrix, names)
+def _confusions(
+    labels: np.ndarray, predicted: np.ndarray, names: list[str], prefix: str
+) -> list[blocks.Block]:
+    """The matrix, the most frequent confusions and the recall of classes, as far as there are few.
+
+    Of many classes a matrix would take much memory, and could not be read.
+    """
+    pairs, counts = classification.confusion_counts(labels, predicted, len(names))
+    images = np.bincount(labels, minlength=len(names))
+    answers = np.bincount(predicted, minlength=len(names))
+    right = np.bincount(labels[labels == predicted], minlength=len(names))
+    rows = classification.by_class(right, images, answers, names)
     worst = sorted((row for row in rows if row["images"]), key=lambda row: row["recall"])
+    found: list[blocks.Block] = []
+    if len(names) <= _MOST_CLASSES:
+        matrix = classification.confusion_matrix(labels, predicted, len(names))
+        found.append(blocks.Figures([_matrix(matrix, names, worst, prefix)], wide=True))
+    else:
+        found.append(
+            blocks.Text(
+                f"The confusion matrix is drawn for up to {_MOST_CLASSES} classes. These images "
+                f"have {len(names):,}."
+            )
+        )
+    wrong = pairs[:, 0] != pairs[:, 1]
+    pairs, counts = pairs[wrong], counts[wrong]
+    order = np.argsort(-counts, kind="stable")[:_MOST_CONFUSIONS]
+    cells = [
+        (
+            names[label],
+            names[answer],
+            blocks.count(count),
+            blocks.share(count / int(images[label])),
+        )
+        for (label, answer), count in zip(
+            pairs[order].tolist(), counts[order].tolist(), strict=True
+        )
+    ]
+    if cells:
+        header = ["class", "predicted", "images", "of the class"]
+        found.append(blocks.Table("The most frequent confusions", header, cells))
+    return [*found, _recalls(worst)]
+
+
+def _matrix(matrix: np.ndarray, names: list[str], worst: list[dict], prefix: str) -> blocks.Figure:
     alt = "Confusion matrix: the share of each class's images that each prediction has."
     if worst:
         alt += f" {worst[0]['class']} is recognized least often, {worst[0]['recall']:.0%}."
     svg = pictures.inline_svg(_drawn, [matrix.tolist(), names], prefix, alt)
     least = min(10 + 2 * len(names), 60)
-    figure = blocks.Figure(svg, alt, "", "A row a class, a column a prediction.", least)
-    found: list[blocks.Block] = [blocks.Figures([figure], wide=True)]
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]
-    confused = [
-        (names[i], names[j], wrong[i, j]) for i, j in (divmod(o, len(names)) for o in order)
-    ]
-    cells = [
-        (
-            label,
-            predicted,
-            blocks.count(count),
-            blocks.share(count / matrix[names.index(label)].sum()),
-        )
-        for label, predicted, count in confused
-        if count
-    ]
-    if cells:
-        header = ["class", "predicted", "images", "of the class"]
-        found.append(blocks.Table("The most frequent confusions", header, cells))
+    return blocks.Figure(svg, alt, "", "A row a class, a column a prediction.", least)
+
+
+def _recalls(worst: list[dict]) -> blocks.Table:
+    """Recall and precision of all classes, or of those at both ends; the lowest recall first."""
+    title = "Recall and precision of each class, the lowest recall first"
+    if len(worst) > _MOST_CLASSES:
+        worst = worst[:_ENDS] + worst[-_ENDS:]
+        title = f"Recall and precision of the {_ENDS} classes of the lowest recall, and of the "
+        title += f"{_ENDS} of the highest"
     header = ["class", "images", "recall", "95% interval", "precision"]
     cells = [
         (
@@ -84,8 +116,7 @@ def _confusions(matrix: np.ndarray, names: list[str], prefix: str) -> list[block
         )
         for row in worst
     ]
-    title = "Recall and precision of each class, the lowest recall first"
-    return [*found, blocks.Table("", header, cells, folded=title)]
+    return blocks.Table("", header, cells, folded=title)
 
 
 def _drawn(values):

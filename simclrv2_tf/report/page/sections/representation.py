@@ -15,6 +15,8 @@ from simclrv2_tf.report.page.runs import PRETRAIN, Run, Samples
 QUESTION = "What did it learn?"
 _LEAST = 3  # images, of a map
 _ROWS, _SHOWN = 10, 6
+_MOST_COLORS = 20  # classes of a map
+_OTHERS, _GRAY = -2, "#999999"  # what classes without a color have in place of a label
 # Okabe and Ito, then Tol's muted colors: readers with any color vision tell them apart.
 _PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#A89A00", "#882255",
@@ -114,10 +116,9 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
     scale = 100 / max(high[0] - low[0], 1e-12)  # one for both axes: distances compare
     places = np.round(scale * (plane.points - low), 1)
     height = round(float(scale * (high[1] - low[1])), 1)
-    classes = np.unique(samples.labels).tolist()
-    known = [label for label in classes if label >= 0]
+    labels, known, others = _named(samples.labels)
     groups = []
-    for label in classes:
+    for label in np.unique(labels).tolist():
         points = [
             blocks.Point(
                 index,
@@ -125,11 +126,13 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
                 round(height - float(places[index, 1]), 1),
                 _described(samples, names, index),
             )
-            for index in np.flatnonzero(samples.labels == label).tolist()
+            for index in np.flatnonzero(labels == label).tolist()
         ]
         if label in known:
             own = color(known.index(label), len(known))
             groups.append(blocks.Group(_name(names, label), own, points))
+        elif label == _OTHERS:
+            groups.append(blocks.Group("other classes", _GRAY, points))
         else:
             groups.append(blocks.Group("no label", "currentColor", points))
     caption = (
@@ -138,8 +141,23 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
         f"{plane.explained.sum():.0%} of the variance: points that lie apart differ, points that "
         "lie together may still differ."
     )
+    if others:
+        caption += f" The {len(known)} most frequent classes have a color; the others are gray."
     alt = f"Map of {len(places):,} representations" + (", colored by class" if known else "")
     return blocks.Map(alt, caption, groups, height)
+
+
+def _named(labels: np.ndarray) -> tuple[np.ndarray, list[int], int]:
+    """The labels of a map that has a color for each of the most frequent classes.
+
+    Returns:
+        The labels (n,), `_OTHERS` for the other classes; the classes with a color, in ascending
+        order; and the number of the others.
+    """
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    known = np.sort(classes[np.argsort(-counts, kind="stable")[:_MOST_COLORS]])
+    shown = np.where((labels < 0) | np.isin(labels, known), labels, _OTHERS)
+    return shown, known.tolist(), len(classes) - len(known)
 
 
 def color(place: int, number: int) -> str:
