@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -244,7 +245,10 @@ def _listed(path: epath.Path) -> int:
 def _samples(path: epath.Path) -> runs.Samples:
     """The images whose representations are finite."""
     names = ("ids", "labels", "representations", "thumbnails")
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
+    content = path.read_bytes()
+    if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy would speak of pickles
+        raise ValueError("it is no NPZ file, or was cut off")
+    with np.load(io.BytesIO(content), allow_pickle=False) as held:
         arrays = {name: held[name] for name in names}
     shapes = [array.shape for array in arrays.values()]
     if [len(shape) for shape in shapes] != [1, 1, 2, 4] or len({shape[0] for shape in shapes}) > 1:

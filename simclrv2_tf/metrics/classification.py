@@ -118,7 +118,7 @@ def per_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict]:
 
 
 def by_class(
-    right: Sequence[int], images: Sequence[int], answers: Sequence[int], names: Sequence[str]
+    right: np.ndarray, images: np.ndarray, answers: np.ndarray, names: Sequence[str]
 ) -> list[dict]:
     """The rows of `per_class`, of the counts of each class.
 

@@ -37,7 +37,7 @@ def _verdicts(runs: Sequence[Run]) -> blocks.Table:
                 pretrain and pretrain.options.get("objective"),
                 collapse and str(collapse.value),
                 run.stages[0].encoder,
-                blocks.time(run.seconds),
+                blocks.time(run.seconds) if run.seconds else None,
             )
         )
     header = ["run", "best top-1", "95% interval", "by", "objective", "collapse", "encoder", "time"]

@@ -104,6 +104,10 @@ def test_a_damaged_file_that_is_not_needed_is_left_out_and_named(
     page = report_runs.Page((root / "report.html").read_text())
     assert f"Files that cannot be read are left out: {name} ({reason})." in page.text
     assert "Cost" in page.headings and "could not be made" not in page.text
+    assert "pickle" not in reason
+    # No time is shown where none is known.
+    (row,) = page.table("stage", "encoder")
+    assert (row["seconds"][0] == "–") == ("Time" not in page.text) == (name == "history.csv")
 
 
 def test_samples_of_other_shapes_are_left_out(tmp_path):

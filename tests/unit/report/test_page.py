@@ -371,6 +371,15 @@ def test_all_right_and_all_labels_right(tmp_path):
     assert "Thumbnails of mistakes need images that are in both files." in page(root).text
 
 
+def test_a_run_without_an_epoch(tmp_path):
+    root = report_runs.run_of_one(tmp_path / "one", ended=False, train_mode="pretrain")
+    (root / "history.csv").unlink()
+    found = page(root)
+    check_well_formed(found, links=False)
+    assert "This section needs history.csv, which pretraining writes after" in found.text
+    assert "Time" not in found.text and not any(tag == "dl" for tag, _ in found.tags)
+
+
 def test_a_collapsed_run_says_so(tmp_path):
     root = report_runs.run_of_one(tmp_path / "one", train_mode="pretrain")
     path = root / "result.json"

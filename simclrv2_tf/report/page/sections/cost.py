@@ -17,7 +17,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
             blocks.count(stage.result.get("encoder_parameters")),
             blocks.count(stage.result.get("global_step")),
             blocks.count(stage.options.get("train_batch_size")),
-            blocks.count(stage.seconds),
+            blocks.count(stage.seconds or None),
             blocks.count(_images_a_second(stage)),
         )
         for stage in run.stages

@@ -74,7 +74,11 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     if stage is None:
         return None
     if not stage.history:
-        return [blocks.Text("No epoch of pretraining has ended yet, so that there are no curves.")]
+        return [
+            blocks.Text(
+                "This section needs history.csv, which pretraining writes after each epoch."
+            )
+        ]
     figures, missing = [], []
     for curve in _CURVES:
         figure = _figure(stage, curve, f"{prefix}-{curve.title.lower().replace(' ', '-')}")

@@ -19,8 +19,9 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
     """Best accuracy, gain over supervised training, collapse and time."""
     facts = [fact for fact in (_best(run), gain(run), collapse(run)) if fact]
     stages = f"training of {len(run.stages)} stages" if run.several else "training"
-    facts.append(Fact("Time", blocks.time(run.seconds), stages))
-    found: list[blocks.Block] = [blocks.Facts(facts)]
+    if run.seconds:
+        facts.append(Fact("Time", blocks.time(run.seconds), stages))
+    found: list[blocks.Block] = [blocks.Facts(facts)] if facts else []
     candidates = [stage for stage in run.evaluated if stage.learns_labels]
     if len(candidates) > 2:
         found.append(
