@@ -77,10 +77,10 @@ def plan_stages(config: Config) -> list[PlannedStage]:
         planned = _stages_of_run(config, errors)
     else:
         planned = [PlannedStage(config.train_mode, config)]
-    # A run that an earlier version began with options of no use is resumed all the same.
-    begun = (epath.Path(config.model_dir) / "config.json").exists()
-    if not errors and not begun:
-        errors += _without_validation(config, [stage.config for stage in planned])
+    if not errors and (found := _without_validation(config, [stage.config for stage in planned])):
+        # A run that an earlier version began with options of no use is resumed all the same.
+        begun = (epath.Path(config.model_dir) / "config.json").exists()
+        errors += [] if begun else found
     if errors:
         raise ConfigError(dict.fromkeys(errors))
     return planned
