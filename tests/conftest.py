@@ -38,8 +38,8 @@ KINDS = ["processes", "runs", "unit"]
 
 
 def pytest_xdist_auto_num_workers(config):
-    """One more than cores: while one waits for a process that its test began, another works."""
-    return (os.cpu_count() or 1) + 1
+    """As many as cores: with one more, two cores take 14 min 34 s for what takes 11 min 44 s."""
+    return os.cpu_count() or 1
 
 
 def pytest_collection_modifyitems(items):

@@ -118,6 +118,8 @@ def test_where_a_run_is_shown(monkeypatch, shown, verbose, terminal, notebook, k
 @pytest.mark.parametrize(("term", "columns"), [("dumb", "80"), ("xterm", "20")])
 def test_where_bars_cannot_be_drawn_there_are_lines(monkeypatch, term, columns):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(consoles, "_in_notebook", lambda: False)  # whatever else was imported
+    keras.utils.enable_interactive_logging()
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLUMNS", columns)
     assert isinstance(console.make_console([1.0], True, False), console.LineConsole)
