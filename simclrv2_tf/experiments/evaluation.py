@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from simclrv2_tf.experiments.stage import Built, StageRun
 
 OWN = "evaluation"  # of the stage's own classifier
+# What a result holds beside metrics: counts, steps, and the ends of an interval.
+_NO_METRICS = {
+    *("images", "global_step", "encoder_parameters", "selected_step", "stopped_step"),
+    *("pretrain_global_step", "label_top_1_low", "label_top_1_high"),
+}
 
 
 def evaluate(
@@ -79,7 +84,7 @@ def evaluate_classifier(
     answers = Answers() if name == OWN else None
     logs = evaluate(run, stage, answers=answers)
     counts: dict[str, float] = {}
-    if answers:
+    if answers is not None:
         right = answers.right
         counts["images"] = len(right)
         if len(right):
@@ -111,10 +116,8 @@ def write_calibration(run: StageRun, calibration: Mapping[str, dict]) -> None:
 
 
 def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:
-    """Writes `result.json` and the same numbers for TensorBoard."""
+    """Writes `result.json`, and its metrics for TensorBoard."""
     name = run.config.eval_name
     logs = run.directory.logs("eval" + (f"_{name}" if name else ""))
-    counts = {"images", "global_step", "encoder_parameters", "selected_step", "stopped_step"}
-    shown = {name: value for name, value in result.items() if name not in counts}
-    summaries.write(logs, shown, step)
+    summaries.write(logs, {k: v for k, v in result.items() if k not in _NO_METRICS}, step)
     files.write_text(run.directory.result, files.to_json(dict(result)))

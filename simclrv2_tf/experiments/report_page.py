@@ -22,8 +22,7 @@ def write(runs: Sequence[str], output: str | None = None) -> epath.Path:
 
     Args:
         runs: The runs' folders; several are compared.
-        output: The file, or the folder to write `report.html` into; by default that of the only
-            run.
+        output: The file, or a folder to write `report.html` into; by default the only run's folder.
 
     Raises:
         RunFilesError, OptionsError: a folder holds no run, or one that cannot be read.

@@ -175,18 +175,11 @@ def _row(outcome: Outcome, baseline: Outcome) -> dict:
         "seconds": outcome.seconds,
         "expected_calibration_error": outcome.result["expected_calibration_error"],
     }
-    if gained := _gain(outcome, baseline):
+    compares = outcome is not baseline
+    if compares and (gained := classification.gain(outcome.predictions(), baseline.predictions())):
         names = ("gain", "gain_low", "gain_high", "gain_p_value")
         row |= dict(zip(names, gained, strict=True))
     return {name: value for name, value in row.items() if value is not None}
-
-
-def _gain(outcome: Outcome, baseline: Outcome) -> classification.Comparison | None:
-    """What a stage gains over `baseline`; None of the baseline itself, or of other images."""
-    own, other = outcome.predictions(), baseline.predictions()
-    if outcome is baseline or own is None or other is None or list(own.ids) != list(other.ids):
-        return None
-    return classification.paired_comparison(own.right, other.right)
 
 
 def _draw(

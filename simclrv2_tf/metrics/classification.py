@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simclrv2_tf.predictions import Predictions
+
 
 class Interval(NamedTuple):
     """A share with its confidence interval, all in [0, 1]."""
@@ -88,6 +90,20 @@ def paired_comparison(right: np.ndarray, baseline: np.ndarray, z: float = 1.9599
     reach = z * math.sqrt(more + fewer - (more - fewer) ** 2 / images) / images
     low, high = max(-1.0, center - reach), min(1.0, center + reach)
     return Comparison((won - lost) / total, low, high, float(p_value))
+
+
+def gain(own: Predictions | None, baseline: Predictions | None) -> Comparison | None:
+    """Compares two classifiers by their predictions; None where these are not of the same images.
+
+    Args:
+        own, baseline: Predictions of the classifier and of the one that it is compared with; None
+            where there are none.
+    """
+    if own is None or baseline is None or not len(own.ids):
+        return None
+    if not np.array_equal(own.ids, baseline.ids):
+        return None
+    return paired_comparison(own.right, baseline.right)
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:

@@ -8,10 +8,12 @@ import pytest
 from simclrv2_tf.metrics.classification import (
     confusion_counts,
     confusion_matrix,
+    gain,
     paired_comparison,
     per_class,
     wilson,
 )
+from simclrv2_tf.predictions import Predictions
 
 
 @pytest.mark.parametrize("successes, total", [(0, 1), (1, 1), (3, 10), (0, 50), (2000, 2000)])
@@ -76,6 +78,22 @@ def test_the_interval_of_a_gain_covers_as_often_as_it_says(shares):
 def test_classifiers_compared_on_other_images(baseline):
     with pytest.raises(ValueError, match="`right` and `baseline` must be of the same images"):
         paired_comparison(np.array([True, False][: len(baseline) * 2]), np.array(baseline))
+
+
+def predictions_of(ids, right):
+    labels, confidence = np.zeros(len(ids), np.int64), np.ones(len(ids))
+    names = np.array(list(ids), np.str_)
+    return Predictions(names, labels, 1 - np.array(right), confidence, ("a", "b"))
+
+
+def test_a_gain_is_of_the_same_images_alone():
+    own, baseline = predictions_of("abc", [1, 1, 0]), predictions_of("abc", [0, 1, 0])
+    assert gain(own, baseline) == paired_comparison(own.right, baseline.right)
+    assert gain(own, baseline).gain == pytest.approx(1 / 3)
+    nothing = predictions_of([], np.zeros(0, np.int64))
+    for other in (None, nothing, predictions_of("abd", [0, 1, 0]), predictions_of("ab", [0, 1])):
+        assert gain(own, other) is None and gain(other, own) is None
+    assert gain(nothing, nothing) is None
 
 
 def test_counts_by_class_are_those_of_loops():

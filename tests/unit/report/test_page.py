@@ -234,7 +234,7 @@ def test_what_is_missing_is_said(tmp_path):
     check_well_formed(found)
     assert found.headings == QUESTIONS
     for said in (
-        "no interval, as the predictions for each image are not there",
+        "no interval, which needs predictions of both for the same images",
         "This section needs representations.npz, which the evaluation",
         "This section needs predictions.csv, which an evaluation on labelled images writes.",
         "No run.json says what images",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from simclrv2_tf.metrics import representations
-from simclrv2_tf.metrics.classification import paired_comparison
+from simclrv2_tf.metrics import classification, representations
 from simclrv2_tf.report.page import blocks
 from simclrv2_tf.report.page.blocks import Fact
 from simclrv2_tf.report.page.runs import LINEAR, PRETRAIN, RANDOM_INIT, Run, Stage
@@ -98,10 +95,9 @@ def points(difference: float) -> blocks.Number:
 
 def _compared(stage: Stage, baseline: Stage) -> str:
     """The 95% interval of a gain, by the images on which the two differ."""
-    own, other = stage.predictions, baseline.predictions
-    if own is None or other is None or not np.array_equal(own.ids, other.ids) or not len(own.ids):
-        return "no interval, as the predictions for each image are not there"
-    found = paired_comparison(own.right, other.right)
+    found = classification.gain(stage.predictions, baseline.predictions)
+    if found is None:
+        return "no interval, which needs predictions of both for the same images"
     bounds = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}".replace("-", "−")
     noise = ", which includes 0" if found.low <= 0 <= found.high else ""
     return f"95% interval {bounds}{noise}"
