@@ -48,8 +48,8 @@ def resnet(
             images of any size.
         global_batch_norm: Whether batch statistics are taken over all replicas.
         batch_norm_decay: Weight of the past in the moving statistics.
-        stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (stride 1, no pool), or
-            "auto": cifar up to 32 pixels.
+        stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (3x3, stride 1, no pool),
+            "stride2" (3x3, stride 2, no pool), or "auto": cifar up to 32 pixels.
         blocks: Residual blocks of 1 to 4 stages, in place of those of `depth`, for tests.
         channels: C, at least 1.
 
@@ -69,7 +69,7 @@ def resnet(
     build = _Builder(sk_ratio, se_ratio, global_batch_norm, batch_norm_decay)
 
     images = keras.Input((None, None, channels), name="images")
-    x = build.stem(images, int(64 * width_multiplier), cifar=stem == "cifar")
+    x = build.stem(images, int(64 * width_multiplier), stem)
     for group, num_blocks in enumerate(blocks or BLOCKS[depth], start=1):
         for block in range(num_blocks):
             x = build.residual_block(
@@ -141,9 +141,12 @@ class _Builder:
         self.se_ratio = se_ratio
         self.batch_norm = dict(momentum=batch_norm_decay, global_statistics=global_batch_norm)
 
-    def stem(self, x, filters, cifar):
-        if cifar:
+    def stem(self, x, filters, kind):
+        if kind == "cifar":
             return self.conv_bn(x, filters, 3, 1, "stem", relu="stem")
+        if kind == "stride2":
+            # Shapes do not tell its weights from those of "cifar": names do.
+            return self.conv_bn(x, filters, 3, 2, "stem_stride2", relu="stem")
         if self.sk_ratio > 0:
             for i, width in enumerate((filters // 2, filters // 2, filters), start=1):
                 x = self.conv_bn(x, width, 3, 2 if i == 1 else 1, "stem", i, relu=f"stem_relu{i}")

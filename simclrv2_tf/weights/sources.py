@@ -18,8 +18,8 @@ from simclrv2_tf.weights.readers import (
 
 Source = TensorFlowCheckpoint | KerasFiles
 
-# The first convolution of an encoder, also of one with selective kernels: (h, w, channels, width).
-FIRST = ("stem_conv/kernel", "stem_conv1/kernel")
+# The first convolution of an encoder, by its stem: (h, w, channels, width).
+FIRST = ("stem_conv/kernel", "stem_conv1/kernel", "stem_stride2_conv/kernel")
 
 
 def _source(path: str) -> Source | None:

@@ -15,10 +15,11 @@ def test_se_and_ratios_and_stems():
         dict(depth=18, width_multiplier=0.125, se_ratio=0.25),
         dict(depth=18, width_multiplier=0.125, sk_ratio=0.0625),  # ResNet-D, no selective kernel
         dict(depth=50, width_multiplier=1 / 16, se_ratio=0.25, sk_ratio=0.0625, stem="cifar"),
+        dict(depth=18, width_multiplier=0.125, stem="stride2"),
     ):
         encoder = resnet.resnet(**options, **few)
         outputs = resnet.features(encoder)(images)
-        stride = 1 if options.get("stem") == "cifar" else 4
+        stride = {"cifar": 1, "stride2": 2}.get(options.get("stem"), 4)
         assert outputs["stem"].shape[1:3] == (40 // stride, 56 // stride)
         assert outputs["representation"].shape == (2, encoder.output_shape[-1])
         np.testing.assert_allclose(
@@ -27,6 +28,20 @@ def test_se_and_ratios_and_stems():
             rtol=1e-5,
             atol=1e-7,
         )
+
+
+def test_the_stem_of_stride_2_is_every_second_pixel_of_the_one_of_stride_1():
+    images = np.random.default_rng(0).random((2, 9, 12, 3), dtype=np.float32)
+    dense, strided = (
+        resnet.resnet(10, 1 / 16, stem=stem, blocks=(1,)) for stem in ("cifar", "stride2")
+    )
+    assert len(dense.weights) == len(strided.weights)
+    strided.set_weights(dense.get_weights())
+    # Zeros are added on both sides, as for stride 1.
+    expected = resnet.features(dense)(images)["stem"][:, ::2, ::2]
+    np.testing.assert_allclose(resnet.features(strided)(images)["stem"], expected, atol=1e-6)
+    # Equal shapes: names alone keep weights from being read into the other stem.
+    assert {v.path for v in dense.weights} != {v.path for v in strided.weights}
 
 
 def test_squeeze_excitation_hidden_width_counts_base_filters():
