@@ -42,11 +42,13 @@ with epy.lazy_api_imports(globals()):
     )
     from simclrv2_tf.objectives import (
         BarlowTwins,
+        Decoupled,
         NTXent,
         TiCo,
         VICReg,
         VICRegTiCo,
         barlow_twins,
+        decoupled,
         distillation,
         nt_xent,
         tico,

@@ -35,8 +35,8 @@ class MemoryOptions(Group, title="Memory"):
 
     memory_size: int = option(
         0,
-        "nt_xent: past embeddings of a momentum network that are kept as more negatives, two of "
-        "each image; 65536 in the paper. 0: no memory.",
+        "nt_xent and decoupled: past embeddings of a momentum network that are kept as more "
+        "negatives, two of each image; 65536 in the paper. 0: no memory.",
         minimum=0,
     )
     ema_decay: float = option(

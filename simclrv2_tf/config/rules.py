@@ -53,10 +53,11 @@ def _without_labels(name: str) -> tuple:
 
 
 def _needs_negatives(name: str) -> tuple:
+    able = [repr(n) for n, objective in objectives.OBJECTIVES.items() if objective.takes_negatives]
     return (
         (name, "objective"),
         lambda c: not getattr(c, name) or _objective(c).takes_negatives,
-        f"`{name}` must be 0 but with objective='nt_xent': no other has negatives.",
+        f"`{name}` must be 0 but with objective={' or '.join(able)}: no other has negatives.",
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from simclrv2_tf import options
 from simclrv2_tf.objectives.barlow_twins import BarlowTwins, barlow_twins
 from simclrv2_tf.objectives.base import Objective
+from simclrv2_tf.objectives.decoupled import Decoupled, decoupled
 from simclrv2_tf.objectives.distillation import distillation, distillation_per_example
 from simclrv2_tf.objectives.nt_xent import NTXent, nt_xent
 from simclrv2_tf.objectives.tico import TiCo, tico

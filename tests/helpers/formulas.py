@@ -46,6 +46,36 @@ def nt_xent(
     return 2 * total / len(views)
 
 
+def decoupled(
+    z1,
+    z2,
+    temperature=0.1,
+    normalize=True,
+    weighted=False,
+    sigma=0.5,
+    negatives=(),
+    chunk_size=None,
+):
+    """Equations 5 and 6 of the paper over the 2N views, twice its mean."""
+    views, extra = [*z1, *z2], list(negatives)
+    if normalize:
+        views, extra = unit(views), unit(extra)
+    n = len(z1)
+    similar = [dot(views[i], views[i + n]) for i in range(n)]
+    top = max(similar) / sigma
+    weights = [math.exp(x / sigma - top) for x in similar]
+    weights = [2 - x / mean(weights) if weighted else 1 for x in weights]
+    total = 0.0
+    for i, anchor in enumerate(views):
+        others = [v for j, v in enumerate(views) if j % n != i % n]
+        others = [dot(anchor, v) / temperature for v in [*others, *extra]]
+        total -= weights[i % n] * similar[i % n] / temperature
+        if others:
+            top = max(others)
+            total += top + math.log(sum(math.exp(x - top) for x in others))
+    return 2 * total / len(views)
+
+
 def invariance_and_variance(z1, z2, invariance, variance):
     n, d = len(z1), len(z1[0])
     squares = [(p - q) ** 2 for x, y in zip(z1, z2, strict=True) for p, q in zip(x, y, strict=True)]
@@ -163,6 +193,23 @@ ROWS = {
         inexact=tuple(
             ("dot product", kind)
             for kind in ("far from zero", "collapsed to one row", "one view collapsed")
+        ),
+    ),
+    "decoupled": Row(
+        decoupled,
+        {
+            "default": {},
+            "temperature": dict(temperature=0.4),
+            "streamed": dict(temperature=0.3, chunk_size=4),
+            "dot product": dict(temperature=0.5, normalize=False),
+            "weighted": dict(temperature=0.4, weighted=True),
+            "weighted, streamed": dict(temperature=0.2, weighted=True, sigma=0.2, chunk_size=3),
+        },
+        traced=("default", "weighted, streamed"),
+        # The two terms cancel.
+        inexact=(
+            ("dot product", "collapsed to one row"),
+            ("weighted, streamed", "two images"),
         ),
     ),
     "vicreg": Row(

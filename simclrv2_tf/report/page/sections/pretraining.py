@@ -27,9 +27,11 @@ class _Curve(NamedTuple):
 def _normal_loss(stage: Stage) -> str:
     said = "Normal: it falls fast, then ever more slowly."
     options = stage.options
-    if options.get("objective") == "nt_xent" and not options.get("memory_size"):
-        # Of 2B - 1 other views one is the right one, and both directions are summed.
-        chance = 2 * math.log(2 * options["train_batch_size"] - 1)
+    # Of 2B - 1 other views one is the right one, which the decoupled loss leaves out.
+    left_out = {"nt_xent": 1, "decoupled": 2}.get(options.get("objective", ""))
+    if left_out and not options.get("memory_size"):
+        # Both directions are summed.
+        chance = 2 * math.log(2 * options["train_batch_size"] - left_out)
         said += f" A network that has learned nothing stays at {chance:.1f}."
     return said
 
