@@ -28,6 +28,7 @@ class BatchNorm(keras.layers.Layer):
 
     Args:
         center: Whether to add `beta`.
+        scale: Whether to multiply by `gamma`.
         momentum: Weight of the past in the moving statistics, in [0, 1).
         epsilon: Added to the variance.
         gamma_initializer: `"zeros"` makes a residual branch start as nothing.
@@ -39,6 +40,7 @@ class BatchNorm(keras.layers.Layer):
     def __init__(
         self,
         center: bool = True,
+        scale: bool = True,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
         gamma_initializer="ones",
@@ -46,7 +48,8 @@ class BatchNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.center, self.momentum, self.epsilon = center, momentum, epsilon
+        self.center, self.scale = center, scale
+        self.momentum, self.epsilon = momentum, epsilon
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.global_statistics = global_statistics
         self.supports_masking = True
@@ -59,8 +62,11 @@ class BatchNorm(keras.layers.Layer):
             )
         channels = (input_shape[-1],)
         parameter = dict(shape=channels, dtype="float32", autocast=False)
-        self.gamma = self.add_weight(name="gamma", initializer=self.gamma_initializer, **parameter)
-        self.beta = None
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_weight(
+                name="gamma", initializer=self.gamma_initializer, **parameter
+            )
         if self.center:
             self.beta = self.add_weight(name="beta", initializer="zeros", **parameter)
         # Each replica keeps a copy of global statistics, which are equal. Local ones differ: they
@@ -102,7 +108,9 @@ class BatchNorm(keras.layers.Layer):
             moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1 - self.momentum))
 
     def _normalize(self, inputs, mean, variance):
-        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.scale:
+            scale = self.gamma * scale
         outputs = (ops.cast(inputs, "float32") - mean) * scale
         if self.center:
             outputs = outputs + self.beta
@@ -115,7 +123,7 @@ class BatchNorm(keras.layers.Layer):
         """
         training = mean is None
         x = _as_maps(inputs)
-        gamma, unused = tf.convert_to_tensor(self.gamma), tf.zeros([0], tf.float32)
+        gamma, unused = self._gamma(), tf.zeros([0], tf.float32)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x,
             scale=gamma,
@@ -177,17 +185,21 @@ class BatchNorm(keras.layers.Layer):
             outputs = tf.ensure_shape(tf.reshape(outputs, tf.shape(inputs)), inputs.shape)
             return (outputs, mean, variance), gradients
 
-        gamma = tf.convert_to_tensor(self.gamma)
+        gamma = self._gamma()
         beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(gamma)
         return normalized(inputs, gamma, beta)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def _gamma(self):
+        return tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(self.moving_mean)
+
     def get_config(self):
         return {
             **super().get_config(),
             "center": self.center,
+            "scale": self.scale,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),

@@ -11,7 +11,7 @@ from etils import epath
 from simclrv2_tf import checkpoint_files
 
 # The `.keras` files of the networks of a run or an import.
-KERAS_FILES = ("encoder.keras", "head.keras", "classifier.keras")
+KERAS_FILES = ("encoder.keras", "head.keras", "classifier.keras", "predictor.keras")
 IMAGE_CLASSIFIER = "image_classifier.keras"
 # The folder of a run with the weights that validation selected.
 BEST = "best"
@@ -90,8 +90,8 @@ class Contents:
     def keras_files(self) -> tuple[epath.Path, ...]:
         """The `.keras` files that together are one network.
 
-        Those of a run (of several stages: its pretraining's), or the file itself. The files
-        head.keras and classifier.keras belong to the encoder.keras in their folder.
+        Those of a run (of several stages: its pretraining's), or the file itself. head.keras,
+        classifier.keras and predictor.keras belong to the encoder.keras in their folder.
         """
         first = KERAS_FILES[0]
         for file in (self._folder / first, self._folder / "pretrain" / first, self._folder):

@@ -1,4 +1,4 @@
-"""The projection head, with every layer exposed, and the classifier."""
+"""The projection head, with every layer exposed, the predictor and the classifier."""
 
 import keras
 from keras import layers
@@ -17,6 +17,7 @@ def projection_head(
     batch_norm_decay: float = 0.9,
     hidden_dim: int | None = None,
     output_batch_norm: bool = True,
+    output_scale: bool = True,
 ) -> keras.Model:
     """Builds g(.) of SimCLRv2 (arXiv 2006.10029, section 2.1): (B, f) to a list of hiddens.
 
@@ -36,6 +37,7 @@ def projection_head(
         hidden_dim: Width of the hidden layers; f by default, as in SimCLRv2.
         output_batch_norm: Whether the last layer has a batch norm, as in SimCLRv2; the projectors
             of VICReg and Barlow Twins end in the dense layer alone.
+        output_scale: Whether that batch norm has a scale; SimSiam's has none.
 
     Raises:
         ValueError: a value is out of its range.
@@ -61,6 +63,7 @@ def projection_head(
         if batch_norm:
             x = BatchNorm(
                 center=not last,
+                scale=output_scale or not last,
                 momentum=batch_norm_decay,
                 global_statistics=global_batch_norm,
                 dtype="float32" if last else None,
@@ -85,6 +88,31 @@ def up_to(head: keras.Model, layer: int) -> keras.Model:
             f"Received: layer={layer}"
         )
     return keras.Model(head.input, head.outputs[layer], name="head_part")
+
+
+def predictor(
+    width: int,
+    hidden_dim: int,
+    global_batch_norm: bool = True,
+    batch_norm_decay: float = 0.9,
+) -> keras.Model:
+    """Builds the predictor of BYOL and SimSiam: embeddings (B, width) to (B, width), float32.
+
+    A dense layer of width `hidden_dim`, batch norm, ReLU, and a dense layer with bias (arXiv
+    2006.07733, section 3.3; arXiv 2011.10566, section 3).
+
+    Raises:
+        ValueError: a size is below 1.
+    """
+    check_sizes(width=width, hidden_dim=hidden_dim)
+    embedding = keras.Input((width,), name="embedding")
+    x = layers.Dense(hidden_dim, use_bias=False, name="predictor1_dense")(embedding)
+    x = BatchNorm(
+        momentum=batch_norm_decay, global_statistics=global_batch_norm, name="predictor1_bn"
+    )(x)
+    x = layers.ReLU(name="predictor1_relu")(x)
+    prediction = layers.Dense(width, dtype="float32", name="predictor2_dense")(x)
+    return keras.Model(embedding, prediction, name="predictor")
 
 
 def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> keras.Model:

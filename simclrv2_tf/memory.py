@@ -17,6 +17,8 @@ will be buffered as negative examples". It was never released. This package impl
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 from etils import epy
 
@@ -42,9 +44,28 @@ class MemoryOptions(Group, title="Memory"):
     ema_decay: float = option(
         0.999, "Weight of the past in the momentum network's weights, by step.", minimum=0, below=1
     )
+    ema_schedule: str = option(
+        "constant",
+        "constant: `ema_decay` all along. cosine: from `ema_decay` to 1 along half a cosine, as in "
+        "BYOL.",
+        choices=("constant", "cosine"),
+    )
     eval_ema: bool = option(
         False, "Evaluate and export the momentum network of a pretraining that has one."
     )
+
+
+def cosine_decay_to_1(decay: float, total_steps: int) -> Callable:
+    """BYOL's weight of the past (arXiv 2006.07733, section 3.3): `decay` at first, 1 at the end.
+
+    Returns a function of the step k, from 0: 1 - (1 - decay) (cos(pi k / K) + 1) / 2 for K steps.
+    """
+
+    def weight(step):
+        done = tf.minimum(tf.cast(step, tf.float32) / max(total_steps, 1), 1.0)
+        return 1.0 - (1.0 - decay) * (tf.cos(math.pi * done) + 1.0) / 2.0
+
+    return weight
 
 
 class Queue:
@@ -96,14 +117,16 @@ class MomentumNetwork:
     Args:
         network: Encoder and head to follow.
         average: Encoder and head of the same architecture, to be changed.
-        decay: Weight of the past, in [0, 1).
+        decay: Weight of the past, in [0, 1), or a function of the number of updates before, such
+            as `cosine_decay_to_1`.
 
     Raises:
         ValueError: `decay` out of range, or the networks differ.
     """
 
-    def __init__(self, network, average, decay: float = 0.999):
-        of(MemoryOptions)["ema_decay"].check(decay, "decay")
+    def __init__(self, network, average, decay: float | Callable = 0.999):
+        if not callable(decay):
+            of(MemoryOptions)["ema_decay"].check(decay, "decay")
         self.encoder, self.head = average
         self.decay = decay
         ours, theirs = (
@@ -122,9 +145,9 @@ class MomentumNetwork:
         """All weights by path, moving statistics included."""
         return {ours.path: ours for ours, _ in self._pairs}
 
-    def __call__(self, images) -> tf.Tensor:
-        """Images (n, S, S, channels) to embeddings (n, d), in training mode, without gradient."""
-        hiddens = self.head(self.encoder(images, training=True), training=True)
+    def __call__(self, images, training: bool = True) -> tf.Tensor:
+        """Images (n, S, S, channels) to embeddings (n, d), without gradient."""
+        hiddens = self.head(self.encoder(images, training=training), training=training)
         return tf.stop_gradient(hiddens[-1])
 
     def begin(self) -> None:
@@ -132,11 +155,16 @@ class MomentumNetwork:
         for ours, theirs in self._pairs:
             ours.assign(theirs.value)
 
-    def update(self) -> None:
-        """Moves the trainable weights towards the network's; called in a replica's step."""
+    def update(self, step=0) -> None:
+        """Moves the trainable weights towards the network's; called in a replica's step.
+
+        Args:
+            step: Number of updates before, for a `decay` that depends on it.
+        """
+        decay = self.decay(step) if callable(self.decay) else self.decay
 
         def average(ours, theirs):
-            return ours * self.decay + tf.cast(theirs, ours.dtype) * (1 - self.decay)
+            return ours * decay + tf.cast(theirs, ours.dtype) * (1 - decay)
 
         pairs = ((ours.value, theirs.value) for ours, theirs in self._pairs if theirs.trainable)
         distribute.assign_each(average, *map(list, zip(*pairs, strict=True)))

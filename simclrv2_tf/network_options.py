@@ -80,6 +80,9 @@ class HeadOptions(options.Group, title="Projection head"):
     proj_output_bn: bool = option(
         True, "Whether the head ends in a batch norm, as in SimCLRv2, or in its dense layer."
     )
+    proj_output_scale: bool = option(
+        True, "Whether that batch norm has a scale, as in SimCLRv2; SimSiam's has none."
+    )
     ft_proj_selector: int = option(
         0,
         "Layer of the projection head that feeds the classifier: 0 the encoder's output, k after "

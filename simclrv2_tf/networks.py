@@ -29,17 +29,25 @@ class Networks:
             initial weights have no head.
         classifier: Features (B, w) to logits (B, C); None where there are no labels.
         classifier_layer: The head's layer that feeds the classifier; 0: the encoder's output.
+        predictor: Embeddings (B, d) to predictions (B, d) of an objective that has some; None with
+            others, and in later stages.
     """
 
     encoder: keras.Model
     head: keras.Model | None = None
     classifier: keras.Model | None = None
     classifier_layer: int = 0
+    predictor: keras.Model | None = None
 
     @property
     def models(self) -> dict[str, keras.Model]:
         """The networks that are not None, by name."""
-        models = {"encoder": self.encoder, "head": self.head, "classifier": self.classifier}
+        models = {
+            "encoder": self.encoder,
+            "head": self.head,
+            "classifier": self.classifier,
+            "predictor": self.predictor,
+        }
         return {name: model for name, model in models.items() if model is not None}
 
     @property
@@ -61,8 +69,8 @@ class Networks:
         """All endpoints as one model: images (B, H, W, channels) to a dict by name.
 
         The encoder's, which come first, are those of `resnet.features`; a head adds "projection1",
-        "projection2", ..., its hidden layers, and "projection", the embedding; a classifier adds
-        "logits".
+        "projection2", ..., its hidden layers, and "projection", the embedding; a predictor adds
+        "prediction", and a classifier "logits".
 
         Raises:
             ValueError: `classifier_layer` is not 0 without a head.
@@ -78,6 +86,8 @@ class Networks:
             hiddens = self.head(hiddens[0])
             found |= {f"projection{k}": hidden for k, hidden in enumerate(hiddens[1:-1], start=1)}
             found["projection"] = hiddens[-1]
+            if self.predictor is not None:
+                found["prediction"] = self.predictor(hiddens[-1])
         if self.classifier is not None:
             found["logits"] = self.classifier(hiddens[layer])
         return keras.Model(self.encoder.input, found)
@@ -90,6 +100,8 @@ class Networks:
         if endpoint == "logits":
             path = (self.encoder, self.head_part, self.classifier)
             return [model for model in path if model is not None]
+        if endpoint == "prediction":
+            return [*self.leading_to("projection"), self.predictor]
         if endpoint.startswith("projection"):
             layer = int(endpoint.removeprefix("projection") or -1)
             return [self.encoder, heads.up_to(self.head, layer)]
@@ -111,6 +123,7 @@ def build_networks(
     seed: int,
     channels: int = RGB,
     zero_init: bool = False,
+    predictor_width: Callable[[int, int], int] | None = None,
     resnet: Callable[..., keras.Model] | None = None,
 ) -> Networks:
     """Builds the networks that `options` describe.
@@ -122,6 +135,8 @@ def build_networks(
         channels: Of the images.
         seed: The initial weights are a function of it and the architecture.
         zero_init: Whether the classifier's kernel starts at zero.
+        predictor_width: From the widths of the head's hidden layers and of the embedding to that
+            of the predictor's hidden layer; None for networks without a predictor.
         resnet: In place of `resnet.resnet`, with the same arguments.
     """
     with _initializers_seeded(seed):
@@ -143,13 +158,19 @@ def build_networks(
             mode=options.proj_head_mode,
             hidden_dim=options.proj_hidden_dim or None,
             output_batch_norm=options.proj_output_bn,
+            output_scale=options.proj_output_scale,
             **norm,
         )
         classifier = None
         if num_classes:
             features = head.outputs[options.ft_proj_selector]
             classifier = heads.classifier(features.shape[-1], num_classes, zero_init=zero_init)
-        return Networks(encoder, head, classifier, options.ft_proj_selector)
+        predictor = None
+        if predictor_width is not None:
+            width = head.outputs[-1].shape[-1]
+            hidden_dim = options.proj_hidden_dim or encoder.output_shape[-1]
+            predictor = heads.predictor(width, predictor_width(hidden_dim, width), **norm)
+        return Networks(encoder, head, classifier, options.ft_proj_selector, predictor)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ Command: python benchmarks/reliability/damage.py (about 5 minutes)
 import argparse
 import collections
 import contextlib
+import datetime
 import io
 import itertools
 import json
@@ -254,7 +255,7 @@ def table(results: dict[str, dict[str, int]]) -> str:
 
 
 def main() -> None:
-    """Damages, counts, prints the table and writes results.json."""
+    """Damages, counts, prints the table and adds a session to results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoints", type=int, default=200)
     parser.add_argument("--images", type=int, default=1000)
@@ -273,7 +274,8 @@ def main() -> None:
     }
     print(table(results))
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    held["damage"] = results
+    date = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
+    held.setdefault("damage", []).append({"date": date, "seed": arguments.seed, **results})
     RESULTS.write_text(json.dumps(held, indent=2) + "\n")
 
 

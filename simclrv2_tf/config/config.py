@@ -30,7 +30,7 @@ from simclrv2_tf.experiments import registry
 from simclrv2_tf.export.formats import ExportOptions
 from simclrv2_tf.memory import MemoryOptions
 from simclrv2_tf.network_options import HeadOptions, NetworkOptions
-from simclrv2_tf.objectives import ObjectiveOptions
+from simclrv2_tf.objectives import OBJECTIVES, ObjectiveOptions
 from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import ConfigError, Option
 from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
@@ -95,7 +95,8 @@ class Config(  # Fields come from the last base to the first: in order, they rea
     @property
     def has_momentum_network(self) -> bool:
         """Whether pretraining keeps a moving average of the network."""
-        return self.memory_size > 0 or self.tico_momentum_views
+        has_targets = OBJECTIVES[self.objective].momentum_targets
+        return self.memory_size > 0 or self.tico_momentum_views or has_targets
 
     @classmethod
     def from_argv(cls, argv: Sequence[str] | None = None, notes: list[str] | None = None) -> Self:

@@ -166,9 +166,16 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         "`tico_momentum_views` needs objective='tico'.",
     ),
     (
-        ("eval_ema", "memory_size", "tico_momentum_views"),
+        ("eval_ema", "memory_size", "tico_momentum_views", "objective"),
         lambda c: not c.eval_ema or c.has_momentum_network,
-        "`eval_ema` needs a momentum network: `memory_size` above 0 or `tico_momentum_views`.",
+        "`eval_ema` needs a momentum network: `memory_size` above 0, `tico_momentum_views` or "
+        "objective='byol'.",
+    ),
+    (
+        ("predictor_hidden_dim", "objective"),
+        lambda c: not c.predictor_hidden_dim or _objective(c).takes_targets,
+        "`predictor_hidden_dim` must be 0 but with objective='byol' or 'simsiam': no other has a "
+        "predictor.",
     ),
     (
         ("train_batch_size", "objective"),

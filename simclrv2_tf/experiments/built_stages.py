@@ -116,6 +116,12 @@ def _build(run: StageRun) -> _Kept:
     built = run.build(penalty=penalty if config.weight_decay else None, name=config.train_mode)
     built.stage.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(built.stage.trainable_variables)
+    if built.at_peak is not None:
+        held = optimizers.make_optimizer(config, optimizers.HeldAtPeak(schedule))
+        held.build(built.at_peak.trainable_variables)
+        built.stage.predictor_optimizer = held
+        state = {f"predictor_optimizer/{v.path}": v for v in held.variables}
+        built = dataclasses.replace(built, state={**built.state, **state})
     return _Kept(built, schedule)
 
 
@@ -140,6 +146,8 @@ def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
         for field in dataclasses.fields(config)
         if field.name not in incidental | _FREE
     }
+    if config.ema_schedule != "constant":  # by the number of steps, a constant of the traced step
+        fixed["steps"] = [config.train_epochs, config.train_steps]
     if config.class_weights != "none":  # of the labels, and constants of the traced step
         fixed["labels"] = [config.label_fraction, config.labels_per_class, config.label_seed]
     taught = [_network(other.config) for other in runs if str(other.directory) == config.teacher]

@@ -164,8 +164,12 @@ def load_start(run: StageRun, built: Built) -> None:
     """
     config = run.config
     if config.checkpoint:
-        found = (built.networks.encoder, built.networks.head)
-        weights.load(config.checkpoint, [model for model in found if model is not None])
+        networks = built.networks
+        found = [model for model in (networks.encoder, networks.head) if model is not None]
+        predictor = networks.predictor
+        if predictor is not None and weights.fits(config.checkpoint, [predictor]):
+            found.append(predictor)
+        weights.load(config.checkpoint, found)
         print(f"  Starting from the weights in {config.checkpoint}.", flush=True)
     elif config.train_mode in ("finetune", "linear_eval"):
         print("  Starting from random weights: no `checkpoint` is given.", flush=True)

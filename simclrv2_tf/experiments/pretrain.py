@@ -103,6 +103,7 @@ class Pretraining(StageRun):
             momentum,
             queue,
             objective.momentum_views,
+            networks.predictor,
             **options,
         )
         parts = {"objective": objective, "ema": momentum, "queue": queue}
@@ -121,16 +122,25 @@ class Pretraining(StageRun):
                 for name, variable in holder.variables.items()
             },
             start=momentum.begin if momentum else None,
+            at_peak=None if objective.predictor_rate_decays else networks.predictor,
             callbacks=(callbacks.Health(measure, config.train_summary_steps, self._settled_after),),
             measure=measure,
         )
 
+    def build_networks(self, num_classes, **more):
+        objective = objectives.OBJECTIVES[self.config.objective]
+        if objective.takes_targets:
+            given = self.config.predictor_hidden_dim
+            more["predictor_width"] = lambda *widths: given or objective.predictor_width(*widths)
+        return super().build_networks(num_classes, **more)
+
     def _momentum(self, networks: Networks) -> memory.MomentumNetwork:
-        average = self.build_networks(0)
+        average = super().build_networks(0)
+        decay = self.config.ema_decay
+        if self.config.ema_schedule == "cosine":
+            decay = memory.cosine_decay_to_1(decay, self.total_steps)
         return memory.MomentumNetwork(
-            (networks.encoder, networks.head),
-            (average.encoder, average.head),
-            self.config.ema_decay,
+            (networks.encoder, networks.head), (average.encoder, average.head), decay
         )
 
     @property
@@ -184,7 +194,13 @@ class Pretraining(StageRun):
         step = int(stage.optimizer.iterations.numpy())
         if self.config.eval_ema:
             with self.strategy.scope():
-                stage = stages.Pretrainer(trained.encoder, trained.head, stage.objective)
+                stage = stages.Pretrainer(
+                    trained.encoder,
+                    trained.head,
+                    stage.objective,
+                    momentum=stage.momentum,
+                    predictor=stage.predictor,
+                )
             measure = self._measurement(stage)
         numbers = measure()
         what = representations.collapsed(numbers, settled=step >= self._settled_after)

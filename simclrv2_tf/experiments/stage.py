@@ -59,6 +59,7 @@ class Built:
         state: Variables beside weights and optimizer that a checkpoint holds, by name.
         start: Called where a run starts, and not where it is resumed.
         callbacks: Keras callbacks that come before those that write.
+        at_peak: A network of `stage` whose learning rate stays at its peak after warm-up.
         made: What a later stage with these networks needs again, by name: see `once`. None where no
             later stage does.
     """
@@ -69,6 +70,7 @@ class Built:
     state: Mapping[str, keras.Variable] = dataclasses.field(default_factory=dict)
     start: Callable[[], None] | None = None
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    at_peak: keras.Model | None = None
     made: dict[str, Any] | None = None
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -252,7 +254,7 @@ class StageRun(abc.ABC):
                     "labelled images alone."
                 )
 
-    def build_networks(self, num_classes: int) -> networks.Networks:
+    def build_networks(self, num_classes: int, **more) -> networks.Networks:
         """The networks that the options describe, without a classifier for 0 classes."""
         return networks.build_networks(
             self.config,
@@ -261,6 +263,7 @@ class StageRun(abc.ABC):
             seed=self.config.seed,
             channels=self.config.channels,
             zero_init=self.config.zero_init_logits_layer,
+            **more,
             resnet=self.seams.resnet,
         )
 

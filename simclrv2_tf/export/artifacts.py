@@ -2,7 +2,8 @@
 
 Below the directory of a run, and of what `python -m simclrv2_tf.official` imports:
 
-    encoder.keras, head.keras, classifier.keras   the networks
+    encoder.keras, head.keras, classifier.keras,
+    predictor.keras                               the networks
     image_classifier.keras                        with a classifier: images to logits
     labels.txt, inputs.json                       class names; the images' side and resizing
     README.md                                     the model card

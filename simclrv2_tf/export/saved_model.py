@@ -28,6 +28,7 @@ def export(
     head: keras.Model | None = None,
     classifier: keras.Model | None = None,
     classifier_layer: int = 0,
+    predictor: keras.Model | None = None,
     output: str | None = None,
     image_size: int | None = None,
     class_names: Sequence[str] = (),
@@ -66,6 +67,7 @@ def export(
         head: A model of `heads.projection_head`: gives "projection" (B, d).
         classifier: From features (B, w) to "logits" (B, C).
         classifier_layer: Which hidden of the head feeds the classifier; 0 is the representation.
+        predictor: A model of `heads.predictor`: gives "prediction" (B, d).
         output: What calling the object returns: an endpoint's name. By default "logits" with a
             classifier, else "representation".
         image_size: Side of the images it was trained with, in pixels.
@@ -83,7 +85,7 @@ def export(
         raise ValueError(
             f"`class_names` must name the {num_classes} classes. Received: {len(class_names)} names"
         )
-    networks = Networks(encoder, head, classifier, classifier_layer)
+    networks = Networks(encoder, head, classifier, classifier_layer, predictor)
     channels = networks.channels
     endpoints = networks.endpoints()
     names = list(endpoints.output)

@@ -18,9 +18,11 @@ from typing import Any
 from simclrv2_tf import options
 from simclrv2_tf.objectives.barlow_twins import BarlowTwins, barlow_twins
 from simclrv2_tf.objectives.base import Objective
+from simclrv2_tf.objectives.byol import BYOL, byol
 from simclrv2_tf.objectives.decoupled import Decoupled, decoupled
 from simclrv2_tf.objectives.distillation import distillation, distillation_per_example
 from simclrv2_tf.objectives.nt_xent import NTXent, nt_xent
+from simclrv2_tf.objectives.simsiam import SimSiam, simsiam
 from simclrv2_tf.objectives.tico import TiCo, tico
 from simclrv2_tf.objectives.vicreg import VICReg, vicreg
 from simclrv2_tf.objectives.vicreg_tico import VICRegTiCo, vicreg_tico

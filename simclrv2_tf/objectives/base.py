@@ -25,6 +25,12 @@ class Objective(options.Checked):
         summary: What it minimizes, in a few words for `--help`.
         metric_names: Names of the metrics that a call returns.
         takes_negatives: Whether a call takes `negatives` and `negatives_valid`, such as a memory.
+        takes_targets: Whether a call takes `targets`, and a predictor's outputs for embeddings: see
+            `prediction.Prediction`.
+        momentum_targets: Whether the targets are a momentum network's embeddings, not the
+            network's own.
+        predictor_rate_decays: Whether the learning rate of the predictor follows the schedule after
+            warm-up, or stays at its peak.
         smallest_batch: The fewest images of a global batch: 2 where the objective has a variance
             over images.
         momentum_views: Whether the second view's embeddings come from a momentum network.
@@ -36,6 +42,9 @@ class Objective(options.Checked):
     summary: ClassVar[str]
     metric_names: ClassVar[tuple[str, ...]] = ()
     takes_negatives: ClassVar[bool] = False
+    takes_targets: ClassVar[bool] = False
+    momentum_targets: ClassVar[bool] = False
+    predictor_rate_decays: ClassVar[bool] = True
     smallest_batch: ClassVar[int] = 1
     momentum_views: bool = False
 

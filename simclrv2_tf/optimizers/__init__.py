@@ -15,6 +15,7 @@ with epy.lazy_api_imports(globals()):
     from simclrv2_tf.optimizers.adam import Adam
     from simclrv2_tf.optimizers.lars import LARS
     from simclrv2_tf.optimizers.schedule import (
+        HeldAtPeak,
         VariableWarmupCosine,
         WarmupCosine,
         peak_learning_rate,

@@ -72,11 +72,43 @@ class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self._peak.assign(schedule.peak)
         self._steps.assign((schedule.warmup_steps, schedule.total_steps))
 
+    @property
+    def warmup_steps(self):
+        """Steps of warm-up, a tensor."""
+        return ops.convert_to_tensor(self._steps)[0]
+
     def __call__(self, step):
         """() integer step, from 0 -> () float32 learning rate."""
         warmup_steps, total_steps = ops.unstack(ops.convert_to_tensor(self._steps), 2)
         step = ops.cast(step, "int64")
         return _warmup_cosine(step, self._peak, warmup_steps, total_steps)
+
+    def get_config(self):
+        return {"schedule": keras.saving.serialize_keras_object(self._schedule)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]))
+
+
+@keras.saving.register_keras_serializable(package="simclrv2_tf")
+class HeldAtPeak(keras.optimizers.schedules.LearningRateSchedule):
+    """The warm-up of another schedule, and its peak ever after (SimSiam's predictor).
+
+    arXiv 2011.10566, section 4.2: the predictor's learning rate does not decay.
+
+    Args:
+        schedule: A `WarmupCosine` or `VariableWarmupCosine`.
+    """
+
+    def __init__(self, schedule: WarmupCosine | VariableWarmupCosine):
+        super().__init__()
+        self._schedule = schedule
+
+    def __call__(self, step):
+        """() integer step, from 0 -> () float32 learning rate."""
+        warmup_steps = ops.cast(ops.convert_to_tensor(self._schedule.warmup_steps), "int64")
+        return self._schedule(ops.minimum(ops.cast(step, "int64"), warmup_steps))
 
     def get_config(self):
         return {"schedule": keras.saving.serialize_keras_object(self._schedule)}

@@ -52,6 +52,10 @@ class Stage(keras.Model):
         with processors.faster_operations():
             loss, gradients = self.loss_and_gradients(data)
         self.loss_tracker.update_state(loss)
+        self.apply(gradients)
+
+    def apply(self, gradients) -> None:
+        """Updates `trainable_variables` by this replica's share of their gradients."""
         self.optimizer.apply(gradients, self.trainable_variables)
 
     def loss_and_gradients(self, data, *more) -> tuple[tf.Tensor, list[tf.Tensor]]:

@@ -8,13 +8,19 @@ from simclrv2_tf.options import option
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainerOptions(options.Group, title="Pretraining"):
-    """Pretraining beside its objective: micro-batches, and the online classifier."""
+    """Pretraining beside its objective: predictor, micro-batches, and the online classifier."""
 
     micro_batch_size: int = option(
         0,
         "pretrain: images that a device passes through the network at a time; the loss stays that "
         "of the whole batch, in the memory of a small one and a third as much computation "
         "again. Batch norm then takes its statistics over these images. 0: the whole batch.",
+        minimum=0,
+    )
+    predictor_hidden_dim: int = option(
+        0,
+        "byol and simsiam: width of the predictor's hidden layer; 0: that of the head's hidden "
+        "layers with byol, a quarter of proj_out_dim with simsiam.",
         minimum=0,
     )
     lineareval_while_pretraining: bool = option(

@@ -21,8 +21,9 @@ class Pretrainer(Stage):
     Args:
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`.
-        objective: `objective(z1, z2, training, **negatives)` takes two batches of embeddings (b, d)
+        objective: `objective(z1, z2, training, **more)` takes two batches of embeddings (b, d)
             and returns a scalar loss and a dict of scalars with the keys of its `metric_names`.
+            One that `takes_targets` gets the outputs of `predictor` for embeddings, and `targets`.
         classifier: Optional linear classifier for a running accuracy. Its gradient stops before
             the head: no label reaches the encoder or the head.
         classifier_layer: Which of the head's hiddens feeds the classifier.
@@ -30,16 +31,21 @@ class Pretrainer(Stage):
             time, see `gradient_caching`; it must divide b. The loss is taken over the whole batch.
             Batch norm takes the statistics of a micro-batch (both views of its images, of all
             replicas where it is global).
-        momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue` or
-            `momentum_views`.
+        momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue`,
+            `momentum_views` or an objective with `momentum_targets`.
         queue: Optional `memory.Queue`. The objective gets its embeddings as `negatives` with
             `negatives_valid`; after the loss, `momentum`'s outputs for both views are pushed.
         momentum_views: Whether `momentum`, which gets no gradient, embeds the second views, and
             the network sees the first views alone.
+        predictor: A model of `heads.predictor`, for an objective that `takes_targets`.
+        predictor_optimizer: Optional optimizer of the predictor, where its learning rate is not
+            that of the network. Build it for `predictor.trainable_variables`.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1 or does not divide a batch; `queue` or
-            `momentum_views` without `momentum`, or both; a batch of another structure.
+        ValueError: `micro_batch_size` is below 1 or does not divide a batch; `queue`,
+            `momentum_views` or an objective with `momentum_targets` without `momentum`, or both of
+            the first two; a predictor without an objective for it, or the other way round; a batch
+            of another structure.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class Pretrainer(Stage):
         momentum: Callable | None = None,
         queue=None,
         momentum_views: bool = False,
+        predictor=None,
+        predictor_optimizer: keras.optimizers.Optimizer | None = None,
         **kwargs,
     ):
         if micro_batch_size is not None:
@@ -67,8 +75,19 @@ class Pretrainer(Stage):
                 "`queue` must be None with `momentum_views`: no objective has both. "
                 f"Received: queue={queue}"
             )
+        predicts = getattr(objective, "takes_targets", False)
+        if predicts != (predictor is not None):
+            raise ValueError(
+                "`predictor` must be given with an objective that takes targets, such as "
+                f"`objectives.BYOL`, and with no other. Received: {predictor=}, {objective=}"
+            )
+        self.momentum_targets = predicts and objective.momentum_targets
+        if self.momentum_targets and momentum is None:
+            raise ValueError(f"`momentum` must be given with {objective=}. Received: momentum=None")
         super().__init__(**kwargs)
         self.momentum = momentum
+        self.predictor = predictor
+        self.predictor_optimizer = predictor_optimizer
         self.queue = queue
         self.momentum_views = momentum_views
         self.micro_batch_size = micro_batch_size
@@ -87,18 +106,39 @@ class Pretrainer(Stage):
         views, labels = structure.views_and_labels(data)
         if keys is None:
             keys = self._keys(views)
-        return self._loss(*self._network(self._network_views(views)), labels, keys)
+        return self._loss_of(self._network(self._network_views(views)), labels, keys)
 
     def update(self, data):
+        step = tf.identity(self.optimizer.iterations.value)
         super().update(data)
         if self.momentum is not None:
-            self.momentum.update()
+            self.momentum.update(step)
+
+    def apply(self, gradients):
+        if self.predictor_optimizer is None:
+            super().apply(gradients)
+            return
+        pairs = list(zip(gradients, self.trainable_variables, strict=True))
+        own = set(map(id, self.predictor.trainable_variables))
+        for optimizer, mine in ((self.optimizer, False), (self.predictor_optimizer, True)):
+            selected = [pair for pair in pairs if (id(pair[1]) in own) == mine]
+            optimizer.apply(*map(list, zip(*selected, strict=True)))
 
     def test_step(self, data):
         """Losses and metrics of two views in inference mode, at the training's batch size."""
         views, labels = structure.views_and_labels(data)
-        outputs = self._in_inference(views, (-1, self.classifier_layer))
-        self.loss_tracker.update_state(self._loss(*outputs, labels, training=False))
+        embeddings, features = self._in_inference(views, (-1, self.classifier_layer))
+        outputs, targets = embeddings, ()
+        if self.predictor is not None:
+            outputs = self.predictor(embeddings, training=False)
+            if self.momentum_targets:
+                [embeddings] = self._by_parts(
+                    lambda views: [self.momentum(tf.concat(views, 0), training=False)], views
+                )
+            targets = tf.split(embeddings, 2)
+        self.loss_tracker.update_state(
+            self._loss(outputs, features, labels, targets, training=False)
+        )
         return self.get_metrics_result()
 
     def loss_and_gradients(self, data):
@@ -109,7 +149,7 @@ class Pretrainer(Stage):
         else:
             result = gradient_caching.loss_and_gradients(
                 self._network,
-                lambda *outputs: self._penalized(self._loss(*outputs, labels, keys)),
+                lambda *outputs: self._penalized(self._loss_of(outputs, labels, keys)),
                 self._network_views(views),
                 self.trainable_variables,
                 self.micro_batch_size,
@@ -124,9 +164,24 @@ class Pretrainer(Stage):
         return self.head(self.encoder(tf.concat(views, 0), training=training), training=training)
 
     def _network(self, views):
-        """Views (b, S, S, channels) to embeddings (vb, d) and the classifier's features (vb, w)."""
+        """Views (b, S, S, channels) to what the objective and the classifier are given.
+
+        Returns the embeddings or, with a predictor, its outputs (vb, d); without gradient, the
+        classifier's features (vb, w) and, with a predictor, the embeddings (vb, d).
+        """
         hiddens = self._hiddens(views, training=True)
-        return hiddens[-1], tf.stop_gradient(hiddens[self.classifier_layer])
+        features = tf.stop_gradient(hiddens[self.classifier_layer])
+        if self.predictor is None:
+            return hiddens[-1], features
+        predictions = self.predictor(hiddens[-1], training=True)
+        return predictions, features, tf.stop_gradient(hiddens[-1])
+
+    def _loss_of(self, outputs, labels, keys):
+        """The loss of what `_network` returns, and of the momentum network's embeddings."""
+        embeddings, features, *own = outputs
+        if own and not self.momentum_targets:
+            keys = tf.split(own[0], 2)
+        return self._loss(embeddings, features, labels, keys)
 
     def representations(self, data) -> list[tf.Tensor]:
         """Representations h1, h2 (b, f) and embeddings z1, z2 (b, d), in inference mode."""
@@ -140,6 +195,9 @@ class Pretrainer(Stage):
             hiddens = self._hiddens(views, training=False)
             return [hiddens[layer] for layer in layers]
 
+        return self._by_parts(network, views)
+
+    def _by_parts(self, network, views):
         size = self.micro_batch_size
         if size is None or views[0].shape[0] % size:
             return network(views)
@@ -162,13 +220,19 @@ class Pretrainer(Stage):
         return tf.split(keys, len(shown))
 
     def _loss(self, embeddings, features, labels, keys=(), training=True):
-        """Embeddings (vb, d) and features (vb, w) of v views to the loss, with metrics."""
+        """Embeddings (vb, d) and features (vb, w) of v views to the loss, with metrics.
+
+        `keys` are the second views' embeddings by the momentum network or, with a predictor, the
+        targets of both views.
+        """
         num_views = 1 if training and self.momentum_views else 2
         z1, z2 = (embeddings, *keys) if num_views == 1 else tf.split(embeddings, 2)
-        negatives = {}
+        more = {}
         if training and self.queue is not None:
-            negatives = dict(negatives=self.queue.keys.value, negatives_valid=self.queue.valid())
-        loss, metrics = self.objective(z1, z2, training=training, **negatives)
+            more = dict(negatives=self.queue.keys.value, negatives_valid=self.queue.valid())
+        if self.predictor is not None:
+            more = dict(targets=keys)
+        loss, metrics = self.objective(z1, z2, training=training, **more)
         metrics = {"contrast_loss": loss, **metrics}
         for tracker in self.contrast_trackers:
             tracker.update_state(metrics[tracker.name])

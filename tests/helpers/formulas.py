@@ -145,6 +145,24 @@ def vicreg_tico(
     return total + rho * contrast(z1, counted), matrix
 
 
+def cosine(x, y):
+    return dot(unit([x])[0], unit([y])[0])
+
+
+def byol(p1, p2, targets):
+    """Equation 2 of the paper, of both directions."""
+    t1, t2 = targets
+    rows = zip(p1, p2, t1, t2, strict=True)
+    return mean((2 - 2 * cosine(a, y)) + (2 - 2 * cosine(b, x)) for a, b, x, y in rows)
+
+
+def simsiam(p1, p2, targets):
+    """Equation 4 of the paper."""
+    z1, z2 = targets
+    rows = zip(p1, p2, z1, z2, strict=True)
+    return mean(-cosine(a, y) / 2 - cosine(b, x) / 2 for a, b, x, y in rows)
+
+
 # --- The rows -------------------------------------------------------------------------------------
 
 
@@ -166,6 +184,7 @@ class Row:
         cancelling: Where a gradient remains of larger ones that cancel, by the kind of inputs: the
             size of those.
         inexact: Pairs (case, kind of inputs) of which float32 keeps too few digits.
+        targets: Whether the objective takes targets: the views are then a predictor's outputs.
     """
 
     formula: Callable
@@ -174,6 +193,15 @@ class Row:
     state: Callable[[int], dict[str, np.ndarray]] = lambda width: {}
     cancelling: dict[str, float] = dataclasses.field(default_factory=dict)
     inexact: tuple[tuple[str, str], ...] = ()
+    targets: bool = False
+
+
+def more(name, z1):
+    """What the objective is given beside predictions of the shape of z1: arrays by name."""
+    if not ROWS[name].targets:
+        return {}
+    n, d = z1.shape
+    return {"targets": tuple(views(n, d, seed=7))}
 
 
 def with_covariance(width):
@@ -212,6 +240,8 @@ ROWS = {
             ("weighted, streamed", "two images"),
         ),
     ),
+    "byol": Row(byol, {"default": {}}, targets=True),
+    "simsiam": Row(simsiam, {"default": {}}, targets=True),
     "vicreg": Row(
         vicreg,
         {
@@ -286,8 +316,9 @@ KINDS = {
 
 def expected(name, z1, z2, state, **options):
     """The loss by the loops in float64, and the new state by name."""
+    given = {key: [x.tolist() for x in pair] for key, pair in more(name, z1).items()}
     z1, z2, *past = (np.asarray(x, "float64").tolist() for x in (z1, z2, *state.values()))
-    found = ROWS[name].formula(z1, z2, *past, **options)
+    found = ROWS[name].formula(z1, z2, *past, **given, **options)
     return (found[0], dict(zip(state, found[1:], strict=True))) if state else (found, {})
 
 

@@ -33,8 +33,10 @@ def weight():
     return np.random.default_rng(3).normal(size=(WIDTH, WIDTH)).astype("float32")
 
 
-def negatives(objective):
-    """Some that count and some that do not, where the objective takes them."""
+def more(objective, x1, x2):
+    """Negatives of which some count, or targets, where the objective takes them."""
+    if objective.takes_targets:
+        return {"targets": (x1, x2)}
     keys = np.random.default_rng(4).normal(size=(5, WIDTH)).astype("float32")
     valid = np.array([True, False, True, True, True])
     return {"negatives": keys, "negatives_valid": valid} if objective.takes_negatives else {}
@@ -45,7 +47,7 @@ def value_and_gradient(objective, x1, x2, w):
     with tf.GradientTape() as tape:
         tape.watch(w)
         z1, z2 = tf.matmul(x1, w), tf.matmul(x2, w)
-        loss, found = objective(z1, z2, training=True, **negatives(objective))
+        loss, found = objective(z1, z2, training=True, **more(objective, x1, x2))
     averaged = {"loss": loss, "gradient": tape.gradient(loss, w), **found}
     averaged = dict(zip(averaged, distribute.all_reduce_mean(list(averaged.values())), strict=True))
     return averaged | {name: tf.identity(v.value) for name, v in objective.variables.items()}

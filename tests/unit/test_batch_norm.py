@@ -46,6 +46,19 @@ def test_batch_norm_is_the_formula(shape, mean):
     assert np.array_equal(moving[0], layer.moving_mean), "inference must not move the statistics"
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3, 3)])
+@pytest.mark.parametrize("training", [True, False])
+def test_without_scale_or_shift_it_normalizes_alone(shape, training):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    layer = BatchNorm(center=False, scale=False)
+    outputs = layer(x, training=training)
+    zeros, ones = np.zeros(3), np.ones(3)
+    expected = loop_batch_norm(x, ones, zeros, 1e-5)[0] if training else x / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(outputs, expected, atol=2e-6)
+    assert [v.name for v in layer.weights] == ["moving_mean", "moving_variance"]
+    assert BatchNorm.from_config(layer.get_config()).scale is False
+
+
 def test_fused_batch_norm_and_its_gradient_equal_the_unfused():
     x = tf.constant(np.random.default_rng(0).normal(size=(4, 3, 3, 2)).astype(np.float32))
     layer = BatchNorm()

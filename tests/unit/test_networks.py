@@ -103,3 +103,23 @@ def test_options_are_checked_and_describe_the_default_networks():
         NetworksOptions(resnet_depth=11)
     assert options.of(NetworkOptions)["resnet_depth"].choices == resnet.DEPTHS
     assert options.of(NetworksOptions) == options.of(NetworkOptions) | options.of(HeadOptions)
+
+
+def test_a_predictor_follows_the_head_and_is_an_endpoint_of_its_own():
+    def width(hidden_dim, out_dim):
+        return hidden_dim + out_dim
+
+    make = dict(image_size=8, seed=1, resnet=small.resnet)
+    networks = build_networks(SMALL, 3, predictor_width=width, **make)
+    assert networks.predictor.get_layer("predictor1_dense").units == 8 + 4
+    without = build_networks(SMALL, 3, **make)
+    for name, model in without.models.items():  # later stages load what they have
+        for v, w in zip(model.weights, networks.models[name].weights, strict=True):
+            np.testing.assert_array_equal(v, w, err_msg=v.path)
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    expected = networks.predictor(networks.head(networks.encoder(images))[-1])
+    found = networks.endpoints()(images)["prediction"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    for model in networks.leading_to("prediction"):
+        images = model(images)
+    np.testing.assert_allclose(images, expected, rtol=1e-4, atol=1e-7)

@@ -174,6 +174,8 @@ def test_bounds(name, good, bad):
         (dict(chunk_size=64), dict(objective="vicreg")),
         (dict(objective="tico", tico_momentum_views=True), dict(objective="nt_xent")),
         (dict(memory_size=64, eval_ema=True), dict(memory_size=0)),
+        (dict(objective="byol", eval_ema=True), dict(objective="simsiam")),
+        (dict(objective="simsiam", predictor_hidden_dim=8), dict(objective="nt_xent")),
         (dict(objective="vicreg"), dict(train_batch_size=1)),
         (dict(micro_batch_size=256, num_replicas=2), dict(num_replicas=4)),
         (dict(num_replicas=2, strategy="mirrored"), dict(strategy="default")),

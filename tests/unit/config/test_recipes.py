@@ -335,8 +335,9 @@ def test_the_demos_of_objectives_differ_from_the_demo_in_it_alone(recipe):
     own = {option.name for option in options.of(objectives.OBJECTIVES[name]).values()}
     published = {k: v for k, v in recorded.items() if k in own}
     assert {k: getattr(config, k) for k in published} == published
-    may_differ = {"mode", "train_mode", "model_dir", "objective", "ema_decay", *own}
+    may_differ = {"mode", "train_mode", "model_dir", "objective", "ema_decay", "ema_schedule", *own}
     may_differ |= {"num_proj_layers", "proj_hidden_dim", "proj_out_dim", "proj_output_bn"}
+    may_differ |= {"proj_output_scale"}
     assert set(differences(config, demo, vars(config))) <= may_differ
     if recorded:
         assert config.proj_out_dim < recorded["proj_out_dim"]

@@ -14,7 +14,8 @@ from simclrv2_tf.options import of
 OTHERS = dict(
     resnet_depth=18, width_multiplier=0.5, sk_ratio=0.125, se_ratio=0.25, stem="cifar",
     batch_norm_decay=0.99, global_bn=False, proj_head_mode="linear", num_proj_layers=2,
-    proj_out_dim=64, proj_hidden_dim=32, proj_output_bn=False, image_size=48, channels=5,
+    proj_out_dim=64, proj_hidden_dim=32, proj_output_bn=False,
+    proj_output_scale=False, image_size=48, channels=5,
 )  # fmt: skip
 FINETUNE = ["--train_mode=finetune", "--dataset=x", "--model_dir=new"]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from etils import epath
 
 from helpers.exported import CLASSES, IMAGES, assert_same, networks
-from simclrv2_tf import weights
+from simclrv2_tf import heads, weights
 from simclrv2_tf.export import (
     EXPORT_FORMATS,
     Artifacts,
@@ -60,6 +60,10 @@ def test_endpoints_follow_what_is_given(tmp_path):
     expected = head(encoder(IMAGES))[-1]
     np.testing.assert_allclose(module(IMAGES), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(module.infer(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    predictor = heads.predictor(head.outputs[-1].shape[-1], 5)
+    export(str(tmp_path / "c"), encoder, head, predictor=predictor)
+    outputs = tf.saved_model.load(str(tmp_path / "c")).signatures["prediction"](images=IMAGES)
+    np.testing.assert_allclose(outputs["prediction"], predictor(expected), rtol=1e-4, atol=1e-5)
     assert list(module.regularization_losses) == []
     assert not hasattr(module, "labels")
 

@@ -15,6 +15,7 @@ from helpers.formulas import (
     assert_close,
     expected,
     expected_gradients,
+    more,
     views,
 )
 from simclrv2_tf import objectives, options
@@ -43,12 +44,12 @@ def with_state(name, case, width):
     return objective
 
 
-def measured(objective, z1, z2):
+def measured(objective, z1, z2, given=None):
     """loss, metrics, new state by name, [gradients in z1, z2]."""
     z1, z2 = tf.convert_to_tensor(z1), tf.convert_to_tensor(z2)
     with tf.GradientTape() as tape:
         tape.watch([z1, z2])
-        loss, metrics = objective(z1, z2, training=True)
+        loss, metrics = objective(z1, z2, training=True, **(given or {}))
     state = {name: tf.identity(v.value) for name, v in objective.variables.items()}
     return loss, metrics, state, tape.gradient(loss, [z1, z2])
 
@@ -71,7 +72,7 @@ def test_value_gradient_and_state_are_the_loops(name, case, kind):
     z1, z2 = KINDS[kind]
     fields, past = ROWS[name].cases[case], ROWS[name].state(z1.shape[1])
     objective = with_state(name, case, z1.shape[1])
-    loss, metrics, state, gradients = measured(objective, z1, z2)
+    loss, metrics, state, gradients = measured(objective, z1, z2, more(name, z1))
     wanted_loss, wanted_state = expected(name, z1, z2, past, **fields)
     assert loss.shape == () and loss.dtype == tf.float32
     assert_close(loss, wanted_loss, floor=1e-6)
@@ -90,8 +91,9 @@ def test_the_object_is_its_function_also_of_numpy(name, case):
     """And outside of training it leaves its state alone."""
     (z1, z2), fields = views(8, 5), ROWS[name].cases[case]
     objective, state = with_state(name, case, 5), ROWS[name].state(5)
-    found = getattr(objectives, name)(z1, z2, *state.values(), **fields)
-    loss, metrics = objective(z1, z2)
+    given = more(name, z1)
+    found = getattr(objectives, name)(z1, z2, *state.values(), **given, **fields)
+    loss, metrics = objective(z1, z2, **given)
     loss_of_function = found[0] if isinstance(found, tuple) else found
     assert float(loss) == float(loss_of_function)
     if objective.metric_names:
@@ -100,7 +102,7 @@ def test_the_object_is_its_function_also_of_numpy(name, case):
         }
     for key, value in state.items():
         np.testing.assert_array_equal(objective.variables[key], value)
-    assert float(measured(objective, z1, z2)[0]) == pytest.approx(float(loss), rel=1e-6)
+    assert float(measured(objective, z1, z2, given)[0]) == pytest.approx(float(loss), rel=1e-6)
 
 
 @pytest.mark.parametrize("name, case", CASES)
@@ -108,7 +110,7 @@ def test_rows_of_zeros_are_finite(name, case):
     """One view has a length, the other none: the steepest place of a unit vector."""
     z1, z2 = (z.copy() for z in views(6, 4))
     z1[:3], z2[2:5] = 0.0, 0.0
-    loss, _, state, gradients = measured(with_state(name, case, 4), z1, z2)
+    loss, _, state, gradients = measured(with_state(name, case, 4), z1, z2, more(name, z1))
     wanted_loss, wanted_state = expected(
         name, z1, z2, ROWS[name].state(4), **ROWS[name].cases[case]
     )
@@ -124,7 +126,9 @@ def test_computes_in_float32_whatever_the_inputs_are(name, case, dtype):
     z1, z2 = (tf.cast(z, dtype) for z in views(8, 5))
     exact = [tf.cast(z, "float64").numpy() for z in (z1, z2)]
     fields, past = ROWS[name].cases[case], ROWS[name].state(5)
-    loss, metrics, state, gradients = measured(with_state(name, case, 5), z1, z2)
+    loss, metrics, state, gradients = measured(
+        with_state(name, case, 5), z1, z2, more(name, exact[0])
+    )
     wanted_loss, wanted_state = expected(name, *exact, past, **fields)
     assert loss.dtype == tf.float32 and all(g.dtype == dtype for g in gradients)
     assert all(m.dtype == tf.float32 for m in metrics.values())
@@ -142,17 +146,20 @@ def test_computes_in_float32_whatever_the_inputs_are(name, case, dtype):
 def test_compiles_for_any_batch_size(name, case, jit_compile):
     compiled = with_state(name, case, 4)
     step = tf.function(
-        lambda z1, z2: measured(compiled, z1, z2),
-        input_signature=[tf.TensorSpec((None, 4))] * 2,
+        lambda z1, z2, *targets: measured(
+            compiled, z1, z2, {"targets": targets} if ROWS[name].targets else {}
+        ),
+        input_signature=[tf.TensorSpec((None, 4))] * 4,
         jit_compile=jit_compile,
         autograph=False,
     )
     for count in (7, 1):
         z1, z2 = views(count, 4)
+        given = more(name, z1)
         for key, value in ROWS[name].state(4).items():
             compiled.variables[key].assign(value)
-        loss, metrics, state, gradients = measured(with_state(name, case, 4), z1, z2)
-        got = step(z1, z2)
+        loss, metrics, state, gradients = measured(with_state(name, case, 4), z1, z2, given)
+        got = step(z1, z2, *given.get("targets", (z1, z2)))
         assert_close(got[0], loss, floor=1e-6)
         for found, wanted in ((got[1], metrics), (got[2], state)):
             assert found.keys() == wanted.keys()
@@ -201,11 +208,11 @@ def test_bad_options(name, field):
 @pytest.mark.parametrize("name", ROWS)
 def test_bad_embeddings(name):
     objective, z = construct(name), np.ones((4, 3), "float32")
-    message = r"`z1` and `z2` must .* Received: z1.shape=\(4, 3\), z2.shape=\(3, 3\)$"
+    message = r"`[zp]1` and `[zp]2` must .* Received: [zp]1.shape=\(4, 3\), [zp]2.shape=\(3, 3\)$"
     with pytest.raises(ValueError, match=message):
         objective(z, z[:3])
     for z1, z2 in ((z, z[:, :2]), (z[0], z[0]), (z[None], z[None])):
-        with pytest.raises(ValueError, match="`z1` and `z2` must"):
+        with pytest.raises(ValueError, match="`[zp]1` and `[zp]2` must"):
             objective(z1, z2)
 
 
@@ -214,6 +221,9 @@ def test_what_a_trainer_asks_of_an_objective(name):
     objective = construct(name)
     takes = "negatives" in inspect.signature(objective.__call__).parameters
     assert objective.takes_negatives == takes
+    takes = "targets" in inspect.signature(objective.__call__).parameters
+    assert objective.takes_targets == takes == ROWS[name].targets
+    assert objective.takes_targets or not objective.momentum_targets
     assert objective.smallest_batch in (1, 2) and objective.momentum_views is False
     assert set(objective.variables) == set(ROWS[name].state(3))
     assert objective.summary and not objective.summary.endswith(".")

@@ -116,3 +116,14 @@ def test_step_counts():
     assert optimizers.warmup_steps(1_281_167, 10, 4096) == 3_127
     assert optimizers.warmup_steps(1_000, 0.5, 256) == 1
     assert optimizers.total_steps(512, 1, 256) == 3
+
+
+def test_a_rate_held_at_its_peak_warms_up_and_stays():
+    for schedule in (WarmupCosine(0.4, 4, 10), VariableWarmupCosine(WarmupCosine(0.4, 4, 10))):
+        held = optimizers.HeldAtPeak(schedule)
+        rates = [float(held(tf.constant(step))) for step in range(12)]
+        np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0.3] + [0.4] * 8, rtol=1e-6)
+        again = optimizers.HeldAtPeak.from_config(held.get_config())
+        assert float(again(tf.constant(7))) == pytest.approx(0.4)
+    schedule.follow(WarmupCosine(0.2, 0, 5))
+    assert float(held(tf.constant(3))) == pytest.approx(0.2)
