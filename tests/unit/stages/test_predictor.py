@@ -10,6 +10,7 @@ import tensorflow as tf
 from helpers import formulas
 from helpers.stages import compare, conv_encoder, random_views, tiny, without_batch_norm
 from simclrv2_tf import heads, memory, objectives, optimizers, stages
+from simclrv2_tf.metrics import representations
 
 OBJECTIVES = [objectives.BYOL(), objectives.SimSiam()]
 
@@ -161,3 +162,40 @@ def test_what_belongs_together():
         stages.Pretrainer(encoder, head, objectives.BYOL(), predictor=predictor)
     with pytest.raises(ValueError, match="hidden_dim"):
         heads.predictor(8, 0)
+
+
+def waves(count, seed):
+    """Two views of images of waves, each with noise of its own."""
+    rng = np.random.default_rng(seed)
+    phase, slope = rng.uniform(0, 6, (count, 1, 1, 1)), rng.uniform(-2, 2, (count, 2, 1, 1, 3))
+    y, x = np.mgrid[:8, :8][..., None]
+    clean = 0.5 + 0.5 * np.sin(phase + slope[:, 0] * x + slope[:, 1] * y)
+    noisy = (clean + 0.2 * rng.normal(size=clean.shape) for _ in range(2))
+    return tuple(tf.constant(view, tf.float32) for view in noisy), tf.zeros(count, tf.int64)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_predictor_keeps_from_collapse_and_the_alarm_tells_its_absence(objective):
+    """Sections 3.2 and 4.2 of the papers; a batch norm at the head's end would hide it."""
+
+    def networks():
+        encoder = conv_encoder(16)
+        head = heads.projection_head(16, 2, 8, hidden_dim=16, output_batch_norm=False)
+        return encoder, head, None
+
+    spreads = {}
+    for kept in (True, False):
+        stage = predicting(objective, networks, keras.optimizers.Adam(0.02), decay=0.9)
+        if not kept:
+            embedding = keras.Input((8,))
+            stage.predictor = keras.Model(embedding, keras.layers.Identity()(embedding))
+        step = tf.function(stage.train_step, autograph=False)
+        for seed in range(200 if kept else 600):
+            step(waves(32, seed))
+        numbers = representations.measure(
+            *(x.numpy() for x in stage.representations(waves(64, 999)))
+        )
+        spreads[kept] = numbers["embedding_spread"]
+        said = representations.collapsed(numbers)
+        assert said is None if kept else "embeddings" in said, (kept, numbers)
+    assert spreads[True] > 10 * spreads[False]
