@@ -57,11 +57,16 @@ def covariance_energy(centered):
     return ops.sum(ops.square(without_diagonal(covariance))) / float32(ops.shape(centered)[1])
 
 
-def covariance_contrast(z, covariance, beta, diagonal=True):
-    """(N, d), (d, d) -> mean((z C) . z) (), and C (d, d), the running mean of z^T z / N."""
+def covariance_contrast(z, covariance, beta, diagonal=True, into_covariance=True):
+    """(N, d), (d, d) -> mean((z C) . z) (), and C (d, d), the running mean of z^T z / N.
+
+    Without `into_covariance` the gradient takes C for a constant.
+    """
     now = mean_outer_product(z, z)
     beta = float32(beta)
     covariance = beta * ops.stop_gradient(covariance) + (1.0 - beta) * now
+    if not into_covariance:
+        covariance = ops.stop_gradient(covariance)
     counted = covariance if diagonal else without_diagonal(covariance)
     # The mean over rows of sum_ij z_i C_ij z_j, without the (N, d) product z C.
     return ops.sum(counted * now), ops.stop_gradient(covariance)

@@ -20,7 +20,12 @@ with epy.lazy_imports():
 
 
 def tico(
-    z1: Tensor, z2: Tensor, covariance: Tensor, beta: float = 0.9, rho: float = 8.0
+    z1: Tensor,
+    z2: Tensor,
+    covariance: Tensor,
+    beta: float = 0.9,
+    rho: float = 8.0,
+    into_covariance: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """TiCo: transformation invariance and covariance contrast.
 
@@ -30,8 +35,10 @@ def tico(
         L = -mean(z1 . z2) + rho * mean((z1 C) . z1).
 
     The gradient flows into z1 and z2, and by both places of z1 in the second term: C has this
-    batch's z1 in it. It does not flow into `covariance`, nor into an earlier batch by way of it. In
-    the paper z2 comes from a moving average of the network: stop its gradient outside.
+    batch's z1 in it. The paper's pseudo-code does the same; its figure stops the gradient before C,
+    as `into_covariance=False` does. No gradient flows into `covariance`, nor into an earlier batch
+    by way of it. In the paper z2 comes from a moving average of the network: stop its gradient
+    outside.
 
     Views and errors are those of `vicreg`.
 
@@ -40,6 +47,7 @@ def tico(
             zeros before the first.
         beta: Weight of C_before, from 0 to 1.
         rho: Weight of the covariance term, finite, at least 0.
+        into_covariance: Whether the gradient flows into C by this batch's z1. The loss is the same.
 
     Returns:
         loss: () float32, at least -1.
@@ -48,7 +56,9 @@ def tico(
     check_numbers(TiCo, rho=rho)
     z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
     z1, z2 = statistics.gather_views(statistics.unit_rows(z1), statistics.unit_rows(z2))
-    contrast, new_covariance = statistics.covariance_contrast(z1, covariance, beta)
+    contrast, new_covariance = statistics.covariance_contrast(
+        z1, covariance, beta, into_covariance=into_covariance
+    )
     loss = float32(rho) * contrast - ops.mean(ops.sum(z1 * z2, axis=-1))
     return loss, new_covariance
 
@@ -122,5 +132,12 @@ class TiCo(WithCovariance):
         flag="tico_momentum_views",
     )
 
+    into_covariance: bool = option(
+        True,
+        "tico: let the gradient flow into the covariance by this batch's embeddings, as in the "
+        "paper's pseudo-code; its figure stops the gradient there.",
+        flag="tico_into_covariance",
+    )
+
     def loss_and_covariance(self, z1, z2, covariance):
-        return tico(z1, z2, covariance, self.beta, self.rho)
+        return tico(z1, z2, covariance, self.beta, self.rho, self.into_covariance)

@@ -9,9 +9,12 @@ import tensorflow as tf
 from helpers.formulas import (
     ROWS,
     assert_close,
+    contrast,
+    dot,
     expected,
     expected_gradients,
     mean,
+    numeric_gradients,
     past_covariance,
     unit,
     views,
@@ -101,3 +104,29 @@ def test_bad_covariance(name):
 def test_bad_width(make):
     with pytest.raises(ValueError, match="`width` must be at least 1. Received: width=0"):
         make(0)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+def test_the_covariance_may_be_a_constant_to_the_gradient(beta):
+    """As in the paper's figure: the loops with this batch's covariance held still."""
+    z1, z2 = views(6, 4)
+    past, options = past_covariance(4), dict(beta=beta, rho=5.0)
+    wanted, after = expected("tico", z1, z2, {"covariance": past}, **options)
+    held = after["covariance"]
+
+    def with_held(z1, z2):
+        agreement = mean(dot(x, y) for x, y in zip(unit(z1), unit(z2), strict=True))
+        return -agreement + 5.0 * contrast(unit(z1), held)
+
+    x1, x2 = tf.constant(z1), tf.constant(z2)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x1, x2])
+        loss, covariance = objectives.tico(x1, x2, past, **options, into_covariance=False)
+        whole, _ = objectives.tico(x1, x2, past, **options)
+    assert_close(loss, wanted)
+    assert_close(covariance, held)
+    found = tape.gradient(loss, [x1, x2])
+    assert_close(found, numeric_gradients(with_held, z1, z2))
+    assert np.abs(found[0] - tape.gradient(whole, x1)).max() > 1e-2
+    flags = objectives.ObjectiveOptions(objective="tico", tico_into_covariance=False)
+    assert objectives.make(flags, 4).into_covariance is False
