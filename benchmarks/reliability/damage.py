@@ -245,12 +245,14 @@ def command_lines(count: int, draw: random.Random) -> dict[str, int]:
     return dict(tally)
 
 
-def table(results: dict[str, dict[str, int]]) -> str:
-    """The counts as a table in Markdown."""
-    lines = ["| damaged | tried | what came of it |", "| --- | --- | --- |"]
-    for name, found in results.items():
-        counts = ", ".join(f"{what}: {n}" for what, n in found.items() if what != "tried")
-        lines.append(f"| {name} | {found['tried']:,} | {counts} |")
+def table(sessions: list[dict]) -> str:
+    """The counts of each session as a table in Markdown."""
+    lines = ["| session | damaged | tried | what came of it |", "| --- | --- | --- | --- |"]
+    for session in sessions:
+        for name, found in session.items():
+            if isinstance(found, dict):
+                counts = ", ".join(f"{what}: {n}" for what, n in found.items() if what != "tried")
+                lines.append(f"| {session['date']} | {name} | {found['tried']:,} | {counts} |")
     return "\n".join(lines)
 
 
@@ -272,10 +274,10 @@ def main() -> None:
         name: {"tried": count, **function(count, random.Random(arguments.seed))}
         for name, (function, count) in kinds.items()
     }
-    print(table(results))
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     date = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
     held.setdefault("damage", []).append({"date": date, "seed": arguments.seed, **results})
+    print(table(held["damage"][-1:]))
     RESULTS.write_text(json.dumps(held, indent=2) + "\n")
 
 
