@@ -16,6 +16,7 @@ ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_mach
 # TIFF files of 16 bits and several bands, with their compressions; HEIC files.
 PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
+SUGGEST = ["scikit-learn>=1.4", "threadpoolctl"]
 
 setup(
     name="simclrv2-tf",
@@ -66,9 +67,12 @@ setup(
         "onnx": ONNX,
         # For folders of images with such files.
         "photos": PHOTOS,
+        # For `simclrv2-tf suggest`.
+        "suggest": SUGGEST,
         "test": [
             *ONNX,
             *PHOTOS,
+            *SUGGEST,
             "hypothesis",
             "ipykernel",
             "mypy",

@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         writers = _writers(model, args, images.num_examples, stack)
         count = 0
-        for paths, outputs in _outputs(model, images, wanted, args, quiet=bool(targets)):
+        for paths, found in outputs(model, images, wanted, args, quiet=bool(targets)):
             for writer in writers:
-                writer(paths, outputs)
+                writer(paths, found)
             count += len(paths)
         if not count:
             raise PredictError(f"No image of {args.images} can be read.")
@@ -76,6 +76,16 @@ def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool
         targets.append(_names_file(embeddings))
     if len({*map(os.path.abspath, targets)}) < len(targets):
         raise PredictError(f"Each file must have a name of its own. Received: {', '.join(targets)}")
+    check_targets(targets, overwrite)
+    return targets
+
+
+def check_targets(targets: Sequence[str], overwrite: bool) -> None:
+    """Checks that files can be written, and that none is there unless it is to be replaced.
+
+    Raises:
+        PredictError: one cannot be written, or is there.
+    """
     for target in targets:
         if os.path.exists(target) and not os.path.isfile(target):
             raise PredictError(f"{target} is there already, and no file. Give another name.")
@@ -85,11 +95,32 @@ def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool
             )
         if not os.path.isdir(os.path.dirname(target) or "."):
             raise PredictError(f"There is no folder for {target}. Make it, or give another name.")
-    return targets
 
 
 def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
     """The endpoints of the model that the command line asks for."""
+    check_model(model, args)
+    wanted = []
+    if args.output or not args.embeddings:
+        if "logits" not in model.endpoints:
+            raise PredictError(
+                "`embeddings`, and no `output`, must be given for a model without classes. "
+                f"Received: model={args.model}, which gives {', '.join(sorted(model.endpoints))}"
+            )
+        wanted.append("logits")
+    if args.embeddings:
+        check_endpoint(model, args.endpoint)
+        wanted.append(args.endpoint)
+    return wanted
+
+
+def check_model(model: Model, args: argparse.Namespace) -> None:
+    """Checks that a model takes images, and that their size is known.
+
+    Args:
+        model: The network.
+        args: `model`, its path, and `image_size`.
+    """
     if not model.endpoints:
         raise PredictError(
             "`model` must take images (B, H, W, channels), and a file must be called encoder or "
@@ -101,28 +132,32 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
             "`image_size` must be given: nothing beside the model says what images it was trained "
             f"with. Received: model={args.model}"
         )
-    wanted = []
-    if args.output or not args.embeddings:
-        if "logits" not in model.endpoints:
-            raise PredictError(
-                "`embeddings`, and no `output`, must be given for a model without classes. "
-                f"Received: model={args.model}, which gives {', '.join(sorted(model.endpoints))}"
-            )
-        wanted.append("logits")
-    if args.embeddings:
-        if args.endpoint not in model.endpoints:
-            raise PredictError(
-                f"`endpoint` must be one of {', '.join(sorted(model.endpoints))}, what the model "
-                f"gives. Received: endpoint={args.endpoint}"
-            )
-        wanted.append(args.endpoint)
-    return wanted
 
 
-def _outputs(
+def check_endpoint(model: Model, endpoint: str) -> None:
+    """Checks that a model gives an endpoint."""
+    if endpoint not in model.endpoints:
+        raise PredictError(
+            f"`endpoint` must be one of {', '.join(sorted(model.endpoints))}, what the model "
+            f"gives. Received: endpoint={endpoint}"
+        )
+
+
+def outputs(
     model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, quiet: bool
 ) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
-    """Paths of the readable images of a batch, and the outputs `wanted` of them, by batches."""
+    """Paths of the readable images of a batch, and the outputs `wanted` of them, by batches.
+
+    Args:
+        model: The network.
+        images: What it is given.
+        wanted: Some of its endpoints.
+        args: `model`, its path; `batch_size`; `image_size`, None for the model's own.
+        quiet: Whether nothing else is printed, so that a terminal may show a bar.
+
+    Raises:
+        PredictError: an output is NaN or infinite.
+    """
     progress = keras.utils.Progbar(
         -(-images.num_examples // args.batch_size), verbose=int(quiet and sys.stdout.isatty())
     )
@@ -135,13 +170,13 @@ def _outputs(
     )
     for number, (pixels, _, weight) in enumerate(batches):
         readable = weight.numpy() > 0
-        outputs = model.outputs(pixels.numpy(), wanted)
-        outputs = {name: values[readable] for name, values in outputs.items()}
+        found = model.outputs(pixels.numpy(), wanted)
+        found = {name: values[readable] for name, values in found.items()}
         names = files[number * args.batch_size :][: len(readable)]
         names = names[readable[: len(names)]].tolist()
-        _check_outputs(model, outputs, names, args.model)
+        _check_outputs(model, found, names, args.model)
         if names:
-            yield names, outputs
+            yield names, found
         progress.add(1)
 
 

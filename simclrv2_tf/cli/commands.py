@@ -95,6 +95,13 @@ def _predict(args):
     return predict.main(arguments.named(args, ("model", "images")))
 
 
+def _suggest(args):
+    from simclrv2_tf.cli import arguments
+    from simclrv2_tf.suggest import command
+
+    return command.main(arguments.named(args, ("model", "images")))
+
+
 def _evaluate(args):
     from simclrv2_tf import evaluate
     from simclrv2_tf.cli import arguments
@@ -182,6 +189,17 @@ COMMANDS = {
         "predict runs/labelled-finetune new_photos --output=classes.csv",
         _predict,
         ("RUN and FOLDER come first: they are --model and --images below.",),
+        shows_flags=True,
+    ),
+    "suggest": Command(
+        "RUN FOLDER [--count=N] [--labelled=FOLDER or RUN] [--output=CSV] [--flag=value ...]",
+        "Suggest which images to label next.",
+        "suggest runs/photos-pretrain photos --count=100",
+        _suggest,
+        (
+            "RUN and FOLDER come first: they are --model and --images below. Writes a table to be",
+            "filled in, and a page of thumbnails beside it.",
+        ),
         shows_flags=True,
     ),
     "import": Command(

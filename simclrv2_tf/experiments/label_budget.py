@@ -68,7 +68,7 @@ def check(config: Config, data: Data) -> None:
     own = _Labels.of(vars(config))
     if config.teacher is None or own.all:
         return
-    path, options = _source_of_labels(config.teacher)
+    path, options = source_of_labels(config.teacher)
     used = _Labels.of(options)
     if not options or used.dataset != own.dataset:
         where = f"which learned on {used.dataset}" if options else "which belongs to no run"
@@ -85,7 +85,7 @@ def check(config: Config, data: Data) -> None:
         )
 
 
-def _source_of_labels(teacher: str) -> tuple[str, Mapping[str, Any]]:
+def source_of_labels(teacher: str) -> tuple[str, Mapping[str, Any]]:
     """The run whose labels reached a teacher, and its options; none where these are not known.
 
     A student without labels has those of its own teacher.

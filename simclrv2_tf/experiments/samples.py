@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from simclrv2_tf import files
-from simclrv2_tf.channels import RGB
 
 with epy.lazy_imports():
     import keras
@@ -25,6 +24,7 @@ with epy.lazy_imports():
 
     from simclrv2_tf import augment
     from simclrv2_tf.datasets import splits
+    from simclrv2_tf.report.page import pictures
 
 if TYPE_CHECKING:
     from simclrv2_tf import datasets
@@ -105,6 +105,4 @@ def _drawn(split: datasets.Split, seed: int) -> datasets.Split:
 
 def _small(images: tf.Tensor) -> np.ndarray:
     """Thumbnails of images (B, S, S, C) in [0, 1]: gray of one or two channels, else RGB."""
-    shown = images[..., : RGB if images.shape[-1] >= RGB else 1]
-    small = tf.image.resize(shown, (_SIDE, _SIDE), antialias=True)
-    return np.round(255 * np.clip(small, 0, 1)).astype(np.uint8)
+    return pictures.thumbnails(tf.image.resize(images, (_SIDE, _SIDE), antialias=True).numpy())

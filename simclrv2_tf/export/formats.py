@@ -75,7 +75,7 @@ def of_file(path: epath.Path) -> Format | None:
     return next(rows, None)
 
 
-def load_model(path: str, option: str = "model") -> Model:
+def load_model(path: str, option: str = "model", *, encoder: bool = False) -> Model:
     """Loads a network from any file of `FORMATS`.
 
     Args:
@@ -83,6 +83,8 @@ def load_model(path: str, option: str = "model") -> Model:
             one its .keras file of the whole network; the folder of a SavedModel or its tar.gz; a
             .keras, .onnx or .tflite file.
         option: What errors call the path.
+        encoder: Whether the .keras file of the encoder is loaded in place of that of the whole
+            network, which gives no representation.
 
     Raises:
         ModelError: there is no such file, it cannot be read, or its runtime is not installed.
@@ -91,7 +93,8 @@ def load_model(path: str, option: str = "model") -> Model:
     contents = Contents(path)
     found = epath.Path(path) if contents.kind == "file" else contents.saved_model
     if found is None and contents.kind in ("run", "files"):
-        found = contents.image_classifier or next(iter(contents.keras_files), None)
+        whole = None if encoder else contents.image_classifier
+        found = whole or next(iter(contents.keras_files), contents.image_classifier)
     is_module = found is not None and found == contents.saved_model
     row = FORMATS["saved_model"] if is_module else found and of_file(found)
     if found is None or row is None:

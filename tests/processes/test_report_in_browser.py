@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from helpers import browser, report_runs
 from simclrv2_tf.experiments import report_page
+from simclrv2_tf.report.page import suggestions
 
 NAMES = (
     "T-shirt/top",
@@ -30,7 +32,27 @@ def pages(tmp_path_factory):
     found = {name: report_page.write([str(run)]) for name, run in runs.items()}
     every = root / "all.html"
     found["all"] = report_page.write([str(run) for run in runs.values()], str(every))
+    found["suggestions"] = root / "suggestions.html"
+    found["suggestions"].write_text(suggestions.html(suggested(), "today"))
     return found
+
+
+def suggested():
+    """Twelve images to label, of files with long names."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 96, 96, 3)).astype(np.uint8)
+    return suggestions.Suggestions(
+        model="runs/a_name_that_is_longer_than_a_phone_is_wide_" + "x" * 40,
+        images="photos",
+        table="suggestions.csv",
+        asked=20,
+        readable=4000,
+        labelled=7,
+        files=[f"<i>&/{'long' * 20}_{number}.jpg" for number in range(12)],
+        clusters=range(1, 13),
+        sizes=[1200] * 12,
+        typicality=[3.5] * 12,
+        thumbnails=pixels,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +61,7 @@ def chromium(tmp_path_factory):
         yield found
 
 
-@pytest.mark.parametrize("name", ["whole", "stopped", "flat", "all"])
+@pytest.mark.parametrize("name", ["whole", "stopped", "flat", "all", "suggestions"])
 def test_a_page_fits_and_asks_for_nothing(name, pages, chromium):
     for width in WIDTHS:
         chromium.open(pages[name], width)

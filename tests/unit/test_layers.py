@@ -38,7 +38,7 @@ LAYERS = [
     {"report"},
     {"experiments"},
     {"config"},
-    {"run", "evaluate"},
+    {"run", "evaluate", "suggest"},
     {"cli"},
     {"__main__"},
 ]

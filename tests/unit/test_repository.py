@@ -41,7 +41,15 @@ def test_files_are_written_whole():
 
 # Packages by the names that their modules have, where these differ; and those of extras.
 DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "tensorflow_datasets": "tensorflow-datasets"}
-OPTIONAL = {"ai_edge_litert", "onnxruntime", "pillow_heif", "tifffile", "markupsafe"}
+OPTIONAL = {
+    "ai_edge_litert",
+    "markupsafe",
+    "onnxruntime",
+    "pillow_heif",
+    "sklearn",
+    "threadpoolctl",
+    "tifffile",
+}
 
 
 def test_what_is_imported_is_installed():

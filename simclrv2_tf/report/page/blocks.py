@@ -164,12 +164,13 @@ class Thumbnail:
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnails(Block):
-    """Thumbnails with text below them."""
+    """Thumbnails with text below them; the second line stands out where they are `judged`."""
 
     kind = "thumbnails"
     title: str
     caption: str
     items: Sequence[Thumbnail]
+    judged: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jinja2
 
@@ -51,13 +52,16 @@ def html(runs: Sequence[Run], written: str) -> str:
         compared = sections.answered_or_said(
             "Side by side", paths, lambda: comparison.compared(runs)
         )
+    return rendered("page.html", parts=parts, compared=compared, written=written)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """The HTML of one of the `templates/` with its values."""
     return (
         _environment()
-        .get_template("page.html")
+        .get_template(template)
         .render(
-            parts=parts,
-            compared=compared,
-            written=written,
+            **values,
             version=simclrv2_tf.__version__,
             is_number=lambda value: isinstance(value, blocks.Number),
         )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.report import style
 
 # Colors of figures on white paper, and what they are on a page that may be dark.
@@ -109,6 +110,12 @@ class Sprite:
         """The `viewBox` that shows one thumbnail."""
         row, column = divmod(index, self.columns)
         return f"{column * self.side} {row * self.side} {self.side} {self.side}"
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Images (n, S, S, C) in [0, 1] as uint8: gray of one or two channels, else RGB."""
+    shown = images[..., : RGB if images.shape[-1] >= RGB else 1]
+    return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
 def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:

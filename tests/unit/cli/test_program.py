@@ -9,6 +9,7 @@ from simclrv2_tf.cli import main
 from simclrv2_tf.cli.commands import COMMANDS, TRAININGS
 from simclrv2_tf.config.other_names import OTHER_NAMES
 from simclrv2_tf.official import __main__ as official
+from simclrv2_tf.suggest import command as suggest
 
 
 @pytest.mark.parametrize(("args", "status"), [([], 2), (["--help"], 0), (["-h"], 0), (["help"], 0)])
@@ -59,7 +60,7 @@ def test_an_unknown_command_suggests_the_nearest(given, meant, capsys):
 
 def test_commands_pass_their_arguments_on(monkeypatch):
     passed = {}
-    for module in (run, predict, official, evaluate):
+    for module in (run, predict, official, evaluate, suggest):
         name = module.__name__
         monkeypatch.setattr(
             module, "main", lambda args, name=name, **_: passed.update({name: args})
@@ -68,11 +69,13 @@ def test_commands_pass_their_arguments_on(monkeypatch):
     main(["predict", "runs/a", "photos", "--top_k", "3"])
     main(["evaluate", "runs/a", "--dataset=folder:b"])
     main(["import", "r50", "models/r50", "--list"])
+    main(["suggest", "runs/a", "photos", "--count=3"])
     assert passed == {
         "simclrv2_tf.run": ["simclrv2-tf", "--mode=train_then_eval", "--seed=3"],
         "simclrv2_tf.predict": ["--model=runs/a", "--images=photos", "--top_k", "3"],
         "simclrv2_tf.evaluate": ["--model=runs/a", "--dataset=folder:b"],
         "simclrv2_tf.official.__main__": ["--source=r50", "--output=models/r50", "--list"],
+        "simclrv2_tf.suggest.command": ["--model=runs/a", "--images=photos", "--count=3"],
     }
     main(["import", "--list"])
     assert passed["simclrv2_tf.official.__main__"] == ["--list"]

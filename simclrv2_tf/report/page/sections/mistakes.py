@@ -154,14 +154,17 @@ def _images(predictions: Predictions, samples: Samples | None) -> list[blocks.Bl
         f"Of {len(sampled):,} images with a thumbnail: the class, what was predicted instead, and "
         "the confidence."
     )
-    found: list[blocks.Block] = [blocks.Thumbnails("The surest mistakes", caption, shown(mistakes))]
+    found: list[blocks.Block] = [
+        blocks.Thumbnails("The surest mistakes", caption, shown(mistakes), True)
+    ]
     doubtful = _doubtful(predictions, samples, dict(sampled), mistakes)
     if doubtful:
         caption = (
             f"The classifier and at least {_AGREE} of the {_NEIGHBOURS} nearest neighbours agree "
             "on another class. Look at them before you trust the label, or the classifier."
         )
-        return [*found, blocks.Thumbnails("Labels that look wrong", caption, shown(doubtful))]
+        wrong = blocks.Thumbnails("Labels that look wrong", caption, shown(doubtful), judged=True)
+        return [*found, wrong]
     return [
         *found,
         blocks.Text(
