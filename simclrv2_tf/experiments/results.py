@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from typing import TYPE_CHECKING
 
 from etils import epath, epy
@@ -21,6 +22,9 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.experiments.directory import RunDirectory
     from simclrv2_tf.experiments.stage import StageRun
+
+
+_COLUMNS = 100  # of a line of the console
 
 
 @dataclasses.dataclass
@@ -84,10 +88,11 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
     said = [f"\n{_table(others)}\n"]
     if few_label:
         rows = [_row(outcome, _baseline(outcome, few_label)) for outcome in few_label]
-        text = report_lib.results_markdown(rows)
+        steps, line = _more_labels(few_label, rows)
+        text = report_lib.results_markdown(rows) + line
         said.append(text)
         path, figures = root.named("results.json"), root.named("figures")
-        files.write_text(path, files.to_json({"rows": rows}))
+        files.write_text(path, files.to_json({"rows": rows, "label_steps": steps}))
         files.write_text(path.with_suffix(".md"), text)
         _draw(figures, rows, few_label, outcomes[0])
         places = {"results": f"{path}, .md", "figures": figures, **places}
@@ -95,6 +100,18 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
         places = {"report": page, **places}
     said += [f"{name + ':':<19}{place}" for name, place in places.items()]
     return result, "\n".join(said)
+
+
+def _more_labels(few_label: list[Outcome], rows: list[dict]) -> tuple[list[dict], str]:
+    """What more labels brought: `label_steps` of `results.json`, and the text below the table."""
+    points = [
+        report_lib.LabelPoint(row["method"], row["num_labels"], row["top1"], outcome.predictions())
+        for outcome, row in zip(few_label, rows, strict=True)
+    ]
+    steps = report_lib.label_steps(points)
+    last = report_lib.last_step(points, steps)
+    text = f"\n{textwrap.fill(last.line, _COLUMNS)}\n" if last else ""
+    return [step.row() for step in steps], text
 
 
 def draw_calibration(directory: RunDirectory) -> None:

@@ -2,6 +2,7 @@
 
 from simclrv2_tf.report.confusion import confusion_figure
 from simclrv2_tf.report.figures import Panel, accuracy_figure, learning_curves_figure, views_figure
+from simclrv2_tf.report.label_steps import LabelPoint, LabelStep, label_steps, last_step
 from simclrv2_tf.report.reliability import can_be_drawn, reliability_figure
 from simclrv2_tf.report.results import (
     METHODS,

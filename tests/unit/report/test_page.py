@@ -11,12 +11,13 @@ from helpers import report_runs
 from helpers.report_runs import METHODS, NAMES, Page
 from simclrv2_tf.console import duration
 from simclrv2_tf.experiments import report_page, run_files
-from simclrv2_tf.metrics.classification import wilson
+from simclrv2_tf.metrics.classification import gain, wilson
 from simclrv2_tf.report.page import pictures
 
 QUESTIONS = [
     "Verdict",
     "How good with few labels?",
+    "How many labels do I need?",
     "Did pretraining work?",
     "What did it learn?",
     "Where does it fail?",
@@ -26,6 +27,7 @@ QUESTIONS = [
     "Reproduce",
     "Use it",
 ]
+LABELS = ("How good with few labels?", "How many labels do I need?")
 # Attributes that make a browser ask for something.
 FETCHED = {"src", "href", "xlink:href", "srcset", "poster", "data", "action", "formaction", "cite"}
 
@@ -109,6 +111,35 @@ def test_accuracies_are_those_of_the_results(whole):
                 assert float(gain[1]) == pytest.approx(expected)
 
 
+def test_what_more_labels_brought_is_that_of_the_same_images(whole):
+    root, found = whole
+    rows = found.table("method", "labels", "times as many")
+    assert len(rows) == 4
+    for row, method in zip(rows, METHODS, strict=True):
+        few, many = (
+            run_files.read(str(root / f"label_fraction_{fraction}" / method)).stages[0]
+            for fraction in (0.01, 0.1)
+        )
+        assert row["labels"][0] == "10 to 100" and row["times as many"] == ("10", "10.0")
+        gained = gain(many.predictions, few.predictions)
+        assert float(row["gain (points)"][1]) == pytest.approx(gained.gain)
+        ends = [f"{100 * end:+.1f}".replace("-", "−") for end in (gained.low, gained.high)]
+        assert row["95% interval"][0] == " to ".join(ends)
+        assert row["so"][0] == (
+            "more labels helped"
+            if gained.low > 0
+            else "no difference that these test images can show"
+        )
+    assert "The best method with 100 labels is small student: from 10 to 100 labels" in found.text
+    assert "Nothing was measured beyond 100 labels" in found.text
+
+
+def test_one_number_of_labels_shows_no_curve(tmp_path):
+    found = page(report_runs.run_of_stages(tmp_path / "run", label_fraction=(0.1,)))
+    assert found.headings == QUESTIONS
+    assert "This section needs one method with two numbers of labels." in found.text
+
+
 def test_the_verdict_is_the_best_stage(whole):
     root, found = whole
     tops = {
@@ -179,7 +210,7 @@ def test_a_run_without_labels(tmp_path):
     root = report_runs.run_of_one(tmp_path / "flat", (), train_mode="pretrain")
     found = page(root)
     check_well_formed(found)
-    asked = ("How good with few labels?", "Where does it fail?", "Can its confidence be trusted?")
+    asked = (*LABELS, "Where does it fail?", "Can its confidence be trusted?")
     assert found.headings == [question for question in QUESTIONS if question not in asked]
     assert "The images have no labels." in found.text
     assert "There is no online classifier" in found.text
@@ -192,7 +223,7 @@ def test_a_run_of_one_labelled_stage(tmp_path, mode):
     root = report_runs.run_of_one(tmp_path / "one", train_mode=mode)
     found = page(root)
     check_well_formed(found)
-    asked = ("How good with few labels?", "Did pretraining work?", "What did it learn?")
+    asked = (*LABELS, "Did pretraining work?", "What did it learn?")
     assert found.headings == [question for question in QUESTIONS if question not in asked]
     top1 = json.loads((root / "result.json").read_text())["label_top_1_accuracy"]
     assert found.values[0] == top1

@@ -17,6 +17,7 @@ from simclrv2_tf.report.page.sections import (
     few_labels,
     images,
     mistakes,
+    more_labels,
     pretraining,
     representation,
     verdict,
@@ -26,6 +27,7 @@ from simclrv2_tf.report.page.sections import (
 _QUESTIONS = (
     ("verdict", verdict.QUESTION, verdict.answer),
     ("few-labels", few_labels.QUESTION, few_labels.answer),
+    ("more-labels", more_labels.QUESTION, more_labels.answer),
     ("pretraining", pretraining.QUESTION, pretraining.answer),
     ("representation", representation.QUESTION, representation.answer),
     ("mistakes", mistakes.QUESTION, mistakes.answer),
