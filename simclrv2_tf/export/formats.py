@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from simclrv2_tf import options, sums
+from simclrv2_tf import options, run_options, sums
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
 from simclrv2_tf.export import keras_file, saved_model
@@ -98,11 +98,9 @@ def load_model(path: str, option: str = "model", *, encoder: bool = False) -> Mo
     is_module = found is not None and found == contents.saved_model
     row = FORMATS["saved_model"] if is_module else found and of_file(found)
     if found is None or row is None:
-        runs = contents.runs[:3]
-        advice = f" In it there are {', '.join(runs)}." if runs else ""
         raise ModelError(
             f"`{option}` must be a run's folder, a SavedModel's folder or tar.gz, or a .keras, "
-            f".onnx or .tflite file. Received: {option}={path}{advice}"
+            f".onnx or .tflite file. Received: {option}={path}{_advice(contents)}"
         )
     if is_module:
         sums.check(found)
@@ -111,6 +109,16 @@ def load_model(path: str, option: str = "model", *, encoder: bool = False) -> Mo
     advice = f"Received: {option}={path}"
     with raised_as(ModelError, f"`{option}` must be readable", advice):
         return row.read(found)
+
+
+def _advice(contents: Contents) -> str:
+    """What to give in place of a path that holds no export, where that can be told."""
+    if runs := contents.runs[:3]:
+        return f" In it there are {', '.join(runs)}."
+    if contents.kind == "run":
+        return ". It has no exports yet: its own command resumes it, and exports at its end"
+    run = run_options.run_folder(contents.path)
+    return f". It is a checkpoint: give the folder of its run, {run}" if run is not None else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

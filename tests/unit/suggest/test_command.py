@@ -193,6 +193,11 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     (several / "pretrain").mkdir(parents=True)
     for folder in (several, several / "pretrain"):
         (folder / "config.json").write_text("{}")
+    stopped = tmp_path / "stopped"
+    (stopped / "checkpoints").mkdir(parents=True)
+    (stopped / "config.json").write_text("{}")
+    (stopped / "checkpoints" / "ckpt-6.index").write_bytes(b"")
+    checkpoint = stopped / "checkpoints" / "ckpt-6"
     before = files(tmp_path)
     common = {"model": model[0], "images": photos, "count": 3}
     for given, message in (
@@ -201,6 +206,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
         ({"output": "a.txt"}, "`output` must end in .csv"),
         ({"output": "no/a.csv"}, "There is no folder for"),
         ({"model": tmp_path / "nowhere"}, "`model` must be"),
+        ({"model": checkpoint}, f"It is a checkpoint: give the folder of its run, {stopped}"),
+        ({"model": stopped}, "It has no exports yet"),
         ({"model": model[0] / "head.keras"}, "must take images"),
         ({"endpoint": "tail"}, "`endpoint` must be one of"),
         ({"images": tmp_path / "nowhere"}, "existing folder or file"),
