@@ -16,6 +16,7 @@ from simclrv2_tf.datasets.folder_layout import TEST, TRAIN, UNLABELLED, VALIDATI
 from simclrv2_tf.datasets.folder_split import FolderSplit
 from simclrv2_tf.datasets.folder_tree import FolderTree
 from simclrv2_tf.datasets.images import EXTENSIONS, Reading
+from simclrv2_tf.datasets.listing import wrong
 from simclrv2_tf.datasets.sources import (
     Contents,
     DatasetError,
@@ -89,7 +90,7 @@ def open_dataset(
     checked = check_files(root, paths, cache_folder(data_dir), reading)
     skipped = checked.skipped
     if len(skipped) == len(paths):
-        raise folder_layout.wrong(tree, _none_readable(skipped))
+        raise wrong(tree, _none_readable(skipped))
     if skipped:
         logging.warning("Skipped %d of %d images of %s.", len(skipped), len(paths), root)
     readable = {
@@ -99,7 +100,7 @@ def open_dataset(
     readable = {split: files for split, files in readable.items() if files}
     if TRAIN not in readable:
         rule = "The split train of an image folder must hold a readable image."
-        raise folder_layout.wrong(tree, rule)
+        raise wrong(tree, rule)
 
     def select(spec: str, ranges: list[Range]) -> Split:
         files = [file for split, begin, end in ranges for file in readable[split][begin:end]]

@@ -6,12 +6,14 @@ image. `folder.open_dataset` describes the layouts.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
-from simclrv2_tf.datasets import split_names
+from simclrv2_tf.datasets import class_folders, split_names
+from simclrv2_tf.datasets.class_folders import class_name, in_words
+from simclrv2_tf.datasets.listing import ImageListing, Listing, wrong
 from simclrv2_tf.datasets.sources import DatasetError
 
 TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled"
@@ -19,19 +21,10 @@ TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled
 _TABLES = ("labels.csv", "metadata.csv", "labels.tsv", "metadata.tsv")
 
 # The only folder of a split often has such a name, and is no class.
-_NO_CLASS = ("all", "images", "img", "imgs", "unknown")
+_NO_CLASS = ("all", "image", "images", "img", "imgs", "labeled", "labelled", "unknown")
 
-
-class Listing(Protocol):
-    """A folder's content, without what is no part of it; see `FolderTree`."""
-
-    root: str
-
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Paths below the root of a folder's files and of its subfolders, sorted."""
-
-    def walk(self, folder: str) -> Iterator[str]:
-        """Paths below the root of all files in a folder, at any depth."""
+# Endings of tables that may tell labels.
+_TABULAR = (".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".xls", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +50,6 @@ class Layout:
     def class_names(self) -> tuple[str, ...]:
         """The classes of `train`, sorted as text: "10" comes before "2"."""
         return tuple(sorted({name for name in self.splits[TRAIN].values() if name is not None}))
-
-
-def wrong(listing: Listing, rule: str, found: str = "") -> DatasetError:
-    """The error of a folder that breaks a rule."""
-    return DatasetError(f"{rule} Received: folder:{listing.root}{found}")
 
 
 def table_of(listing: Listing, folder: str = "") -> str | None:
@@ -101,25 +89,15 @@ def read(listing: Listing, is_image: Callable[[str], bool], formats: str) -> Lay
     return _Reader(listing, is_image).layout(formats)
 
 
-class _Reader:
+class _Reader(ImageListing):
     def __init__(self, listing: Listing, is_image: Callable[[str], bool]):
-        self._listing, self._is_image = listing, is_image
+        super().__init__(listing, is_image)
         self._notes: list[str] = []
-
-    def here(self, folder: str) -> tuple[list[str], list[str]]:
-        """The images directly in a folder, and its subfolders."""
-        files, folders = self._listing.list(folder)
-        return [path for path in files if self._is_image(path)], folders
-
-    def holds_images(self, folder: str) -> bool:
-        # Of several links to one place the first that is listed stays. So a folder is listed whole,
-        # and the folders in their order, whatever is asked of them first.
-        return bool(self._images(folder))
 
     def wrapped(self, folder: str) -> str | None:
         """The folder to read in place of `folder`, which may be itself; None: the root."""
         loose, folders = self.here(folder)
-        if table_of(self._listing, folder) or any(map(_meaning, folders)):
+        if table_of(self.listing, folder) or self._meant(folders):
             return folder or None
         with_images = [path for path in folders if self.holds_images(path)]
         # Beside several classes a single image is a stray; beside one folder, one of its class.
@@ -130,7 +108,8 @@ class _Reader:
     def layout(self, formats: str) -> Layout:
         folders = self._split_folders()
         unlabelled = [folders[UNLABELLED]] if UNLABELLED in folders else []
-        splits, others = {}, 0
+        splits: dict[str, dict[str | None, list[str]]] = {}
+        others: list[str] = []
         for split, folder in folders.items():
             if split == UNLABELLED:
                 continue
@@ -141,16 +120,22 @@ class _Reader:
         if TRAIN not in splits:
             if not unlabelled or list(splits):
                 raise self._without_images(formats, others)
-            splits[TRAIN] = {None: self._images(unlabelled.pop())}
+            splits[TRAIN] = {None: self.images(unlabelled.pop())}
             self._notes.append("only a folder of unlabelled images: its images are the split train")
         if others:
-            self._notes.append(f"{others:,} files are not {formats}; ignored")
+            files = (
+                "1 file that is no image"
+                if len(others) == 1
+                else (f"{len(others):,} files that are no images")
+            )
+            self._notes.append(f"ignored {files} by the ending ({_endings(others)})")
         self._check_classes(splits)
+        self._note_tables(splits, folders)
         images = {
             split: {path: name for name, paths in classes.items() for path in paths}
             for split, classes in splits.items()
         }
-        if more := [path for folder in unlabelled for path in self._images(folder)]:
+        if more := [path for folder in unlabelled for path in self.images(folder)]:
             images[UNLABELLED] = dict.fromkeys(more)
         shown = {split: folder for split, folder in folders.items() if folder and split in images}
         return Layout(images, shown, notes=tuple(self._notes))
@@ -159,21 +144,46 @@ class _Reader:
         """Split name -> its folder below the root; `train` may be the root itself, ""."""
         loose, folders = self.here("")
         meant: dict[str, list[str]] = {}
-        for folder in folders:
-            if split := _meaning(folder):
-                meant.setdefault(split, []).append(folder)
+        for folder, split in self._meant(folders).items():
+            meant.setdefault(split, []).append(folder)
         if TRAIN not in meant:
             return self._without_train(meant, loose, folders)
         order = (TRAIN, VALIDATION, TEST, UNLABELLED)
         named = {split: self._one_of(split, meant[split]) for split in order if split in meant}
         others = [folder for folder in folders if folder not in named.values()]
+        beside = [folder for folder in others if self.holds_images(folder)]
+        if list(named) == [TRAIN] and beside and not self.holds_classes(named[TRAIN]):
+            rule = (
+                f"A folder {named[TRAIN]}/ without folders of classes must have no other folder of "
+                "images beside it: if it is a class, put all classes in a folder of their own, "
+                "called train/; if it is the split, move the others away."
+            )
+            raise wrong(self.listing, rule, f" with {in_words([named[TRAIN], *beside])}")
         others += [f"{len(loose)} loose images"] if loose else []
         if others:
             self._notes.append(
-                f"only {', '.join(named.values())} are read, as there is {named[TRAIN]}/; left "
-                f"aside: {', '.join(others)} (folders of classes belong below {named[TRAIN]}/)"
+                f"only {', '.join(named.values())} {'are' if len(named) > 1 else 'is'} read, as "
+                f"there is {named[TRAIN]}/; left aside: {', '.join(others)} (folders of classes "
+                f"belong below {named[TRAIN]}/)"
             )
         return named
+
+    def _meant(self, folders: Iterable[str]) -> dict[str, str]:
+        """Folder -> the split that its name means, for those that mean one."""
+        direct = {folder: split for folder in folders if (split := _meaning(folder))}
+        if TRAIN in direct.values():
+            return direct
+        names = {posixpath.basename(folder): folder for folder in folders if folder not in direct}
+        families = split_names.families(names)
+        if len(families) > 1:
+            first, second = (min(family) for family in families[:2])
+            rule = (
+                "A folder must have one split train, with the classes in folders below it; move "
+                "the folders of each class into train/ and test/."
+            )
+            raise wrong(self.listing, rule, f" with {first}/ and {second}/")
+        family = {names[name]: split for one in families for name, split in one.items()}
+        return {**direct, **family}
 
     def _one_of(self, split: str, folders: list[str]) -> str:
         """The folder of a split, of those that its name means."""
@@ -184,7 +194,7 @@ class _Reader:
                 f"A folder must have one split {split}: both {folders[0]}/ and {folders[1]}/ mean "
                 "that. Merge them, or move one away."
             )
-            raise wrong(self._listing, rule)
+            raise wrong(self.listing, rule)
         return folders[0]
 
     def _without_train(self, meant, loose, folders) -> dict[str, str]:
@@ -198,58 +208,96 @@ class _Reader:
                 f"An image folder with {held_out[0]}/ must have train/ beside it, where a split is "
                 f"meant; if {held_out[0]} is a class, put all classes in a folder train/."
             )
-            raise wrong(self._listing, rule, f" with {', '.join(folders)}")
+            raise wrong(self.listing, rule, f" with {', '.join(folders)}")
         for folder in held_out:
             self._notes.append(f"{folder}/ is read as a class: no train/ lies beside it")
         if UNLABELLED not in meant:
             return {TRAIN: ""}
-        around = not loose and len(classes) == 1 and self._holds_classes(classes[0])
+        around = not loose and len(classes) == 1 and self.holds_classes(classes[0])
         unlabelled = self._one_of(UNLABELLED, meant[UNLABELLED])
         return {TRAIN: classes[0] if around else "", UNLABELLED: unlabelled}
 
-    def _holds_classes(self, folder: str) -> bool:
-        """Whether the images of a folder lie in folders of it."""
-        loose, below = self.here(folder)
-        return not loose and any(map(self.holds_images, below))
-
     def _classes(
         self, split: str, folder: str, unlabelled: list[str]
-    ) -> tuple[dict[str | None, list[str]], int]:
-        """Class name -> paths of the images of a split, and the number of other files.
+    ) -> tuple[dict[str | None, list[str]], list[str]]:
+        """Class name -> paths of the images of a split, and the other files.
 
         Folders without labels beside classes of `train` are added to `unlabelled`.
         """
-        root = self._listing.root
-        loose, folders = self.here(folder)
-        only = [path for path in folders if self.holds_images(path)] if folder else []
-        if not loose and len(only) == 1 and _is_no_class(posixpath.basename(only[0]), split):
-            folder = only[0] if self._holds_classes(only[0]) else folder  # as in train/train/cat
-        files, folders = self._listing.list(folder)
-        if split == TRAIN:
-            own = [path for path in folders if _meaning(path) == UNLABELLED]
-            unlabelled += [path for path in own if path not in unlabelled]
-            folders = [path for path in folders if path not in own]
+        folder = self._entered(split, folder, unlabelled)
+        files, folders = self.listing.list(folder)
+        folders = [path for path in folders if path not in unlabelled]
         classes: dict[str | None, list[str]] = {}
-        others, empty = 0, []
-        for path, below in ((None, files), *((p, list(self._listing.walk(p))) for p in folders)):
-            images = [file for file in below if self._is_image(file)]
-            others += len(below) - len(images)
+        others: list[str] = []
+        found, empty = [], []
+        for path, below in ((None, files), *((p, list(self.listing.walk(p))) for p in folders)):
+            images = [file for file in below if self.is_image(file)]
+            others += [file for file in below if not self.is_image(file)]
             if images:
-                classes[path and posixpath.basename(path)] = images
+                classes.setdefault(path and class_name(path), []).extend(images)
+                found += [path] if path else []
             elif path:
                 empty.append(path)
+        if not folder and not classes.get(None) and class_folders.are_parts(found):
+            return self._of_parts(found), others
+        notes = class_folders.check(self, found)
+        self._notes += notes if split == TRAIN else []
         if empty:
             shown = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if empty[5:] else "")
             self._notes.append(f"no images in {shown}; ignored")
         if len(classes) > 1 and (images := classes.pop(None, [])):
-            where = posixpath.join(root, folder) if folder else root
+            where = posixpath.join(self.listing.root, folder) if folder else self.listing.root
             self._notes.append(
                 f"{len(images)} images outside the class folders of {where}; ignored"
             )
         return classes, others
 
-    def _images(self, folder: str) -> list[str]:
-        return [path for path in self._listing.walk(folder) if self._is_image(path)]
+    def _entered(self, split: str, folder: str, unlabelled: list[str]) -> str:
+        """The folder of the classes of a split, which may be its only one, as in train/train/cat.
+
+        Folders without labels that lie on the way are added to `unlabelled`.
+        """
+        loose, folders = self.here(folder)
+        if split == TRAIN:
+            own = [path for path in folders if _meaning(path) == UNLABELLED]
+            unlabelled += [path for path in own if path not in unlabelled]
+            folders = [path for path in folders if path not in unlabelled]
+        only = [path for path in folders if self.holds_images(path)]
+        if loose or len(only) != 1:
+            return folder
+        name, outer = (posixpath.basename(path).casefold() for path in (only[0], folder))
+        if name != outer and not _is_no_class(name, split):
+            return folder
+        return self._entered(split, only[0], unlabelled)
+
+    def _of_parts(self, folders: list[str]) -> dict[str | None, list[str]]:
+        """The images of folders that are parts of one set, without labels."""
+        shown = in_words([f"{folder}/" for folder in folders])
+        inner = [path for folder in folders for path in self.folders_of_images(folder)]
+        if not all(_is_no_class(posixpath.basename(path), TRAIN) for path in inner):
+            rule = (
+                "Folders with the names of parts must not hold folders of classes: put the images "
+                "of all parts in one folder for each class."
+            )
+            raise wrong(self.listing, rule, f" with {inner[0]}/ in one of {shown}")
+        self._notes.append(
+            f"{shown} are parts of one set by their names, and no classes: their images have no "
+            "labels (folders of classes below a folder train/ may have any name)"
+        )
+        return {None: [path for folder in folders for path in self.images(folder)]}
+
+    def _note_tables(self, splits, folders: Mapping[str, str]) -> None:
+        """Names tables that are not read, where images lack labels."""
+        if not any(None in classes for classes in splits.values()):
+            return
+        places = dict.fromkeys(["", *folders.values()])
+        files = [path for folder in places for path in self.listing.list(folder)[0]]
+        if tables := [path for path in files if path.lower().endswith(_TABULAR)]:
+            self._notes.append(
+                f"{in_words(tables)} {'are' if len(tables) > 1 else 'is'} not read: labels that a "
+                f"table tells are read from {' or '.join(_TABLES[:2])} directly in "
+                f"{self.listing.root}"
+            )
 
     def _check_classes(self, splits: dict[str, dict[str | None, list[str]]]) -> None:
         """Checks that the splits agree in their classes; a split without any is unlabelled."""
@@ -258,21 +306,26 @@ class _Reader:
             names = set(classes)
             if known == {None} != names:
                 raise wrong(
-                    self._listing,
+                    self.listing,
                     "Either all splits of an image folder or none must have class folders; train/ "
                     f"and {split}/ differ.",
                 )
-            (first, *others) = sorted(names - known, key=str) or [None]
-            if first and not others and len(names) == 1 and _is_no_class(first, split):
-                classes[None] = classes.pop(first)
-                first = None
-            if first:
+            if first := next(iter(sorted(names - known, key=str)), None):
                 rule = f"The classes of {split}/ must all be in train/; {first} is not."
-                raise wrong(self._listing, rule)
+                raise wrong(self.listing, rule)
 
-    def _without_images(self, formats: str, others: int) -> DatasetError:
+    def _without_images(self, formats: str, others: list[str]) -> DatasetError:
         rule = f"The image folder must hold images ({formats}), directly or in class folders."
-        return wrong(self._listing, rule, f" with none, and {others} other files")
+        held = f"{len(others):,} other files ({_endings(others)})" if others else "no other file"
+        return wrong(self.listing, rule, f" with none, and {held}")
+
+
+def _endings(paths: list[str]) -> str:
+    """The most frequent endings of files and their numbers, in words."""
+    endings = (posixpath.splitext(path)[1].lower() or "no ending" for path in paths)
+    counts = collections.Counter(endings).most_common()
+    shown = ", ".join(f"{ending} {count:,}" for ending, count in counts[:4])
+    return shown + ", ..." * (len(counts) > 4)
 
 
 def _meaning(folder: str) -> str | None:

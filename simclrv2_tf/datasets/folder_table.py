@@ -2,7 +2,8 @@
 
 One row an image, with a header in any case: the file in a column `file_name`, `file`, `filename`,
 `image` or `path`, its class in `label`, `class`, `category` or `target`, and its split, if the
-table tells splits, in `split`.
+table tells splits, in `split`. Cells are parted by commas, or by semicolons or tabs where those of
+the header are. A file may lack its ending, and may have `\\` for `/`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ import csv
 import dataclasses
 import io
 import posixpath
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from simclrv2_tf.datasets import split_names
-from simclrv2_tf.datasets.folder_layout import TRAIN, UNLABELLED, Layout, Listing, wrong
+from simclrv2_tf.datasets.class_folders import same_but_for_case
+from simclrv2_tf.datasets.folder_layout import TRAIN, UNLABELLED, Layout
+from simclrv2_tf.datasets.listing import Listing, wrong
 
 _FILE = ("file_name", "file", "filename", "image", "path")
 _LABEL = ("label", "class", "category", "target")
 _SPLIT = ("split",)
 _RULE = (
-    "A table of labels must have a header, parted by commas (tabs in .tsv), with a column for the "
-    f"file ({', '.join(_FILE)}), one for the class ({', '.join(_LABEL)}) and, if it tells splits, "
-    "one called split; rename a file that is no such table."
+    "A table of labels must have a header, parted by commas, semicolons or tabs, with a column for "
+    f"the file ({', '.join(_FILE)}), one for the class ({', '.join(_LABEL)}) and, if it tells "
+    "splits, one called split; rename a file that is no such table."
 )
 _SHOWN = 3
 
@@ -60,16 +65,18 @@ def read(
     """
     files = [path for path in listing.walk("") if path != table]
     images = set(filter(is_image, files))
-    rows, missing, notes = _rows(listing, table, content, images, set(files), formats)
+    rows, missing, notes = _rows(listing, table, content, images, files, formats)
     if not rows:
         rule = (
             f"The files that {table} lists must lie at their paths, relative to it or to images/, "
-            "with their endings."
+            "written as they are."
         )
         first = next(iter(missing), "no row")
         raise wrong(listing, rule, f" with none of {len(missing)} listed files, such as {first}")
     if not any(row.label for row in rows.values()):
         raise wrong(listing, f"{table} must give some images a label.", f" with {len(rows)} rows")
+    _check_labels(listing, table, rows)
+    notes += same_but_for_case(row.label for row in rows.values() if row.label)
     unlisted = sorted(images - set(rows))
     if missing:
         notes.append(_some(missing, f"files that {table} lists are not there, or not {formats}"))
@@ -93,7 +100,7 @@ def _rows(
     table: str,
     content: bytes,
     images: set[str],
-    files: set[str],
+    files: Sequence[str],
     formats: str,
 ) -> tuple[dict[str, _Row], dict[str, str], list[str]]:
     """The rows of images that are there, why listed files are left out, and notes."""
@@ -101,6 +108,7 @@ def _rows(
     header, *body = lines or [[]]
     notes: list[str] = []
     columns = _columns(listing, table, header, notes)
+    paths = _paths(files, images)
     rows: dict[str, _Row] = {}
     missing: dict[str, str] = {}
     for line in body:
@@ -118,9 +126,9 @@ def _rows(
             raise wrong(listing, rule, f" with a row {','.join(line)!r}")
         if len(label.splitlines()) > 1:
             raise wrong(listing, f"A label in {table} must be one line.", f" with {label!r}")
-        path = _path(file, files)
+        path = paths.get(posixpath.normpath(file)) or paths.get(_key(file))
         if path not in images:
-            why = f"not {formats}" if path in files else "not there"
+            why = f"not {formats}" if path else "not there"
             missing[" ".join(file.splitlines())] = f"in {table}, but {why}: left out"
             continue
         said = _split(listing, table, split)
@@ -137,7 +145,9 @@ def _lines(listing: Listing, table: str, content: bytes) -> list[list[str]]:
     """The rows of the table that hold anything, the header first."""
     try:
         text = content.decode("utf-8-sig")
-        delimiter = "\t" if table.lower().endswith(".tsv") else ","
+        header = text.lstrip().partition("\n")[0]
+        # A header has a file and a class, so it has what parts cells.
+        delimiter = next((mark for mark in "\t;" if mark in header and "," not in header), ",")
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         return [row for row in rows if any(cell.strip() for cell in row)]
     except UnicodeDecodeError:
@@ -172,10 +182,40 @@ def _columns(
     return file, label, split
 
 
-def _path(file: str, files: set[str]) -> str:
-    """The path of a listed file: relative to the table, else to `images/`."""
-    path = posixpath.normpath(file)
-    return next((p for p in (path, posixpath.join("images", path)) if p in files), path)
+def _paths(files: Sequence[str], images: set[str]) -> dict[str, str]:
+    """What a table may call a file -> its path.
+
+    Relative to the table or else to `images/`, in either case with the ending or, of an image,
+    without it where no other image differs in that alone.
+    """
+    whole = {**{_key(path): path for path in files}, **{path: path for path in files}}
+    stems: dict[str, list[str]] = {}
+    for path in sorted(images):
+        stems.setdefault(_key(posixpath.splitext(path)[0]), []).append(path)
+    one = {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
+    named = {**one, **whole}
+    below = {
+        key.removeprefix("images/"): path
+        for key, path in named.items()
+        if key.startswith("images/")
+    }
+    return {**below, **named}
+
+
+def _key(file: str) -> str:
+    """A path as it is compared: with `/`, and accents in one Unicode form."""
+    return unicodedata.normalize("NFC", posixpath.normpath(file.replace("\\", "/")))
+
+
+def _check_labels(listing: Listing, table: str, rows: Mapping[str, _Row]) -> None:
+    """Refuses several labels in a cell: a list, or labels of other images, parted."""
+    labels = {row.label for row in rows.values() if row.label}
+    for path, row in rows.items():
+        parts = [part.strip() for part in re.split(r"[|;,]", row.label or "")]
+        is_list = bool(re.fullmatch(r"\[.*\]", row.label or ""))
+        if is_list or (len(parts) > 1 and labels.issuperset(parts)):
+            rule = f"{table} must give an image one label; several labels an image are not read."
+            raise wrong(listing, rule, f" with {path} as {row.label!r}")
 
 
 def _split(listing: Listing, table: str, word: str) -> str | None:

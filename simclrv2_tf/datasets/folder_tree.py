@@ -16,6 +16,7 @@ with epy.lazy_imports():
 _RUBBISH = (
     *("@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+    "icon\r",  # of a folder on macOS
 )
 
 
@@ -76,7 +77,11 @@ class FolderTree:
                 shown = posixpath.join(folder, entry.name)
                 if _is_rubbish(entry.name) or not self._is_usable(shown):
                     continue
-                if entry.is_symlink():
+                if not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
+                    why = "is no regular file"  # of a pipe, reading would wait for a writer
+                    logging.warning("%s: left out %s, which %s.", self.root, shown, why)
+                    self.left_out[shown] = f"left out: it {why}"
+                elif entry.is_symlink():
                     if self._follows(shown, entry.is_dir()):
                         yield entry.name, entry.is_dir()
                 elif os.path.join(real, entry.name) in self._files:

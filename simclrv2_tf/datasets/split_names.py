@@ -1,6 +1,7 @@
 """The words by which folders, and tables of labels, call the splits of a data set."""
 
 import re
+from collections.abc import Iterable
 
 _WORDS = {
     "train": ("train", "training"),
@@ -20,6 +21,28 @@ DOUBTFUL = ("valid", "dev", "eval")
 def canonical(name: str) -> str | None:
     """The split that a word means: `train`, `validation`, `test` or `unlabelled`; None: none.
 
-    Case does not count, nor do spaces, `_`, `-` and `.`: `Training set` means `train`.
+    Case does not count, nor do spaces, `_`, `-` and `.`, nor a number at the end: `Training set`
+    and `train2017` mean `train`.
     """
-    return _SPLITS.get(re.sub(r"[\s_.-]+", "", name).casefold())
+    word = re.sub(r"[\s_.-]+", "", name).casefold()
+    return _SPLITS.get(word) or _SPLITS.get(word.rstrip("0123456789"))
+
+
+def families(names: Iterable[str]) -> list[dict[str, str]]:
+    """Names that differ in the word of a split alone, such as `seg_train` and `seg_test`.
+
+    Returns:
+        For each family of names with `train` and another split: name -> split.
+    """
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        words = re.split(r"[\s_.-]+", name.casefold())
+        for place, word in enumerate(words):
+            if (split := canonical(word)) and len(words) > 1:
+                found.setdefault((*words[:place], "", *words[place + 1 :]), {})[name] = split
+    splits = [{*family.values()} for family in found.values()]
+    return [
+        family
+        for family, known in zip(found.values(), splits, strict=True)
+        if "train" in known and len(known) > 1
+    ]

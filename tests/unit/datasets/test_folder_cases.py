@@ -143,6 +143,7 @@ def test_another_seed_or_a_deeper_folder_changes_no_more_than_it_says(tmp_path):
         "Thumbs.db",
         "desktop.ini",
         "__MACOSX",
+        "Icon\r",
         "@eaDir",
         ".ipynb_checkpoints",
     ],
@@ -150,7 +151,7 @@ def test_another_seed_or_a_deeper_folder_changes_no_more_than_it_says(tmp_path):
 def test_rubbish_is_neither_an_image_nor_a_line(name, tmp_path, caplog):
     write(tmp_path, "cat", "dog")
     for folder in (tmp_path, tmp_path / "cat"):
-        if "." in name[1:]:
+        if "." in name[1:] or name == "Icon\r":
             (folder / name).write_bytes(b"\0\5\x16\7")
         else:
             save(folder / name / "cat" / "0.png", 0, 0)

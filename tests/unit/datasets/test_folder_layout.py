@@ -76,7 +76,44 @@ LAYOUTS = {
         [*below("train/images", CATS, DOGS), *below("test/images", CATS)],
         {"train": BOTH, "test": {"cat": 3}},
     ),
-    "a class with the name of its split": (below("train/train", FLAT), {"train": {"train": 3}}),
+    "a folder with the name of its split": (below("train/train", FLAT), {"train": {None: 3}}),
+    "one folder of images": (below("Images", FLAT), {"train": {None: 3}}),
+    "images in folders beside labels": (
+        [*below("train", "images/{n}.jpg", "labels/1.txt"), *below("valid/images", FLAT)],
+        {"train": {None: 3}, "validation": {None: 3}},
+    ),
+    "splits with a word before them": (
+        [*below("seg_train/seg_train", CATS, DOGS), *below("seg_test/seg_test", CATS)],
+        {"train": BOTH, "test": {"cat": 3}},
+    ),
+    "splits with a word, without classes": (
+        [*below("bounding_box_train", FLAT), *below("bounding_box_test", FLAT)],
+        {"train": {None: 3}, "test": {None: 3}},
+    ),
+    "splits with a year": (
+        [*below("train2017", FLAT), *below("val2017", FLAT)],
+        {"train": {None: 3}, "validation": {None: 3}},
+    ),
+    "two folders of a meaning, below one train": (
+        [*below("train/labeled", CATS, DOGS), *below("train/unlabeled", FLAT)],
+        {"train": BOTH, "unlabelled": {None: 3}},
+    ),
+    "classes that end like splits": (
+        [*below("steam_train", FLAT), *below("test_tube", FLAT)],
+        {"train": {"steam_train": 3, "test_tube": 3}},
+    ),
+    "parts of one set": (
+        [*below("images_001/images", FLAT), *below("images_002", FLAT)],
+        {"train": {None: 6}},
+    ),
+    "numbered classes": (
+        [*below("digit_0", FLAT), *below("digit_1", FLAT)],
+        {"train": {"digit_0": 3, "digit_1": 3}},
+    ),
+    "an accent in two Unicode forms": (
+        [*below("train/caf\u00e9", FLAT), *below("test/cafe\u0301", FLAT)],
+        {"train": {"caf\u00e9": 3}, "test": {"caf\u00e9": 3}},
+    ),
     "classes that could be splits": (
         [*below("dev", FLAT), *below("valid", FLAT), CATS],
         {"train": {"dev": 3, "valid": 3, "cat": 3}},
@@ -116,10 +153,43 @@ def test_classes_are_sorted_as_text():
     [
         ([CATS, DOGS, "empty/notes.txt"], "no images in empty; ignored"),
         ([CATS, DOGS, FLAT], "3 images outside the class folders of photos; ignored"),
-        ([CATS, DOGS, "cat/a.gif", "b.txt"], "2 files are not .jpg; ignored"),
+        (
+            [CATS, DOGS, *(f"cat/{n}.gif" for n in range(5)), "b.TXT", "c"],
+            "ignored 7 files that are no images by the ending (.gif 5, .txt 1, no ending 1)",
+        ),
+        ([CATS, "b.txt"], "ignored 1 file that is no image by the ending (.txt 1)"),
+        (
+            [*below("Cat", FLAT), CATS, DOGS],
+            "the classes Cat and cat differ in case or spaces alone",
+        ),
+        (
+            [*below("color", CATS, DOGS), *below("gray", CATS, DOGS), *below("masked", CATS)],
+            "color, gray and masked are read as the classes, and hold folders of the same names "
+            "(cat, dog); if those are the classes, give one folder, such as photos/color",
+        ),
+        (
+            [*below("data", CATS, DOGS), "docs/logo.jpg"],
+            "data and docs are read as the classes, and data alone holds folders (cat, dog); if "
+            "those are the classes, give photos/data",
+        ),
+        (
+            [*below("fold1", FLAT), *below("fold2", FLAT)],
+            "fold1/ and fold2/ are parts of one set by their names, and no classes: their images "
+            "have no labels (folders of classes below a folder train/ may have any name)",
+        ),
+        (
+            [FLAT, "train.csv"],
+            "train.csv is not read: labels that a table tells are read from labels.csv or "
+            "metadata.csv directly in photos",
+        ),
+        (
+            [*below("train", FLAT, "metadata.csv"), *below("test", FLAT, "metadata.csv")],
+            "train/metadata.csv and test/metadata.csv are not read: labels that a table tells are "
+            "read from labels.csv or metadata.csv directly in photos",
+        ),
         (
             [*below("train", CATS), *below("more", CATS), FLAT],
-            "only train are read, as there is train/; left aside: more, 3 loose images (folders of "
+            "only train is read, as there is train/; left aside: more, 3 loose images (folders of "
             "classes belong below train/)",
         ),
         (
@@ -141,6 +211,10 @@ def test_what_could_be_taken_otherwise_is_noted(paths, note):
         "unlabelled beside classes",
         "unlabelled folders beside splits",
         "a test split without labels",
+        "images in folders beside labels",
+        "splits with a word before them",
+        "numbered classes",
+        "an accent in two Unicode forms",
     ],
 )
 def test_nothing_is_noted_of_what_is_clear(name):
@@ -159,8 +233,34 @@ def test_nothing_is_noted_of_what_is_clear(name):
         ([*below("train", CATS), *below("test", DOGS)], "must all be in train/; dog is not"),
         ([*below("train", CATS), *below("test", DOGS, "all/{n}.jpg")], "must all be in train/"),
         ([*below("train", FLAT), *below("test", CATS)], "train/ and test/ differ"),
-        ([*below("train", "x.txt"), *below("test", CATS)], "must hold images .*, and 1 other"),
-        (["a.txt"], "must hold images"),
+        (
+            [*below("train", "x.txt"), *below("test", CATS)],
+            r"must hold images .*other files \(.txt 1\)",
+        ),
+        (["a.txt", "b.7z", "c.7z"], r"with none, and 3 other files \(.7z 2, .txt 1\)"),
+        ([], "with none, and no other file"),
+        ([*below("images", FLAT), *below("masks", FLAT)], "with images/ beside masks/"),
+        (
+            [*below("cat", "Images/{n}.jpg", "masks/{n}.jpg"), DOGS],
+            "a folder Images/ there must be no other .* with cat/Images/ beside cat/masks/",
+        ),
+        (
+            [*below("cat/train", FLAT), *below("cat/test", FLAT), DOGS],
+            "splits must lie above those of classes.* with cat/train/ and cat/test/",
+        ),
+        (
+            [*below("a/b", *below("TRAIN", CATS), *below("val", CATS)), *below("c", CATS)],
+            "must lie above .* with a/b/TRAIN/ and a/b/val/",
+        ),
+        (
+            [*below("fold_0", CATS, DOGS), *below("fold_1", CATS, DOGS)],
+            "names of parts must not hold .* with fold_0/cat/ in one of fold_0/ and fold_1/",
+        ),
+        (
+            [f"{a}_{b}/{{n}}.jpg" for a in ("cats", "dogs") for b in ("train", "test")],
+            "one split train, .* with cats_test/ and dogs_test/",
+        ),
+        (below("bus", FLAT) + below("train", FLAT), "if it is a class, .* with train and bus"),
     ],
 )
 def test_contradictions_are_refused_with_one_line(paths, rule):

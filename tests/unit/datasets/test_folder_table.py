@@ -27,6 +27,10 @@ def read(content, *paths, table="labels.csv"):
         "label,file\n" + "".join(f"{'ab'[n % 2]},images/{n}.jpg\n" for n in range(6)),
         "file,label\n" + "".join(f"./{n}.jpg, {'ab'[n % 2]}\n" for n in range(6)),
         f"file,label\n{ROWS}{ROWS}",
+        f"file;label\n{ROWS}".replace(",", ";"),
+        f"file\tlabel\n{ROWS}".replace(",", "\t"),
+        f"image,label\n{ROWS}".replace(".jpg", ""),
+        "file,label\n" + "".join(f"images\\{n}.jpg,{'ab'[n % 2]}\n" for n in range(6)),
     ],
 )
 def test_headers_and_paths(content):
@@ -41,6 +45,32 @@ def test_tabs_and_other_names():
     assert read(text, table="Metadata.TSV").class_names == ("a", "b")
     quoted = 'file,label\n"0.jpg","big, red"\n1.jpg,"say ""no"""\n'
     assert read(quoted).class_names == ("big, red", 'say "no"')
+
+
+def test_a_file_without_its_ending_is_read_where_one_image_has_that_name():
+    layout = read(
+        "file,label\n0,a\n1,b\n2.x,a\n", "0.jpg", "1.jpg", "1.old.jpg", "2.x.jpg", "0.txt"
+    )
+    assert layout.splits["train"] == {"0.jpg": "a", "1.jpg": "b", "2.x.jpg": "a"}
+    both = folder_table.read(
+        Paths("0.jpg", "0.png", "1.jpg"), "labels.csv", b"file,label\n0,a\n1,b\n",
+        lambda path: path.endswith((".jpg", ".png")), ".jpg",
+    )  # fmt: skip
+    assert both.files["0"] == "in labels.csv, but not there: left out"
+
+
+def test_accents_in_another_unicode_form_are_the_same_file():
+    layout = read("file,label\ncaf\u00e9,a\nx.jpg,b\n", "cafe\u0301.jpg", "x.jpg")
+    assert layout.splits == {"train": {"cafe\u0301.jpg": "a", "x.jpg": "b"}}
+    both = read(
+        "file,label\ncaf\u00e9.jpg,a\ncafe\u0301.jpg,b\n", "cafe\u0301.jpg", "caf\u00e9.jpg"
+    )
+    assert both.splits == {"train": {"cafe\u0301.jpg": "b", "caf\u00e9.jpg": "a"}}
+
+
+def test_classes_that_differ_in_case_are_noted():
+    layout = read("file,label\n0.jpg,Cat\n1.jpg,cat\n2.jpg,dog\n")
+    assert layout.notes[0] == "the classes Cat and cat differ in case or spaces alone"
 
 
 def test_a_column_tells_splits():
@@ -97,7 +127,10 @@ def test_of_two_columns_of_one_kind_the_first_known_is_read():
         (f"id,breed\n{ROWS}", "must have a header.* with the header 'id,breed' in labels.csv"),
         (ROWS, "must have a header"),
         ("", "must have a header"),
-        (f"file;label\n{ROWS}".replace(",", ";"), "parted by commas .*'file;label' in"),
+        (f"file|label\n{ROWS}".replace(",", "|"), "parted by commas.*'file|label' in"),
+        ("file,label\n0.jpg,a\n1.jpg,b\n2.jpg,b|a\n", r"one label; .* images/2.jpg as 'b|a'"),
+        ('file,label\n0.jpg,a\n1.jpg,b\n2.jpg,"a, b"\n', "one label; .* images/2.jpg as 'a, b'"),
+        ("file,label\n0.jpg,a\n1.jpg,['b']\n", "one label; several"),
         (f"file,label\n{ROWS}0.jpg,big, red\n", "quote a comma in one.*'0.jpg,big, red'"),
         (f"file\n{ROWS}", "must have a header"),
         (f"file,text\n{ROWS}", "must have a header"),
@@ -109,7 +142,7 @@ def test_of_two_columns_of_one_kind_the_first_known_is_read():
         ("file,label,split\n0.jpg,a,fold1\n", "must be train, validation, .* with 'fold1'"),
         ("file,label,split\n0.jpg,a,train\n1.jpg,b,test\n", "test must all be in train; b is not"),
         ("file,label,split\n0.jpg,a,test\n1.jpg,b,test\n", "an image of the split train a label"),
-        ("file,label\n0,a\n1,b\n", "with their endings.* none of 2 listed files, such as 0"),
+        ("file,label\n70,a\n71,b\n", "written as they are.* none of 2 listed files, such as 70"),
         ("file,label\n", "none of 0 listed files"),
         ("file,label\n0.jpg,\n1.jpg,\n", "must give some images a label"),
         ("file,label\n,a\n", "Every row of labels.csv must name a file"),

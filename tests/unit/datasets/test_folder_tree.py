@@ -121,6 +121,16 @@ def test_names_that_are_not_utf_8_are_named_and_left_out(root, caplog):
     assert len(found(root)[1]["train"]) == 21
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_named_and_left_out(root, caplog):
+    """Reading it would wait for ever."""
+    before = found(root)
+    os.mkfifo(root / "train/a/pipe.png")
+    os.symlink("pipe.png", root / "train/a/link.png")
+    assert found(root) == before
+    assert "left out train/a/pipe.png, which is no regular file" in caplog.text
+
+
 def test_hidden_files_are_left_out(tmp_path):
     images(tmp_path / ".git", "a.png")
     images(tmp_path, ".b.png", "c.png")

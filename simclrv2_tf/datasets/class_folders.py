@@ -1,0 +1,140 @@
+"""What speaks against it that folders are classes, told from their names.
+
+Folders that cannot be classes are refused. What they may be beside classes is noted.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from simclrv2_tf.datasets import split_names
+from simclrv2_tf.datasets.listing import ImageListing, wrong
+
+# Masks, labels to draw or thumbnails lie beside folders with these names.
+_IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+
+# Folders with such a word and a number are parts of one set, such as `images_001`.
+_PARTS = re.compile(
+    r"(?:.*[\s_.-])?(?:part|batch|chunk|shard|fold|volume|vol|disk|disc|archive|subset|images|imgs"
+    r"|img|photos)[\s_.-]*\d+",
+    re.IGNORECASE,
+)
+
+
+def are_parts(folders: Sequence[str]) -> bool:
+    """Whether folders differ in the number of a part alone, such as `images_001`, `images_002`."""
+    stems = {re.sub(r"\d+$", "", folder) for folder in folders}
+    names = map(posixpath.basename, folders)
+    return len(folders) > 1 and len(stems) == 1 and all(map(_PARTS.fullmatch, names))
+
+
+def check(images: ImageListing, folders: Sequence[str]) -> list[str]:
+    """Notes on folders that are read as classes.
+
+    Args:
+        images: The whole folder.
+        folders: Those that are to be classes, which hold images.
+
+    Raises:
+        DatasetError: They are no classes.
+    """
+    _check_mixed(images, folders)
+    for folder in folders:
+        _check_splits(images, folder)
+        _check_mixed(images, images.folders_of_images(folder))
+    notes = same_but_for_case(map(class_name, folders))
+    if note := _inner_classes(images, folders) or _one_with_classes(images, folders):
+        notes.append(note)
+    return notes
+
+
+def _check_mixed(images: ImageListing, folders: Sequence[str]) -> None:
+    """Refuses a folder `images` beside other folders, of masks for instance."""
+    named = [path for path in folders if posixpath.basename(path).lower() in _IMAGES]
+    others = [path for path in folders if path not in named]
+    if named and others:
+        rule = (
+            f"Beside a folder {posixpath.basename(named[0])}/ there must be no other folder of "
+            "images: masks, for instance, would be read as photos. Give the folder of the images "
+            "alone, or move the others away; folders of classes need other names."
+        )
+        raise wrong(images.listing, rule, f" with {named[0]}/ beside {others[0]}/")
+
+
+def _check_splits(images: ImageListing, folder: str) -> None:
+    """Refuses the splits of a data set below a class."""
+    below = images.folders_of_images(folder)
+    known = {split_names.canonical(posixpath.basename(path)): path for path in below}
+    train, others = known.get("train"), [known[s] for s in ("validation", "test") if s in known]
+    if train and others:
+        rule = (
+            "The folders of splits must lie above those of classes. Where one folder is the data "
+            "set, give that; else gather the images of all classes in one train/ and one test/."
+        )
+        raise wrong(images.listing, rule, f" with {train}/ and {others[0]}/")
+    for path in below:
+        _check_splits(images, path)
+
+
+def same_but_for_case(names: Iterable[str]) -> list[str]:
+    """A note on each group of classes that may be meant to be one."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        found.setdefault("".join(name.casefold().split()), []).append(name)
+    alike = [names for names in found.values() if len(names) > 1]
+    return [f"the classes {in_words(names)} differ in case or spaces alone" for names in alike]
+
+
+def class_name(folder: str) -> str:
+    """The class of a folder, in one Unicode form: systems store accents in two ways."""
+    return unicodedata.normalize("NFC", posixpath.basename(folder))
+
+
+def _inner_classes(images: ImageListing, folders: Sequence[str]) -> str:
+    """A note where most folders hold folders of the same names, which may be the classes."""
+    deep = [folder for folder in folders if images.holds_classes(folder)]
+    counts = collections.Counter(
+        itertools.chain.from_iterable(
+            map(posixpath.basename, images.folders_of_images(folder)) for folder in deep
+        )
+    )
+    same = [name for name, count in counts.items() if count > len(folders) / 2]
+    if len(deep) < 2 or len(same) < 2:
+        return ""
+    return (
+        f"{in_words(folders)} are read as the classes, and hold folders of the same names "
+        f"({_few(same)}); if those are the classes, give one folder, such as "
+        f"{posixpath.join(images.listing.root, deep[0])}"
+    )
+
+
+def _one_with_classes(images: ImageListing, folders: Sequence[str]) -> str:
+    """A note where one folder of several holds folders, which may be the classes."""
+    deep = [folder for folder in folders if images.holds_classes(folder)]
+    inner = [
+        posixpath.basename(path) for folder in deep for path in images.folders_of_images(folder)
+    ]
+    if len(deep) != 1 or len(inner) < 2 or len(folders) < 2:
+        return ""
+    return (
+        f"{in_words(folders)} are read as the classes, and {deep[0]} alone holds folders "
+        f"({_few(inner)}); if those are the classes, give "
+        f"{posixpath.join(images.listing.root, deep[0])}"
+    )
+
+
+def in_words(names: Sequence[str], most: int = 3) -> str:
+    """Names in a sentence, the first of them: `a, b and 2 more`."""
+    shown = (
+        [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} more"]
+    )
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
