@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,12 +24,24 @@ from simclrv2_tf.datasets.images import MOST_PIXELS, over_white
 from simclrv2_tf.errors import UserError
 from simclrv2_tf.files import flush
 
-_VERSION = 1  # of what is written: another one is another file
+_VERSION = 2  # of what is written: another one is another file
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339  # TIFF 6.0
-_WHITE_IS_ZERO, _RGB, _UNSIGNED, _ALPHA = 0, 2, 1, (1, 2)
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _UNSIGNED, _ALPHA = 0, 1, 2, 5, 1, (1, 2)
+_DESCRIPTION = 270
 _TIFF, _BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG"
 _ORIENTATION = 0x0112  # of EXIF
+# What files hold that have the name of an image, by their first bytes.
+_OTHERS = (
+    (b"version https://git-lfs", "it is a pointer of Git LFS: 'git lfs pull' gets the image"),
+    (b"<", "it is text, such as a page of HTML, and no image"),
+    (b"{", "it is text, such as JSON, and no image"),
+    (b"%PDF", "it is a PDF document"),
+    (b"PK\3\4", "it is a ZIP archive"),
+    (b"\x1f\x8b", "it is a gzip archive"),
+    (b"\xff\x0a", "it is JPEG XL, which is not read"),
+    (b"\0\0\0\x0cJXL ", "it is JPEG XL, which is not read"),
+)
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -111,10 +124,13 @@ def read_pixels(content: bytes) -> np.ndarray:
                 sample_format = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
                 extra, kind = tags.get(_EXTRA_SAMPLES, ()), tags.get(_PHOTOMETRIC)
                 _check_bands(bits, extra, sample_format, kind)
+                _check_channels(str(tags.get(_DESCRIPTION, "")), len(bits))
                 # Pillow makes 8 bits of 16 in several bands, and leaves white at 0 in one.
-                if max(bits) > 8 and (len(bits) > 1 or kind == _WHITE_IS_ZERO):
+                if max(bits) > 8 and (len(bits) > 1 or kind != _BLACK_IS_ZERO):
                     return _read_tiff(content)
             image.load()
+            if content.startswith(_PNG) and content[24] == 16:
+                return _read_deep_png(content, image)
             return _pixels(ImageOps.exif_transpose(image))
     except UnreadableError:
         raise
@@ -195,13 +211,28 @@ def _register_heic(content: bytes) -> None:
 
 
 def _unidentified(content: bytes) -> UnreadableError:
-    return UnreadableError(
-        "its content is no image that Pillow knows" if content else "it is empty"
-    )
+    if not content:
+        return UnreadableError("it is empty")
+    if not any(content):
+        return UnreadableError("it holds zeros alone, as after a download that broke off")
+    said = next((what for start, what in _OTHERS if content.lstrip().startswith(start)), None)
+    return UnreadableError(said or "its content is no image that Pillow knows")
 
 
 def _damaged(error: Exception) -> UnreadableError:
-    return UnreadableError(str(error).split("\n")[0] or type(error).__name__)
+    message = str(error).split("\n")[0] or type(error).__name__
+    if message.startswith("decoder error"):  # of libtiff, mostly
+        message = f"it is damaged, or compressed in a way that Pillow does not read ({message})"
+    return UnreadableError(message)
+
+
+def _read_deep_png(content: bytes, image: Image.Image) -> np.ndarray:
+    """Reads a PNG file of 16 bits, of which Pillow makes 8 where it has colors or alpha."""
+    channels = 4 if image.has_transparency_data else 3
+    samples = tf.io.decode_png(content, channels=channels, dtype=tf.uint16).numpy()
+    if channels == 4:
+        samples = _over_white(samples[..., :3], samples[..., 3:], is_multiplied=False)
+    return _turned(samples, image.getexif().get(_ORIENTATION, 1))
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -236,6 +267,17 @@ def _check_bands(bits, extra, sample_format, kind) -> None:
         raise UnreadableError(other_bands(bands, RGB))
 
 
+def _check_channels(description: str, bands: int) -> None:
+    """Refuses a file of microscopy whose channels are pages, of which one would be read."""
+    said = re.search(r"^channels=(\d+)|\bSizeC=\"(\d+)\"", description, re.MULTILINE)
+    if not said or (channels := int(said[1] or said[2])) <= bands:
+        return
+    how = f"a run with --channels={channels} reads them"
+    if channels in COLORS:
+        how = "save them as the samples of one RGB image"
+    raise UnreadableError(f"its {channels} channels lie in pages of their own: {how}")
+
+
 def _read_tiff(content: bytes) -> np.ndarray:
     tifffile = _import("tifffile", "This TIFF file")
     try:
@@ -244,6 +286,13 @@ def _read_tiff(content: bytes) -> np.ndarray:
             _check_size(page.imagewidth, page.imagelength)
             bits = (page.bitspersample,) * page.samplesperpixel
             _check_bands(bits, page.extrasamples, (page.sampleformat,), page.photometric)
+            _check_channels(page.description, len(bits))
+            if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK) and not (
+                page.photometric == tifffile.PHOTOMETRIC.YCBCR
+                and page.compression == tifffile.COMPRESSION.JPEG  # decoded to RGB
+            ):
+                kind = tifffile.PHOTOMETRIC(page.photometric).name
+                raise UnreadableError(f"colors stored as {kind} in {max(bits)} bits are not read")
             samples = page.asarray()
             if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 samples = np.moveaxis(samples, 0, -1)
@@ -257,10 +306,19 @@ def _read_tiff(content: bytes) -> np.ndarray:
     samples = samples.reshape(*samples.shape[:2], -1)
     if page.photometric == _WHITE_IS_ZERO:
         samples = ~samples
-    if page.extrasamples:
+    if page.photometric == _CMYK:
+        samples = _rgb_of_cmyk(samples)
+    elif page.extrasamples:
         is_multiplied = page.extrasamples[0] == _ALPHA[0]
         samples = _over_white(samples[..., :-1], samples[..., -1:], is_multiplied)
     return _turned(samples, int(tag.value) if tag else 1)
+
+
+def _rgb_of_cmyk(samples: np.ndarray) -> np.ndarray:
+    """Ink to light without a color profile, as Pillow does with 8 bits; bands after K are left."""
+    white = np.iinfo(samples.dtype).max
+    light = (white - samples[..., :4].astype(np.float64)) / white
+    return np.rint(light[..., :3] * light[..., 3:] * white).astype(samples.dtype)
 
 
 def _over_white(color: np.ndarray, alpha: np.ndarray, is_multiplied: bool) -> np.ndarray:

@@ -136,7 +136,8 @@ def _is_unusual_webp(head: bytes) -> bool:
 
 
 def _is_unusual_png(head: bytes) -> bool:
-    return b"eXIf" in head
+    # ImageMagick writes the EXIF data of a photo as text.
+    return b"eXIf" in head or b"Raw profile type exif" in head
 
 
 class ImageFormat(NamedTuple):
@@ -149,8 +150,8 @@ class ImageFormat(NamedTuple):
             where only decoding tells whether a file is whole.
         decode: Decodes a file's bytes, () string, as `Reading` says, to (H, W, 3) uint8; None: as
             TensorFlow does.
-        is_converted: Whether a file with these first `HEAD` bytes is one that TensorFlow does not
-            read, or reads wrongly: `conversion` makes a PNG of it.
+        is_converted: Whether a file with these first and last bytes is one that TensorFlow does
+            not read, or reads wrongly: `conversion` makes a PNG of it.
     """
 
     suffixes: tuple[str, ...]
@@ -160,7 +161,8 @@ class ImageFormat(NamedTuple):
     is_converted: Callable[[bytes], bool] = lambda head: False
 
 
-HEAD = 4096  # bytes
+_HEAD = 4096  # bytes
+_PIXELS, _MOST_HEAD = b"IDAT", 2**20  # of a PNG file; color profiles come before its pixels
 
 FORMATS = (
     ImageFormat(
@@ -187,7 +189,7 @@ AS_STORED = Reading()
 
 
 def is_converted(head: bytes) -> bool:
-    """Whether a file with these first `HEAD` bytes is converted before TensorFlow reads it."""
+    """Whether a file with these first and last bytes is converted before TensorFlow reads it."""
     signed = (row for row in FORMATS if row.signature and head.startswith(row.signature))
     return next(signed, FORMATS[-1]).is_converted(head)
 
@@ -325,17 +327,26 @@ def inspect(
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            head = file.read(HEAD)
-            file.seek(max(0, file.size() - 64))
+            head = file.read(_HEAD)
+            while head.startswith(_PNG) and _PIXELS not in head and len(head) < _MOST_HEAD:
+                if not (more := file.read(_HEAD)):
+                    break
+                head += more
+            file.seek(max(0, file.size() - _HEAD))  # EXIF may come after the pixels of a PNG file
             tail = file.read()
-        if is_converted(head) or not (reading.channels in COLORS or head.startswith(_PNG)):
+        if is_converted(head + tail) or not (reading.channels in COLORS or head.startswith(_PNG)):
             return True, None  # of other formats, bands are counted there
         if reading.channels not in COLORS:
             bands = _PNG_SAMPLES.get(head[25]) if len(head) >= _PNG_HEADER else None
             if bands not in (None, reading.channels):
                 return False, other_bands(bands, reading.channels)
         for row in FORMATS:
-            if row.signature and row.end and head.startswith(row.signature) and row.end in tail:
+            if (
+                row.signature
+                and row.end
+                and head.startswith(row.signature)
+                and row.end in tail[-64:]
+            ):
                 return False, None
         if decodes:
             decode(tf.io.read_file(path), reading)
@@ -380,7 +391,12 @@ def stored(path: str, channels: int = RGB) -> Stored:
 
 
 def reason(error: Exception) -> str:
-    """The first line of a TensorFlow error, without the name of the op that raised it."""
+    """A TensorFlow error in one line, without the name of the op that raised it."""
     message = getattr(error, "message", None) or str(error)
-    message = re.sub(r"^\{\{.*?\}\}\s*", "", message).split("\n")[0]
-    return re.sub(r"\s*\[Op:\w+\].*$", "", message)
+    message = re.sub(r"^\{\{.*?\}\}\s*", "", message)
+    if said := re.search(r"Summarized data: (.*)", message, re.DOTALL):  # of an assertion
+        lines = (re.sub(r"^b'(.*)'$", r"\1", line) for line in said[1].splitlines())
+        return re.sub(r"\s*\[Op:\w+\].*$", "", " ".join(lines))
+    if "Invalid JPEG data" in message:
+        return "it is no whole JPEG file of 8 bits, baseline or progressive"
+    return re.sub(r"\s*\[Op:\w+\].*$", "", message.split("\n")[0])

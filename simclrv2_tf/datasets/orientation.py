@@ -6,7 +6,7 @@ In TensorFlow's operations, so that a pipeline, a SavedModel and a single call a
 import tensorflow as tf
 
 _APP1, _COMMENT = 0xE1, 0xFE
-_ORIENTATION, _SHORT = 0x0112, 3  # tag and type (TIFF 6.0; Exif 2.3, 4.6.4)
+_ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4  # tag and types (TIFF 6.0; Exif 2.3, 4.6.4)
 _EXIF = b"Exif\0\0"
 _MOST_SEGMENTS, _MOST_ENTRIES = 64, 256
 
@@ -62,8 +62,10 @@ def _of_tiff(encoded: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
     directory = begin + number(_bytes(encoded, begin + 4, 4))
     count = tf.minimum(number(_bytes(encoded, directory, 2)), _MOST_ENTRIES)
     entries = tf.reshape(_bytes(encoded, directory + 2, 12 * _MOST_ENTRIES), (-1, 12))[:count]
-    found = (number(entries[:, 0:2]) == _ORIENTATION) & (number(entries[:, 2:4]) == _SHORT)
-    values = tf.where(found, number(entries[:, 8:10]), 0)
+    kind = number(entries[:, 2:4])
+    short, long = number(entries[:, 8:10]), number(entries[:, 8:12])
+    value = tf.where(kind == _SHORT, short, tf.where(kind == _LONG, long, 0))  # LONG breaks a rule
+    values = tf.where(number(entries[:, 0:2]) == _ORIENTATION, value, 0)
     value = tf.reduce_max(tf.concat([values, [1]], axis=0))
     return tf.where(value <= 8, value, 1)
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -59,7 +61,36 @@ def _rotated(kind, **options):
     return stored(Image.fromarray(RGBA[..., :3].copy()), kind, exif=exif, **options)
 
 
+def _png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+EXIF_OF_ROTATED = struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+
+
+def _png_with(before=b"", after=b"", samples=RGBA[..., :3]):
+    """A PNG file with chunks before its pixels and after them."""
+    content = tf.io.encode_png(samples).numpy()
+    end = content.index(b"IEND") - 4
+    return content[:33] + before + content[33:end] + after + content[end:]
+
+
+def _raw_profile(kind):
+    """EXIF as ImageMagick writes it: lines of text, compressed or not."""
+    exif = b"Exif\0\0" + EXIF_OF_ROTATED
+    text = b"\nexif\n%8d\n%s\n" % (len(exif), exif.hex().encode())
+    packed = b"\0" + zlib.compress(text) if kind == b"zTXt" else text
+    return _png_chunk(kind, b"Raw profile type exif\0" + packed)
+
+
 FILES = {
+    "exif_after_the_pixels.png": _png_with(after=_png_chunk(b"eXIf", EXIF_OF_ROTATED)),
+    "exif_after_a_profile.png": _png_with(
+        _png_chunk(b"iCCP", b"x\0\0" + zlib.compress(RNG.bytes(9000)))
+        + _png_chunk(b"eXIf", EXIF_OF_ROTATED)
+    ),
+    "exif_in_text.png": _png_with(_raw_profile(b"tEXt")),
+    "exif_in_compressed_text.png": _png_with(_raw_profile(b"zTXt")),
     "palette.bmp": _palette(200),
     "bilevel.bmp": stored(Image.fromarray(RGBA[..., 0].copy()).convert("1"), "BMP"),
     "gray.bmp": stored(Image.fromarray(RGBA[..., 0].copy()), "BMP"),
@@ -128,6 +159,14 @@ DEEP_FILES = {
         tiff(DEEP, photometric="rgb", extrasamples=["unassalpha"]),
         255 * (DEEP[..., :3] / 65535 * DEEP[..., 3:] / 65535 + 1 - DEEP[..., 3:] / 65535),
     ),
+    "rotated PNG": (
+        _png_with(_png_chunk(b"eXIf", EXIF_OF_ROTATED), samples=DEEP[..., :3]),
+        np.rot90(sixteen_bits(DEEP[..., :3]), -1),
+    ),
+    "CMYK": (
+        tiff(DEEP, photometric="separated"),
+        255 * (1 - DEEP[..., :3] / 65535) * (1 - DEEP[..., 3:] / 65535),
+    ),
     "rotated": (
         tiff(DEEP[..., :3], photometric="rgb", extratags=[("Orientation", "H", 1, 6, True)]),
         np.rot90(sixteen_bits(DEEP[..., :3]), -1),
@@ -159,8 +198,21 @@ def test_sixteen_bits_of_a_tiff_are_kept(name, tmp_path):
         (tiff(np.zeros((6, 9), np.float32)), "its samples are no integers"),
         (tiff(np.zeros((6, 9), np.uint32)), "its samples are no integers of at most 16 bits"),
         (tiff(np.zeros((6, 9), np.int16)), "its samples are no integers"),
+        (tiff(DEEP[..., :3], photometric="cielab"), "colors stored as CIELAB in 16 bits"),
+        (
+            tiff(np.zeros((3, 6, 9), np.uint8), imagej=True, metadata={"axes": "CYX"}),
+            "its 3 channels lie in pages of their own: save them as the samples of one RGB image",
+        ),
+        (
+            tiff(np.zeros((5, 6, 9), np.uint16), ome=True, metadata={"axes": "CYX"}),
+            "its 5 channels lie in pages of their own: a run with --channels=5 reads them",
+        ),
         (b"", "it is empty"),
-        (b"<html>Not found</html>", "its content is no image that Pillow knows"),
+        (bytes(99), "it holds zeros alone"),
+        (b"\n<html>Not found</html>", "it is text, such as a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "'git lfs pull' gets the image"),
+        (b"\xff\x0a\xfa", "JPEG XL"),
+        (b"a note", "its content is no image that Pillow knows"),
         (FILES["plain.gif"][:40], ""),
         (FILES["rgb.tif"][:100], ""),
     ],

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -144,6 +145,22 @@ def test_a_file_cut_anywhere_is_unreadable_with_a_reason(tmp_path, kind):
                 conversion.read_pixels(file.read_bytes())
         else:
             assert why, length
+
+
+def test_a_reason_is_one_line_in_words():
+    twelve_bits = imagecodecs.jpeg8_encode(
+        np.zeros((8, 8, 3), np.uint16), level=90, bitspersample=12
+    )
+    for content, said in (
+        (twelve_bits, "it is no whole JPEG file of 8 bits, baseline or progressive"),
+        (
+            bomb_png(30_000, 40_000),
+            "an image may have at most 268,435,456 pixels, and this one has 40000 x 30000",
+        ),
+    ):
+        with pytest.raises(tf.errors.OpError) as caught:
+            images.decode_rgb(tf.constant(content))
+        assert images.reason(caught.value) == said
 
 
 def bomb_png(width, height):

@@ -75,6 +75,13 @@ def test_both_byte_orders_and_any_place_of_the_directory(order, offset):
     assert int(read(data)) == 6
 
 
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+def test_a_long_number_is_read_as_pillow_does(order):
+    data = with_segments((0xE1, tiff_header(order, [(0x0112, 4, 1, 6)])))
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6
+    assert int(read(data)) == 6
+
+
 def test_other_segments_come_before():
     exif = tiff_header(b"II", [(0x0112, 3, 1, 8)])
     xmp = b"http://ns.adobe.com/xap/1.0/\0" + b"x" * 65_000
@@ -88,7 +95,7 @@ def test_other_segments_come_before():
     [
         tiff_header(b"II", [(0x0112, 3, 1, 0)]),
         tiff_header(b"II", [(0x0112, 3, 1, 9)]),
-        tiff_header(b"II", [(0x0112, 4, 1, 6)]),  # no short number
+        tiff_header(b"II", [(0x0112, 4, 1, 2**31 + 6)]),
         tiff_header(b"II", [(0x0113, 3, 1, 6)]),
         tiff_header(b"II", []),
         b"Exif\0\0II*\0\xff\xff\xff\x7f",
