@@ -136,6 +136,9 @@ def _dataset(text: str, what: str, notes: list[str]) -> str:
     if os.path.isdir(os.path.expanduser(text)):
         notes.append(f"Images: the folder {text}.")
         return sources.resolve(f"folder:{text}")[0]
+    if os.path.isfile(os.path.expanduser(text)):
+        rule = f"`{what}` must be a folder of images; an archive has to be unpacked first."
+        raise ConfigError([f"{rule} Received: {text}, a file"])
     # A name has no other separator than that of `name/config`.
     if not text or (text.count("/") > 1 and ":" not in text):
         raise ConfigError([f"`{what}` must be an existing folder. Received: {text or 'nothing'}"])

@@ -107,7 +107,7 @@ def _inner_classes(images: ImageListing, folders: Sequence[str]) -> str:
     if len(deep) < 2 or len(same) < 2:
         return ""
     return (
-        f"{in_words(folders)} are read as the classes, and hold folders of the same names "
+        f"the classes are {in_words(folders)}, which hold folders of the same names "
         f"({_few(same)}); if those are the classes, give one folder, such as "
         f"{posixpath.join(images.listing.root, deep[0])}"
     )
@@ -122,7 +122,7 @@ def _one_with_classes(images: ImageListing, folders: Sequence[str]) -> str:
     if len(deep) != 1 or len(inner) < 2 or len(folders) < 2:
         return ""
     return (
-        f"{in_words(folders)} are read as the classes, and {deep[0]} alone holds folders "
+        f"the classes are {in_words(folders)}, of which {deep[0]} alone holds folders "
         f"({_few(inner)}); if those are the classes, give "
         f"{posixpath.join(images.listing.root, deep[0])}"
     )

@@ -3,7 +3,7 @@
 import collections
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import tensorflow as tf
 from absl import logging
@@ -11,6 +11,7 @@ from absl import logging
 from simclrv2_tf.channels import RGB
 from simclrv2_tf.datasets import folder_layout, folder_table
 from simclrv2_tf.datasets.checked_files import check_files, describe
+from simclrv2_tf.datasets.class_folders import in_words
 from simclrv2_tf.datasets.conversion import cache_folder
 from simclrv2_tf.datasets.folder_layout import TEST, TRAIN, UNLABELLED, VALIDATION, Layout
 from simclrv2_tf.datasets.folder_split import FolderSplit
@@ -97,6 +98,7 @@ def open_dataset(
         split: [(path, label) for path, label in files.items() if path not in skipped]
         for split, files in splits.items()
     }
+    notes = [*layout.notes, *_without_readable(readable, class_names)]
     readable = {split: files for split, files in readable.items() if files}
     if TRAIN not in readable:
         rule = "The split train of an image folder must hold a readable image."
@@ -117,7 +119,7 @@ def open_dataset(
         eval_split=_evaluated(readable, bool(class_names)),
         unlabelled_split=UNLABELLED if UNLABELLED in readable else None,
         table=layout.table,
-        notes=layout.notes,
+        notes=tuple(notes),
         files={**tree.left_out, **layout.files},
     )
     sizes = {split: len(files) for split, files in readable.items()}
@@ -223,6 +225,17 @@ def _hold_out(files: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
         for held in (False, True)
     )
     return rest, taken
+
+
+def _without_readable(
+    splits: Mapping[str, list[tuple[str, int]]], names: tuple[str, ...]
+) -> Iterator[str]:
+    """Notes on splits and classes of which no image can be read."""
+    if lost := [split for split, files in splits.items() if not files]:
+        yield f"no image of the split {in_words(lost)} can be read"
+    known = {label for files in splits.values() for _, label in files}
+    if lost := [name for label, name in enumerate(names) if label not in known]:
+        yield f"no image of the class {in_words(lost)} can be read"
 
 
 def _counts(files: list[tuple[str, int]], names: tuple[str, ...]) -> dict[str, int]:

@@ -210,7 +210,7 @@ class _Reader(ImageListing):
             )
             raise wrong(self.listing, rule, f" with {', '.join(folders)}")
         for folder in held_out:
-            self._notes.append(f"{folder}/ is read as a class: no train/ lies beside it")
+            self._notes.append(f"the folder {folder}/ is read as a class: no train/ lies beside it")
         if UNLABELLED not in meant:
             return {TRAIN: ""}
         around = not loose and len(classes) == 1 and self.holds_classes(classes[0])
@@ -281,8 +281,8 @@ class _Reader(ImageListing):
             )
             raise wrong(self.listing, rule, f" with {inner[0]}/ in one of {shown}")
         self._notes.append(
-            f"{shown} are parts of one set by their names, and no classes: their images have no "
-            "labels (folders of classes below a folder train/ may have any name)"
+            f"the folders {shown} are parts of one set by their names, and no classes: their "
+            "images have no labels (folders of classes below a folder train/ may have any name)"
         )
         return {None: [path for folder in folders for path in self.images(folder)]}
 
@@ -294,9 +294,8 @@ class _Reader(ImageListing):
         files = [path for folder in places for path in self.listing.list(folder)[0]]
         if tables := [path for path in files if path.lower().endswith(_TABULAR)]:
             self._notes.append(
-                f"{in_words(tables)} {'are' if len(tables) > 1 else 'is'} not read: labels that a "
-                f"table tells are read from {' or '.join(_TABLES[:2])} directly in "
-                f"{self.listing.root}"
+                f"no labels are read from {in_words(tables)}: a table of labels must be called "
+                f"{' or '.join(_TABLES[:2])} and lie directly in {self.listing.root}"
             )
 
     def _check_classes(self, splits: dict[str, dict[str | None, list[str]]]) -> None:

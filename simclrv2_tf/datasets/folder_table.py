@@ -171,7 +171,9 @@ def _columns(
                 listing, f"{table} must name each column once.", f" with {','.join(header)}"
             )
         if len(present) > 1:
-            notes.append(f"{table}: the column {present[0]} is read, not {', '.join(present[1:])}")
+            notes.append(
+                f"in {table} the column {present[0]} is read, not {', '.join(present[1:])}"
+            )
         return names.index(present[0]) if present else None
 
     file, label, split = column(_FILE), column(_LABEL), column(_SPLIT)

@@ -33,14 +33,16 @@ class FolderTree:
         root: The folder, which may be remote; remote folders have no links.
         is_file: Whether a name is a file's by its ending. Of others the file system is asked, which
             takes long for a million names.
+        quiet: Whether no warning is given.
 
     Attributes:
         left_out: Paths that cannot be used because of their names, escaped, and the reasons.
     """
 
-    def __init__(self, root: str, is_file: Callable[[str], bool]):
+    def __init__(self, root: str, is_file: Callable[[str], bool], quiet: bool = False):
         self.root, self._is_file = root, is_file
         self._real_root = None if "://" in root else os.path.realpath(root)
+        self._log = logging.debug if quiet else logging.warning
         self.left_out: dict[str, str] = {}
         self._files: set[str] = set()  # that links lead to
         self._folders: set[str] = set()
@@ -79,7 +81,7 @@ class FolderTree:
                     continue
                 if not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
                     why = "is no regular file"  # of a pipe, reading would wait for a writer
-                    logging.warning("%s: left out %s, which %s.", self.root, shown, why)
+                    self._log("%s: left out %s, which %s.", self.root, shown, why)
                     self.left_out[shown] = f"left out: it {why}"
                 elif entry.is_symlink():
                     if self._follows(shown, entry.is_dir()):
@@ -98,7 +100,7 @@ class FolderTree:
             why = "holds a line break"
         else:
             return True
-        logging.warning("%s: left out %r, whose name %s.", self.root, shown, why)
+        self._log("%s: left out %r, whose name %s.", self.root, shown, why)
         self.left_out[repr(shown).removeprefix("b")[1:-1]] = f"left out: its name {why}"
         return False
 
@@ -119,7 +121,7 @@ class FolderTree:
         return True
 
     def _leave_out(self, what: str, target: str) -> None:
-        logging.warning("%s: left out %s: %s is read already.", self.root, what, target)
+        self._log("%s: left out %s: %s is read already.", self.root, what, target)
 
 
 def _is_rubbish(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -30,6 +31,7 @@ class ImageListing:
 
     def __init__(self, listing: Listing, is_image: Callable[[str], bool]):
         self.listing, self.is_image = listing, is_image
+        self.holds_images = functools.cache(self._holds_images)
 
     def here(self, folder: str) -> tuple[list[str], list[str]]:
         """The images directly in a folder, and its subfolders."""
@@ -44,7 +46,7 @@ class ImageListing:
         """The subfolders that hold images, at any depth."""
         return [path for path in self.here(folder)[1] if self.holds_images(path)]
 
-    def holds_images(self, folder: str) -> bool:
+    def _holds_images(self, folder: str) -> bool:
         """Whether there is an image in a folder, at any depth."""
         # Of several links to one place the first that is listed stays. So a folder is listed whole,
         # and the folders in their order, whatever is asked of them first.

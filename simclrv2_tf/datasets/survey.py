@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from simclrv2_tf.datasets import folder_layout, folder_table
 from simclrv2_tf.datasets.folder_tree import FolderTree
-from simclrv2_tf.datasets.sources import PACKAGED, DatasetError
+from simclrv2_tf.datasets.sources import PACKAGED
 
 # Those of `images.EXTENSIONS`, whose file needs TensorFlow; a test compares them.
 SUFFIXES = (
@@ -58,13 +58,16 @@ def survey(name: str) -> Survey:
 
     Args:
         name: As for `open_dataset`. Of a remote folder and of most other sets nothing is known.
+
+    Raises:
+        DatasetError: A folder has no images, or is laid out in a way that is not read.
     """
     if not name.startswith("folder:") or "://" in name:
         return _KNOWN.get(name, Survey())
     root = os.path.expanduser(name.removeprefix("folder:"))
     try:
         tree, layout = _read(root)
-    except (DatasetError, OSError):  # what is wrong is said where the images are opened
+    except OSError:  # what is wrong is said where the images are opened
         return Survey()
     train = layout.splits[folder_layout.TRAIN]
     count = len(train)
@@ -77,15 +80,15 @@ def survey(name: str) -> Survey:
 
 def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:
     """The folder of the images, and their layout, as `folder.open_dataset` finds them."""
-    tree = FolderTree(root, _is_image)
+    tree = FolderTree(root, _is_image, quiet=True)  # opening the images warns
     while inner := folder_layout.wrapped(tree, _is_image):
-        tree = FolderTree(os.path.join(tree.root, inner), _is_image)
-    table = folder_layout.table_of(tree)
+        tree = FolderTree(os.path.join(tree.root, inner), _is_image, quiet=True)
+    table, formats = folder_layout.table_of(tree), ", ".join(SUFFIXES)
     if table is None:
-        return tree, folder_layout.read(tree, _is_image, "")
+        return tree, folder_layout.read(tree, _is_image, formats)
     with open(os.path.join(tree.root, table), "rb") as file:
         content = file.read()
-    return tree, folder_table.read(tree, table, content, _is_image, "")
+    return tree, folder_table.read(tree, table, content, _is_image, formats)
 
 
 def _holds_out(layout: folder_layout.Layout) -> bool:

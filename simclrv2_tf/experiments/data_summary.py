@@ -123,7 +123,8 @@ def _of_classes(counts: Mapping[str, int], names: tuple[str, ...]) -> str:
     rest = [counts[name] for name in names[_SHOWN_CLASSES:]]
     if not rest:
         return shown
-    return f"{shown} and {len(rest):,} more, {min(rest):,} to {max(rest):,} images each"
+    each = f"{min(rest):,} to {max(rest):,}" if min(rest) < max(rest) else f"{min(rest):,}"
+    return f"{shown} and {len(rest):,} more, {each} images each"
 
 
 def _few(names: list[str]) -> str:

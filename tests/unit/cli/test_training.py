@@ -4,6 +4,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
+from helpers.colored import save
 from helpers.config import parse
 from simclrv2_tf.cli import main, training
 from simclrv2_tf.config import Config, ConfigError
@@ -149,7 +150,7 @@ def test_a_data_set_goes_by_its_name_unless_there_is_such_a_folder(folders):
     flags, notes = training.command("pretrain", ["cifar10"])
     assert flags[-1] == "--dataset=cifar10"
     assert "Images: the data set cifar10; there is no such folder." in notes
-    (folders / "cifar10").mkdir()
+    save(folders / "cifar10" / "0.png", 0, 0)
     flags, notes = training.command("pretrain", ["cifar10"])
     assert flags[-1] == "--dataset=folder:cifar10"
     assert "Images: the folder cifar10." in notes
@@ -168,6 +169,8 @@ def test_the_first_line_is_the_output():
         (["pretrain"], "pretrain takes one FOLDER"),
         (["pretrain", "photos", "labelled"], "Received: photos, labelled"),
         (["pretrain", "photos", "--dataset=cifar10"], "Received: photos, --dataset=cifar10"),
+        (["pretrain", "photos.zip"], "`FOLDER` must be a folder of images; an archive has to be"),
+        (["pretrain", "masked"], "Beside a folder images/ there must be no other folder of images"),
         (["pretrain", "no/such/folder"], "`FOLDER` must be an existing folder"),
         (["finetune", "runs/pre", "--labels=no/such/folder"], "`--labels` must be an existing"),
         (["finetune"], "finetune takes one RUN"),
@@ -181,6 +184,9 @@ def test_the_first_line_is_the_output():
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(args, expected, folders, capsys):
+    (folders / "photos.zip").write_text("PK")
+    for name in ("images", "masks"):
+        save(folders / "masked" / name / "0.png", 0, 0)
     write("runs/several/pretrain", "--dataset=x")
     write("runs/several/label_fraction_0.1/fine_tuned", "--dataset=x")
     (folders / "runs/several/config.json").write_text("{}")

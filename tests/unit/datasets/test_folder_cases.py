@@ -9,6 +9,7 @@ import pytest
 from helpers.colored import save
 from helpers.paths import SHARED
 from simclrv2_tf import datasets
+from simclrv2_tf.datasets import survey
 
 TUMORS = ("glioma", "no_tumor", "pituitary")
 # Folder: classes, splits, and the split of the evaluation.
@@ -177,3 +178,27 @@ def test_a_name_of_several_lines_is_left_out_and_named(name, tmp_path, caplog):
     with pytest.raises(datasets.DatasetError, match="must be one line") as caught:
         datasets.open_images(str(tmp_path / "cat" / name))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_split_and_a_class_without_a_readable_image_are_noted(tmp_path):
+    for folder in ("train/a", "train/b", "train/c", "test/a"):
+        for number in range(2):
+            save(tmp_path / folder / f"{number}.png", 0, number)
+            if folder in ("train/c", "test/a"):
+                (tmp_path / folder / f"{number}.png").write_bytes(b"<html>")
+    data = datasets.open_dataset(f"folder:{tmp_path}")
+    assert data.splits == {"train": 4} and data.class_names == ("a", "b", "c")
+    assert data.contents.notes == (
+        "no image of the split test can be read",
+        "no image of the class c can be read",
+    )
+
+
+def test_a_survey_warns_of_nothing(tmp_path, caplog):
+    """As opening the images does."""
+    write(tmp_path, "cat", "dog")
+    os.symlink("../cat", tmp_path / "dog" / "more")
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert survey.survey(f"folder:{tmp_path}").count == 18
+    assert not caplog.records

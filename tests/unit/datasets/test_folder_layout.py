@@ -164,28 +164,29 @@ def test_classes_are_sorted_as_text():
         ),
         (
             [*below("color", CATS, DOGS), *below("gray", CATS, DOGS), *below("masked", CATS)],
-            "color, gray and masked are read as the classes, and hold folders of the same names "
+            "the classes are color, gray and masked, which hold folders of the same names "
             "(cat, dog); if those are the classes, give one folder, such as photos/color",
         ),
         (
             [*below("data", CATS, DOGS), "docs/logo.jpg"],
-            "data and docs are read as the classes, and data alone holds folders (cat, dog); if "
+            "the classes are data and docs, of which data alone holds folders (cat, dog); if "
             "those are the classes, give photos/data",
         ),
         (
             [*below("fold1", FLAT), *below("fold2", FLAT)],
-            "fold1/ and fold2/ are parts of one set by their names, and no classes: their images "
-            "have no labels (folders of classes below a folder train/ may have any name)",
+            "the folders fold1/ and fold2/ are parts of one set by their names, and no classes: "
+            "their images have no labels (folders of classes below a folder train/ may have any "
+            "name)",
         ),
         (
             [FLAT, "train.csv"],
-            "train.csv is not read: labels that a table tells are read from labels.csv or "
-            "metadata.csv directly in photos",
+            "no labels are read from train.csv: a table of labels must be called labels.csv or "
+            "metadata.csv and lie directly in photos",
         ),
         (
             [*below("train", FLAT, "metadata.csv"), *below("test", FLAT, "metadata.csv")],
-            "train/metadata.csv and test/metadata.csv are not read: labels that a table tells are "
-            "read from labels.csv or metadata.csv directly in photos",
+            "no labels are read from train/metadata.csv and test/metadata.csv: a table of labels "
+            "must be called labels.csv or metadata.csv and lie directly in photos",
         ),
         (
             [*below("train", CATS), *below("more", CATS), FLAT],
@@ -194,7 +195,7 @@ def test_classes_are_sorted_as_text():
         ),
         (
             [*below("dev", FLAT), *below("prod", FLAT)],
-            "dev/ is read as a class: no train/ lies beside it",
+            "the folder dev/ is read as a class: no train/ lies beside it",
         ),
     ],
 )

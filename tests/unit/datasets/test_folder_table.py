@@ -118,7 +118,7 @@ def test_missing_and_unlisted_files_are_counted_and_named():
 def test_of_two_columns_of_one_kind_the_first_known_is_read():
     layout = read("class,file,label\n" + "".join(f"x,{n}.jpg,{n % 2}\n" for n in range(6)))
     assert layout.class_names == ("0", "1")
-    assert layout.notes == ("labels.csv: the column label is read, not class",)
+    assert layout.notes == ("in labels.csv the column label is read, not class",)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from helpers.colored import save, write_folder
-from simclrv2_tf.datasets import open_dataset, survey
+from simclrv2_tf.datasets import DatasetError, open_dataset, survey
 from simclrv2_tf.datasets.images import EXTENSIONS
 from simclrv2_tf.datasets.survey import Survey
 
@@ -82,8 +82,22 @@ def test_damaged_files_have_no_size(tmp_path, content):
     assert survey.image_size(tmp_path / "missing.jpg") is None
 
 
+def test_a_folder_that_is_not_read_is_refused_as_where_it_is_opened(tmp_path):
+    for name in ("images", "masks"):
+        save(tmp_path / "mixed" / name / "0.png", 0, 0)
+    (tmp_path / "empty").mkdir()
+    for name in ("mixed", "empty"):
+        said = []
+        for read in (survey.survey, open_dataset):
+            with pytest.raises(DatasetError) as caught:
+                read(f"folder:{tmp_path / name}")
+            said.append(str(caught.value))
+        assert sorted(said[0].split(", ")) == sorted(said[1].split(", "))  # formats in any order
+
+
 def test_what_cannot_be_counted_is_not_known(tmp_path):
-    for name in ("gs://bucket/x", "folder:gs://bucket", "some_set", f"folder:{tmp_path}"):
+    missing = f"folder:{tmp_path / 'missing'}"
+    for name in ("gs://bucket/x", "folder:gs://bucket", "some_set", missing):
         assert survey.survey(name) == Survey()
     assert survey.survey("cifar10").count == 50_000 and not survey.survey("cifar10").unread
     assert (
