@@ -10,6 +10,7 @@ model_dir/
   history.csv              the metrics of each epoch, and its seconds
   views.png                augmented views, as pretraining sees them
   representations.npz      representations of some evaluation images, of pretraining: `samples`
+  near_duplicates.npz      evaluation images that look like training images: `duplicates`
   encoder.keras            (and head, classifier) the final networks, as Keras loads them
   image_classifier.keras   the network of a labelled stage from images to logits
   labels.txt, inputs.json  class names; the side and the resizing of the images

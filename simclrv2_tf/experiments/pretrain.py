@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation, samples, validation
+from simclrv2_tf.experiments import duplicates, evaluation, samples, validation
 from simclrv2_tf.experiments.data import Batches, has_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
@@ -207,6 +207,8 @@ class Pretraining(StageRun):
         if self.is_chief and what:
             print(f"COLLAPSED: {what}.", flush=True)
         samples.write(self, trained.encoder)
+        if self.is_chief and self.seams.exports:
+            duplicates.write(self)
         if trained.classifier is None or not has_labels(self.eval_split):
             return {**self._evaluate_contrast(stage), **numbers}
         metrics, _ = evaluation.evaluate_classifier(

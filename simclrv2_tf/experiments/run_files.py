@@ -7,7 +7,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -15,7 +15,7 @@ from etils import epath, epy
 
 from simclrv2_tf import contents, run_options
 from simclrv2_tf.errors import UserError, raised_as
-from simclrv2_tf.experiments import plan, registry, samples
+from simclrv2_tf.experiments import duplicates, plan, registry, samples
 from simclrv2_tf.network_options import NetworkOptions
 from simclrv2_tf.options import of
 
@@ -87,6 +87,7 @@ def _read(path: str) -> runs.Run:
     stages = _with_counts([_stage(root, folder, optional) for folder in folders])
     options = run_options.read(root if (root / "config.json").exists() else folders[0])
     first = folders[0]
+    near_duplicates = optional.read(first / duplicates.FILE, _near_duplicates, None)
     return runs.Run(
         path,
         options,
@@ -95,6 +96,7 @@ def _read(path: str) -> runs.Run:
         optional.read(first / "views.png", lambda file: file.read_bytes(), None),
         optional.read(first / "skipped_images.csv", _skipped, []),
         optional.unreadable,
+        near_duplicates,
     )
 
 
@@ -245,14 +247,32 @@ def _listed(path: epath.Path) -> int:
 def _samples(path: epath.Path) -> runs.Samples:
     """The images whose representations are finite."""
     names = ("ids", "labels", "representations", "thumbnails")
-    content = path.read_bytes()
-    if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy would speak of pickles
-        raise ValueError("it is no NPZ file, or was cut off")
-    with np.load(io.BytesIO(content), allow_pickle=False) as held:
-        arrays = {name: held[name] for name in names}
+    arrays = _arrays(path, names)
     shapes = [array.shape for array in arrays.values()]
     if [len(shape) for shape in shapes] != [1, 1, 2, 4] or len({shape[0] for shape in shapes}) > 1:
         raise ValueError(f"it needs {', '.join(names)} of the same images, and has shapes {shapes}")
     finite = np.isfinite(arrays["representations"]).all(axis=1)
     kept = {name: array[finite] for name, array in arrays.items()}
     return runs.Samples(**kept, left_out=int(np.sum(~finite)))
+
+
+def _near_duplicates(path: epath.Path) -> runs.NearDuplicates:
+    names = ("compared", "of", "ids", "labels", "differences", "thumbnails")
+    arrays = _arrays(path, names)
+    pairs = len(arrays["differences"])
+    shapes = {name: array.shape for name, array in arrays.items()}
+    expected = {"compared": (2,), "of": (2,), "ids": (pairs, 2), "labels": (pairs, 2)}
+    shown = shapes["thumbnails"]
+    if {**shapes, **expected} != shapes or len(shown) != 5 or shown[1] != 2 or shown[0] > pairs:
+        raise ValueError(f"it needs {', '.join(names)} of the same pairs, and has shapes {shapes}")
+    both = [tuple(map(int, arrays.pop(name))) for name in ("compared", "of")]
+    return runs.NearDuplicates(*both, **arrays)
+
+
+def _arrays(path: epath.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of an NPZ file by name."""
+    content = path.read_bytes()
+    if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy would speak of pickles
+        raise ValueError("it is no NPZ file, or was cut off")
+    with np.load(io.BytesIO(content), allow_pickle=False) as held:
+        return {name: held[name] for name in names}

@@ -24,10 +24,10 @@ with epy.lazy_imports():
 
     from simclrv2_tf import augment
     from simclrv2_tf.datasets import splits
+    from simclrv2_tf.experiments import duplicates
     from simclrv2_tf.report.page import pictures
 
 if TYPE_CHECKING:
-    from simclrv2_tf import datasets
     from simclrv2_tf.experiments.stage import StageRun
 
 FILE = "representations.npz"
@@ -75,7 +75,7 @@ def _sampled(run: StageRun, encoder: keras.Model) -> dict[str, np.ndarray]:
 
     # As many as one replica evaluates at once, so that they fit where the evaluation does.
     batch = max(config.eval_batch_size // run.replicas, 1)
-    drawn = _drawn(run.eval_split, config.seed).examples().take(_MOST)
+    drawn = duplicates.drawn(run.eval_split, config.seed, _MOST).examples().take(_MOST)
     ids: list[str] = []
     labels, representations, thumbnails = [], [], []
     for names, label, images in drawn.map(crop, num_parallel_calls=splits.CORES).batch(batch):
@@ -93,14 +93,6 @@ def _sampled(run: StageRun, encoder: keras.Model) -> dict[str, np.ndarray]:
         "representations": np.concatenate(representations),
         "thumbnails": np.concatenate(thumbnails),
     }
-
-
-def _drawn(split: datasets.Split, seed: int) -> datasets.Split:
-    """At most 1,000 images by a seed; the first ones of data that are read in order."""
-    if split.num_examples <= _MOST or not split.reads_by_id:
-        return split
-    ids, _ = split.labels()
-    return split.subset(np.random.default_rng(seed).choice(ids, _MOST, replace=False).tolist())
 
 
 def _small(images: tf.Tensor) -> np.ndarray:

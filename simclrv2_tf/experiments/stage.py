@@ -41,7 +41,8 @@ class Seams:
 
     Attributes:
         resnet: A function in place of `resnet.resnet`.
-        exports: Whether SavedModels are written by default, `views.png` and `report.html`.
+        exports: Whether SavedModels are written by default, `views.png`, `report.html` and what
+            is read again for it.
     """
 
     resnet: Callable | None = None

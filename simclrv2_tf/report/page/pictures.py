@@ -123,18 +123,22 @@ def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:
 
     The quality is the best of some that fits, or the lowest.
     """
-    from PIL import Image
-
     count, side = thumbnails.shape[:2]
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)
-    sheet = np.zeros((rows * columns, *thumbnails.shape[1:]), np.uint8)
-    sheet[:count] = thumbnails
-    sheet = sheet.reshape(rows, columns, side, side, -1).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * side, columns * side, -1)
-    image = Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
-    source = data_uri(_webp(image, most_bytes), "webp")
-    return Sprite(source, side, columns, columns * side, rows * side)
+    pixels = np.zeros((rows * columns, *thumbnails.shape[1:]), np.uint8)
+    pixels[:count] = thumbnails
+    pixels = pixels.reshape(rows, columns, side, side, -1).swapaxes(1, 2)
+    pixels = pixels.reshape(rows * side, columns * side, -1)
+    return Sprite(sheet(pixels, most_bytes), side, columns, columns * side, rows * side)
+
+
+def sheet(pixels: np.ndarray, most_bytes: int) -> str:
+    """The data URI of a WebP picture of pixels (H, W, 1 or 3) uint8, of about `most_bytes`."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return data_uri(_webp(image, most_bytes), "webp")
 
 
 def data_uri(content: bytes, kind: str) -> str:

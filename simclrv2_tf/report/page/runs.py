@@ -37,6 +37,27 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True)
+class NearDuplicates:
+    """Evaluation images that look like training images.
+
+    Attributes:
+        compared: How many evaluation and training images were compared.
+        of: How many there are.
+        ids: (n, 2) ids of the evaluation and of the training image, the most alike first.
+        labels: (n, 2) int64, -1 without a label.
+        differences: (n,) 1 - the correlation of their thumbnails.
+        thumbnails: (k, 2, S, S, 1 or 3) uint8, of the first k pairs.
+    """
+
+    compared: tuple[int, int]
+    of: tuple[int, int]
+    ids: np.ndarray
+    labels: np.ndarray
+    differences: np.ndarray
+    thumbnails: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """One stage of a run.
 
@@ -139,6 +160,8 @@ class Run:
         options: Its `config.json`; of a run that was stopped in its first stage, that stage's.
         stages: Those that have begun, in their order.
         samples: Representations of evaluation images, where pretraining has left them.
+        near_duplicates: Evaluation images that look like training images, where pretraining has
+            looked for some.
         views: `views.png`, where there is one.
         skipped: (file, reason) of the image files that are left out.
         unreadable: (file, reason) of the run's own files that cannot be read.
@@ -151,6 +174,7 @@ class Run:
     views: bytes | None = None
     skipped: Sequence[tuple[str, str]] = ()
     unreadable: Sequence[tuple[str, str]] = ()
+    near_duplicates: NearDuplicates | None = None
 
     @property
     def name(self) -> str:

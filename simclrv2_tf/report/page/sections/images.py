@@ -7,6 +7,7 @@ from simclrv2_tf.report.page.runs import PRETRAIN, Run
 
 QUESTION = "The data"
 _MOST_CLASSES, _MOST_SKIPPED = 30, 20
+_NEAR_BYTES = 60_000
 _VIEWS_BYTES = 400_000
 
 
@@ -35,6 +36,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
     else:
         found.append(blocks.Text("The images have no labels."))
     found += _skipped(run)
+    found += _near_duplicates(run)
     if run.views is not None:
         settings = run.stages[0].options
         alt = "Images, and two augmented views of each below them"
@@ -60,3 +62,51 @@ def _skipped(run: Run) -> list[blocks.Block]:
         title += f"; the first {_MOST_SKIPPED} (all are in skipped_images.csv)"
     rows = run.skipped[:_MOST_SKIPPED]
     return [blocks.Table("", ["file", "reason"], rows, folded=title)]
+
+
+def _near_duplicates(run: Run) -> list[blocks.Block]:
+    found = run.near_duplicates
+    if found is None:
+        return []
+    looked = " and ".join(
+        f"{compared:,} {what} images" + f" (of {all_:,})" * (compared < all_)
+        for what, compared, all_ in zip(
+            ("evaluation", "training"), found.compared, found.of, strict=True
+        )
+    )
+    count = len(found.ids)
+    if not count:
+        return [
+            blocks.Text(
+                f"Near-duplicates: none found among {looked}, compared by their thumbnails."
+            )
+        ]
+    shown = found.thumbnails
+    names = run.class_names
+    rows = []
+    for row, difference in enumerate(found.differences[: len(shown)]):
+        (evaluated, trained), (first, second) = found.ids[row], found.labels[row]
+        images = str(evaluated), _class(names, first), str(trained), _class(names, second)
+        rows.append((str(row + 1), *images, blocks.Number(f"{difference:.4f}", float(difference))))
+    more = f" The table has the {len(shown)} most alike." if count > len(shown) else ""
+    said = (
+        f"{count:,} of {looked} look like copies of each other, by their thumbnails. Look at them: "
+        "an evaluation image that was trained on makes accuracy look better than it is, and two "
+        f"copies with different classes mean that one label is wrong.{more}"
+    )
+    side = shown.shape[2]
+    sheet = shown.transpose(1, 2, 0, 3, 4).reshape(2 * side, len(shown) * side, -1)
+    picture = pictures.sheet(sheet, _NEAR_BYTES)
+    header = ["pair", "evaluation image", "class", "training image", "class", "difference"]
+    alt = f"{len(shown)} evaluation images, and below each the training image that it looks like"
+    return [
+        blocks.Text(f"Near-duplicates: {said}"),
+        blocks.Picture(picture, alt, "Evaluation images above, training images below."),
+        blocks.Table("Images that look like copies of each other", header, rows),
+    ]
+
+
+def _class(names: list[str], label: int) -> str:
+    if label < 0:
+        return "unknown"
+    return names[label] if label < len(names) else str(label)
