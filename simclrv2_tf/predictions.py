@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from simclrv2_tf import files
+from simclrv2_tf.kept_results import kept_results
 
 NAME = "predictions.csv"
 _COLUMNS = ("file", "class", "predicted", "confidence")
@@ -63,7 +64,12 @@ def read(path: epath.Path) -> Predictions:
         OSError: The file cannot be read.
         ValueError: It is not such a file.
     """
-    header, *rows = [*csv.reader(io.StringIO(path.read_text()))] or [[]]
+    return _parsed(path.read_text(), str(path))
+
+
+@kept_results(most=32)
+def _parsed(text: str, path: str) -> Predictions:
+    header, *rows = [*csv.reader(io.StringIO(text))] or [[]]
     if tuple(header) != _COLUMNS or any(len(row) != len(_COLUMNS) for row in rows):
         raise ValueError(
             f"`path` must have the columns {', '.join(_COLUMNS)}. Received: path={path}, "

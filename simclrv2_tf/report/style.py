@@ -47,6 +47,10 @@ def rendered(figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool =
 
     # An SVG would otherwise have the time and random ids.
     metadata = {"Date": None} if suffix == ".svg" else {}
+    if engine := figure.get_layout_engine():
+        # Once for all formats. A figure with an engine is laid out, and drawn twice, for each.
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(buffer, format=suffix[1:], metadata=metadata, transparent=transparent)

@@ -14,6 +14,7 @@ LAYERS = [
     {
         "errors",
         "files",
+        "kept_results",
         "sums",
         "options",
         "environment",

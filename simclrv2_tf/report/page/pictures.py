@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Container
 from typing import Any
@@ -15,39 +13,26 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from simclrv2_tf.channels import RGB
+from simclrv2_tf.kept_results import kept_results
 from simclrv2_tf.report import style
 
 # Colors of figures on white paper, and what they are on a page that may be dark.
 _WHITE = "#ffffff"
 _COLORS = {"#000000": "currentColor", "#dddddd": "var(--rule)", _WHITE: "var(--paper)"}
 _COLUMNS = 40  # of a sprite
-_MOST_KEPT = 64  # figures
-_kept: dict[tuple[Callable, bytes, str, str], Markup] = {}  # the oldest first
 _QUALITIES = (80, 60, 40, 20)
 
 
+@kept_results(most=64)
 def inline_svg(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
     """A matplotlib figure as an SVG element that follows the page's colors and fonts.
 
-    A figure that was drawn before is not drawn again: a run writes its page after each stage.
-
     Args:
-        draw: Draws `values`; returns the figure.
+        draw: Draws `values`; returns the figure. A function of a module.
         values: Anything that JSON holds.
         prefix: What the ids in it begin with, unique on the page.
         alt: What it shows.
     """
-    # By a digest: the values of a figure may be many.
-    digest = hashlib.sha256(json.dumps(values).encode()).digest()
-    key = draw, digest, prefix, alt
-    if key not in _kept:
-        if len(_kept) >= _MOST_KEPT:
-            del _kept[next(iter(_kept))]
-        _kept[key] = _drawn(draw, values, prefix, alt)
-    return _kept[key]
-
-
-def _drawn(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
     figure = draw(values)
     text = style.rendered(figure, ".svg", salt=prefix, transparent=True).decode()
     text = text[text.index("<svg") :]
@@ -118,6 +103,7 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
+@kept_results(most=4)
 def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:
     """Joins thumbnails (n, S, S, 1 or 3) uint8 into one WebP picture of about `most_bytes` at most.
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from simclrv2_tf.kept_results import kept_results
+from simclrv2_tf.metrics import neighbours
 from simclrv2_tf.metrics.classification import Interval, wilson
 from simclrv2_tf.predictions import Predictions
 from simclrv2_tf.report.results import METHODS, percent
@@ -34,6 +36,13 @@ class Samples:
     representations: np.ndarray
     thumbnails: np.ndarray
     left_out: int = 0
+
+    def nearest(self, k: int) -> np.ndarray:
+        """The k most similar images of each one, as `neighbours.nearest`."""
+        return _nearest(self.representations, k)
+
+
+_nearest = kept_results(most=8)(neighbours.nearest)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -349,6 +349,16 @@ def test_figures_are_written(tmp_path, name):
     assert words >= set(texts)
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_that_is_laid_out_once_is_the_figure_that_matplotlib_saves(tmp_path, name):
+    draw, _ = FIGURES[name]
+    draw().savefig(tmp_path / "plain.png", metadata={})
+    figure = draw()
+    report.save_figure(figure, tmp_path / "figure.svg")
+    report.save_figure(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
 def test_figures_have_a_known_suffix(tmp_path):
     figure = report.learning_curves_figure(panels()[:1])
     with pytest.raises(ValueError, match=r"must end in .png or .svg. Received: path=.*a\.jpeg"):

@@ -43,8 +43,11 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     drawable = [stage for stage in stages if can_be_drawn(stage.own_calibration)]
     if not drawable:
         return [table, blocks.Text(f"A diagram {_NEEDS}.")]
+    # A number that later stages do not change, so that a figure is drawn once.
+    place = {stage.folder: number for number, stage in enumerate(run.stages)}
     figures = [
-        _figure(stage, f"{prefix}-reliability-{i}") for i, stage in enumerate(_shown(run, drawable))
+        _figure(stage, f"{prefix}-reliability-{place[stage.folder]}")
+        for stage in _shown(run, drawable)
     ]
     about = (
         "In the diagrams, a bar below the dashed line has more confidence than accuracy. The "

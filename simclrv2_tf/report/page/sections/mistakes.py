@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from simclrv2_tf.metrics import classification, neighbours
+from simclrv2_tf.metrics import classification
 from simclrv2_tf.predictions import Predictions
 from simclrv2_tf.report.confusion import confusion_figure
 from simclrv2_tf.report.page import blocks, pictures
@@ -181,7 +181,7 @@ def _doubtful(
     mistakes: list[tuple[int, int]],
 ) -> list[tuple[int, int]]:
     """The mistakes whose neighbours have the predicted class, the surest first."""
-    nearest = neighbours.nearest(samples.representations, _NEIGHBOURS)
+    nearest = samples.nearest(_NEIGHBOURS)
 
     def agreeing(index, row):
         labels = [predictions.labels[rows[other]] for other in nearest[index] if other in rows]

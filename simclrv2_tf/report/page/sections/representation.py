@@ -6,7 +6,8 @@ import colorsys
 
 import numpy as np
 
-from simclrv2_tf.metrics import neighbours, principal_components
+from simclrv2_tf.kept_results import kept_results
+from simclrv2_tf.metrics import principal_components
 from simclrv2_tf.metrics.representations import unit_rows
 from simclrv2_tf.report.page import blocks
 from simclrv2_tf.report.page.blocks import Thumbnail
@@ -45,7 +46,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
             )
         ]
     names = run.class_names
-    nearest = neighbours.nearest(samples.representations, _SHOWN)
+    nearest = samples.nearest(_SHOWN)
     found: list[blocks.Block] = [_map(samples, names)]
     if samples.left_out:
         found.append(blocks.Text(_left_out(samples)))
@@ -110,8 +111,13 @@ def _described(samples: Samples, names: list[str], index: int) -> str:
     return ", ".join(filter(None, [_class(samples, names, index), str(samples.ids[index])]))
 
 
+@kept_results(most=4)
+def _plane(representations: np.ndarray) -> principal_components.Plane:
+    return principal_components.principal_plane(unit_rows(representations))
+
+
 def _map(samples: Samples, names: list[str]) -> blocks.Map:
-    plane = principal_components.principal_plane(unit_rows(samples.representations))
+    plane = _plane(samples.representations)
     low, high = plane.points.min(0), plane.points.max(0)
     scale = 100 / max(high[0] - low[0], 1e-12)  # one for both axes: distances compare
     places = np.round(scale * (plane.points - low), 1)
