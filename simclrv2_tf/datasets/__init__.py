@@ -16,8 +16,8 @@ with epy.lazy_api_imports(globals()):
     from simclrv2_tf.datasets.pipelines import (
         check_batch_size,
         evaluation_batches,
+        first_views,
         pretraining_batches,
-        shuffled_images,
         training_batches,
     )
     from simclrv2_tf.datasets.splits import Split

@@ -59,8 +59,7 @@ def pretraining_batches(
     """
 
     def make_views(draw, crops, label):
-        draws = tf.unstack(tf.random.split(draw, 2))
-        pairs = zip(crops, draws, strict=True)
+        pairs = zip(crops, _of_two_views(draw), strict=True)
         return tuple(_view(crop, draw, views, shard) for crop, draw in pairs), label
 
     return _batches_of_crops(
@@ -125,24 +124,39 @@ def training_batches(
     )
 
 
-def shuffled_images(
-    split: Split, *, count: int, image_size: int, seed: int, antialias: bool = False
-) -> tf.Tensor:
-    """The images that a first batch of `count` in `pretraining_batches` has views of.
+def first_views(
+    split: Split,
+    *,
+    count: int,
+    image_size: int,
+    seed: int,
+    views: augment.ViewOptions = _DEFAULT_VIEWS,
+    antialias: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The views in a first batch of `count` in `pretraining_batches`, and their images, to show.
 
-    Args as there.
+    Not compiled, which takes more than a second for each batch size. Args as there.
 
     Returns:
-        The images cropped as for evaluation, (`count`, S, S, C) float32 in [0, 1].
+        The two views, to within rounding, and the images cropped as for evaluation, each
+        (`count`, S, S, C) float32 in [0, 1].
     """
+    load_crops = _loading_crops(split, 2, image_size, seed, views, antialias, (0, 1))
 
     @as_is
-    def prepare(record):
+    def prepare(turn, record):
         example = split.load(record, replace_unreadable=True)
-        return augment.evaluation_image(example["image"], image_size, antialias)
+        original = augment.evaluation_image(example["image"], image_size, antialias)
+        return load_crops(turn, record)[0], original
 
-    records = _shuffled(split, count, image_size, seed, (0, 1), 0)
-    return next(iter(records.map(prepare).batch(count)))
+    records = _shuffled(split, count, image_size, seed, (0, 1), 0).enumerate()
+    crops, originals = next(iter(records.map(prepare).batch(count)))
+    draws = _of_two_views(seed_for(seed, VIEW, tf.constant(0, tf.int64)))
+    view1, view2 = (
+        augment.pretraining_view(crop, draw, **views.of_view)
+        for crop, draw in zip(crops, draws, strict=True)
+    )
+    return view1, view2, originals
 
 
 def evaluation_batches(
@@ -245,22 +259,9 @@ def _batches_of_crops(
     `crops` are `num_crops` random crops (B, S, S, C) of each example.
     """
     _check(batch_size=batch_size, image_size=image_size, shard=shard, start_step=start_step)
-    index, count = shard
-    check_batch_size(split, batch_size * count)
+    check_batch_size(split, batch_size * shard[1])
     split = split.cached() if cache else split
-    area = (views.min_crop_area, 1.0)
-
-    @as_is
-    def crop(turn, record):
-        example = split.load(record, replace_unreadable=True)
-        draws = tf.random.split(seed_for(seed, CROP, turn * count + index), num_crops)
-        crops = (
-            augment.random_crop(example["image"], image_size, area, seed=draw, antialias=antialias)
-            for draw in tf.unstack(draws)
-        )
-        shape = (image_size, image_size, split.channels)
-        return tuple(tf.ensure_shape(crop, shape) for crop in crops), example["label"]
-
+    crop = _loading_crops(split, num_crops, image_size, seed, views, antialias, shard)
     start = start_step * batch_size
     at_once, prefetched = buffers(_image_bytes(num_crops * batch_size, image_size, split.channels))
     return (
@@ -278,6 +279,33 @@ def _batches_of_crops(
         .prefetch(prefetched)
         .with_options(fixed_parallelism())
     )
+
+
+def _loading_crops(split, num_crops, image_size, seed, views, antialias, shard):
+    """Returns what makes `num_crops` random crops (S, S, C) of a record, by its place, and a label.
+
+    The place is among those of the shard.
+    """
+    index, count = shard
+    area = (views.min_crop_area, 1.0)
+
+    @as_is
+    def crop(turn, record):
+        example = split.load(record, replace_unreadable=True)
+        draws = tf.random.split(seed_for(seed, CROP, turn * count + index), num_crops)
+        crops = (
+            augment.random_crop(example["image"], image_size, area, seed=draw, antialias=antialias)
+            for draw in tf.unstack(draws)
+        )
+        shape = (image_size, image_size, split.channels)
+        return tuple(tf.ensure_shape(crop, shape) for crop in crops), example["label"]
+
+    return crop
+
+
+def _of_two_views(draw) -> list[tf.Tensor]:
+    """The seeds (2,) of two views, by the seed of their batch."""
+    return tf.unstack(tf.random.split(draw, 2))
 
 
 def _shuffled(split, batch_size, image_size, seed, shard, start) -> tf.data.Dataset:

@@ -84,6 +84,7 @@ class ImageDataset:
     _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     contents: Contents | None = None
     stored: str = ""
+    _selected: dict[str, Split] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def default_eval_split(self) -> str | None:
@@ -139,6 +140,15 @@ class ImageDataset:
         Raises:
             DatasetError: `spec` cannot be read, names no split, or selects nothing.
         """
+        if spec not in self._selected:
+            self._selected[spec] = self._select(spec, self._ranges(spec))
+        return self._selected[spec]
+
+    def _ranges(self, spec: str) -> list[Range]:
+        own = self.own_names(spec)
+        if size := self.splits.get(own):
+            return [(own, 0, size)]
+        # Half a second to import, for slices alone.
         import tensorflow_datasets as tfds
 
         sizes = {
@@ -146,7 +156,6 @@ class ImageDataset:
             for name, size in self.splits.items()
         }
         try:
-            own = self.own_names(spec)
             instructions = tfds.core.ReadInstruction.from_spec(own).to_absolute(sizes)
         except (ValueError, NotImplementedError) as error:
             raise DatasetError(
@@ -166,7 +175,7 @@ class ImageDataset:
                 f"{', '.join(f'{size} in {name}' for name, size in self.splits.items())}. "
                 f"Received: split={spec!r}"
             )
-        return self._select(spec, ranges)
+        return ranges
 
 
 def resolve(name: str, data_dir: str | None = None) -> tuple[str, str | None]:

@@ -10,7 +10,8 @@ import abc
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Hashable, Iterable, Set
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -66,6 +67,17 @@ class Split(abc.ABC):
         self.num_examples = num_examples
         self.labelled = labelled
         self.channels = channels
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Calls `make`, or returns what it made for `key` before.
+
+        For pipelines, which take as long to build as a stage of few steps to train: the stages of a
+        run that read the same examples in the same way share one. Iterators begin anew.
+        """
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def examples(self) -> tf.data.Dataset:
         """Every readable example once, in order: `image` (H, W, C) uint8, `label` and `id`.
@@ -110,7 +122,7 @@ class Split(abc.ABC):
 
     def _with(self, **attributes) -> Split:
         other = copy.copy(self)
-        vars(other).update(attributes)
+        vars(other).update(_made={}, **attributes)
         return other
 
     @property

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
+from simclrv2_tf.augment import ViewOptions
 from simclrv2_tf.experiments import classes
 from simclrv2_tf.experiments.directory import RunError
+from simclrv2_tf.options import of
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -61,7 +63,7 @@ class Data:
     def unlabelled_images(self, config: Config) -> datasets.Split:
         """The images of pretraining and distillation; with labels where they are of `main`."""
         split = (self.unlabelled or self.main).split(self.unlabelled_split(config))
-        return split if self.unlabelled is None else split.unlabelled()
+        return split if self.unlabelled is None else without_labels(split)
 
     def unlabelled_split(self, config: Config) -> str:
         """The split of `unlabelled_images`: by default with those that have no label anyway."""
@@ -126,6 +128,11 @@ def open_data(config: Config) -> Data:
     return Data(opened(config.dataset), opened(other) if other else None)
 
 
+def without_labels(split: datasets.Split) -> datasets.Split:
+    """The same examples without labels: one split for all stages, which share its pipelines."""
+    return split.once("unlabelled", split.unlabelled)
+
+
 def has_labels(split: datasets.Split) -> bool:
     """Whether a split has labels; a data set may have them in some splits.
 
@@ -160,7 +167,8 @@ class Batches:
 
     def evaluation(self, split, batch_size: int) -> tf.data.Dataset:
         """Each image once: (image, label, weight)."""
-        batches = datasets.evaluation_batches(
+        batches = self._made(
+            datasets.evaluation_batches,
             split,
             batch_size=batch_size // self.context.num_input_pipelines,
             image_size=self.config.image_size,
@@ -169,16 +177,22 @@ class Batches:
         )
         return self._per_replica(batches, batch_size)
 
-    def originals(self, split, count: int) -> tf.Tensor:
-        """The images of the first batch of `count` in `views`, as evaluation crops them."""
+    def first_views(self, split, count: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The first batch of `count` in `views`: both views, and the images as evaluation crops
+        them."""
         config = self.config
-        return datasets.shuffled_images(
+        return datasets.first_views(
             split,
             count=count,
             image_size=config.image_size,
             seed=config.seed,
+            views=self._views,
             antialias=self._antialias,
         )
+
+    @property
+    def _views(self) -> ViewOptions:
+        return ViewOptions(**{name: getattr(self.config, name) for name in of(ViewOptions)})
 
     @property
     def _antialias(self) -> bool:
@@ -190,18 +204,26 @@ class Batches:
 
     def _training(self, make, split, batch_size, start_step) -> tf.data.Dataset:
         config = self.config
-        batches = make(
+        batches = self._made(
+            make,
             split,
             batch_size=batch_size // self.context.num_input_pipelines,
             image_size=config.image_size,
             seed=config.seed,
             start_step=start_step,
-            views=config,
+            views=self._views,
             antialias=self._antialias,
             cache=config.cache_dataset,
             shard=self._shard,
         )
         return self._per_replica(batches, batch_size)
+
+    def _made(self, make, split, **options) -> tf.data.Dataset:
+        """`make(split, **options)`, once for all stages."""
+        if options.get("cache"):  # whose images leave the memory with the stage
+            return make(split, **options)
+        key = make.__name__, *sorted(options.items(), key=lambda item: item[0])
+        return split.once(key, lambda: make(split, **options))
 
     def _per_replica(self, batches, batch_size) -> tf.data.Dataset:
         """Splits a host's batches, made and augmented whole, among its replicas."""

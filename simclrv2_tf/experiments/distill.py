@@ -10,7 +10,7 @@ from absl import logging
 from etils import epy
 
 from simclrv2_tf.experiments import evaluation, label_budget, validation
-from simclrv2_tf.experiments.data import Batches, has_labels
+from simclrv2_tf.experiments.data import Batches, has_labels, without_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
 from simclrv2_tf.optimizers.options import OptimizerOptions
@@ -76,7 +76,7 @@ class Distillation(StageRun):
     def open(self):
         config = self.config
         # The split has no labels, whatever the data: the loader does not read them.
-        split = self.data.unlabelled_images(config).unlabelled()
+        split = without_labels(self.data.unlabelled_images(config))
         split, self.validation_split = validation.parts(self, split)
         if config.distill_alpha == 1:
             return split, None

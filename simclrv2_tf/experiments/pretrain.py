@@ -10,7 +10,7 @@ from absl import logging
 from etils import epy
 
 from simclrv2_tf.experiments import duplicates, evaluation, samples, validation
-from simclrv2_tf.experiments.data import Batches, has_labels
+from simclrv2_tf.experiments.data import Batches, has_labels, without_labels
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
 
@@ -50,7 +50,7 @@ class Pretraining(StageRun):
         config = self.config
         split = self.data.unlabelled_images(config)
         if config.hold_labels_back:
-            split = split.unlabelled()
+            split = without_labels(split)
         split, self.validation_split = validation.parts(self, split)
         micro, batch = config.micro_batch_size, config.train_batch_size
         if micro and batch % (micro * self.replicas):
@@ -177,8 +177,7 @@ class Pretraining(StageRun):
             return
         count = min(_DRAWN_IMAGES, self.train_split.num_examples)
         batches = Batches(self.config, tf.distribute.InputContext())
-        (view1, view2), _ = next(iter(batches.views(self.train_split, count)))
-        originals = batches.originals(self.train_split, count)
+        view1, view2, originals = batches.first_views(self.train_split, count)
         path = self.directory.path / "views.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         images = view1.numpy(), view2.numpy(), count, originals.numpy()

@@ -306,16 +306,26 @@ def test_antialiasing_reaches_crops_and_evaluation_images(large, antialias):
     np.testing.assert_array_equal(images[: len(expected)], expected)
 
 
-def test_shuffled_images_are_those_of_the_first_views(numbered):
+def test_the_first_views_are_those_of_the_first_batch_with_their_images(numbered):
     for dataset in numbered.values():
         split = dataset.split("train")
         options = {"image_size": 8, "seed": 3}
         plain = ViewOptions(color_jitter_strength=0.0, use_blur=False)
         batches = datasets.pretraining_batches(split, batch_size=7, views=plain, **options)
-        ((view1, view2), _) = take(batches, 1)[0]
-        images = datasets.shuffled_images(split, count=7, **options)
+        (expected, _) = take(batches, 1)[0]
+        *views, images = datasets.first_views(split, count=7, views=plain, **options)
+        for view, other in zip(views, expected, strict=True):
+            np.testing.assert_array_equal(view, other)
         assert images.shape == (7, 8, 8, 3)
-        assert number_of(images) == number_of(view1) == number_of(view2)
+        assert number_of(images) == number_of(views[0]) == number_of(views[1])
+
+
+def test_the_first_views_have_the_colors_and_the_blur_of_those_that_are_compiled(split):
+    options = {"image_size": 20, "seed": 3, "views": ViewOptions(rotate=True, flip="both")}
+    (expected, _) = take(datasets.pretraining_batches(split, batch_size=9, **options), 1)[0]
+    *views, _ = datasets.first_views(split, count=9, **options)
+    for view, other in zip(views, expected, strict=True):
+        np.testing.assert_allclose(view, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", PIPELINES)
