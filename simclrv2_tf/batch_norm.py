@@ -104,8 +104,11 @@ class BatchNorm(keras.layers.Layer):
 
     def update_moving(self, mean, variance) -> None:
         """Moves the moving statistics towards those of a batch, (channels,) each."""
+        # One pair of constants, and the backend's own operators: a step has dozens of such layers,
+        # and tracing Keras's takes several times as long.
+        past, new = (ops.cast(weight, "float32") for weight in (self.momentum, 1 - self.momentum))
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + ops.stop_gradient(batch) * (1 - self.momentum))
+            moving.assign(moving.value * past + batch * new)
 
     def _normalize(self, inputs, mean, variance):
         scale = ops.rsqrt(variance + self.epsilon)

@@ -104,16 +104,17 @@ def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
         pairs = (-1, inputs.shape[1] // 2, 2, inputs.shape[2] // 2, 2 * channels)
         inputs = tf.reshape(inputs, pairs)
     rows = tf.reshape(upstream, (-1, filters))
+    # Constants of all taps, and slices not by brackets: tracing took twice as long.
+    single, of_pairs = [-1, height, width, channels], [-1, height, 1, width, channels]
+    taken = tf.constant(single if stride == 1 else of_pairs)
+    flat = tf.constant([-1, channels])
 
     def tap(i, j):
         """The inputs that the tap (i, j) meets, times the gradients of all outputs: (C, F)."""
-        down = slice(i // stride, i // stride + height)
-        right = slice(j // stride, j // stride + width)
-        if stride == 1:
-            met = inputs[:, down, right]
-        else:
-            met = inputs[:, down, i % 2, right, (j % 2) * channels : (j % 2 + 1) * channels]
-        return tf.matmul(tf.reshape(met, (-1, channels)), rows, transpose_a=True)
+        down, right = i // stride, j // stride
+        paired = [0, down, i % 2, right, (j % 2) * channels]
+        met = tf.slice(inputs, [0, down, right, 0] if stride == 1 else paired, taken)
+        return tf.matmul(tf.reshape(met, flat), rows, transpose_a=True)
 
     taps = [tap(i, j) for i in range(size) for j in range(size)]
     return tf.reshape(tf.stack(taps), (size, size, channels, filters))

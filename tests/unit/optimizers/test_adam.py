@@ -86,3 +86,13 @@ def test_config_makes_the_same_optimizer():
     adam = Adam(0.01, beta_1=0.8)
     made = keras.optimizers.deserialize(keras.optimizers.serialize(adam))
     assert type(made) is Adam and made.get_config() == adam.get_config()
+
+
+def test_what_the_updates_share_is_computed_once():
+    variables = [variable(f"conv{k}/kernel", np.ones(2, "float32"), "float32") for k in range(5)]
+    adam = Adam(0.1)
+    adam.build(variables)
+    step = tf.function(lambda gradient: adam.apply([gradient] * 5), autograph=False)
+    operations = step.get_concrete_function(tf.ones(2)).graph.get_operations()
+    kinds = [operation.type for operation in operations]
+    assert kinds.count("ResourceApplyAdam") == 5 and kinds.count("Pow") == 2
