@@ -26,6 +26,7 @@ from etils import epath
 
 from simclrv2_tf import sums
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
+from simclrv2_tf.export import keras_file
 from simclrv2_tf.export.formats import DEFAULT_FORMATS, FORMATS
 from simclrv2_tf.export.model import INPUTS, notes
 from simclrv2_tf.export.saved_model import export
@@ -88,6 +89,7 @@ class Artifacts:
             value_range: The 16-bit samples of their files that were black and white.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        keras_file.keep_skipped_names()
         if anew:
             for path in (self.directory / sums.NAME, *map(self.path, _converted())):
                 path.unlink(missing_ok=True)

@@ -19,6 +19,23 @@ with epy.lazy_imports():
 _ENDPOINTS = {"encoder": "representation", "image_classifier": "logits"}
 
 
+def keep_skipped_names() -> None:
+    """Makes saving `.keras` files a third quicker, where Keras is as 3.15.
+
+    For each layer that it saves Keras lists the attributes that hold no weights, of a layer that it
+    makes for that. It means to do so once for each kind of object, but keeps the list as
+    `saving_attr_skipset_KIND` and looks for `saving_attr_skiplist_KIND`. Another Keras is left
+    alone.
+    """
+    try:
+        state = importlib.import_module("keras.src.backend.common.global_state")
+        listed = importlib.import_module("keras.src.saving.saving_lib").get_attr_skipset
+        for kind in ("Layer", "Functional"):
+            state.set_global_attribute(f"saving_attr_skiplist_{kind}", listed(kind))
+    except (ImportError, AttributeError, ValueError):
+        return
+
+
 def read(path: epath.Path) -> Model:
     """Reads a `.keras` file; its name, or the name of the model in it, says what it gives."""
     importlib.import_module("simclrv2_tf.resnet")  # its layers, which are then known to Keras

@@ -1,6 +1,7 @@
 """Exports: endpoints, formats, the files of a run, and the model card."""
 
 import dataclasses
+import importlib
 import pathlib
 import shutil
 
@@ -20,10 +21,12 @@ from simclrv2_tf.export import (
     check_formats,
     export,
     formats,
+    keras_file,
     load_model,
 )
 from simclrv2_tf.export.model_card import public
 from simclrv2_tf.networks import Networks
+from simclrv2_tf.resnet import resnet
 from simclrv2_tf.sums import NAME, SumError
 
 
@@ -251,3 +254,33 @@ def test_whose_graph_runs_is_said(artifacts, tmp_path, caplog):
 )
 def test_a_card_tells_no_folders_of_the_machine(path, said):
     assert public(path) == said
+
+
+def test_no_layer_is_made_for_each_one_that_is_saved(tmp_path, monkeypatch):
+    encoder = resnet(depth=18, width_multiplier=0.0625, image_size=8)
+    keras_file.keep_skipped_names()
+    made, make = [], keras.layers.Layer.__init__
+
+    def counted(self, *args, **kwargs):
+        made.append(self)
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.layers.Layer, "__init__", counted)
+    encoder.save(tmp_path / "encoder.keras")
+    assert not made
+    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
+    for ours, theirs in zip(encoder.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_keras_is_left_alone(monkeypatch):
+    found = importlib.import_module
+    for error in (ImportError, AttributeError):
+
+        def other(name, error=error):
+            if name.startswith("keras.src"):
+                raise error(name)
+            return found(name)
+
+        monkeypatch.setattr(importlib, "import_module", other)
+        keras_file.keep_skipped_names()
