@@ -99,6 +99,10 @@ class BuiltStages:
             self._kept[key] = kept
         return dataclasses.replace(kept.built, networks=run.used_networks(kept.built.networks))
 
+    def keeps(self, run: StageRun) -> bool:
+        """Whether what was built for `run` is kept for a later stage."""
+        return self._keys[str(run.directory)] in self._kept
+
     def _fits(self, kept: _Kept) -> bool:
         together = (*self._kept.values(), kept)
         return sum(num_bytes(each.built) for each in together) <= _MOST_KEPT_BYTES

@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from absl import logging
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
 _NO_SEAMS = Seams()
+_OBJECTS_A_COLLECTION = 20_000  # new ones; Python's default is 700
 
 
 def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
@@ -203,6 +205,22 @@ def _write_report(run: StageRun, whole: Config) -> epath.Path | None:
     return report_page.write_or_log(whole.model_dir)
 
 
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Makes Python look for circles of garbage less often, and not in imported modules.
+
+    Tracing and building make millions of objects, nearly all of which stay.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_A_COLLECTION, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
 def _run_stages(
     config: Config,
     outcomes: list[results.Outcome],
@@ -211,20 +229,18 @@ def _run_stages(
 ) -> tuple[dict, str]:
     """The result, and the text that says it."""
     root = RunDirectory(config)
-    gc.freeze()  # collecting is quicker without the objects of imported modules
-    try:
+    with _few_collections():
         for index, outcome in enumerate(outcomes):
             console.begin(index)
             number = f"[{index + 1}/{len(outcomes)}] "
             outcome.result, worked = execution.execute(outcome.run, built_stages, number)
             console.end()
-            gc.collect()  # a stage's graphs are circles, and large
+            if not built_stages.keeps(outcome.run) and index + 1 < len(outcomes):
+                gc.collect()  # the graphs of a stage that was dropped are circles, and large
             if index == 0 and config.mode != "eval" and outcome.run.is_chief:
                 root.claim()
             if worked:
                 _write_report(outcome.run, config)
-    finally:
-        gc.unfreeze()
     if not all(outcome.result for outcome in outcomes):
         return {}, ""
     if not outcomes[0].run.is_chief:
