@@ -3,12 +3,16 @@
 Command: python benchmarks/speed/startup.py (about ten minutes)
 
 Each row runs a command in a process of its own, in turns. "first step" ends the demo's command once
-its first training step has been made and its metrics read.
+its first training step has been made and its metrics read. Processor seconds are of all threads,
+and vary less than seconds where other programs run.
+
+With `--before=CHECKOUT` the whole demo is also run by the package in another checkout, in turns.
 """
 
 import argparse
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +22,7 @@ import machine
 
 RUN = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval"]
 TWO_STEPS = "whole demo, two steps a stage"
+BEFORE = f"{TWO_STEPS}, before"
 # The loop reads the metrics of each step with `numbers`.
 FIRST_STEP = """
 import os, sys
@@ -31,25 +36,35 @@ main(["run", "--mode=train_then_eval", *sys.argv[1:]])
 """
 
 
-def seconds(command: list[str], status: int = 0) -> float:
-    """Wall seconds of a command, which must end with `status`."""
+def seconds(
+    command: list[str], status: int = 0, checkout: str | None = None
+) -> tuple[float, float]:
+    """Wall and processor seconds of a command, which must end with `status`."""
+    own = {"PYTHONPATH": checkout} if checkout else {}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **own})
     taken = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != status:
         raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return taken
+    return taken, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(folder: pathlib.Path, turns: int, long_turns: int) -> dict[str, dict[str, float]]:
-    """The figures of each row."""
+def measure(
+    folder: pathlib.Path, turns: int, long_turns: int, before: str | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The figures of each row: its "seconds" and "processor_seconds"."""
     finished = f"--model_dir={folder / 'finished'}"
     two_steps = [*RUN, "--train_steps=2"]
-    figures: dict[str, list[float]] = {"import tensorflow": [], TWO_STEPS: []}
+    figures: dict[str, list[tuple[float, float]]] = {"import tensorflow": [], TWO_STEPS: []}
     for turn in range(long_turns):
         figures["import tensorflow"].append(seconds([sys.executable, "-c", "import tensorflow"]))
         target = finished if turn == 0 else f"--model_dir={folder / str(turn)}"
         figures[TWO_STEPS].append(seconds([*two_steps, target]))
+        if before:
+            earlier = [*two_steps, f"--model_dir={folder / f'before{turn}'}"]
+            figures.setdefault(BEFORE, []).append(seconds(earlier, checkout=before))
     for turn in range(turns):
         rows = {
             "import tensorflow": ([sys.executable, "-c", "import tensorflow"], 0),
@@ -64,16 +79,26 @@ def measure(folder: pathlib.Path, turns: int, long_turns: int) -> dict[str, dict
         }
         for name, (command, status) in rows.items():
             figures.setdefault(name, []).append(seconds(command, status))
-    return {name: machine.summary(of) for name, of in figures.items()}
+    kinds = ("seconds", "processor_seconds")
+    return {
+        kind: {name: machine.summary([f[place] for f in of]) for name, of in figures.items()}
+        for place, kind in enumerate(kinds)
+    }
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
-    """The figures as a table in Markdown."""
-    unit = results["import tensorflow"]["median"]
-    lines = ["| command | seconds | times `import tensorflow` |", "| --- | --- | --- |"]
-    for name, figure in results.items():
-        shown = f"{figure['median']:.2f} ({figure['least']:.2f}-{figure['largest']:.2f})"
-        lines.append(f"| {name} | {shown} | {figure['median'] / unit:.1f} |")
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The figures as a table in Markdown; `results` as of `measure`."""
+    lines = [
+        "| command | seconds | times `import tensorflow` | processor seconds | times |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in results["seconds"]:
+        cells = [name]
+        for kind in ("seconds", "processor_seconds"):
+            figure, unit = results[kind][name], results[kind]["import tensorflow"]["median"]
+            cells.append(f"{figure['median']:.2f} ({figure['least']:.2f}-{figure['largest']:.2f})")
+            cells.append(f"{figure['median'] / unit:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -82,12 +107,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--long_turns", type=int, default=3, help="of the whole demo")
+    parser.add_argument("--before", help="another checkout, whose demo is timed too")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(pathlib.Path(folder), arguments.turns, arguments.long_turns)
+        results = measure(
+            pathlib.Path(folder), arguments.turns, arguments.long_turns, arguments.before
+        )
     print(f"{machine.processor()}\n\n{table(results)}")
-    machine.record("startup", {"seconds": results})
+    machine.record("startup", results)
 
 
 if __name__ == "__main__":
