@@ -48,7 +48,7 @@ def test_numbers_out_of_range(successes, total):
         wilson(successes, total)
 
 
-@pytest.mark.parametrize("won, lost", [(0, 0), (1, 0), (3, 9), (9, 3), (40, 25)])
+@pytest.mark.parametrize("won, lost", [(0, 0), (1, 0), (4, 4), (3, 9), (9, 3), (40, 25)])
 def test_a_comparison_is_of_the_images_on_which_they_differ(won, lost):
     """The p-value is the sum of all binomials that are no more likely."""
     pairs = [(1, 0)] * won + [(0, 1)] * lost + [(1, 1)] * 20 + [(0, 0)] * 7
