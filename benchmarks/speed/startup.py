@@ -23,6 +23,7 @@ import machine
 RUN = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval"]
 TWO_STEPS = "whole demo, two steps a stage"
 BEFORE = f"{TWO_STEPS}, before"
+KINDS = ("seconds", "processor_seconds")
 # The loop reads the metrics of each step with `numbers`.
 FIRST_STEP = """
 import os, sys
@@ -79,27 +80,31 @@ def measure(
         }
         for name, (command, status) in rows.items():
             figures.setdefault(name, []).append(seconds(command, status))
-    kinds = ("seconds", "processor_seconds")
     return {
         kind: {name: machine.summary([f[place] for f in of]) for name, of in figures.items()}
-        for place, kind in enumerate(kinds)
+        for place, kind in enumerate(KINDS)
     }
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The figures as a table in Markdown; `results` as of `measure`."""
-    lines = [
-        "| command | seconds | times `import tensorflow` | processor seconds | times |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name in results["seconds"]:
+    """The figures as a table in Markdown.
+
+    Args:
+        results: As of `measure`; one of the two kinds may be missing.
+    """
+    kinds = [kind for kind in KINDS if kind in results]
+    header = ["command"]
+    for kind in kinds:
+        header += [kind.replace("_", " "), "times `import tensorflow`"]
+    rows = [header, ["---"] * len(header)]
+    for name in results[kinds[0]]:
         cells = [name]
-        for kind in ("seconds", "processor_seconds"):
+        for kind in kinds:
             figure, unit = results[kind][name], results[kind]["import tensorflow"]["median"]
             cells.append(f"{figure['median']:.2f} ({figure['least']:.2f}-{figure['largest']:.2f})")
             cells.append(f"{figure['median'] / unit:.1f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def main() -> None:
@@ -108,6 +113,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--long_turns", type=int, default=3, help="of the whole demo")
     parser.add_argument("--before", help="another checkout, whose demo is timed too")
+    parser.add_argument("--name", default="startup", help="of the record; may be startup, NOTE")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +121,7 @@ def main() -> None:
             pathlib.Path(folder), arguments.turns, arguments.long_turns, arguments.before
         )
     print(f"{machine.processor()}\n\n{table(results)}")
-    machine.record("startup", results)
+    machine.record(arguments.name, results)
 
 
 if __name__ == "__main__":
