@@ -20,7 +20,7 @@ _ENDPOINTS = {"encoder": "representation", "image_classifier": "logits"}
 
 
 def keep_skipped_names() -> None:
-    """Makes saving `.keras` files a third quicker, where Keras is as 3.15.
+    """Spares a layer for each layer that is saved in a `.keras` file, where Keras is as 3.15.
 
     For each layer that it saves Keras lists the attributes that hold no weights, of a layer that it
     makes for that. It means to do so once for each kind of object, but keeps the list as
