@@ -46,6 +46,7 @@ setup(
         "keras>=3.11",
         "matplotlib",
         "numpy",
+        "pandas>=2.2",
         "pillow>=11.3",  # reads AVIF
         "rich>=13",  # as Keras asks for
         "scipy",

@@ -30,8 +30,8 @@ def select(source: pathlib.Path) -> bytes:
     """The arrays, not yet compressed, from the folder of the published files."""
     arrays = io.BytesIO()
     for prefix, per_class in (("train", TRAIN_PER_CLASS), ("t10k", TEST_PER_CLASS)):
-        labels = _read_idx(source / f"{prefix}-labels-idx1-ubyte.gz")
-        images = _read_idx(source / f"{prefix}-images-idx3-ubyte.gz")
+        labels = read_idx(source / f"{prefix}-labels-idx1-ubyte.gz")
+        images = read_idx(source / f"{prefix}-images-idx3-ubyte.gz")
         chosen = [np.flatnonzero(labels == label)[:per_class] for label in range(10)]
         order = np.sort(np.concatenate(chosen))
         np.lib.format.write_array(arrays, images[order], version=(1, 0))
@@ -46,7 +46,7 @@ def compress(arrays: bytes) -> bytes:
     return lzma.compress(arrays, filters=filters)
 
 
-def _read_idx(path: pathlib.Path) -> np.ndarray:
+def read_idx(path: pathlib.Path) -> np.ndarray:
     """Reads the IDX format: two zero bytes, type (8: uint8), number of axes, sizes, data."""
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\x00\x00\x08":

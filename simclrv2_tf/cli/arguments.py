@@ -20,7 +20,10 @@ def named(args: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def split(
-    args: Sequence[str], own: Collection[str], known: Mapping[str, Option]
+    args: Sequence[str],
+    own: Collection[str],
+    known: Mapping[str, Option],
+    families: Collection[str] = (),
 ) -> tuple[list[str], dict[str, str], list[str]]:
     """Takes the arguments of a command that trains apart.
 
@@ -28,6 +31,7 @@ def split(
         args: Arguments, and flags as `--name=value`, `--name value`, `--name` or `--noname`.
         own: The command's own flags, which take a value.
         known: The flags of training.
+        families: The command's own flags that are written `--FAMILY.name=value`.
 
     Returns:
         The arguments; the values of the command's own flags, "" where one is missing; the other
@@ -44,11 +48,12 @@ def split(
         name, equals, value = arg.lstrip("-").partition("=")
         name = OTHER_NAMES.get(name, name)
         option = known.get(name.rpartition(".")[2])
-        takes_value = name in own or name == "flagfile" or (option and option.kind is not bool)
+        is_own = name in own or name.partition(".")[0] in families
+        takes_value = is_own or name == "flagfile" or (option and option.kind is not bool)
         if takes_value and not equals:
             following = next(rest, None)
             equals, value = ("", "") if following is None else ("=", following)
-        if name in own:
+        if is_own:
             values[name] = value
         else:
             flags.append(f"--{name}{equals}{value}")

@@ -88,6 +88,12 @@ def _demo(args):
     return run.main(argv, typed=["simclrv2-tf", "demo", *args])
 
 
+def _sweep(args):
+    from simclrv2_tf.cli import sweep
+
+    return sweep.main(args)
+
+
 def _predict(args):
     from simclrv2_tf import predict
     from simclrv2_tf.cli import arguments
@@ -164,6 +170,35 @@ COMMANDS = {
         "supervised labelled",
         _train("supervised"),
         _FOLDER,
+    ),
+    "sweep": Command(
+        "[RECIPE] [--grid.FLAG=V1,V2 ...] [--seeds=S1,S2] [--flag=value ...]",
+        "Train every combination of some options over seeds, and compare them in one table.",
+        "sweep --grid.temperature=0.1,0.5 --seeds=0,1,2 --train_mode=pretrain --jobs=2",
+        _sweep,
+        (
+            "Each cell is an ordinary run of `python -m simclrv2_tf.run` in a folder of its own.",
+            "Rerun the same command to resume: finished cells are skipped. docs/sweep.md has more.",
+            "",
+            "RECIPE: a flag file with any of these flags, one a line; the command line wins.",
+            "--grid.FLAG=V1,V2: the values of an option; several give all combinations. Of an",
+            "option that takes a list: --grid.label_fraction='0.01;0.1'. Of one stage's option:",
+            "--grid.STAGE.FLAG=V1,V2. Of recipes: --grid.flagfile=demo/default,demo/vicreg.",
+            "--variant.NAME='--flag=value ...': settings that differ in several flags, by a name.",
+            "--seeds=0,1,2: the seeds, each a cell's --seed and --label_seed (default: 0).",
+            "--checkpoint=sweep:DIR, --teacher=sweep:DIR: start from the cells of another sweep,",
+            "each from those of its seed, so that sweeps share a stage.",
+            "--compare_to=NAME=VALUE: differences, paired by seed, from what varies in this alone,",
+            "such as variant=nt_xent or stage=supervised; several with semicolons between.",
+            "--jobs=N: cells at once, each on its share of the cores or GPUs (default: 1).",
+            "--output=DIR: folder of the sweep (default: runs/RECIPE-sweep).",
+            "--metrics=M1,M2: those of results.md, by their names in results.csv; the first one",
+            "has intervals, differences and figures.",
+            "--x_axis=FLAG: draw the first metric against the values of this option.",
+            "--dry_run: check the cells, print their command lines, start nothing.",
+            "All other flags are those of training, for all cells; simclrv2-tf pretrain --helpfull",
+            "lists them. The status is 1 where cells have failed.",
+        ),
     ),
     "evaluate": Command(
         "RUN --dataset=FOLDER [--output=FOLDER] [--flag=value ...]",

@@ -66,6 +66,18 @@ def expand_flagfiles(
     return expanded, from_files, names
 
 
+def read_recipe(name: str, errors: list[str]) -> tuple[list[str], str]:
+    """The lines of a flag file as they are, without comments, and the recipe's name.
+
+    Args:
+        name: A path, or the name of a recipe that comes with the package.
+        errors: What is wrong with the file is appended here, and there are no lines.
+    """
+    path = _find(name)
+    lines = _lines(name, path, (), errors)
+    return ([], "") if lines is None or path is None else (lines, _name(path))
+
+
 def _find(name: str) -> pathlib.Path | None:
     path = pathlib.Path(name).expanduser()
     recipe = recipe_folder() / name.removeprefix("./").removeprefix("flags/")

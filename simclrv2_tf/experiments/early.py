@@ -36,18 +36,23 @@ def check(config: Config) -> None:
 
 def report_finished(config: Config) -> bool:
     """Prints what this very run has left, where it has finished before; else returns False."""
-    if config.mode != "train_then_eval" or config.dry_run or "://" in config.model_dir:
+    summary = summary_of_finished(config)
+    if summary is None:
         return False
+    print(f"{RunDirectory(config)}: Finished before; nothing to do.\n{summary}")
+    return True
+
+
+def summary_of_finished(config: Config) -> str | None:
+    """What this very run printed last; None where it has not finished, or that takes TensorFlow."""
+    if config.mode != "train_then_eval" or config.dry_run or "://" in config.model_dir:
+        return None
     config = as_begun(config)
     directory = RunDirectory(config)
     if not directory.record.path.exists() or "TF_CONFIG" in os.environ:
-        return False
+        return None
     identity = record.identity(config)
-    summary = directory.record.summary_of_finished(identity) if identity else None
-    if summary is None:
-        return False
-    print(f"{directory}: Finished before; nothing to do.\n{summary}")
-    return True
+    return directory.record.summary_of_finished(identity) if identity else None
 
 
 def as_begun(config: Config) -> Config:

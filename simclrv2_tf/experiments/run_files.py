@@ -185,11 +185,8 @@ def _evaluated(fields: Mapping[str, Any]) -> int | None:
     own = calibration.get("student") or calibration.get(fields["options"]["train_mode"])
     if own:
         return round(sum(entry["count"] for entry in own["bins"]))
-    options, examples = fields["options"], _examples(fields["record"])
-    trained = options.get("train_split", "train")
-    others = [name for name in examples if name != trained]
-    split = options.get("eval_split") or (others[0] if others else trained)
-    images = examples.get(split)
+    options, record = fields["options"], fields["record"]
+    images = _examples(record).get(runs.evaluated_split(options, record))
     if images and options.get("eval_steps"):
         images = min(images, options["eval_steps"] * options["eval_batch_size"])
     return images

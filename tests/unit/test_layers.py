@@ -39,7 +39,7 @@ LAYERS = [
     {"report"},
     {"experiments"},
     {"config"},
-    {"run", "evaluate", "suggest"},
+    {"run", "evaluate", "suggest", "sweep"},
     {"cli"},
     {"__main__"},
 ]

@@ -18,6 +18,19 @@ from simclrv2_tf.report.results import METHODS, percent
 PRETRAIN, LINEAR, RANDOM_INIT = "pretrain", "linear_eval", "linear_eval_random_init"
 
 
+def evaluated_split(options: Mapping[str, Any], record: Mapping[str, Any]) -> str | None:
+    """The split that a stage's numbers are of; None where no file says so.
+
+    Args:
+        options: The stage's `config.json`.
+        record: Its `run.json`.
+    """
+    main = ((record.get("made_of") or {}).get("data") or {}).get("main") or {}
+    trained = options.get("train_split", "train")
+    others = [name for name in main.get("splits", {}) if name != trained]
+    return options.get("eval_split") or (others[0] if others else trained if main else None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """Representations of n evaluation images, as pretraining leaves them.
@@ -138,6 +151,11 @@ class Stage:
         if self.top1 is None or not self.images:
             return None
         return wilson(round(self.top1 * self.images), self.images)
+
+    @property
+    def split(self) -> str | None:
+        """The split that its numbers are of; None where no file says so."""
+        return evaluated_split(self.options, self.record)
 
     @property
     def error(self) -> float | None:

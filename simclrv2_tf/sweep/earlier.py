@@ -1,0 +1,89 @@
+"""Cells that start from those of another sweep: `--checkpoint=sweep:DIR`, `--teacher=sweep:DIR`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from simclrv2_tf.errors import UserError, raised_as
+from simclrv2_tf.sweep.definition import given
+
+FILE = "sweep.json"
+PREFIX = "sweep:"
+_OPTIONS = ("checkpoint", "teacher")
+
+
+class SweepError(UserError):
+    """A folder that holds no sweep, another sweep, or one that lacks what is needed of it."""
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of a sweep's `sweep.json`.
+
+    Raises:
+        SweepError: there is no such file, or it cannot be read.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise SweepError(
+            f"{folder} must be the folder of a sweep, and has no {FILE}. Run that sweep first."
+        )
+    with raised_as(SweepError, f"{path} cannot be read", "Move it away, and rerun its sweep."):
+        held = json.loads(path.read_text())
+        if not all(isinstance(cell["setting"], dict) for cell in held["cells"]):
+            raise TypeError("it holds no cells")
+        return held
+
+
+def expanded(flags: Sequence[str], seed: int) -> Iterator[tuple[dict[str, str], tuple[str, ...]]]:
+    """What a cell becomes where it starts from another sweep: one for each setting of that sweep.
+
+    Args:
+        flags: Of the cell.
+        seed: Its seed, which the cell that it starts from has too.
+
+    Yields:
+        More dimensions, such as `checkpoint.temperature`, and more flags; once, and none of them,
+        where the cell starts from no sweep.
+
+    Raises:
+        SweepError: the folder holds no sweep, or that has no finished cell of this seed.
+    """
+    values, _ = given(flags)
+    sources = []
+    for option in _OPTIONS:
+        text = values.get(option)
+        if isinstance(text, str) and text.startswith(PREFIX):
+            folder = pathlib.Path(text.removeprefix(PREFIX)).expanduser()
+            sources.append([(option, cell) for cell in _finished(folder, seed, option)])
+    for chosen in itertools.product(*sources):
+        added = {
+            f"{option}.{name}": value
+            for option, cell in chosen
+            for name, value in cell["setting"].items()
+        }
+        yield added, tuple(f"--{option}={cell['folder']}" for option, cell in chosen)
+
+
+def _finished(folder: pathlib.Path, seed: int, option: str) -> list[Mapping[str, Any]]:
+    """The cells of one seed, their folders as paths from here."""
+    found = []
+    for cell in read(folder)["cells"]:
+        if cell["seed"] != seed:
+            continue
+        path = folder / cell["folder"]
+        if not (path / "result.json").exists():
+            raise SweepError(
+                f"`{option}` must be a sweep whose cells have finished. Received: "
+                f"{option}={PREFIX}{folder}, whose {path} has not. Rerun that sweep first."
+            )
+        found.append({**cell, "folder": str(path)})
+    if not found:
+        raise SweepError(
+            f"`{option}` must be a sweep with a cell of each seed. Received: "
+            f"{option}={PREFIX}{folder}, without seed {seed}"
+        )
+    return found

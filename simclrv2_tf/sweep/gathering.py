@@ -1,0 +1,69 @@
+"""What the finished cells of a sweep have measured, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epy
+
+from simclrv2_tf.experiments import run_files
+from simclrv2_tf.sweep.cells import FRACTION, STAGE, Cell, fraction_in_words
+from simclrv2_tf.sweep.definition import NONE
+from simclrv2_tf.sweep.statistics import METRIC, SEED, VALUE
+
+with epy.lazy_imports():
+    import pandas as pd
+
+if TYPE_CHECKING:
+    from simclrv2_tf.report.page.runs import Stage
+
+SECONDS = "seconds"
+# In a `result.json`, and no measurement.
+_NO_METRICS = {"images", "global_step", "label_top_1_low", "label_top_1_high"}
+_NO_METRICS |= {"selected_step", "stopped_step", "pretrain_global_step"}
+
+
+def table(cells: Sequence[Cell], dimensions: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The measurements of finished cells, and the splits that they are of.
+
+    Args:
+        cells: Finished cells.
+        dimensions: What settings differ in; `stage` and `fraction` among them where runs are of
+            several stages.
+
+    Returns:
+        A row for each cell, stage and metric, as `statistics.means` takes it: `dimensions` as text,
+        "none" where a setting lacks one, `seed`, `metric` and `value`. And the splits, such as
+        "test of fashion_mnist_small (2,000 images)".
+
+    Raises:
+        RunFilesError, OptionsError: a file of a run is damaged.
+    """
+    rows: list[dict[str, Any]] = []
+    splits: dict[str, None] = {}
+    for cell in cells:
+        run = run_files.read(cell.folder)
+        for stage in run.stages:
+            where = dict.fromkeys(dimensions, NONE) | dict(cell.setting) | {SEED: cell.seed}
+            if STAGE in dimensions:
+                where |= {STAGE: stage.name, FRACTION: fraction_in_words(stage.fraction)}
+            rows += [{**where, METRIC: k, VALUE: v} for k, v in _metrics(stage).items()]
+            splits[_evaluated_on(stage, run.data)] = None
+    columns = [*dimensions, SEED, METRIC, VALUE]
+    return pd.DataFrame(rows, columns=columns), [*splits]
+
+
+def _metrics(stage: Stage) -> dict[str, float]:
+    """The numbers of a stage's result, and the seconds of its training."""
+    found = {
+        name: float(value)
+        for name, value in stage.result.items()
+        if name not in _NO_METRICS and isinstance(value, int | float)
+    }
+    return {**found, SECONDS: stage.seconds}
+
+
+def _evaluated_on(stage: Stage, data: Mapping[str, Any]) -> str:
+    images = f" ({stage.images:,} images)" if stage.images else ""
+    return f"{stage.split or 'an unknown split'} of {data.get('name', 'the data')}{images}"

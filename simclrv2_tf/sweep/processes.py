@@ -1,0 +1,137 @@
+"""Cells in processes of their own, several at once; they are stopped together."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from simclrv2_tf.sweep import shares
+from simclrv2_tf.sweep.cells import Cell
+
+PROGRAM = (sys.executable, "-m", "simclrv2_tf.run")
+_PAUSE = 0.1  # seconds between looks at the processes
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+_LONGEST_LINE = 300
+
+
+class Running:
+    """One cell's process.
+
+    Attributes:
+        cell: The cell.
+        place: The share of the machine that it has.
+        began: When, by `time.monotonic`.
+    """
+
+    def __init__(self, cell: Cell, place: int, jobs: int, program: Sequence[str]):
+        self.cell, self.place, self.began = cell, place, time.monotonic()
+        self.log = log_of(cell)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._offset = self.log.stat().st_size if self.log.exists() else 0
+        cores, affinity = shares.cores(), hasattr(os, "sched_setaffinity")
+        own = shares.variables(place, jobs, shares.gpus(), len(cores), affinity)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*program, *cell.flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **own},
+                # A terminal's Ctrl-C is the sweep's: a run that gets two ends without a checkpoint.
+                process_group=0,
+                preexec_fn=_prepare(shares.share_out(cores, jobs)[place] if affinity else None),
+            )
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self.began
+
+    def problem(self) -> str:
+        """Its last line of error, or its last line."""
+        text = self.log.read_bytes()[self._offset :].decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith("Error: ")] or lines
+        status = self.process.returncode
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return f"{said[-1][:_LONGEST_LINE] if said else 'It said nothing.'} ({how})"
+
+
+def log_of(cell: Cell) -> pathlib.Path:
+    """The file that a cell's output is appended to."""
+    return pathlib.Path(f"{cell.folder}.log")
+
+
+def run(
+    cells: Sequence[Cell],
+    jobs: int,
+    began: Callable[[Running], None] = lambda _: None,
+    program: Sequence[str] = PROGRAM,
+) -> Iterator[tuple[Running, Sequence[Running]]]:
+    """Runs cells, `jobs` at once, in their order.
+
+    To be closed where it may be left before its end: that stops the cells that are running, each of
+    which writes a checkpoint. An exception on the way while they stop, such as of a second Ctrl-C,
+    stops them at once.
+
+    Args:
+        cells: The cells.
+        jobs: How many at once; each gets its share of the cores, and of the GPUs.
+        began: Is called for each cell that has begun.
+        program: What a cell's flags are given to.
+
+    Yields:
+        Each cell that has ended, well or not, and those that are running.
+    """
+    waiting = collections.deque(cells)
+    free = list(range(jobs))[::-1]
+    running: list[Running] = []
+    try:
+        while waiting or running:
+            while waiting and free:
+                running.append(Running(waiting.popleft(), free.pop(), jobs, program))
+                began(running[-1])
+            ended = [each for each in running if each.process.poll() is not None]
+            for each in ended:
+                running.remove(each)
+                free.append(each.place)
+                yield each, running
+            if not ended:
+                time.sleep(_PAUSE)
+    finally:
+        _stop(running)
+
+
+def _stop(running: Sequence[Running]) -> None:
+    for signals in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        for each in running:
+            with contextlib.suppress(ProcessLookupError):
+                if each.process.poll() is None:
+                    each.process.send_signal(signals)
+        try:
+            for each in running:
+                each.process.wait()
+            return
+        except KeyboardInterrupt:  # once more: at once
+            continue
+
+
+def _prepare(share: Sequence[int] | None) -> Callable[[], None]:
+    """What a child does before it becomes the run: keep to its cores, and end with its parent."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+
+    def prepare():
+        if share is not None:
+            os.sched_setaffinity(0, share)
+        if prctl is not None:
+            prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+    return prepare

@@ -1,0 +1,168 @@
+"""The recipes of the studies: their cells are accepted, and differ in what the study is about."""
+
+import dataclasses
+import gzip
+import importlib.util
+import json
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.paths import ROOT
+from simclrv2_tf.cli import sweep
+from simclrv2_tf.config import Config
+from simclrv2_tf.experiments import plan
+from simclrv2_tf.sweep import cells, earlier
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def made(recipe, *args):
+    return cells.make(sweep.definition([str(BENCHMARKS / recipe), *args]))
+
+
+def finish(definition_cells):
+    """Leaves what a sweep leaves that later ones start from."""
+    folder = definition_cells[0].folder.split("/")[:3]
+    held = []
+    for cell in definition_cells:
+        path = Path(cell.folder)
+        path.mkdir(parents=True)
+        (path / "result.json").write_text("{}")
+        (path / "config.json").write_text(cell.config.to_json())
+        if cell.config.train_mode == "semi_supervised":
+            (path / "pretrain").mkdir()
+            first = plan.plan_stages(cell.config)[0].config
+            (path / "pretrain" / "config.json").write_text(first.to_json())
+        below = "/".join(cell.folder.split("/")[3:])
+        held.append({"setting": dict(cell.setting), "seed": cell.seed, "folder": below})
+    Path(*folder, earlier.FILE).write_text(json.dumps({"cells": held}))
+
+
+def differing(one, other):
+    return {
+        field.name
+        for field in dataclasses.fields(Config)
+        if getattr(one, field.name) != getattr(other, field.name)
+    }
+
+
+def test_the_head_layer_study_differs_from_the_stages_in_the_layer_alone():
+    stages = made("semi_supervised/stages")
+    assert [cell.seed for cell in stages] == [0, 1, 2]
+    finish(stages)
+    found = made("semi_supervised/head_layer")
+    assert len(found) == 2 * 2 * 3
+    for cell in found:
+        (whole,) = [stage.config for stage in stages if stage.seed == cell.seed]
+        own = next(
+            stage.config
+            for stage in plan.plan_stages(whole)
+            if stage.name == "fine_tuned"
+            and stage.config.label_fraction == cell.config.label_fraction
+        )
+        same = cell.setting["ft_proj_selector"] == "1"  # that of the stages
+        # The temperature is pretraining's, and has no effect here.
+        expected = {"model_dir", "checkpoint", "temperature"}
+        expected |= set() if same else {"ft_proj_selector"}
+        assert differing(cell.config, own) == expected
+        assert cell.config.checkpoint == whole.model_dir  # which stands for its pretraining
+
+
+def test_the_objectives_differ_only_in_their_objective_and_setting():
+    found = made("objectives/pretrain")
+    assert len(found) == 9 * 3
+    first = {c.setting["variant"]: c.config for c in found if c.seed == 0}
+    own = {"objective", "model_dir", "learning_rate", "temperature", "memory_size", "ema_decay"}
+    own |= {"train_batch_size", "num_proj_layers", "proj_hidden_dim", "proj_out_dim"}
+    own |= {"proj_output_bn", "vicreg_covariance", "tico_rho", "tico_momentum_views"}
+    own |= {"hybrid_diagonal", "barlow_off_diagonal", "stage_options", "linear_evaluation"}
+    for name, config in first.items():
+        assert config.train_mode == "pretrain" and config.precision == "float32"
+        assert differing(config, first["nt_xent"]) <= own, name
+    assert first["no_diagonal"].hybrid_diagonal is False
+    assert differing(first["batch_64_memory"], first["batch_64"]) == {
+        "model_dir", "memory_size", "ema_decay",
+    }  # fmt: skip
+
+
+def test_the_settings_are_those_that_the_recorded_tuning_kept():
+    recorded = json.loads((BENCHMARKS / "objectives" / "results.json").read_text())["tuning"]
+    kept = {row["arm"]: row["setting"].split() for row in recorded if row["kept"]}
+    found = {c.setting["variant"]: c.flags for c in made("objectives/pretrain") if c.seed == 0}
+    names = {"vicreg_tico_no_diagonal": "no_diagonal"}
+    for arm, setting in kept.items():
+        assert {*setting} <= {*found[names.get(arm, arm)]}, arm
+    tuned = made("objectives/tuning_pretrain")
+    assert len(tuned) == len(recorded) == 24 and {cell.seed for cell in tuned} == {100}
+    settings = {tuple(sorted(row["setting"].split())) for row in recorded}
+    for cell in tuned:
+        weights = [f for f in cell.flags if f.split("=")[0] in _WEIGHTS]
+        assert tuple(sorted(weights)) in settings
+        assert cell.config.eval_split == "train[80%:]"
+
+
+_WEIGHTS = {
+    "--learning_rate", "--temperature", "--vicreg_covariance", "--tico_rho",
+    "--barlow_off_diagonal",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "mode"),
+    [
+        ("pretrain", "linear_eval", "linear_eval"),
+        ("pretrain", "fine_tuned", "finetune"),
+        ("tuning_pretrain", "tuning_linear_eval", "linear_eval"),
+    ],
+)
+def test_evaluations_take_every_encoder(first, second, mode):
+    encoders = made(f"objectives/{first}", "--train_steps=2")
+    finish(encoders)
+    found = made(f"objectives/{second}", "--train_steps=2")
+    started = [cell.config.checkpoint for cell in found if cell.config.checkpoint]
+    assert started == [cell.folder for cell in encoders]
+    assert {cell.config.train_mode for cell in found} == {mode}
+    random = [cell for cell in found if not cell.config.checkpoint]
+    assert len(random) == (3 if first == "pretrain" else 0)
+    held_out = {cell.config.eval_split for cell in found}
+    assert held_out == ({None} if first == "pretrain" else {"train[80%:]"})
+
+
+@pytest.fixture(scope="module")
+def prepare_full():
+    folder = BENCHMARKS / "packaged_images"
+    sys.path.insert(0, str(folder))
+    try:
+        spec = importlib.util.spec_from_file_location("prepare_full", folder / "prepare_full.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    return module
+
+
+def test_idx_files_are_read(prepare_full, tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / "images.gz"
+    header = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 4)
+    path.write_bytes(gzip.compress(header + values.tobytes()))
+    np.testing.assert_array_equal(prepare_full.read_idx(path), values)
+    path.write_bytes(gzip.compress(b"\0\0\x0d" + header[3:] + values.tobytes()))
+    with pytest.raises(ValueError, match="IDX file of bytes"):
+        prepare_full.read_idx(path)
+
+
+def test_missing_files_are_named(prepare_full, tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").touch()
+    with pytest.raises(FileNotFoundError, match="without train-labels.*t10k-images.*t10k-labels"):
+        prepare_full.prepare(tmp_path, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
