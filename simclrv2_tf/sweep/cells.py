@@ -97,14 +97,13 @@ def folder_name(setting: Mapping[str, str]) -> str:
 def _settings(definition: Definition) -> Iterator[tuple[dict[str, str], tuple[str, ...]]]:
     """The values of the dimensions, and the flags that they stand for."""
     variants = definition.variants or {"": ()}
-    for (name, own), *values in itertools.product(
-        variants.items(),
-        *([(flag, value) for value in texts] for flag, texts in definition.grid.items()),
-    ):
-        setting = {VARIANT: name} if definition.variants else {}
-        setting |= {flag: canonical(option_of(flag), value) for flag, value in values}
-        grid = [f"--{flag}={value}" for flag, value in values]
-        yield setting, (*definition.flags, *own, *grid)
+    axes = [[(flag, value) for value in texts] for flag, texts in definition.grid.items()]
+    for name, own in variants.items():
+        for values in itertools.product(*axes):
+            setting = {VARIANT: name} if definition.variants else {}
+            setting |= {flag: canonical(option_of(flag), value) for flag, value in values}
+            grid = [f"--{flag}={value}" for flag, value in values]
+            yield setting, (*definition.flags, *own, *grid)
 
 
 def _cell(

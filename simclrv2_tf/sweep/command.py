@@ -82,8 +82,8 @@ def _run(
             flush=True,
         )
 
-    warnings = write()
     try:
+        warnings = write()
         with contextlib.closing(processes.run(waiting, definition.jobs, began, program)) as endings:
             for ended, running in endings:
                 place = found.index(ended.cell) + 1
@@ -103,8 +103,11 @@ def _run(
                 )
                 warnings = write()
     except KeyboardInterrupt as interruption:
-        status = getattr(interruption, "exit_status", 130)
-        raise _stopped(status, len(finished), len(found)) from None
+        raise _interrupted(
+            getattr(interruption, "exit_status", 130),
+            f"Stopped: {len(finished)} of {len(found)} cells have finished. Rerun the same command "
+            "to resume; cells that had begun resume from their last checkpoints.",
+        ) from None
     _report(definition, found, failed, warnings)
 
 
@@ -207,24 +210,21 @@ def _write_plan(definition: Definition, found: Sequence[Cell]) -> None:
     files.write_text(epath.Path(folder / earlier.FILE), files.to_json(content))
 
 
-def _stopped(status: int, finished: int, total: int) -> errors.Interrupted:
-    stopped = errors.Interrupted(
-        f"Stopped: {finished} of {total} cells have finished, the others resume from their last "
-        "checkpoints. Rerun the same command to resume."
-    )
-    stopped.exit_status = status
-    return stopped
-
-
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """Answers SIGTERM as Ctrl-C, with its own exit status."""
 
     def answer(number, _):
-        raise _stopped(128 + number, 0, 0)
+        raise _interrupted(128 + number, "Stopped.")
 
     before = signal.signal(signal.SIGTERM, answer)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(status: int, message: str) -> errors.Interrupted:
+    interruption = errors.Interrupted(message)
+    interruption.exit_status = status
+    return interruption

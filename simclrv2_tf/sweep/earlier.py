@@ -70,7 +70,7 @@ def expanded(flags: Sequence[str], seed: int) -> Iterator[tuple[dict[str, str], 
 
 def _finished(folder: pathlib.Path, seed: int, option: str) -> list[Mapping[str, Any]]:
     """The cells of one seed, their folders as paths from here."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for cell in read(folder)["cells"]:
         if cell["seed"] != seed:
             continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epy
 
@@ -43,15 +44,37 @@ def table(cells: Sequence[Cell], dimensions: Sequence[str]) -> tuple[pd.DataFram
     rows: list[dict[str, Any]] = []
     splits: dict[str, None] = {}
     for cell in cells:
-        run = run_files.read(cell.folder)
-        for stage in run.stages:
+        for stage in _measured(cell):
             where = dict.fromkeys(dimensions, NONE) | dict(cell.setting) | {SEED: cell.seed}
             if STAGE in dimensions:
-                where |= {STAGE: stage.name, FRACTION: fraction_in_words(stage.fraction)}
-            rows += [{**where, METRIC: k, VALUE: v} for k, v in _metrics(stage).items()]
-            splits[_evaluated_on(stage, run.data)] = None
+                where |= {STAGE: stage.name, FRACTION: stage.fraction}
+            rows += [{**where, METRIC: name, VALUE: v} for name, v in stage.metrics.items()]
+            splits[stage.split] = None
     columns = [*dimensions, SEED, METRIC, VALUE]
     return pd.DataFrame(rows, columns=columns), [*splits]
+
+
+class _Measured(NamedTuple):
+    """What a stage has measured; `split` is what its numbers are of, in words."""
+
+    name: str
+    fraction: str
+    metrics: Mapping[str, float]
+    split: str
+
+
+@functools.cache  # a sweep reads each cell once, and its table after every cell
+def _measured(cell: Cell) -> tuple[_Measured, ...]:
+    run = run_files.read(cell.folder)
+    return tuple(
+        _Measured(
+            stage.name,
+            fraction_in_words(stage.fraction),
+            _metrics(stage),
+            _evaluated_on(stage, run.data),
+        )
+        for stage in run.stages
+    )
 
 
 def _metrics(stage: Stage) -> dict[str, float]:

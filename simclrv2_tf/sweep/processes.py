@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from simclrv2_tf.sweep import shares
 from simclrv2_tf.sweep.cells import Cell
@@ -75,7 +75,7 @@ def run(
     jobs: int,
     began: Callable[[Running], None] = lambda _: None,
     program: Sequence[str] = PROGRAM,
-) -> Iterator[tuple[Running, Sequence[Running]]]:
+) -> Generator[tuple[Running, Sequence[Running]], None, None]:
     """Runs cells, `jobs` at once, in their order.
 
     To be closed where it may be left before its end: that stops the cells that are running, each of
@@ -111,6 +111,8 @@ def run(
 
 
 def _stop(running: Sequence[Running]) -> None:
+    if running:
+        print("Stopping each run after its step. Once more ends them at once.", flush=True)
     for signals in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         for each in running:
             with contextlib.suppress(ProcessLookupError):
