@@ -6,7 +6,7 @@ Reads an exported network, as `predict` does, and writes to a folder of its own:
     per_class.csv          images, recall with its interval, precision and F1 of each class
     confusion_matrix.csv   a row a class, a column a prediction
     predictions.csv        each image: its class, the predicted one, and the confidence
-    confusion_matrix.png, calibration.png
+    confusion_matrix.png, calibration.png, calibration.csv
 """
 
 from __future__ import annotations
@@ -231,10 +231,9 @@ def _write(folder, result, rows, matrix, answers, names) -> None:
     predictions.write(
         folder / predictions.NAME, predictions.Predictions(*columns, class_names=tuple(shown))
     )
-    figure = report.reliability_figure(
-        {"model": {**result, "top1": result["label_top_1_accuracy"]}}
-    )
-    report.save_figure(figure, folder / "calibration.png")
+    drawn = {"model": {**result, "top1": result["label_top_1_accuracy"]}}
+    figure, numbers = report.reliability_figure(drawn), report.reliability_numbers(drawn)
+    report.save_drawn(figure, numbers, folder, "calibration", (".png",))
     report.save_figure(report.confusion_figure(matrix, shown), folder / "confusion_matrix.png")
     files.write_text(
         folder / "result.json", files.to_json(result)

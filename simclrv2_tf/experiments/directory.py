@@ -8,6 +8,7 @@ model_dir/
   checkpoints/             weights, optimizer and step, by variable path; the newest are kept
   logs/                    TensorBoard
   history.csv              the metrics of each epoch, and its seconds
+  learning_curves.png      (and .svg, .csv) the history drawn, in a run of one stage
   views.png                augmented views, as pretraining sees them
   representations.npz      representations of some evaluation images, of pretraining: `samples`
   near_duplicates.npz      evaluation images that look like training images: `duplicates`
@@ -17,7 +18,7 @@ model_dir/
   hub/STEP/                the SavedModel, with its model card; other formats: `export`
   result.json              the evaluation
   report.html              all of it on one page: `report_page`
-  calibration.json         how far the classifier's confidence can be trusted, with a figure
+  calibration.json         how far the classifier's confidence can be trusted; drawn in .png, .csv
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from etils import epath, epy
 
 from simclrv2_tf import files
-from simclrv2_tf.experiments import plan, report_page
+from simclrv2_tf.experiments import learning_curves, plan, report_page
 from simclrv2_tf.experiments.run_files import STARTS
 
 with epy.lazy_imports():
@@ -51,13 +51,6 @@ class Outcome:
     def seconds(self) -> int:
         """Seconds of this stage's training."""
         return history.seconds_spent(self.run.directory.history)
-
-    def curve(self, metric: str) -> tuple[list[float], list[float]]:
-        """Share of the training done in percent, and the metric's mean, epoch by epoch."""
-        rows = history.read_history(self.run.directory.history)
-        last = float(rows[-1]["epoch"])
-        done = [100 * float(row["epoch"]) / last for row in rows]
-        return done, [float(row[metric]) for row in rows]
 
     def predictions(self) -> predictions.Predictions | None:
         """The predictions of the stage's own classifier; None where an earlier version ran it."""
@@ -114,6 +107,15 @@ def _more_labels(few_label: list[Outcome], rows: list[dict]) -> tuple[list[dict]
     return [step.row() for step in steps], text
 
 
+def draw_learning_curves(directory: RunDirectory) -> None:
+    """Draws the learning curves of a run of one stage; a run of several has one figure."""
+    if not directory.history.exists():
+        return
+    if panels := learning_curves.of_stage(directory.history):
+        figure, numbers = _learning_curves(panels)
+        report_lib.save_drawn(figure, numbers, directory.path, "learning_curves")
+
+
 def draw_calibration(directory: RunDirectory) -> None:
     """Draws the calibration of a run of one stage; a run of several has a figure of them all.
 
@@ -123,8 +125,12 @@ def draw_calibration(directory: RunDirectory) -> None:
     if path.exists():
         shown = _drawable(json.loads(path.read_text()))
         if shown:
-            figure = report_lib.reliability_figure(shown)
-            report_lib.save_figure(figure, path.with_suffix(".png"))
+            figure, numbers = _reliability(shown)
+            report_lib.save_drawn(figure, numbers, path.parent, path.stem, (".png",))
+
+
+def _reliability(shown: dict[str, dict]):
+    return report_lib.reliability_figure(shown), report_lib.reliability_numbers(shown)
 
 
 def _drawable(results: dict[str, dict]) -> dict[str, dict]:
@@ -203,37 +209,25 @@ def _draw(
     figures: epath.Path, rows: list[dict], few_label: list[Outcome], pretrain: Outcome
 ) -> None:
     figures.mkdir(parents=True, exist_ok=True)
-    panels = [
-        report_lib.Panel(
-            "pretraining",
-            "contrastive loss",
-            {"pretraining": pretrain.curve("contrast_loss")},
-            "training done (%)",
-        )
-    ]
+    drawn = {"accuracy": (report_lib.accuracy_figure(rows), report_lib.accuracy_numbers(rows))}
     groups: dict[str, list[Outcome]] = {}
     for outcome, row in zip(few_label, rows, strict=True):
         groups.setdefault(report_lib.percent(row["label_fraction"]), []).append(outcome)
-    drawn = {"accuracy": report_lib.accuracy_figure(rows)}
     for fraction, group in groups.items():
-        panels.append(
-            report_lib.Panel(
-                f"{fraction} of the labels",
-                "training accuracy, or\nagreement with the teacher",
-                {
-                    outcome.name: outcome.curve(
-                        "teacher_agreement" if outcome.distills else "top_1_accuracy"
-                    )
-                    for outcome in group
-                },
-                "training done (%)",
-            )
-        )
-        name = f"reliability_{fraction.removesuffix('%')}pct"
         shown = _drawable({report_lib.METHODS[o.name].name: o.calibration() for o in group})
         if shown:
-            drawn[name] = report_lib.reliability_figure(shown)
-    drawn["learning_curves"] = report_lib.learning_curves_figure(panels)
-    for name, figure in drawn.items():
-        for extension in ("png", "svg"):
-            report_lib.save_figure(figure, figures / f"{name}.{extension}")
+            drawn[f"reliability_{fraction.removesuffix('%')}pct"] = _reliability(shown)
+    panels = learning_curves.of_stages(
+        pretrain.run.directory.history,
+        {
+            fraction: {outcome.name: outcome.run.directory.history for outcome in group}
+            for fraction, group in groups.items()
+        },
+    )
+    drawn["learning_curves"] = _learning_curves(panels)
+    for name, (figure, numbers) in drawn.items():
+        report_lib.save_drawn(figure, numbers, figures, name)
+
+
+def _learning_curves(panels: list[report_lib.Panel]):
+    return report_lib.learning_curves_figure(panels), report_lib.learning_curves_numbers(panels)

@@ -55,4 +55,9 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]):
             color = "white" if shares[row, column] > 0.5 else "black"
             cell = axis.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9)
             cell.set(color=color, in_layout=False)  # measuring hundreds of them takes long
+    right = np.trace(matrix) / max(matrix.sum(), 1)
+    figure.set_label(
+        f"Confusion matrix of {len(names)} classes, the share of each class's images that each "
+        f"prediction has: {100 * right:.1f}% of all images are on the diagonal."
+    )
     return figure

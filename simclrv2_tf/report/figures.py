@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,11 @@ from simclrv2_tf.report.results import METHODS, ordered, percent
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
 EPOCH = "epoch"  # a label of whole numbers
+TRAINING, HELD_OUT = "training", "held-out"  # images
 _SETTINGS_INCHES = 9.5  # the width that a line of settings takes
+_INTERVAL, _DEVIATION = "95% interval", "standard deviation over seeds"  # of error bars
 _WIDE_INCHES = 7  # of a legend of four methods in one line
+_HELD_OUT_LOOK = {"linewidth": 1.2, "marker": "o", "markersize": 4, "markerfacecolor": "white"}
 _OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
 
 
@@ -54,20 +58,26 @@ def views_figure(
         drawn = "first as gray" if channels < RGB else "first three as red, green and blue"
         title += f": of {channels} bands the {drawn}"
     figure.suptitle(f"{title}\n{settings}" if settings else title, fontsize=9)
+    figure.set_label(f"{title}, {count} pairs. {settings}".strip())
     return figure
 
 
 class Panel(NamedTuple):
-    """One panel of `learning_curves_figure`.
+    """One panel of `learning_curves_figure`: one quantity, against one other.
 
-    `curves` maps a label to equally many x and y values. A key of `METHODS` as the label gives a
-    curve the method's name and color.
+    Attributes:
+        title: What the panel is of.
+        y_label, x_label: The quantities, with their units.
+        curves: Label -> equally many x and y values, on the training images. A key of `METHODS` as
+            the label gives a curve the method's name and color.
+        held_out: The same on images that are not trained on, under the same labels or others.
     """
 
     title: str
     y_label: str
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     x_label: str = EPOCH
+    held_out: Mapping[str, tuple[Sequence[float], Sequence[float]]] = MappingProxyType({})
 
 
 def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4.8)):
@@ -130,7 +140,29 @@ def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4
     style_axis(axis, x_label="share of the images with a label", y_label=y_label)
     handles, names = axis.get_legend_handles_labels()
     legend_below(figure, handles, names, 2 if size[0] < _WIDE_INCHES else 4)
+    ends = "; ".join(
+        f"{METHODS[name].name} "
+        + ", ".join(
+            f"{100 * row['top1']:.1f} at {percent(row['label_fraction'])}"
+            for row in rows
+            if row["method"] == name
+        )
+        for name in present
+    )
+    figure.set_label(f"Top-1 accuracy (%) against the share of the images with a label: {ends}.")
     return figure
+
+
+def bar_ends(row: Mapping) -> tuple[float | None, float | None, str | None]:
+    """The ends of a row's error bar in `accuracy_figure`, in percent, and what the bar is.
+
+    None of a row without one.
+    """
+    (below,), (above,) = _percent_reach([row])
+    if np.isnan(below):
+        return None, None, None
+    bar = _INTERVAL if row.get("top1_std") is None else _DEVIATION
+    return 100 * row["top1"] - below, 100 * row["top1"] + above, bar
 
 
 def _percent_reach(rows) -> np.ndarray:
@@ -148,15 +180,17 @@ def _percent_reach(rows) -> np.ndarray:
 def _bars_in_words(rows) -> str:
     """What the error bars of `accuracy_figure` are, below its y label."""
     if any(row.get("top1_std") is not None for row in rows):
-        return "\nbars: standard deviation over seeds"
-    return "\nbars: 95% interval" if any(row.get("top1_low") is not None for row in rows) else ""
+        return f"\nbars: {_DEVIATION}"
+    has_intervals = any(row.get("top1_low") is not None for row in rows)
+    return f"\nbars: {_INTERVAL}" if has_intervals else ""
 
 
 def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | None = None):
-    """Draws training curves, one panel a quantity, with one legend for all.
+    """Draws learning curves, one panel a quantity, with one legend for all.
 
     Up to three panels stand side by side. The legend has the curves of panels with several; the
-    title and `y_label` of a panel describe its only curve.
+    title and `y_label` of a panel describe its only curve. Curves on held-out images have a circle
+    at each point, and the color of the training curve of the same label.
 
     Args:
         panels: At least one.
@@ -167,6 +201,7 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
             many x as y values.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
     if not panels:
@@ -180,9 +215,12 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
     styles |= {key: ("-", color) for key, color in (colors or {}).items()}
     legend = {}
     for axis, panel in zip(axes, panels, strict=False):
-        if not panel.curves:
+        if not panel.curves and not panel.held_out:
             raise ValueError(f"`panels` must have curves. Received: an empty {panel.title!r}")
-        for key, (x, y) in panel.curves.items():
+        several = len({*panel.curves, *panel.held_out}) > 1
+        drawn = [(key, False, points) for key, points in panel.curves.items()]
+        drawn += [(key, True, points) for key, points in panel.held_out.items()]
+        for key, is_held_out, (x, y) in drawn:
             if len(x) != len(y) or len(x) == 0:
                 raise ValueError(
                     "`panels` must have curves of equally many x and y values, at least one. "
@@ -192,22 +230,37 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
                 styles[key] = next(others)
             dashes, color = styles[key]
             name = METHODS[key].name if key in METHODS else key
-            (curve,) = axis.plot(
-                *(np.asarray(values, float) for values in (x, y)),
-                color=color,
-                linestyle=dashes,
-                linewidth=2,
-                label=name,
-                marker="o" if len(x) == 1 else None,  # one point makes no line
-            )
-            if len(panel.curves) > 1:
-                legend.setdefault(name, curve)
+            look = {"color": color, "linestyle": dashes, "linewidth": 2}
+            if is_held_out:
+                look |= _HELD_OUT_LOOK
+            elif len(x) == 1:
+                look["marker"] = "o"  # one point makes no line
+            points = (np.asarray(values, float) for values in (x, y))
+            axis.plot(*points, label=f"{name}, {HELD_OUT}" if is_held_out else name, **look)
+            if several:
+                handle = Line2D([], [], color=color, linestyle=dashes, linewidth=2)
+                legend.setdefault(name, handle)
         axis.set_title(panel.title, fontsize=TEXT + 1)
         style_axis(axis, x_label=panel.x_label, y_label=panel.y_label)
         if panel.x_label == EPOCH:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
+    if any(panel.held_out for panel in panels):
+        legend["held-out images"] = Line2D([], [], color="#666666", **_HELD_OUT_LOOK)
     if legend:
         legend_below(figure, legend.values(), legend, min(4, 2 * columns))
+    figure.set_label(" ".join(map(_panel_in_words, panels)))
     return figure
+
+
+def _panel_in_words(panel: Panel) -> str:
+    """The quantity of a panel, and the first and last value of each curve."""
+    ends = "; ".join(
+        f"{METHODS[key].name if key in METHODS else key}{where} "
+        f"from {float(y[0]):.3g} to {float(y[-1]):.3g}"
+        for where, curves in (("", panel.curves), (" on held-out images", panel.held_out))
+        for key, (_, y) in curves.items()
+    )
+    title = f"{panel.title}, " if panel.title else ""
+    return f"{title}{panel.y_label} against {panel.x_label}: {ends}."

@@ -84,6 +84,12 @@ def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
         style_axis(lower, x_label="confidence", y_label="share of\nimages" if first else "")
     for axis in (*uppers[len(results) :], *lowers[len(results) :]):
         axis.set_axis_off()
+    found = "; ".join(
+        f"{name or 'the classifier'} top-1 {100 * result['top1']:.1f}%, "
+        f"ECE {100 * result['expected_calibration_error']:.1f}%"
+        for name, result in results.items()
+    )
+    figure.set_label(f"Accuracy in bins of confidence, and the share of images in each: {found}.")
     if not legend:
         return figure
     patches = [Patch(**style) for style in (bar_style, over_style, under_style)]

@@ -32,7 +32,9 @@ def legend_below(figure, handles, labels, columns: int) -> None:
     )
 
 
-def rendered(figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool = False) -> bytes:
+def rendered(
+    figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool = False, alt: str = ""
+) -> bytes:
     """The bytes of a matplotlib figure; the same figure gives the same ones.
 
     Texts of an SVG stay texts, to be searched and edited.
@@ -42,15 +44,20 @@ def rendered(figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool =
         suffix: ".png" or ".svg".
         salt: What the ids within an SVG are hashed with.
         transparent: Whether the figure has no background.
+        alt: What it shows, for readers who do not see it: the title of an SVG, the description in
+            the metadata of a PNG.
     """
     import matplotlib
 
-    # An SVG would otherwise have the time and random ids.
-    metadata = {"Date": None} if suffix == ".svg" else {}
     if engine := figure.get_layout_engine():
         # Once for all formats. A figure with an engine is laid out, and drawn twice, for each.
         engine.execute(figure)
         figure.set_layout_engine(None)
+    if suffix == ".svg":
+        # An SVG would otherwise have the time and random ids.
+        metadata = {"Date": None} | ({"Title": alt} if alt else {})
+    else:
+        metadata = {"Description": alt} if alt else {}
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(buffer, format=suffix[1:], metadata=metadata, transparent=transparent)
@@ -60,13 +67,13 @@ def rendered(figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool =
 def save_figure(figure, path) -> None:
     """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
 
-    Written whole or not at all, as `rendered`.
+    Written whole or not at all, as `rendered`. The label of the figure is its alternative text.
 
     Raises:
         ValueError: `path` ends otherwise.
     """
     if path.suffix not in (".png", ".svg"):
         raise ValueError(f"`path` must end in .png or .svg. Received: path={path}")
-    content = rendered(figure, path.suffix)
+    content = rendered(figure, path.suffix, alt=figure.get_label())
     with whole(path) as unfinished:
         unfinished.write_bytes(content)

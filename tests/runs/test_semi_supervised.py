@@ -52,7 +52,22 @@ def test_results_are_those_of_the_stages(study):
         assert f" {100 * row['top1']:.1f} (" in line and " 12 " in line
     figures = {path.name for path in (study / "figures").iterdir()}
     names = ("accuracy", "learning_curves", "reliability_50pct")
-    assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert figures == {f"{name}.{kind}" for name in names for kind in ("png", "svg", "csv")}
+    for method in METHODS:
+        history = list(csv.DictReader((study / FOLDER / method / "history.csv").open()))
+        column = "teacher_agreement" if "teacher_agreement" in history[0] else "top_1_accuracy"
+        name = METHODS_IN_WORDS[method]
+        drawn = [
+            (float(r["x"]), float(r["y"]))
+            for r in csv.DictReader((study / "figures" / "learning_curves.csv").open())
+            if r["curve"] == name
+        ]
+        last = float(history[-1]["epoch"])
+        assert drawn == [(100 * float(r["epoch"]) / last, 100 * float(r[column])) for r in history]
+    points = csv.DictReader((study / "figures" / "accuracy.csv").open())
+    assert {(r["method"], float(r["top-1 accuracy (%)"])) for r in points} == {
+        (METHODS_IN_WORDS[row["method"]], 100 * row["top1"]) for row in rows
+    }
 
 
 def test_predictions_are_those_of_the_exported_networks(study, images):

@@ -72,6 +72,27 @@ def supervised(images, tmp_path_factory):
     return folder
 
 
+def test_the_curves_on_held_out_images_are_drawn_beside_those_of_training(supervised):
+    """By the numbers beside the figure, which are those of the history."""
+    points = list(csv.DictReader((supervised / "learning_curves.csv").open()))
+    columns = {
+        ("loss", "training", 1): "loss",
+        ("loss", "held-out", 1): "val_loss",
+        ("top-1 accuracy (%)", "training", 100): "top_1_accuracy",
+        ("top-1 accuracy (%)", "held-out", 100): "val_top_1_accuracy",
+    }
+    for (quantity, images, scale), column in columns.items():
+        drawn = [
+            (float(r["x"]), float(r["y"]))
+            for r in points
+            if (r["y axis"], r["images"]) == (quantity, images)
+        ]
+        held = [(float(r["epoch"]), scale * float(r[column])) for r in rows(supervised)]
+        assert drawn == held and len(held) == 4
+    assert len(points) == 16
+    assert (supervised / "learning_curves.svg").exists()
+
+
 def checkpoint_weights(prefix):
     reader = tf.train.load_checkpoint(prefix)
     keys = sorted(k for k in reader.get_variable_to_shape_map() if "classifier" in k)

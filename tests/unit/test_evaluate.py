@@ -85,6 +85,9 @@ def test_numbers_are_those_of_each_image(model, photos, expected, capsys, caplog
     recalls = [float(row["recall"]) for row in by_class.values() if row["recall"]]
     assert result["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     assert {path.suffix for path in folder.iterdir()} == {".json", ".csv", ".png"}
+    points = rows(folder / "calibration.csv")
+    filled = [entry for entry in result["bins"] if entry["count"]]
+    assert [float(r["accuracy (0 to 1)"]) for r in points] == [e["accuracy"] for e in filled]
     assert "33 images of train+test of" in out and "1 skipped" in out and "95% interval" in out
     assert "Skipping the unreadable image" in caplog.text
     after = files(root)

@@ -19,6 +19,7 @@ def test_a_calibration_that_cannot_be_drawn_is_left_out_of_the_figure(tmp_path, 
     (tmp_path / "calibration.json").write_text(json.dumps(held))
     results.draw_calibration(SimpleNamespace(named=lambda name: epath.Path(tmp_path) / name))
     assert (tmp_path / "calibration.png").exists() == drawn
+    assert (tmp_path / "calibration.csv").exists() == drawn
 
 
 def test_results_say_what_more_labels_brought(tmp_path):
