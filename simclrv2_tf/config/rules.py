@@ -158,6 +158,17 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         "--eval_epochs=1, in distill --validation_split too, or leave it out; in pretrain, whose "
         "last weights are kept, leave it out.",
     ),
+    (
+        ("embedding_projector", "train_mode"),
+        lambda c: not c.embedding_projector or c.train_mode in ("pretrain", *plan.RUNS),
+        "`embedding_projector` must be left out but in pretrain and in runs of several stages, "
+        "which begin with it: other stages keep no representations.",
+    ),
+    (
+        ("embedding_projector", "mode"),
+        lambda c: not c.embedding_projector or c.mode != "train",
+        "`embedding_projector` needs an evaluation: give --mode=train_then_eval, or --mode=eval.",
+    ),
     _needs_negatives("memory_size"),
     _needs_negatives("chunk_size"),
     (

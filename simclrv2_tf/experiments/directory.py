@@ -91,8 +91,14 @@ class RunDirectory:
         return str(self.path)
 
     def logs(self, kind: str) -> epath.Path:
-        """The folder of TensorBoard's files: `train`, or `eval` with the evaluation's name."""
+        """A folder of TensorBoard's files, such as `train`."""
         return self.path / "logs" / kind
+
+    @property
+    def evaluation_logs(self) -> epath.Path:
+        """The folder of the evaluation's TensorBoard files: `eval`, with the evaluation's name."""
+        name = self.config.eval_name
+        return self.logs("eval" + (f"_{name}" if name else ""))
 
     def named(self, name: str) -> epath.Path:
         """A file of the evaluation, with the evaluation's name in its own."""

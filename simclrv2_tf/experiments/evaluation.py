@@ -117,7 +117,6 @@ def write_calibration(run: StageRun, calibration: Mapping[str, dict]) -> None:
 
 def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:
     """Writes `result.json`, and its metrics for TensorBoard."""
-    name = run.config.eval_name
-    logs = run.directory.logs("eval" + (f"_{name}" if name else ""))
-    summaries.write(logs, {k: v for k, v in result.items() if k not in _NO_METRICS}, step)
+    metrics = {k: v for k, v in result.items() if k not in _NO_METRICS}
+    summaries.write(run.directory.evaluation_logs, metrics, step)
     files.write_text(run.directory.result, files.to_json(dict(result)))

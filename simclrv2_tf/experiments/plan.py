@@ -216,4 +216,6 @@ def _without_effect(config: Config, options: Mapping[str, Any]) -> dict[str, Any
         found["balanced_sampling"] = False
     if not can_stop_early(train_mode, eval_epochs, config.validation_split):
         found["patience"] = 0
+    if train_mode != "pretrain":
+        found["embedding_projector"] = False
     return found

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from etils import epy
 
 from simclrv2_tf import files
+from simclrv2_tf.experiments import projector
 
 with epy.lazy_imports():
     import keras
@@ -40,7 +41,8 @@ _LARGEST = 65_504  # of float16: an infinity would have no place on a map
 def write(run: StageRun, encoder: keras.Model) -> None:
     """Writes `representations.npz` of the evaluation images: the chief does, all workers call it.
 
-    Where no image can be read, nothing is written.
+    With `embedding_projector`, TensorBoard's files of them too. Where no image can be read, nothing
+    is written.
 
     Args:
         run: The stage's run, whose seed draws the images.
@@ -55,6 +57,10 @@ def write(run: StageRun, encoder: keras.Model) -> None:
     np.savez_compressed(buffer, **sampled)
     with files.whole(run.directory.named(FILE)) as unfinished:
         unfinished.write_bytes(buffer.getvalue())
+    if run.config.embedding_projector:
+        folder = run.directory.evaluation_logs
+        projector.write(folder, sampled, run.data.main.class_names)
+        print(f"  representations for TensorBoard's Projector tab in {folder}", flush=True)
 
 
 def _copy(run: StageRun, encoder: keras.Model) -> keras.Model:

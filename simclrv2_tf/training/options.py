@@ -37,6 +37,13 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
         "alone.",
         minimum=0,
     )
+    embedding_projector: bool = option(
+        False,
+        "Write the representations of at most 1,000 evaluation images for TensorBoard's Projector "
+        "tab, with class names and thumbnails. Of the network that pretraining has trained; a run "
+        "that has finished is evaluated again for it.",
+        once=True,
+    )
     verbose: bool = option(
         False,
         "Print all metrics of every epoch, a line each. By default bars on a terminal, and a few "

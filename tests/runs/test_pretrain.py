@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from helpers import small
-from helpers.command_line import SMALL, fails, files, keras_weights, result
+from helpers.command_line import SMALL, fails, files, keras_weights, result, same
 from helpers.shared_runs import command_line
 from simclrv2_tf.experiments import report_page
 
@@ -88,6 +88,28 @@ def test_the_same_command_again_does_nothing_twice(copied_run, capsys):
     assert small.run([*command, "--mode=eval", "--eval_name=again"]) == 0
     again = json.loads((folder / "result_again.json").read_text())
     assert again == pytest.approx(result(folder))
+
+
+def test_a_finished_run_is_evaluated_again_for_the_embedding_projector(copied_run, capsys):
+    folder = copied_run("pretrain")
+    weights, before = keras_weights(folder, "encoder"), result(folder)
+    assert small.run([*command_line("pretrain"), "--embedding_projector"]) == 0
+    logs = folder / "logs" / "eval"
+    assert f"Projector tab in {folder.name}/logs/eval" in capsys.readouterr().out
+    with np.load(folder / "representations.npz") as sampled:
+        numbers = np.loadtxt(logs / "representations.tsv", delimiter="\t", dtype=np.float16)
+        np.testing.assert_array_equal(numbers, sampled["representations"])
+        classes = [("dark", "light")[label] for label in sampled["labels"]]
+        table = list(csv.DictReader((logs / "metadata.tsv").open(), delimiter="\t"))
+        assert table == [
+            {"class": name, "file": file}
+            for name, file in zip(classes, sampled["ids"].tolist(), strict=True)
+        ]
+    assert len(table) == 10 and (logs / "projector_config.pbtxt").exists()
+    assert same(keras_weights(folder, "encoder"), weights)
+    assert result(folder) == pytest.approx(before)
+    assert small.run([*command_line("pretrain"), "--embedding_projector"]) == 0
+    assert "Finished before" in capsys.readouterr().out
 
 
 def test_another_network_in_the_same_folder_changes_nothing(copied_run, capsys):

@@ -109,22 +109,33 @@ def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:
 
     The quality is the best of some that fits, or the lowest.
     """
+    columns = min(_COLUMNS, len(thumbnails))
+    pixels = joined(thumbnails, columns)
+    height, width = pixels.shape[:2]
+    source = sheet(pixels, most_bytes)
+    return Sprite(source, thumbnails.shape[1], columns, width, height)
+
+
+def joined(thumbnails: np.ndarray, columns: int) -> np.ndarray:
+    """Thumbnails (n, S, S, 1 or 3) uint8 row by row in one picture; missing ones are black."""
     count, side = thumbnails.shape[:2]
-    columns = min(_COLUMNS, count)
     rows = -(-count // columns)
     pixels = np.zeros((rows * columns, *thumbnails.shape[1:]), np.uint8)
     pixels[:count] = thumbnails
     pixels = pixels.reshape(rows, columns, side, side, -1).swapaxes(1, 2)
-    pixels = pixels.reshape(rows * side, columns * side, -1)
-    return Sprite(sheet(pixels, most_bytes), side, columns, columns * side, rows * side)
+    return pixels.reshape(rows * side, columns * side, -1)
 
 
 def sheet(pixels: np.ndarray, most_bytes: int) -> str:
     """The data URI of a WebP picture of pixels (H, W, 1 or 3) uint8, of about `most_bytes`."""
+    return data_uri(_webp(image(pixels), most_bytes), "webp")
+
+
+def image(pixels: np.ndarray):
+    """The Pillow image of pixels (H, W, 1 or 3) uint8."""
     from PIL import Image
 
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    return data_uri(_webp(image, most_bytes), "webp")
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -185,6 +185,14 @@ def test_bounds(name, good, bad):
         (dict(train_mode="finetune", label_fraction=0.1), dict(label_fraction=(0.01, 0.1))),
         (dict(train_mode="supervised", label_fraction=0.1), dict(train_mode="pretrain")),
         (dict(train_mode="linear_eval", labels_per_class=1), dict(train_mode="pretrain")),
+        (
+            dict(mode="eval", train_mode="semi_supervised", embedding_projector=True),
+            dict(train_mode="supervised"),
+        ),
+        (
+            dict(mode="train_then_eval", train_mode="pretrain", embedding_projector=True),
+            dict(mode="train"),
+        ),
         (dict(train_mode="finetune", balanced_sampling=True), dict(train_mode="pretrain")),
         (dict(train_mode="finetune", balanced_sampling=True), dict(class_weights="balanced")),
         (

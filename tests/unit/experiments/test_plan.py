@@ -212,6 +212,13 @@ def test_balanced_sampling_reaches_the_stages_with_labels():
         planned(train_mode="semi_supervised", stage_options=given)
 
 
+def test_the_embedding_projector_reaches_pretraining():
+    run = dict(train_mode="semi_supervised", label_fraction=(0.1,), linear_evaluation=True)
+    stages = planned(**run, mode="eval", embedding_projector=True)
+    asked = [stage.name for stage in stages if stage.config.embedding_projector]
+    assert asked == ["pretrain"] and len(stages) == 7
+
+
 def test_patience_reaches_the_stages_that_are_validated_by_labels():
     run = dict(train_mode="semi_supervised", label_fraction=(0.1,), eval_epochs=1, patience=3)
     given = {"supervised": {"eval_epochs": 0}, "fine_tuned": {"patience": 5}}
