@@ -118,5 +118,8 @@ def write_calibration(run: StageRun, calibration: Mapping[str, dict]) -> None:
 def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:
     """Writes `result.json`, and its metrics for TensorBoard."""
     metrics = {k: v for k, v in result.items() if k not in _NO_METRICS}
+    if not run.labelled and "loss" in metrics:
+        # That of the online classifier; while pretraining trains, `loss` is of all that it trains.
+        metrics["probe_loss"] = metrics.pop("loss")
     summaries.write(run.directory.evaluation_logs, metrics, step)
     files.write_text(run.directory.result, files.to_json(dict(result)))

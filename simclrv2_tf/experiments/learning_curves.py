@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Curve = tuple[list[float], list[float]]
 
 _DONE = "training done (%)"
-_PRETRAINING, _TRAINING = "pretraining", "training"
+_PRETRAINING, _NETWORK = "pretraining", "network"
 _AGREEMENT = "agreement with the teacher (%)"
 
 
@@ -37,18 +37,18 @@ def of_stage(path: epath.Path) -> list[report.Panel]:
     if "contrast_loss" in (rows[0] if rows else ()):
         return _pretraining(rows)
     losses = _together(
-        _TRAINING,
+        "",
         "loss",
-        {_TRAINING: _epochs(rows, "loss")},
-        {_TRAINING: _epochs(rows, validation.LOSS)},
+        {_NETWORK: _epochs(rows, "loss")},
+        {_NETWORK: _epochs(rows, validation.LOSS)},
     )
-    agreement = {_TRAINING: _epochs(rows, "teacher_agreement", 100)}
-    accuracy = {_TRAINING: _epochs(rows, "top_1_accuracy", 100)}
-    held_out = {_TRAINING: _epochs(rows, validation.ACCURACY, 100)}
+    agreement = {_NETWORK: _epochs(rows, "teacher_agreement", 100)}
+    accuracy = {_NETWORK: _epochs(rows, "top_1_accuracy", 100)}
+    held_out = {_NETWORK: _epochs(rows, validation.ACCURACY, 100)}
     return [
         *losses,
-        *_together(_TRAINING, _accuracy_label(held_out), accuracy, held_out),
-        *_together(_TRAINING, _AGREEMENT, agreement, {}),
+        *_together("", _accuracy_label(held_out), accuracy, held_out),
+        *_together("", _AGREEMENT, agreement, {}),
     ]
 
 

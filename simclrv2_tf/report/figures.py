@@ -16,6 +16,7 @@ TRAINING, HELD_OUT = "training", "held-out"  # images
 _SETTINGS_INCHES = 9.5  # the width that a line of settings takes
 _INTERVAL, _DEVIATION = "95% interval", "standard deviation over seeds"  # of error bars
 _WIDE_INCHES = 7  # of a legend of four methods in one line
+_GRAY = "#666666"
 _HELD_OUT_LOOK = {"linewidth": 1.2, "marker": "o", "markersize": 4, "markerfacecolor": "white"}
 _OTHER_STYLES = tuple(itertools.product(("-", "--", ":"), ("#CC79A7", "#56B4E9", "#E69F00")))
 
@@ -247,7 +248,8 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if any(panel.held_out for panel in panels):
-        legend["held-out images"] = Line2D([], [], color="#666666", **_HELD_OUT_LOOK)
+        legend["training images"] = Line2D([], [], color=_GRAY, linewidth=2)
+        legend["held-out images"] = Line2D([], [], color=_GRAY, **_HELD_OUT_LOOK)
     if legend:
         legend_below(figure, legend.values(), legend, min(4, 2 * columns))
     figure.set_label(" ".join(map(_panel_in_words, panels)))

@@ -13,6 +13,8 @@ from simclrv2_tf.training.callbacks import EverySteps
 
 _VALIDATED = "val_"
 _OF_LABELS = "label_"  # what `result.json` begins the names of accuracies with
+# The online classifier of pretraining is what its evaluation reports.
+_OF_PROBE = {"probe_accuracy": "top_1_accuracy"}
 _REPRESENTATION = {
     "representation_rank": "rank",
     "representation_spread": "spread",
@@ -28,6 +30,8 @@ def tag(name: str) -> str:
     """The tag of a metric, by its name in logs or in `result.json`."""
     if name in _REPRESENTATION:
         return f"representation/{_REPRESENTATION[name]}"
+    if name in _OF_PROBE:
+        return _OF_PROBE[name]
     return name.removeprefix(_VALIDATED).removeprefix(_OF_LABELS)
 
 

@@ -122,16 +122,16 @@ def test_a_stage_alone(tmp_path, pretraining):
     )
     assert drawn(learning_curves.of_stage(path)) == [
         (
-            "training",
+            "",
             "epoch",
             "loss",
-            {"training": [[1, 2.5], [2, 1.5]], "training, held-out": [[1, 3], [2, 2]]},
+            {"network": [[1, 2.5], [2, 1.5]], "network, held-out": [[1, 3], [2, 2]]},
         ),
         (
-            "training",
+            "",
             "epoch",
             "top-1 accuracy (%)",
-            {"training": [[1, 50], [2, 75]], "training, held-out": [[1, 25], [2, 50]]},
+            {"network": [[1, 50], [2, 75]], "network, held-out": [[1, 25], [2, 50]]},
         ),
     ]
     distilled = history(tmp_path / "distilled.csv", 1, loss=[2], teacher_agreement=[0.5])

@@ -139,6 +139,7 @@ def test_held_out_curves_share_the_color_and_show_their_points():
         "supervised",
         "small student",
         'nearest, "neighbours"',
+        "training images",
         "held-out images",
     ]
 

@@ -48,6 +48,7 @@ def test_each_epoch_and_the_last_step_have_a_point(tmp_path, every, steps):
 
 
 def test_an_evaluation_has_the_tags_of_training(tmp_path):
+    assert summaries.tag("probe_accuracy") == summaries.tag("label_top_1_accuracy")
     result = {"label_top_1_accuracy": 0.5, "loss": 1.0, "embedding_rank": 3.0}
     summaries.write(epath.Path(tmp_path), result, 7)
     assert scalars(tmp_path) == {
