@@ -36,17 +36,18 @@ def of_stage(path: epath.Path) -> list[report.Panel]:
     rows = history.read_history(path)
     if "contrast_loss" in (rows[0] if rows else ()):
         return _pretraining(rows)
-    losses = _together(
-        "",
-        "loss",
-        {_NETWORK: _epochs(rows, "loss")},
-        {_NETWORK: _epochs(rows, validation.LOSS)},
+    loss, held_out_loss = (
+        {_NETWORK: _epochs(rows, column)} for column in ("loss", validation.LOSS)
     )
-    agreement = {_NETWORK: _epochs(rows, "teacher_agreement", 100)}
-    accuracy = {_NETWORK: _epochs(rows, "top_1_accuracy", 100)}
-    held_out = {_NETWORK: _epochs(rows, validation.ACCURACY, 100)}
+    agreement, accuracy, held_out = (
+        {_NETWORK: _epochs(rows, column, 100)}
+        for column in ("teacher_agreement", "top_1_accuracy", validation.ACCURACY)
+    )
+    if agreement[_NETWORK][0]:
+        # A student is trained on its teacher's answers, and validated on labels.
+        held_out_loss = {}
     return [
-        *losses,
+        *_together("", "loss", loss, held_out_loss),
         *_together("", _accuracy_label(held_out), accuracy, held_out),
         *_together("", _AGREEMENT, agreement, {}),
     ]

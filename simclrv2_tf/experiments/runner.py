@@ -193,7 +193,7 @@ def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
     result, worked = execution.execute(run, built_stages)
     if run.is_chief and run.config.mode != "train":
         results.draw_calibration(run.directory)
-    if run.is_chief and worked and run.config.mode != "eval":
+    if run.is_chief and worked and run.seams.exports and run.config.mode != "eval":
         results.draw_learning_curves(run.directory)
     if worked and (page := _write_report(run, run.config)):
         print(f"Report: {page}", flush=True)

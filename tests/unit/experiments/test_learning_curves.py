@@ -134,9 +134,22 @@ def test_a_stage_alone(tmp_path, pretraining):
             {"network": [[1, 50], [2, 75]], "network, held-out": [[1, 25], [2, 50]]},
         ),
     ]
-    distilled = history(tmp_path / "distilled.csv", 1, loss=[2], teacher_agreement=[0.5])
-    found = drawn(learning_curves.of_stage(distilled))
-    assert [label for _, _, label, _ in found] == ["loss", "agreement with the teacher (%)"]
+
+
+def test_the_loss_of_a_student_is_not_drawn_beside_that_of_labels(tmp_path):
+    path = history(
+        tmp_path / "history.csv",
+        2,
+        loss=[2, 1],
+        teacher_agreement=[0.5, 0.75],
+        val_top_1_accuracy=[None, 0.25],
+        val_loss=[None, 1.5],
+    )
+    assert [(label, lines) for _, _, label, lines in drawn(learning_curves.of_stage(path))] == [
+        ("loss", {"network": [[1, 2], [2, 1]]}),
+        ("top-1 accuracy (%)", {"network, held-out": [[2, 25]]}),
+        ("agreement with the teacher (%)", {"network": [[1, 50], [2, 75]]}),
+    ]
 
 
 def test_a_history_without_an_epoch_has_no_panels(tmp_path):
