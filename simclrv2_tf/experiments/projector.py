@@ -42,7 +42,6 @@ def write(folder: epath.Path, sampled: Mapping[str, np.ndarray], names: Sequence
         sampled: At least one image, as `samples` describes them.
         names: Class names by label.
     """
-    from google.protobuf import text_format
     from tensorboard.plugins import projector
 
     thumbnails = sampled["thumbnails"]
@@ -66,7 +65,7 @@ def write(folder: epath.Path, sampled: Mapping[str, np.ndarray], names: Sequence
     pictures.image(pixels).save(picture, "PNG")
     with files.whole(folder / _SPRITE) as unfinished:
         unfinished.write_bytes(picture.getvalue())
-    files.write_text(folder / CONFIG, text_format.MessageToString(config))
+    files.write_text(folder / CONFIG, str(config))
 
 
 def _metadata(ids: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> str:
