@@ -41,8 +41,8 @@ class Seams:
 
     Attributes:
         resnet: A function in place of `resnet.resnet`.
-        exports: Whether SavedModels are written by default, `views.png`, `report.html` and what
-            is read again for it.
+        exports: Whether SavedModels are written by default, `views.png`, the learning curves of a
+            run of one stage, `report.html` and what is read again for it.
     """
 
     resnet: Callable | None = None

@@ -53,6 +53,14 @@ def test_run_directory_has_what_it_promises(pretrained):
     assert {"probe_accuracy", "learning_rate", "seconds"} <= rows[0].keys()
     assert [p.name for p in (pretrained / "checkpoints").glob("*.index")] == ["ckpt-7.index"]
     assert (pretrained / "views.png").read_bytes().startswith(b"\x89PNG")
+    drawn = list(csv.DictReader((pretrained / "learning_curves.csv").open()))
+    columns = (("pretraining", "contrast_loss", 1), ("online classifier", "probe_accuracy", 100))
+    assert [(r["curve"], float(r["x"]), float(r["y"])) for r in drawn] == [
+        (curve, float(row["epoch"]), scale * float(row[column]))
+        for curve, column, scale in columns
+        for row in rows
+    ]
+    assert (pretrained / "learning_curves.svg").exists()
     assert [p.name for p in (pretrained / "hub").iterdir()] == ["7"]
     tags = {}
     for name in ("train", "eval"):

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from etils import epath
 from tensorflow.python.framework import config as tensorflow_config
 
 from helpers import small
 from helpers.command_line import SMALL, fails, keras_weights, result, same
 from simclrv2_tf import datasets, weights
 from simclrv2_tf.config import Config
-from simclrv2_tf.experiments import validation
+from simclrv2_tf.experiments import results, validation
 from simclrv2_tf.training import callbacks, history
 
 
@@ -74,6 +75,8 @@ def supervised(images, tmp_path_factory):
 
 def test_the_curves_on_held_out_images_are_drawn_beside_those_of_training(supervised):
     """By the numbers beside the figure, which are those of the history."""
+    folder = epath.Path(supervised)
+    results.draw_learning_curves(SimpleNamespace(path=folder, history=folder / "history.csv"))
     points = list(csv.DictReader((supervised / "learning_curves.csv").open()))
     columns = {
         ("loss", "training", 1): "loss",
