@@ -7,6 +7,7 @@
     ids           (n, 2) str, the evaluation and the training image of pairs, the most alike first
     labels        (n, 2) int64, -1 without a label
     differences   (n,) float64, see `metrics.near_duplicates`
+    mirrored      (n,) bool, whether the one is the other from left to right
     thumbnails    (at most 12, 2, 32, 32, 1 or 3) uint8, of the first pairs
 """
 
@@ -54,8 +55,8 @@ def write(run: StageRun) -> None:
         return
     pairs = near_duplicates.find(_smaller(images), _smaller(bank))
     shown = [(images[pair.query], bank[pair.bank]) for pair in pairs[:_SHOWN]]
-    names = [(ids[query], bank_ids[other]) for query, other, _ in pairs]
-    classes = [(labels[query], bank_labels[other]) for query, other, _ in pairs]
+    names = [(ids[pair.query], bank_ids[pair.bank]) for pair in pairs]
+    classes = [(labels[pair.query], bank_labels[pair.bank]) for pair in pairs]
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -64,6 +65,7 @@ def write(run: StageRun) -> None:
         ids=np.array(names, np.str_).reshape(-1, 2),
         labels=np.array(classes, np.int64).reshape(-1, 2),
         differences=np.array([pair.difference for pair in pairs], np.float64),
+        mirrored=np.array([pair.mirrored for pair in pairs], bool),
         thumbnails=np.array(shown, np.uint8).reshape(-1, 2, *images.shape[1:]),
     )
     with files.whole(run.directory.named(FILE)) as unfinished:

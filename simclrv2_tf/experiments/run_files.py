@@ -254,11 +254,12 @@ def _samples(path: epath.Path) -> runs.Samples:
 
 
 def _near_duplicates(path: epath.Path) -> runs.NearDuplicates:
-    names = ("compared", "of", "ids", "labels", "differences", "thumbnails")
+    names = ("compared", "of", "ids", "labels", "differences", "mirrored", "thumbnails")
     arrays = _arrays(path, names)
     pairs = len(arrays["differences"])
     shapes = {name: array.shape for name, array in arrays.items()}
     expected = {"compared": (2,), "of": (2,), "ids": (pairs, 2), "labels": (pairs, 2)}
+    expected["mirrored"] = (pairs,)
     shown = shapes["thumbnails"]
     if {**shapes, **expected} != shapes or len(shown) != 5 or shown[1] != 2 or shown[0] > pairs:
         raise ValueError(f"it needs {', '.join(names)} of the same pairs, and has shapes {shapes}")

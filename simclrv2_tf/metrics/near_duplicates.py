@@ -18,20 +18,29 @@ _AT_ONCE = 1024  # queries, whose correlations are in memory
 
 
 class Pair(NamedTuple):
-    """Two images that look alike: their rows, and 1 - their correlation, in [0, 2]."""
+    """Two images that look alike.
+
+    Attributes:
+        query: The row of the one.
+        bank: The row of the other.
+        difference: 1 - their correlation, in [0, 2].
+        mirrored: Whether that is of the one from left to right with the other.
+    """
 
     query: int
     bank: int
     difference: float
+    mirrored: bool
 
 
 def find(queries: np.ndarray, bank: np.ndarray) -> list[Pair]:
     """Finds the queries that look like a copy of an image in the bank, the most alike first.
 
     Images are compared by the correlation of their pixels, which neither brightness nor contrast
-    changes. A pair is reported where its difference, 1 - correlation, is at most 0.05 and at most a
-    twentieth of the difference to the query's 20th nearest neighbour: in a set of similar images, a
-    copy must stand out. Images of one color are left out.
+    changes, of each query as it is and mirrored from left to right. A pair is reported where its
+    difference, 1 - correlation, is at most 0.05 and at most a twentieth of the difference to the
+    query's 20th nearest neighbour: in a set of similar images, a copy must stand out. Images of one
+    color are left out. Crops, turned images and copies with a border are not found.
 
     Args:
         queries: (n, S, S, C) thumbnails.
@@ -39,6 +48,7 @@ def find(queries: np.ndarray, bank: np.ndarray) -> list[Pair]:
     """
     if not len(queries) or not len(bank):
         return []
+    mirrored, _ = _standardized(queries[:, :, ::-1])
     queries, kept_queries = _standardized(queries)
     bank, kept_bank = _standardized(bank)
     others = min(_OTHERS, len(bank) - 1)
@@ -46,14 +56,23 @@ def find(queries: np.ndarray, bank: np.ndarray) -> list[Pair]:
         return []
     found = []
     for begin in range(0, len(queries), _AT_ONCE):
-        differences = 1 - queries[begin : begin + _AT_ONCE] @ bank.T
+        rows = slice(begin, begin + _AT_ONCE)
+        as_is, turned = 1 - queries[rows] @ bank.T, 1 - mirrored[rows] @ bank.T
+        differences = np.minimum(as_is, turned)
         nearest = differences.argmin(1)
         least = np.take_along_axis(differences, nearest[:, None], 1)[:, 0]
         usual = np.partition(differences, others, axis=1)[:, others]
         limit = np.maximum(np.minimum(_LARGEST_DIFFERENCE, _LARGEST_RATIO * usual), _SAME)
         for row in np.flatnonzero(least <= limit):
-            pair = kept_queries[begin + row], kept_bank[nearest[row]]
-            found.append(Pair(int(pair[0]), int(pair[1]), max(float(least[row]), 0.0)))
+            other = nearest[row]
+            found.append(
+                Pair(
+                    int(kept_queries[begin + row]),
+                    int(kept_bank[other]),
+                    max(float(least[row]), 0.0),
+                    bool(turned[row, other] < as_is[row, other] - _SAME),
+                )
+            )
     return sorted(found, key=lambda pair: pair.difference)
 
 

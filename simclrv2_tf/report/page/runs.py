@@ -68,6 +68,7 @@ class NearDuplicates:
         ids: (n, 2) ids of the evaluation and of the training image, the most alike first.
         labels: (n, 2) int64, -1 without a label.
         differences: (n,) 1 - the correlation of their thumbnails.
+        mirrored: (n,) bool, whether the one is the other from left to right.
         thumbnails: (k, 2, S, S, 1 or 3) uint8, of the first k pairs.
     """
 
@@ -76,6 +77,7 @@ class NearDuplicates:
     ids: np.ndarray
     labels: np.ndarray
     differences: np.ndarray
+    mirrored: np.ndarray
     thumbnails: np.ndarray
 
 

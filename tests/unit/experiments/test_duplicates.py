@@ -19,7 +19,7 @@ def photograph(rng, size):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run on a folder of 30 training and 5 test images; two of these are copies of the former."""
+    """A run on a folder of 30 training and 6 test images; three of the latter are copies."""
     rng = np.random.default_rng(0)
     for index in range(30):
         path = tmp_path / "photos" / "train" / ("cat" if index % 2 else "dog") / f"{index:02}.png"
@@ -33,6 +33,7 @@ def run(tmp_path):
         image.save(test / "again.jpg", quality=70)
         (test.parent / "dog").mkdir()
         image.resize((45, 30)).save(test.parent / "dog" / "small.png")
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(test / "mirrored.webp", quality=80)
     data = datasets.open_dataset(f"folder:{tmp_path / 'photos'}")
     return types.SimpleNamespace(
         eval_split=data.split("test"),
@@ -45,16 +46,18 @@ def run(tmp_path):
 def test_copies_are_listed_with_their_classes(run, tmp_path):
     duplicates.write(run)
     found = run_files._near_duplicates(run.directory.named(duplicates.FILE))
-    assert (found.compared, found.of) == ((5, 30), (5, 30))
+    assert (found.compared, found.of) == ((6, 30), (6, 30))
     pairs = {tuple(pair) for pair in found.ids.tolist()}
     assert pairs == {
         ("test/cat/again.jpg", "train/cat/03.png"),
+        ("test/cat/mirrored.webp", "train/cat/03.png"),
         ("test/dog/small.png", "train/cat/03.png"),
     }
+    assert found.ids[found.mirrored, 0].tolist() == ["test/cat/mirrored.webp"]
     names = ["cat", "dog"]
     classes = [tuple(names[label] for label in pair) for pair in found.labels]
-    assert sorted(classes) == [("cat", "cat"), ("dog", "cat")]
-    assert found.thumbnails.shape == (2, 2, 32, 32, 3)
+    assert sorted(classes) == [("cat", "cat"), ("cat", "cat"), ("dog", "cat")]
+    assert found.thumbnails.shape == (3, 2, 32, 32, 3)
     assert np.all(np.diff(found.differences) >= 0)
 
 
@@ -62,7 +65,7 @@ def test_a_part_of_many_images_is_compared(run, monkeypatch):
     monkeypatch.setattr(duplicates, "MOST", (3, 7))
     duplicates.write(run)
     found = run_files._near_duplicates(run.directory.named(duplicates.FILE))
-    assert (found.compared, found.of) == ((3, 7), (5, 30))
+    assert (found.compared, found.of) == ((3, 7), (6, 30))
 
 
 def test_files_of_other_shapes_are_refused(run):

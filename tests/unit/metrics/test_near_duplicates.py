@@ -40,6 +40,8 @@ CHANGES = {
     "the file itself": lambda image: image,
     "another quality": lambda image: encoded(image, 85),
     "darker and flatter": lambda image: (0.6 * image + 20).astype(np.uint8),
+    "mirrored": lambda image: image[:, ::-1],
+    "mirrored, another quality": lambda image: encoded(image[:, ::-1], 85),
 }
 
 
@@ -51,6 +53,7 @@ def test_a_planted_copy_is_found(images, change):
     found = find(small(test), small(planted))
     pairs = {(pair.query, pair.bank) for pair in found}
     assert pairs == {(row, len(train) + row) for row in range(20)}
+    assert {pair.mirrored for pair in found} == {change.startswith("mirrored")}
     differences = [pair.difference for pair in found]
     assert differences == sorted(differences) and 0 <= differences[0] <= differences[-1] < 0.02
 
@@ -58,7 +61,8 @@ def test_a_planted_copy_is_found(images, change):
 def test_the_difference_is_one_minus_numpys_correlation(images):
     _, test = images
     copies = np.stack([encoded(image, 60) for image in test])
-    for query, bank, difference in find(small(test), small(copies)):
+    for query, bank, difference, mirrored in find(small(test), small(copies)):
+        assert not mirrored
         wanted = 1 - np.corrcoef(small(test)[query].ravel(), small(copies)[bank].ravel())[0, 1]
         assert difference == pytest.approx(wanted, abs=1e-5)
 
@@ -69,6 +73,8 @@ def test_few_images_and_images_of_one_color():
     blank = np.full((1, 4, 4, 3), 7)
     assert [pair[:2] for pair in find(image, image)] == [(0, 0)]
     assert find(image, 255 - image) == []
+    same_mirrored = np.concatenate([image, image[:, :, ::-1]], axis=2)
+    assert [pair.mirrored for pair in find(same_mirrored, same_mirrored)] == [False]
     assert find(np.concatenate([blank, image]), np.concatenate([blank, blank, image]))[0][:2] == (
         1,
         2,

@@ -20,6 +20,7 @@ def write(root, pairs, shown=2, of=(2000, 10_000)):
         ids=np.array(pairs, np.str_).reshape(-1, 2),
         labels=np.array([[0, 0], [0, 1], [-1, 2]][: len(pairs)], np.int64).reshape(-1, 2),
         differences=np.linspace(0.001, 0.004, len(pairs)),
+        mirrored=np.arange(len(pairs)) == 1,
         thumbnails=rng.integers(0, 256, (min(shown, len(pairs)), 2, 32, 32, 3), np.uint8),
     )
 
@@ -39,8 +40,8 @@ def test_pairs_are_shown_with_their_classes(root):
     table = next(rows for rows in found.tables if rows[0][1][0] == "evaluation image")
     cells = [[text for text, _ in row] for row in table[1:]]
     assert cells == [
-        ["1", *pairs[0][:1], "cat", *pairs[0][1:], "cat", "0.0010"],
-        ["2", *pairs[1][:1], "cat", *pairs[1][1:], "dog", "0.0025"],
+        ["1", *pairs[0][:1], "cat", *pairs[0][1:], "cat", "0.0010", "no"],
+        ["2", *pairs[1][:1], "cat", *pairs[1][1:], "dog", "0.0025", "yes"],
     ]
     assert any("2 evaluation images" in (tag[1].get("alt") or "") for tag in found.tags)
 
@@ -49,6 +50,7 @@ def test_that_none_was_found_is_said(root):
     write(root, [], of=(1000, 10_000))
     text = page(root).text
     assert "none found among 1,000 evaluation images and 10,000 training images" in text
+    assert "but no crops and no turned images" in text
 
 
 def test_a_run_that_did_not_look_says_nothing(root):

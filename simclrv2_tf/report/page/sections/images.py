@@ -9,6 +9,10 @@ QUESTION = "The data"
 _MOST_CLASSES, _MOST_SKIPPED = 30, 20
 _NEAR_BYTES = 60_000
 _VIEWS_BYTES = 400_000
+_FOUND = (
+    "This finds copies of another size, quality, brightness or contrast, mirrored ones too, but no "
+    "crops and no turned images."
+)
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block]:
@@ -78,7 +82,8 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
     if not count:
         return [
             blocks.Text(
-                f"Near-duplicates: none found among {looked}, compared by their thumbnails."
+                f"Near-duplicates: none found among {looked}, compared by their thumbnails. "
+                f"{_FOUND}"
             )
         ]
     shown = found.thumbnails
@@ -87,22 +92,23 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
     for row, difference in enumerate(found.differences[: len(shown)]):
         (evaluated, trained), (first, second) = found.ids[row], found.labels[row]
         images = str(evaluated), _class(names, first), str(trained), _class(names, second)
-        rows.append((str(row + 1), *images, blocks.Number(f"{difference:.4f}", float(difference))))
+        number = blocks.Number(f"{difference:.4f}", float(difference))
+        rows.append((str(row + 1), *images, number, "yes" if found.mirrored[row] else "no"))
     more = f" The table has the {len(shown)} most alike." if count > len(shown) else ""
     said = (
         f"{count:,} of {looked} look like copies of each other, by their thumbnails. Look at them: "
         "an evaluation image that was trained on makes accuracy look better than it is, and two "
-        f"copies with different classes mean that one label is wrong.{more}"
+        f"copies with different classes mean that one label is wrong. {_FOUND}{more}"
     )
     side = shown.shape[2]
     sheet = shown.transpose(1, 2, 0, 3, 4).reshape(2 * side, len(shown) * side, -1)
     picture = pictures.sheet(sheet, _NEAR_BYTES)
-    header = ["pair", "evaluation image", "class", "training image", "class", "difference"]
+    columns = ("evaluation image", "class", "training image", "class", "difference", "mirrored")
     alt = f"{len(shown)} evaluation images, and below each the training image that it looks like"
     return [
         blocks.Text(f"Near-duplicates: {said}"),
         blocks.Picture(picture, alt, "Evaluation images above, training images below."),
-        blocks.Table("Images that look like copies of each other", header, rows),
+        blocks.Table("Images that look like copies of each other", ["pair", *columns], rows),
     ]
 
 
