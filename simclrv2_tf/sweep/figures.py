@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import matplotlib.figure
 import numpy as np
 
+from simclrv2_tf.report.numbers import Numbers
 from simclrv2_tf.report.style import ACCENT, SECOND, legend_below, style_axis
 from simclrv2_tf.sweep import results
 from simclrv2_tf.sweep.definition import NONE
-from simclrv2_tf.sweep.statistics import METRIC, VALUE
+from simclrv2_tf.sweep.statistics import METRIC, SEED, VALUE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +61,49 @@ def differences(
         metric: The metric.
         against: What they are differences from, in words.
     """
-    name = results.column_name(metric).replace(" (%)", " (points)")
-    figure = _dots(rows, dimensions, f"{name} less that of\n{against}", _scale(metric), ())
+    label = difference_name(metric, against).replace("that of ", "that of\n", 1)
+    figure = _dots(rows, dimensions, label, _scale(metric), ())
     figure.axes[0].axvline(0, color="#666666", linewidth=1.2)
     return figure
+
+
+def difference_name(metric: str, against: str) -> str:
+    """A difference in words, with its unit."""
+    name = results.column_name(metric).replace(" (%)", " (points)")
+    return f"{name} less that of {against}"
+
+
+def numbers(
+    rows: pd.DataFrame,
+    dimensions: Sequence[str],
+    metric: str,
+    name: str,
+    table: pd.DataFrame | None = None,
+    x_axis: str | None = None,
+) -> Numbers:
+    """The means and intervals that a figure draws, and below each the values of seeds.
+
+    Args:
+        rows: As `statistics.means` or `statistics.differences` gives them.
+        dimensions: What settings differ in.
+        metric: The metric.
+        name: What the numbers are, with their unit.
+        table: The values of seeds, as `statistics.means` takes them.
+        x_axis: As `means` takes it: with one, values of seeds are not drawn.
+    """
+    if x_axis is not None:
+        rows, table = rows[rows[x_axis] != NONE], None
+    scale, found = _scale(metric), []
+    values = None if table is None else table[table[METRIC] == metric]
+    for row in rows[rows[METRIC] == metric].to_dict("records"):
+        setting = tuple(row[dimension] for dimension in dimensions)
+        ends = (None if np.isnan(row[end]) else scale * row[end] for end in ("low", "high"))
+        found.append((*setting, "mean", scale * row["mean"], *ends))
+        if values is not None:
+            own = values[(values[list(dimensions)] == list(setting)).all(axis=1)]
+            for seed, value in zip(own[SEED], own[VALUE], strict=True):
+                found.append((*setting, str(seed), scale * value, None, None))
+    return Numbers((*dimensions, "seed", name, "95% interval from", "95% interval to"), found)
 
 
 def alt_text(

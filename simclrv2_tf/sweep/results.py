@@ -92,10 +92,14 @@ def write(
     files.write_text(root / "results.json", files.to_json(content))
     blocks = [*_introduction(content, table), *_of_cells(found, finished, failed)]
     if shown:
-        drawn = {"results": figures.means(means, table, dimensions, shown[0], definition.x_axis)}
-        pictures = {"results": figures.alt_text(means, dimensions, shown[0])}
+        metric, x_axis = shown[0], definition.x_axis
+        figure = figures.means(means, table, dimensions, metric, x_axis)
+        figure.set_label(figures.alt_text(means, dimensions, metric))
+        name = column_name(metric)
+        numbers = figures.numbers(means, dimensions, metric, name, table, x_axis)
+        drawn = {"means": (figure, numbers)}
         blocks += ["## Means over seeds", _table(means, dimensions, shown)]
-        blocks += [f"![{pictures['results']}](results.png)"]
+        blocks += [f"![{figure.get_label()}](means.png)"]
         for place, (against, rows) in enumerate(compared):
             name = "differences" + (f"_{place + 1}" if len(compared) > 1 else "")
             condition = ", ".join(f"{k}={v}" for k, v in against.items())
@@ -109,12 +113,14 @@ def write(
                 blocks.append("No cells to compare have finished yet.")
                 continue
             blocks.append(_table(rows, dimensions, shown[:1], signed=True))
-            drawn[name] = figures.differences(rows, dimensions, shown[0], condition)
-            alt = figures.alt_text(rows, dimensions, shown[0], f"Differences from {condition}")
-            blocks.append(f"![{alt}]({name}.png)")
-        for name, figure in drawn.items():
-            for extension in ("png", "svg"):
-                report.save_figure(figure, root / f"{name}.{extension}")
+            figure = figures.differences(rows, dimensions, metric, condition)
+            what = f"Differences from {condition}"
+            figure.set_label(figures.alt_text(rows, dimensions, metric, what))
+            difference = figures.difference_name(metric, condition)
+            drawn[name] = figure, figures.numbers(rows, dimensions, metric, difference)
+            blocks.append(f"![{figure.get_label()}]({name}.png)")
+        for name, (figure, numbers) in drawn.items():
+            report.save_drawn(figure, numbers, root, name)
     files.write_text(root / "results.md", "\n\n".join(blocks) + "\n")
     missing = [name for name in definition.metrics if measured and name not in measured]
     return [

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from helpers.report_runs import run_of_one, run_of_stages
 from simclrv2_tf.cli import main
@@ -85,10 +86,23 @@ def check_results(folder):
     assert ["0.1", "52.00 ± 1.00", f"{52 - reach:.2f}, {52 + reach:.2f}", "3"] in cells
     assert "Numbers are of test of d (50 images)." in text and "over seeds 0, 1, 2." in text
     assert "paired by seed" in text and "0.10 hours of training in all" in text
-    assert "](results.png)" in text and "](differences.png)" in text
-    for name in ("results", "differences"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "95% t interval over seeds" in (folder / f"{name}.svg").read_text()
+    assert "](means.png)" in text and "](differences.png)" in text
+    for name, described in (("means", "Means over seeds of"), ("differences", "Differences from")):
+        assert f"![{described}" in text
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.text["Description"].startswith(described)
+        svg = (folder / f"{name}.svg").read_text()
+        assert "95% t interval over seeds" in svg and f"<title>{described}" in svg
+    drawn = pd.read_csv(folder / "means.csv", dtype={"learning_rate": str})
+    ends = ["95% interval from", "95% interval to"]
+    assert list(drawn) == ["learning_rate", "seed", "top-1 (%)", *ends]
+    assert drawn["seed"].tolist() == 2 * ["mean", "0", "1", "2"]
+    assert drawn["top-1 (%)"].tolist() == pytest.approx([52, 51, 52, 53, 54, 53, 54, 55])
+    assert drawn.loc[0, ends].tolist() == pytest.approx([52 - reach, 52 + reach])
+    assert drawn.loc[[1, 2, 3, 5, 6, 7], ends].isna().all(axis=None)
+    (row,) = pd.read_csv(folder / "differences.csv").to_dict("records")
+    name = "top-1 (points) less that of learning_rate=0.1"
+    assert (row["learning_rate"], row["seed"], row[name]) == (0.3, "mean", pytest.approx(2))
     held = json.loads((folder / "sweep.json").read_text())
     assert {"out/" + cell["folder"] for cell in held["cells"]} == {
         f"out/learning_rate={rate}/seed_{seed}" for rate in ("0.1", "0.3") for seed in range(3)
@@ -223,6 +237,13 @@ def test_figures_show_every_setting(x_axis, tmp_path):
         assert [c.get_label() for c in containers] == ["labels=0.1", "labels=0.01"]
         np.testing.assert_allclose(containers[1].lines[0].get_xdata(), [0.5, 1, 4])
         np.testing.assert_allclose(containers[1].lines[0].get_ydata(), [57, 62, 92])
+    numbers = figures.numbers(
+        means, ["width", "labels"], "label_top_1_accuracy", "top-1 (%)", table, x_axis
+    )
+    of_means = [row for row in numbers.rows if row[2] == "mean"]
+    assert [row[:2] for row in of_means] == list(zip(means["width"], means["labels"], strict=True))
+    np.testing.assert_allclose([row[3:] for row in of_means], 100 * means[["mean", "low", "high"]])
+    assert len(numbers.rows) - len(of_means) == (18 if x_axis is None else 0)
     alt = figures.alt_text(means, ["width", "labels"], "label_top_1_accuracy")
     assert "6 settings: from 57.00 for width=0.5, labels=0.01 to 101.00 for width=4" in alt
 
@@ -232,4 +253,4 @@ def test_nothing_measured_is_said(tmp_path):
     assert main(SWEEP) == 1
     text = (tmp_path / "out" / "results.md").read_text()
     assert "0 of 1 cells have finished. 1 have failed." in text and "Means" not in text
-    assert not (tmp_path / "out" / "results.png").exists()
+    assert not (tmp_path / "out" / "means.png").exists()
