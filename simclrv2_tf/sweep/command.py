@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath, epy
 
-from simclrv2_tf import errors, files
+from simclrv2_tf import errors, files, signals
 from simclrv2_tf.console.time_left import duration
 from simclrv2_tf.experiments import early
 from simclrv2_tf.experiments.owner import Owner
@@ -215,6 +215,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
     """Answers SIGTERM as Ctrl-C, with its own exit status."""
 
     def answer(number, _):
+        signals.absorb_repeats([number])
+        signal.signal(number, signal.default_int_handler)  # a second request: as a second Ctrl-C
         raise _interrupted(128 + number, "Stopped.")
 
     before = signal.signal(signal.SIGTERM, answer)

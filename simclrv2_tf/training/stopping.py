@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 
-from simclrv2_tf import errors
+from simclrv2_tf import errors, signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AGAIN = 0.02  # seconds
@@ -59,7 +59,9 @@ def stopping_by_signals() -> Iterator[None]:
             # Python prints an exception that is raised there, and ignores it.
             threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
             return
-        for each in SIGNALS:  # a second one is not answered here
+        signals.absorb_repeats(SIGNALS)
+        # A second request is not answered here: this code cannot run while a step takes long.
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else _interrupt)
         _asked.number = number
         if not _asked.training:

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "simclrv2_tf"
 LAYERS = [
     {
         "errors",
+        "signals",
         "files",
         "kept_results",
         "sums",

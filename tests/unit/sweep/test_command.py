@@ -143,7 +143,10 @@ def test_bad_grids_are_refused_before_any_work(tmp_path, capsys):
 
 
 def test_signals_stop_all_cells(tmp_path):
-    """SIGTERM to the sweep: its cells get one each, and the exit status says so."""
+    """SIGTERM to the sweep: its cells get one each, and the exit status says so.
+
+    `timeout` sends the sweep two.
+    """
     code = (
         "import sys; from simclrv2_tf.cli import sweep; from simclrv2_tf.sweep import command\n"
         f"command.run.__defaults__ = ({STAND_IN!r},)\nsys.exit(sweep.main(sys.argv[1:]))"
@@ -158,6 +161,8 @@ def test_signals_stop_all_cells(tmp_path):
         while len(list(tmp_path.rglob("began"))) < count:
             assert sweep.poll() is None, sweep.communicate()
             time.sleep(0.02)
+        sweep.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
         sweep.send_signal(signal.SIGTERM)
         _, error = sweep.communicate(timeout=60)
     finally:

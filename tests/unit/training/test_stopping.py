@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 import time
 
 import keras
 import pytest
 
 from helpers.stages import pretrainer, train
+from simclrv2_tf import signals
 from simclrv2_tf.training import stopping
 
 
@@ -60,11 +62,29 @@ def test_a_second_signal_ends_at_once():
     class Twice(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(signals.ONE_REQUEST)
             os.kill(os.getpid(), signal.SIGINT)
             pytest.fail("the second signal was not answered")
 
     with pytest.raises(KeyboardInterrupt), stopping.stopping_by_signals():
         train(stage, 0, 3, callbacks=[Twice(), stopping.StopWhenAsked(lambda: None, 3)])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_sent_together_are_one_request(number):
+    """By `timeout` to a command and its group; by Linux for each thread of a dying parent."""
+    stage, saved = pretrainer(), []
+
+    class Together(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            for delay in (0, 0.05, 0.1):
+                threading.Timer(delay, os.kill, (os.getpid(), number)).start()
+            time.sleep(0.2)
+
+    stop = stopping.StopWhenAsked(lambda: saved.append(1), 3)
+    with pytest.raises(stopping.Stopped, match="Step 1 of 3"), stopping.stopping_by_signals():
+        train(stage, 0, 3, callbacks=[Together(), stop])
+    assert saved == [1]
 
 
 def test_the_earlier_handlers_come_back():
