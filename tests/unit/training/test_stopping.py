@@ -75,12 +75,17 @@ def test_signals_sent_together_are_one_request(number):
     """By `timeout` to a command and its group; by Linux for each thread of a dying parent."""
     stage, saved = pretrainer(), []
 
+    def send():
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+
     class Together(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            for delay in (0, 0.05, 0.1):
-                threading.Timer(delay, os.kill, (os.getpid(), number)).start()
-            time.sleep(0.2)
+            sender.start()
+            sender.join()
 
+    sender = threading.Thread(target=send)
     stop = stopping.StopWhenAsked(lambda: saved.append(1), 3)
     with pytest.raises(stopping.Stopped, match="Step 1 of 3"), stopping.stopping_by_signals():
         train(stage, 0, 3, callbacks=[Together(), stop])
