@@ -42,8 +42,8 @@ def open_dataset(
     """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
 
     **Classes.** Class folders (searched to any depth) hold the images of a class; a folder without
-    subfolders of images is an unlabelled set. Or a table `labels.csv` or `metadata.csv` in PATH
-    tells the classes, see `folder_table`.
+    subfolders of images is an unlabelled set. Or a table `labels.csv` or `metadata.csv` in PATH,
+    or one in the folder of each split, tells the classes, see `folder_table`.
 
     **Splits.** Class folders lie directly in PATH, which may be remote, or in a folder `train/`,
     with `validation/` and `test/` beside it. The usual words, such as `Training/`, `val/` and
@@ -179,12 +179,10 @@ def _none_readable(skipped: Mapping[str, str]) -> str:
 
 
 def _layout(tree: FolderTree) -> Layout:
-    formats = ", ".join(EXTENSIONS)
-    table = folder_layout.table_of(tree)
-    if table is None:
-        return folder_layout.read(tree, _is_image, formats)
-    content = tf.io.read_file(os.path.join(tree.root, table)).numpy()
-    return folder_table.read(tree, table, content, _is_image, formats)
+    def content(path: str) -> bytes:
+        return tf.io.read_file(os.path.join(tree.root, path)).numpy()
+
+    return folder_table.layout_of(tree, _is_image, ", ".join(EXTENSIONS), content)
 
 
 def _labelled(

@@ -18,7 +18,9 @@ from simclrv2_tf.datasets.sources import DatasetError
 
 TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled"
 
-_TABLES = ("labels.csv", "metadata.csv", "labels.tsv", "metadata.tsv")
+_TABLES = tuple(
+    f"{name}.{ending}" for name in ("labels", "metadata") for ending in ("csv", "tsv", "jsonl")
+)
 
 # The only folder of a split often has such a name, and is no class.
 _NO_CLASS = ("all", "image", "images", "img", "imgs", "labeled", "labelled", "unknown")
@@ -64,6 +66,22 @@ def table_of(listing: Listing, folder: str = "") -> str | None:
         rule = "A folder must have one table of labels; rename the others."
         raise wrong(listing, rule, f" with {' and '.join(tables)}")
     return tables[0] if tables else None
+
+
+def tables_of_splits(listing: Listing, folders: Mapping[str, str]) -> dict[str, str]:
+    """Split name -> the table of labels in its folder, as `train/metadata.csv`.
+
+    Args:
+        listing: The folder.
+        folders: `Layout.folders` of it.
+
+    Raises:
+        DatasetError: There are several tables in one folder.
+    """
+    found = {
+        split: table_of(listing, folder) for split, folder in folders.items() if split != UNLABELLED
+    }
+    return {split: table for split, table in found.items() if table is not None}
 
 
 def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
@@ -122,7 +140,8 @@ class _Reader(ImageListing):
                 raise self._without_images(formats, others)
             splits[TRAIN] = {None: self.images(unlabelled.pop())}
             self._notes.append("only a folder of unlabelled images: its images are the split train")
-        if others:
+        tables = tables_of_splits(self.listing, folders).values()
+        if others := [path for path in others if path not in tables]:
             files = (
                 "1 file that is no image"
                 if len(others) == 1
@@ -287,15 +306,18 @@ class _Reader(ImageListing):
         return {None: [path for folder in folders for path in self.images(folder)]}
 
     def _note_tables(self, splits, folders: Mapping[str, str]) -> None:
-        """Names tables that are not read, where images lack labels."""
+        """Names tables that `folder_table.layout_of` does not read, where images lack labels."""
         if not any(None in classes for classes in splits.values()):
             return
         places = dict.fromkeys(["", *folders.values()])
         files = [path for folder in places for path in self.listing.list(folder)[0]]
-        if tables := [path for path in files if path.lower().endswith(_TABULAR)]:
+        read = tables_of_splits(self.listing, folders).values()
+        tables = [path for path in files if path.lower().endswith(_TABULAR) and path not in read]
+        if tables:
             self._notes.append(
                 f"no labels are read from {in_words(tables)}: a table of labels must be called "
-                f"{' or '.join(_TABLES[:2])} and lie directly in {self.listing.root}"
+                f"labels.csv or metadata.csv and lie directly in {self.listing.root} or in the "
+                "folder of a split"
             )
 
     def _check_classes(self, splits: dict[str, dict[str | None, list[str]]]) -> None:

@@ -1,9 +1,12 @@
-"""A table of labels beside images: `labels.csv` or `metadata.csv`.
+"""Tables of labels beside images: `labels.csv` or `metadata.csv`, also with the ending `.jsonl`.
 
 One row an image, with a header in any case: the file in a column `file_name`, `file`, `filename`,
 `image` or `path`, its class in `label`, `class`, `category` or `target`, and its split, if the
 table tells splits, in `split`. Cells are parted by commas, or by semicolons or tabs where those of
-the header are. A file may lack its ending, and may have `\\` for `/`.
+the header are; a `.jsonl` file has an object of these names a line. A file may lack its ending, and
+may have `\\` for `/`.
+
+One table in the root tells of all images, or one in each folder of a split of that split's.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from simclrv2_tf.datasets import split_names
-from simclrv2_tf.datasets.class_folders import same_but_for_case
+from simclrv2_tf.datasets import folder_layout, split_names
+from simclrv2_tf.datasets.class_folders import in_words, same_but_for_case
 from simclrv2_tf.datasets.folder_layout import TRAIN, UNLABELLED, Layout
 from simclrv2_tf.datasets.listing import Listing, wrong
 
@@ -45,6 +49,62 @@ class _Row:
     split: str | None
 
 
+@dataclasses.dataclass
+class _Told:
+    """What tables say.
+
+    Attributes:
+        rows: Path of an image -> its row.
+        missing: Listed file that is no image -> why it is left out.
+        notes: Lines about what can be taken in two ways.
+    """
+
+    rows: dict[str, _Row]
+    missing: dict[str, str]
+    notes: list[str]
+
+    def add(self, other: _Told) -> None:
+        """Adds what another table says."""
+        self.rows.update(other.rows)
+        self.missing.update(other.missing)
+        self.notes += other.notes
+
+
+def layout_of(
+    listing: Listing,
+    is_image: Callable[[str], bool],
+    formats: str,
+    content: Callable[[str], bytes],
+) -> Layout:
+    """Reads the layout of a folder from its tables of labels, or from its folders without any.
+
+    A table in the root is read whatever the folders are. Tables in the folders of splits are read
+    where these hold no folders of classes.
+
+    Args:
+        listing: The folder.
+        is_image: Whether a name is an image's.
+        formats: The endings of images, for messages.
+        content: Reads a file by its path below the root.
+
+    Raises:
+        DatasetError: There are no images, or splits, classes and tables contradict each other.
+    """
+    if (table := folder_layout.table_of(listing)) is not None:
+        return read(listing, table, content(table), is_image, formats)
+    layout = folder_layout.read(listing, is_image, formats)
+    tables = folder_layout.tables_of_splits(listing, layout.folders)
+    if not tables:
+        return layout
+    if layout.class_names:
+        note = (
+            f"the folders tell the classes; no labels are read from {in_words([*tables.values()])}"
+        )
+        return dataclasses.replace(layout, notes=(*layout.notes, note))
+    contents = {split: (table, content(table)) for split, table in tables.items()}
+    return _read_splits(listing, contents, layout, formats)
+
+
 def read(
     listing: Listing, table: str, content: bytes, is_image: Callable[[str], bool], formats: str
 ) -> Layout:
@@ -65,11 +125,44 @@ def read(
     """
     files = [path for path in listing.walk("") if path != table]
     images = set(filter(is_image, files))
-    rows, missing, notes = _rows(listing, table, content, images, files, formats)
+    told = _rows(listing, table, content, images, files, formats)
+    return _layout(listing, table, told, {path: _split_of_folder(path) for path in images})
+
+
+def _read_splits(
+    listing: Listing, tables: Mapping[str, tuple[str, bytes]], layout: Layout, formats: str
+) -> Layout:
+    """Reads the layout of a folder in which a table in the folder of each split tells its classes.
+
+    Args:
+        listing: The folder.
+        tables: Split name -> path and bytes of its table.
+        layout: The layout by folders, without labels.
+        formats: The endings of images, for messages.
+    """
+    told = _Told({}, {}, [*layout.notes])
+    for split, (table, content) in tables.items():
+        files = [path for path in listing.walk(layout.folders[split]) if path != table]
+        told.add(_rows(listing, table, content, set(layout.splits[split]), files, formats))
+    names = in_words([table for table, _ in tables.values()])
+    splits = {path: split for split, images in layout.splits.items() for path in images}
+    return dataclasses.replace(_layout(listing, names, told, splits), folders=layout.folders)
+
+
+def _layout(listing: Listing, table: str, told: _Told, split_of: Mapping[str, str]) -> Layout:
+    """The layout that rows tell.
+
+    Args:
+        listing: The folder.
+        table: The tables, in words.
+        told: What they say.
+        split_of: Image -> the split that it belongs to where its row does not say.
+    """
+    rows, missing, notes = told.rows, told.missing, told.notes
     if not rows:
         rule = (
-            f"The files that {table} lists must lie at their paths, relative to it or to images/, "
-            "written as they are."
+            f"The files that {table} lists must lie at their paths, relative to it, to images/ or "
+            "to train/, written as they are."
         )
         first = next(iter(missing), "no row")
         raise wrong(listing, rule, f" with none of {len(missing)} listed files, such as {first}")
@@ -77,16 +170,16 @@ def read(
         raise wrong(listing, f"{table} must give some images a label.", f" with {len(rows)} rows")
     _check_labels(listing, table, rows)
     notes += same_but_for_case(row.label for row in rows.values() if row.label)
-    unlisted = sorted(images - set(rows))
+    unlisted = sorted(set(split_of) - set(rows))
     if missing:
-        notes.append(_some(missing, f"files that {table} lists are not there, or not {formats}"))
+        notes.append(_some(missing, f"files that {table} lists are not there, or no images"))
     if unlisted:
         notes.append(_some(unlisted, f"images are not in {table}: used without a label"))
 
     splits: dict[str, dict[str, str | None]] = {TRAIN: {}}
-    for path in sorted(images):
+    for path in sorted(split_of):
         row = rows.get(path, _Row(None, None))
-        split = row.split or _split_of_folder(path)
+        split = row.split or split_of[path]
         if split in (TRAIN, UNLABELLED):
             split = UNLABELLED if row.label is None else TRAIN
         splits.setdefault(split, {})[path] = row.label
@@ -102,15 +195,24 @@ def _rows(
     images: set[str],
     files: Sequence[str],
     formats: str,
-) -> tuple[dict[str, _Row], dict[str, str], list[str]]:
-    """The rows of images that are there, why listed files are left out, and notes."""
-    lines = _lines(listing, table, content)
-    header, *body = lines or [[]]
-    notes: list[str] = []
-    columns = _columns(listing, table, header, notes)
-    paths = _paths(files, images)
-    rows: dict[str, _Row] = {}
-    missing: dict[str, str] = {}
+) -> _Told:
+    """What a table says of the images that are there.
+
+    Args:
+        listing: The folder.
+        table: Path of the table.
+        content: Its bytes.
+        images: The images that it may name.
+        files: The files that it may name, which are the reason why a row is left out.
+        formats: The endings of images, for messages.
+    """
+    header, *body = _lines(listing, table, content) or [[]]
+    folder = posixpath.dirname(table)
+    told = _Told({}, {}, [])
+    columns = _columns(listing, table, header, told.notes)
+    paths = _paths(files, images, folder)
+    below_train = _below_train(paths) if not folder else {}
+    used: set[str] = set()
     for line in body:
         if any(cell.strip() for cell in line[len(header) :]):
             rule = (
@@ -127,35 +229,66 @@ def _rows(
         if len(label.splitlines()) > 1:
             raise wrong(listing, f"A label in {table} must be one line.", f" with {label!r}")
         path = paths.get(posixpath.normpath(file)) or paths.get(_key(file))
+        if path is None and (path := below_train.get(_key(file))):
+            used.add(path.partition("/")[0])
         if path not in images:
             why = f"not {formats}" if path else "not there"
-            missing[" ".join(file.splitlines())] = f"in {table}, but {why}: left out"
+            name = posixpath.join(folder, " ".join(file.splitlines()))
+            told.missing[name] = f"in {table}, but {why}: left out"
             continue
         said = _split(listing, table, split)
         row = _Row(None if said == UNLABELLED else label or None, said)
-        if (earlier := rows.setdefault(path, row)) != row:
+        if (earlier := told.rows.setdefault(path, row)) != row:
             what = "label" if earlier.label != row.label else "split"
             rule = f"{table} must give an image one {what}; several {what}s an image are not read."
             both = [repr(getattr(one, what) or "") for one in (earlier, row)]
             raise wrong(listing, rule, f" with {path} as {' and '.join(both)}")
-    return rows, missing, notes
+    told.notes += [f"{table} names files of {folder}/ without it" for folder in sorted(used)]
+    return told
 
 
 def _lines(listing: Listing, table: str, content: bytes) -> list[list[str]]:
     """The rows of the table that hold anything, the header first."""
     try:
         text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise wrong(listing, f"{table} must be text in UTF-8; save it as that.") from None
+    rows = _objects(listing, table, text) if table.lower().endswith("l") else None
+    if rows is None:
         header = text.lstrip().partition("\n")[0]
         # A header has a file and a class, so it has what parts cells.
         delimiter = next((mark for mark in "\t;" if mark in header and "," not in header), ",")
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        return [row for row in rows if any(cell.strip() for cell in row)]
-    except UnicodeDecodeError:
-        raise wrong(listing, f"{table} must be text in UTF-8; save it as that.") from None
-    except csv.Error as error:
-        raise wrong(
-            listing, f"{table} must be a table of comma-separated values ({error})."
-        ) from None
+        try:
+            rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
+        except csv.Error as error:
+            rule = f"{table} must be a table of comma-separated values ({error})."
+            raise wrong(listing, rule) from None
+    return [row for row in rows if any(cell.strip() for cell in row)]
+
+
+def _objects(listing: Listing, table: str, text: str) -> list[list[str]]:
+    """The rows of a file with a JSON object a line, the header first."""
+    objects = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError:
+            found = None
+        if not isinstance(found, dict):
+            rule = f"Each line of {table} must be a JSON object."
+            raise wrong(listing, rule, f" with {line[:100]!r} in line {number:,}")
+        objects.append({str(name): value for name, value in found.items()})
+    names = list(dict.fromkeys(name for found in objects for name in found))
+    return [names, *([_cell(found.get(name)) for name in names] for found in objects)]
+
+
+def _cell(value: object) -> str:
+    """A value of JSON as the cell of a table, a list as JSON writes it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _columns(
@@ -184,24 +317,37 @@ def _columns(
     return file, label, split
 
 
-def _paths(files: Sequence[str], images: set[str]) -> dict[str, str]:
-    """What a table may call a file -> its path.
+def _paths(files: Sequence[str], images: set[str], folder: str) -> dict[str, str]:
+    """What a table in a folder may call a file -> its path.
 
     Relative to the table or else to `images/`, in either case with the ending or, of an image,
     without it where no other image differs in that alone.
     """
-    whole = {**{_key(path): path for path in files}, **{path: path for path in files}}
+    around = f"{folder}/" if folder else ""
+    own = {path.removeprefix(around): path for path in files}
+    whole = {**{_key(name): path for name, path in own.items()}, **own}
     stems: dict[str, list[str]] = {}
     for path in sorted(images):
-        stems.setdefault(_key(posixpath.splitext(path)[0]), []).append(path)
+        stem = posixpath.splitext(path.removeprefix(around))[0]
+        stems.setdefault(_key(stem), []).append(path)
     one = {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
     named = {**one, **whole}
-    below = {
-        key.removeprefix("images/"): path
-        for key, path in named.items()
-        if key.startswith("images/")
+    return {**_below(named, "images"), **named}
+
+
+def _below_train(paths: Mapping[str, str]) -> dict[str, str]:
+    """What a table in the root may call a training image: its path below the split's folder."""
+    tops = {path.partition("/")[0] for path in paths.values() if "/" in path}
+    train = [top for top in tops if split_names.canonical(top) == TRAIN]
+    return _below(paths, train[0]) if len(train) == 1 else {}
+
+
+def _below(paths: Mapping[str, str], folder: str) -> dict[str, str]:
+    """Those of names in a folder, without the folder."""
+    around = f"{folder}/"
+    return {
+        name.removeprefix(around): path for name, path in paths.items() if name.startswith(around)
     }
-    return {**below, **named}
 
 
 def _key(file: str) -> str:

@@ -83,12 +83,12 @@ def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:
     tree = FolderTree(root, _is_image, quiet=True)  # opening the images warns
     while inner := folder_layout.wrapped(tree, _is_image):
         tree = FolderTree(os.path.join(tree.root, inner), _is_image, quiet=True)
-    table, formats = folder_layout.table_of(tree), ", ".join(SUFFIXES)
-    if table is None:
-        return tree, folder_layout.read(tree, _is_image, formats)
-    with open(os.path.join(tree.root, table), "rb") as file:
-        content = file.read()
-    return tree, folder_table.read(tree, table, content, _is_image, formats)
+
+    def content(path: str) -> bytes:
+        with open(os.path.join(tree.root, path), "rb") as file:
+            return file.read()
+
+    return tree, folder_table.layout_of(tree, _is_image, ", ".join(SUFFIXES), content)
 
 
 def _holds_out(layout: folder_layout.Layout) -> bool:

@@ -119,7 +119,9 @@ def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuild
             f"found in {' or '.join(folders)}; prepare it where there is network: "
             f"tfds build {name} --data_dir={folders[0]}. {received}"
         )
-    close = difflib.get_close_matches(builder_name, sorted(known | on_disk | {PACKAGED}))
+    folders_here = [entry.name for entry in os.scandir() if entry.is_dir()]
+    close = [f"folder:{folder}" for folder in difflib.get_close_matches(name, folders_here, n=1)]
+    close += difflib.get_close_matches(builder_name, sorted(known | on_disk | {PACKAGED}))
     raise DatasetError(
         f"`dataset` must be {_OTHER_NAMES}, or a TensorFlow Datasets name; {name} is none"
         f"{' (did you mean ' + ' or '.join(close) + '?)' if close else ''}. {received}"

@@ -93,7 +93,7 @@ def _own(spec: str, data: ImageDataset) -> str:
 def _held_out(data: ImageDataset, contents: Contents) -> str:
     tenth = "a tenth of each class" if data.num_classes else "a tenth"
     apart = f"a folder {contents.held_out}/ beside train/"
-    if contents.table:
+    if contents.table and not contents.folders:
         apart = f"a column split in {contents.table}"
     return (
         f"{contents.held_out} was held out of train: {tenth}. "

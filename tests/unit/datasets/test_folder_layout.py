@@ -181,12 +181,13 @@ def test_classes_are_sorted_as_text():
         (
             [FLAT, "train.csv"],
             "no labels are read from train.csv: a table of labels must be called labels.csv or "
-            "metadata.csv and lie directly in photos",
+            "metadata.csv and lie directly in photos or in the folder of a split",
         ),
         (
-            [*below("train", FLAT, "metadata.csv"), *below("test", FLAT, "metadata.csv")],
-            "no labels are read from train/metadata.csv and test/metadata.csv: a table of labels "
-            "must be called labels.csv or metadata.csv and lie directly in photos",
+            [*below("train", FLAT, "info.csv"), *below("test", FLAT, "info.xlsx")],
+            "no labels are read from train/info.csv and test/info.xlsx: a table of labels must be "
+            "called labels.csv or metadata.csv and lie directly in photos or in the folder of a "
+            "split",
         ),
         (
             [*below("train", CATS), *below("more", CATS), FLAT],

@@ -102,7 +102,7 @@ def test_missing_and_unlisted_files_are_counted_and_named():
         "unlabelled": dict.fromkeys(IMAGES[2:]),
     }
     assert layout.notes == (
-        "4 files that labels.csv lists are not there, or not .jpg (7.jpg, 8.jpg, 9, ...)",
+        "4 files that labels.csv lists are not there, or no images (7.jpg, 8.jpg, 9, ...)",
         "4 images are not in labels.csv: used without a label (images/2.jpg, images/3.jpg, "
         "images/4.jpg, ...)",
     )
@@ -155,6 +155,112 @@ def test_bad_tables_are_refused_with_one_line(content, rule):
     with pytest.raises(DatasetError, match=rule) as caught:
         read(content)
     assert "Received: folder:photos" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def read_all(files, *paths):
+    """The layout of a folder of `paths` and of tables, path -> text."""
+    return folder_table.layout_of(
+        Paths(*paths, *files), is_image, ".jpg", lambda path: files[path].encode()
+    )
+
+
+def test_a_table_may_have_an_object_a_line():
+    lines = [
+        '{"file_name": "0.jpg", "label": "caf\u00e9", "boxes": [1, 2], "size": {"w": 3}}',
+        "",
+        '{"label": 7, "file_name": "1.jpg"}',
+        '{"file_name": "2.jpg", "label": null}',
+        '{"file_name": "3.jpg", "label": "a, b", "split": "test"}',
+        '{"file_name": "4.jpg", "label": "a, b"}',
+    ]
+    layout = read("\ufeff" + "\r\n".join(lines), table="Metadata.jsonl")
+    assert layout.splits == {
+        "train": {"images/0.jpg": "café", "images/1.jpg": "7", "images/4.jpg": "a, b"},
+        "test": {"images/3.jpg": "a, b"},
+        "unlabelled": {"images/2.jpg": None, "images/5.jpg": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ('{"file": "0.jpg", "label": "a"}\n["1.jpg", "b"]\n', r"must be a JSON object.*line 2"),
+        ('{"file": "0.jpg", "label": "a"}\n\n{"file": "1.jpg"\n', "must be a JSON object.*line 3"),
+        ('{"file": "0.jpg", "text": "a"}\n', "must have a header.*'file,text' in"),
+        ('{"file": "0.jpg", "label": ["a", "b"]}\n', "one label; several labels"),
+        ("", "must have a header"),
+    ],
+)
+def test_bad_objects_are_refused_with_one_line(content, rule):
+    with pytest.raises(DatasetError, match=rule) as caught:
+        read(content, table="labels.jsonl")
+    assert "Received: folder:photos" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_table_in_each_folder_of_a_split_tells_its_classes():
+    """As the `imagefolder` of Hugging Face's datasets lays images out."""
+    tables = {
+        "train/metadata.csv": "file_name,label\n0.jpg,a\n1.jpg,b\n2.jpg,\n9.jpg,a\n",
+        "val/metadata.jsonl": '{"file_name": "0.jpg", "label": "b"}\n',
+    }
+    paths = ["train/{n}.jpg", "val/0.jpg", "test/{n}.jpg"]
+    layout = read_all(tables, *paths)
+    assert layout.splits == {
+        "train": {"train/0.jpg": "a", "train/1.jpg": "b"},
+        "unlabelled": {"train/2.jpg": None},
+        "validation": {"val/0.jpg": "b"},
+        "test": dict.fromkeys(f"test/{n}.jpg" for n in range(3)),
+    }
+    assert layout.folders == {"train": "train", "validation": "val", "test": "test"}
+    assert layout.table == "train/metadata.csv and val/metadata.jsonl"
+    assert layout.files["train/9.jpg"] == "in train/metadata.csv, but not there: left out"
+    assert not any("ignored" in note for note in layout.notes)
+
+
+def test_images_of_a_split_may_lie_in_a_folder_of_it():
+    tables = {
+        "seg_train/labels.csv": "file,label\n0.jpg,a\n1.jpg,b\n",
+        "seg_test/labels.csv": "file,label\n0,b\n",
+    }
+    paths = ["seg_train/images/0.jpg", "seg_train/images/1.jpg", "seg_test/images/0.jpg"]
+    assert read_all(tables, *paths).splits == {
+        "train": {"seg_train/images/0.jpg": "a", "seg_train/images/1.jpg": "b"},
+        "test": {"seg_test/images/0.jpg": "b"},
+    }
+
+
+def test_a_table_in_the_folder_of_one_split_is_read():
+    labels = {"train/labels.csv": "file,label\n0.jpg,a\n1.jpg,b\n2.jpg,a\n"}
+    layout = read_all(labels, "train/{n}.jpg", "test/{n}.jpg")
+    assert list(layout.splits["train"].values()) == ["a", "b", "a"]
+    assert set(layout.splits["test"].values()) == {None}
+    held_out = {"test/labels.csv": labels["train/labels.csv"]}
+    with pytest.raises(DatasetError, match="test/labels.csv must give an image of the split train"):
+        read_all(held_out, "train/{n}.jpg", "test/{n}.jpg")
+
+
+def test_folders_of_classes_come_before_the_tables_of_splits():
+    tables = {"train/metadata.csv": "file_name,text\na/0.jpg,a cat\n"}
+    layout = read_all(tables, "train/a/{n}.jpg", "train/b/{n}.jpg", "test/a/{n}.jpg")
+    assert layout.class_names == ("a", "b") and layout.table is None
+    assert (
+        layout.notes[-1] == "the folders tell the classes; no labels are read from "
+        "train/metadata.csv"
+    )
+
+
+def test_a_table_in_the_root_may_name_files_of_the_training_folder_without_it():
+    rows = "file,label\n0.jpg,a\n1,b\n2.jpg,a\n"
+    layout = read(rows, "train/{n}.jpg", "test/{n}.jpg")
+    assert layout.splits == {
+        "train": {"train/0.jpg": "a", "train/1.jpg": "b", "train/2.jpg": "a"},
+        "test": dict.fromkeys(f"test/{n}.jpg" for n in range(3)),
+    }
+    assert layout.notes[0] == "labels.csv names files of train/ without it"
+    # A file at the path itself, or in images/, comes first.
+    layout = read(rows, "0.jpg", "images/1.jpg", "Train/{n}.jpg")
+    labelled = {"0.jpg": "a", "images/1.jpg": "b", "Train/2.jpg": "a"}
+    assert layout.splits["train"] == labelled
 
 
 def test_two_tables_are_refused():

@@ -23,9 +23,14 @@ def layouts(root):
             save(root / "wrapped" / "in" / "abcd"[label] / f"{number}.png", label, number)
     for number in range(12):
         save(root / "table" / f"{number}.png", 0, number)
+        split = root / "tables" / ("test" if number % 4 == 0 else "train")
+        save(split / f"{number}.png", 0, number)
+        with open(split / "metadata.csv", "a") as file:
+            file.write("" if file.tell() else "file_name,label\n")
+            file.write(f"{number}.png,{'xy'[number % 3 == 0]}\n")
     rows = "".join(f"{number}.png,{'xy'[number % 2]}\n" for number in range(12))
     (root / "table" / "labels.csv").write_text("file,label\n" + rows)
-    return ("split", "classes", "flat", "wrapped", "table")
+    return ("split", "classes", "flat", "wrapped", "table", "tables")
 
 
 def test_the_count_is_that_of_the_opened_set(tmp_path):

@@ -125,6 +125,14 @@ def test_unavailable_names_fail_without_network(tfds_dir, monkeypatch, name, mes
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_with_a_similar_name_is_suggested(tfds_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "phtosx").touch()
+    with pytest.raises(datasets.DatasetError, match=r"did you mean folder:photos\b"):
+        datasets.open_dataset("phtos", data_dir=str(tfds_dir))
+
+
 def rewrite_records(root, change):
     """Applies `change` to the features of each stored TFDS example."""
     for path in map(str, root.rglob("*.tfrecord*")):
