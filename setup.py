@@ -15,6 +15,7 @@ ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_mach
 
 # TIFF files of 16 bits and several bands, with their compressions; HEIC files.
 PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
+MAP = ["openTSNE>=1.0.2"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
 SUGGEST = ["scikit-learn>=1.4", "threadpoolctl"]
 
@@ -64,6 +65,8 @@ setup(
         ],
         # The peer in benchmarks/speed.
         "bench": ["torch"],
+        # For the map of representations in a report by t-SNE.
+        "map": MAP,
         # For --export_formats=onnx, and for predictions of such a file.
         "onnx": ONNX,
         # For folders of images with such files.
@@ -71,6 +74,7 @@ setup(
         # For `simclrv2-tf suggest`.
         "suggest": SUGGEST,
         "test": [
+            *MAP,
             *ONNX,
             *PHOTOS,
             *SUGGEST,

@@ -54,3 +54,25 @@ def nearest(x: np.ndarray, k: int) -> np.ndarray:
     found = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(similarities, found, 1), axis=1, kind="stable")
     return np.take_along_axis(found, order, 1)
+
+
+def share_kept(x: np.ndarray, points: np.ndarray, k: int = 10) -> float:
+    """The share of nearest neighbours that a map keeps, the mean over rows.
+
+    Args:
+        x: (n, d) representations, compared by cosine similarity.
+        points: (n, 2) their places on the map, compared by distance.
+        k: Neighbours of each row, in either; n - 1 where there are fewer.
+
+    Returns:
+        In [0, 1]; 1 for fewer than two rows.
+    """
+    found = nearest(x, k)
+    k = found.shape[1]
+    if not k:
+        return 1.0
+    # |p - q|^2 less |p|^2, which is the same for all q: the order of the distances to p.
+    distances = np.sum(points**2, axis=1) - 2 * points @ points.T
+    np.fill_diagonal(distances, np.inf)
+    on_map = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    return float(np.mean([len({*a} & {*b}) / k for a, b in zip(found, on_map, strict=True)]))

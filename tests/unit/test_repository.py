@@ -46,6 +46,7 @@ OPTIONAL = {
     "ai_edge_litert",
     "markupsafe",
     "onnxruntime",
+    "openTSNE",
     "pillow_heif",
     "sklearn",
     "threadpoolctl",

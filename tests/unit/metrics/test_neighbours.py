@@ -49,3 +49,26 @@ def test_the_nearest_are_those_of_loops(k):
         expected = sorted(others, key=lambda other: -unit[place] @ unit[other])[:k]
         assert found[place].tolist() == expected
     assert neighbours.nearest(given[:1], k).shape == (1, 0)
+
+
+@pytest.mark.parametrize(("count", "k"), [(30, 10), (5, 10), (2, 1)])
+def test_the_share_that_a_map_keeps_is_that_of_loops(count, k):
+    rng = np.random.default_rng(0)
+    x, points = rng.normal(size=(count, 4)), rng.normal(size=(count, 2))
+    kept = []
+    for i in range(count):
+        others = [j for j in range(count) if j != i]
+        cosine = {j: x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for j in others}
+        distance = {j: np.linalg.norm(points[i] - points[j]) for j in others}
+        alike = set(sorted(others, key=lambda j: -cosine[j])[:k])
+        near = set(sorted(others, key=lambda j: distance[j])[:k])
+        kept.append(len(alike & near) / len(alike))
+    assert neighbours.share_kept(x, points, k) == pytest.approx(np.mean(kept))
+    assert neighbours.share_kept(x, x[:, :2], k) <= 1
+
+
+def test_a_map_of_the_rows_themselves_keeps_all():
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 40)
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert neighbours.share_kept(x, x) == 1
+    assert neighbours.share_kept(x[:1], x[:1]) == 1

@@ -35,7 +35,11 @@ def test_pairs_are_shown_with_their_classes(root):
     write(root, pairs)
     found = page(root)
     assert found.unclosed == []
-    assert "3 of 1,000 evaluation images (of 2,000) and 10,000 training images look" in found.text
+    assert (
+        "3 pairs found by comparing the thumbnails of 1,000 evaluation images (of 2,000) with "
+        "10,000 training images." in found.text
+    )
+    assert "In one pair the classes differ: one label may be wrong" in found.text
     assert "The table has the 2 most alike." in found.text
     table = next(rows for rows in found.tables if rows[0][1][0] == "evaluation image")
     cells = [[text for text, _ in row] for row in table[1:]]
@@ -49,7 +53,7 @@ def test_pairs_are_shown_with_their_classes(root):
 def test_that_none_was_found_is_said(root):
     write(root, [], of=(1000, 10_000))
     text = page(root).text
-    assert "none found among 1,000 evaluation images and 10,000 training images" in text
+    assert "the thumbnails of 1,000 evaluation images with 10,000 training images" in text
     assert "but no crops and no turned images" in text
 
 

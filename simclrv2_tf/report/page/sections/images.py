@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from simclrv2_tf.report.page import blocks, pictures
 from simclrv2_tf.report.page.runs import PRETRAIN, Run
 
@@ -72,7 +74,7 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
     found = run.near_duplicates
     if found is None:
         return []
-    looked = " and ".join(
+    looked = " with ".join(
         f"{compared:,} {what} images" + f" (of {all_:,})" * (compared < all_)
         for what, compared, all_ in zip(
             ("evaluation", "training"), found.compared, found.of, strict=True
@@ -82,8 +84,7 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
     if not count:
         return [
             blocks.Text(
-                f"Near-duplicates: none found among {looked}, compared by their thumbnails. "
-                f"{_FOUND}"
+                f"Near-duplicates: none was found by comparing the thumbnails of {looked}. {_FOUND}"
             )
         ]
     shown = found.thumbnails
@@ -96,9 +97,9 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
         rows.append((str(row + 1), *images, number, "yes" if found.mirrored[row] else "no"))
     more = f" The table has the {len(shown)} most alike." if count > len(shown) else ""
     said = (
-        f"{count:,} of {looked} look like copies of each other, by their thumbnails. Look at them: "
-        "an evaluation image that was trained on makes accuracy look better than it is, and two "
-        f"copies with different classes mean that one label is wrong. {_FOUND}{more}"
+        f"{count:,} {'pair' if count == 1 else 'pairs'} found by comparing the thumbnails of "
+        f"{looked}. Look at them: an evaluation image that was trained on makes accuracy look "
+        f"better than it is. {_differing(found.labels)}{_FOUND}{more}"
     )
     side = shown.shape[2]
     sheet = shown.transpose(1, 2, 0, 3, 4).reshape(2 * side, len(shown) * side, -1)
@@ -110,6 +111,15 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
         blocks.Picture(picture, alt, "Evaluation images above, training images below."),
         blocks.Table("Images that look like copies of each other", ["pair", *columns], rows),
     ]
+
+
+def _differing(labels: np.ndarray) -> str:
+    """What classes (n, 2) of pairs that differ may mean."""
+    count = int(np.sum((labels >= 0).all(1) & (labels[:, 0] != labels[:, 1])))
+    if not count:
+        return ""
+    pairs = "one pair the classes differ" if count == 1 else f"{count:,} pairs the classes differ"
+    return f"In {pairs}: one label may be wrong, or the images only look alike. "
 
 
 def _class(names: list[str], label: int) -> str:

@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 
 from simclrv2_tf.kept_results import kept_results
-from simclrv2_tf.metrics import principal_components
+from simclrv2_tf.metrics import neighbours, principal_components, t_sne
 from simclrv2_tf.metrics.representations import unit_rows
 from simclrv2_tf.report.page import blocks
 from simclrv2_tf.report.page.blocks import Thumbnail
@@ -16,6 +16,7 @@ from simclrv2_tf.report.page.runs import PRETRAIN, Run, Samples
 QUESTION = "What did it learn?"
 _LEAST = 3  # images, of a map
 _ROWS, _SHOWN = 10, 6
+_KEPT = 10  # neighbours, whose share that the map keeps is given
 _MOST_COLORS = 20  # classes of a map
 _OTHERS, _GRAY = -2, "#999999"  # what classes without a color have in place of a label
 # Okabe and Ito, then Tol's muted colors: readers with any color vision tell them apart.
@@ -112,20 +113,42 @@ def _described(samples: Samples, names: list[str], index: int) -> str:
 
 
 @kept_results(most=4)
-def _plane(representations: np.ndarray) -> principal_components.Plane:
-    return principal_components.principal_plane(unit_rows(representations))
+def _placed(representations: np.ndarray) -> tuple[np.ndarray, str]:
+    """Points of the map (n, 2), and how they were found, in words."""
+    rows = unit_rows(representations)
+    if t_sne.fits(rows) and t_sne.installed():
+        points = t_sne.t_sne_plane(rows)
+        how = (
+            "placed by t-SNE of unit-length rows, which keeps neighbours together. Distances "
+            "between groups, and their sizes, mean little."
+        )
+    else:
+        points, explained = principal_components.principal_plane(rows)
+        how = (
+            "along the two directions in which they vary most (PCA of unit-length rows). The two "
+            f"hold {explained.sum():.0%} of the variance: points that lie apart differ, points "
+            "that lie together may still differ."
+        )
+    k = min(_KEPT, len(rows) - 1)
+    kept = neighbours.share_kept(rows, points, k)
+    how += (
+        f" Of the {k} nearest neighbours of an image, {kept:.0%} are among the {k} nearest points."
+    )
+    if t_sne.fits(rows) and not t_sne.installed():
+        how += " With openTSNE (pip install 'simclrv2-tf[map]') the map is placed by t-SNE."
+    return points, how
 
 
 def _map(samples: Samples, names: list[str]) -> blocks.Map:
-    plane = _plane(samples.representations)
-    low, high = plane.points.min(0), plane.points.max(0)
+    points, how = _placed(samples.representations)
+    low, high = points.min(0), points.max(0)
     scale = 100 / max(high[0] - low[0], 1e-12)  # one for both axes: distances compare
-    places = np.round(scale * (plane.points - low), 1)
+    places = np.round(scale * (points - low), 1)
     height = round(float(scale * (high[1] - low[1])), 1)
     labels, known, others = _named(samples.labels)
     groups = []
     for label in np.unique(labels).tolist():
-        points = [
+        shown = [
             blocks.Point(
                 index,
                 float(places[index, 0]),
@@ -136,17 +159,12 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
         ]
         if label in known:
             own = color(known.index(label), len(known))
-            groups.append(blocks.Group(_name(names, label), own, points))
+            groups.append(blocks.Group(_name(names, label), own, shown))
         elif label == _OTHERS:
-            groups.append(blocks.Group("other classes", _GRAY, points))
+            groups.append(blocks.Group("other classes", _GRAY, shown))
         else:
-            groups.append(blocks.Group("no label", "currentColor", points))
-    caption = (
-        f"Representations of {len(places):,} test images, a point each, along the two directions "
-        "in which they vary most (PCA of unit-length rows). The two hold "
-        f"{plane.explained.sum():.0%} of the variance: points that lie apart differ, points that "
-        "lie together may still differ."
-    )
+            groups.append(blocks.Group("no label", "currentColor", shown))
+    caption = f"Representations of {len(places):,} test images, a point each, {how}"
     if others:
         caption += f" The {len(known)} most frequent classes have a color; the others are gray."
     alt = f"Map of {len(places):,} representations" + (", colored by class" if known else "")
