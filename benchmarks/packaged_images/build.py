@@ -4,10 +4,12 @@
 
 The folder holds the four files of the data set as published
 (https://github.com/zalandoresearch/fashion-mnist, MIT licence, see the text beside the output).
-Taken are the first 1,000 training and the first 200 test images of each class, kept in the order
-of the published files, in which the classes are mixed. The output is four arrays in NumPy's format,
-one after the other, compressed together: training images (10000, 28, 28) uint8 and labels (10000,)
-uint8, test images (2000, 28, 28) and labels (2000,). The same input gives the same bytes.
+Taken are the first 1,000 training images of each class, the first 200 test images, and as
+validation images the 100 training images after the first 1,000, kept in the order of the published
+files, in which the classes are mixed. The output is six arrays in NumPy's format, one after the
+other, compressed together: training images (10000, 28, 28) uint8 and labels (10000,) uint8, test
+images (2000, 28, 28) and labels (2000,), validation images (1000, 28, 28) and labels (1000,). The
+same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ import sys
 
 import numpy as np
 
-TRAIN_PER_CLASS = 1_000
-TEST_PER_CLASS = 200
+# The published file of each split, and which of its images are taken, of each class.
+SPLITS = {
+    "train": ("train", slice(0, 1_000)),
+    "test": ("t10k", slice(0, 200)),
+    "validation": ("train", slice(1_000, 1_100)),
+}
 DATA = pathlib.Path(__file__).parents[2] / "simclrv2_tf" / "data"
 OUTPUT = DATA / "fashion_mnist_small.xz"
 
@@ -29,10 +35,10 @@ OUTPUT = DATA / "fashion_mnist_small.xz"
 def select(source: pathlib.Path) -> bytes:
     """The arrays, not yet compressed, from the folder of the published files."""
     arrays = io.BytesIO()
-    for prefix, per_class in (("train", TRAIN_PER_CLASS), ("t10k", TEST_PER_CLASS)):
+    for prefix, taken in SPLITS.values():
         labels = read_idx(source / f"{prefix}-labels-idx1-ubyte.gz")
         images = read_idx(source / f"{prefix}-images-idx3-ubyte.gz")
-        chosen = [np.flatnonzero(labels == label)[:per_class] for label in range(10)]
+        chosen = [np.flatnonzero(labels == label)[taken] for label in range(10)]
         order = np.sort(np.concatenate(chosen))
         np.lib.format.write_array(arrays, images[order], version=(1, 0))
         np.lib.format.write_array(arrays, labels[order], version=(1, 0))

@@ -25,7 +25,9 @@ def open_dataset(
     value_range: ValueRange = None,
     channels: int = RGB,
 ) -> ImageDataset:
-    """Opens the packaged set: 10,000 + 2,000 gray images of 28 x 28, as gray or RGB.
+    """Opens the packaged set: gray images of 28 x 28, as gray or RGB.
+
+    10,000 to train with, 2,000 to test, and 1,000 to validate while a stage trains.
 
     Raises:
         DatasetError: `channels` is neither 1 nor 3.
@@ -39,7 +41,7 @@ def open_dataset(
     resource = importlib.resources.files("simclrv2_tf") / "data" / f"{name}.xz"
     splits = {}
     with resource.open("rb") as compressed, lzma.open(compressed) as content:
-        for split in ("train", "test"):
+        for split in ("train", "test", "validation"):
             images = np.lib.format.read_array(content)
             labels = np.lib.format.read_array(content).astype(np.int64)
             ids = np.array([f"{split}/{index}" for index in range(len(labels))])
@@ -54,7 +56,7 @@ def open_dataset(
         return IndexedSplit(spec, columns, decode, channels)
 
     sizes = {split: len(columns["id"]) for split, columns in splits.items()}
-    return ImageDataset(name, _CLASSES, sizes, select, stored="gray of 8 bits")
+    return ImageDataset(name, _CLASSES, sizes, select, stored="gray of 8 bits", eval_split="test")
 
 
 def _decode(image: tf.Tensor, channels: int) -> tf.Tensor:

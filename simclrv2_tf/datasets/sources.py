@@ -75,6 +75,7 @@ class ImageDataset:
         contents: What was understood of a folder of images; None for sets that say it themselves.
         stored: Bands, bits and range of the images as they are stored, in words; empty where they
             are not known.
+        eval_split: The split to evaluate on, of a set that says so itself.
     """
 
     name: str
@@ -84,19 +85,22 @@ class ImageDataset:
     _skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     contents: Contents | None = None
     stored: str = ""
+    eval_split: str | None = None
     _selected: dict[str, Split] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def default_eval_split(self) -> str | None:
         """The split to evaluate on; None where nothing is held out.
 
-        Of a folder, `test` where it has labels, else `validation`. Of other sets `validation`,
-        `val` or `test`, the first that exists.
+        Of a folder, `test` where it has labels, else `validation`. Of other sets `eval_split`, or
+        `validation`, `val` or `test`, the first that exists.
         """
         if self.contents:
             return self.contents.eval_split
         # The test images of many published sets have no labels.
-        return next((name for name in HELD_OUT_SPLITS if name in self.splits), None)
+        return self.eval_split or next(
+            (name for name in HELD_OUT_SPLITS if name in self.splits), None
+        )
 
     @property
     def num_classes(self) -> int:
