@@ -15,6 +15,7 @@ ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_mach
 
 # TIFF files of 16 bits and several bands, with their compressions; HEIC files.
 PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
+SAFETENSORS = ["safetensors>=0.4"]
 MAP = ["openTSNE>=1.0.2"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
 SUGGEST = ["scikit-learn>=1.4", "threadpoolctl"]
@@ -63,18 +64,21 @@ setup(
             f"tensorflow-addons==0.23.0; {ADDONS}",
             f"tf_keras>=2.20; {ADDONS}",
         ],
-        # The peer in benchmarks/speed.
-        "bench": ["torch"],
+        # The peer in benchmarks/speed, and in the test of weights that are exported for it.
+        "bench": ["torch", "torchvision"],
         # For the map of representations in a report by t-SNE.
         "map": MAP,
         # For --export_formats=onnx, and for predictions of such a file.
         "onnx": ONNX,
         # For folders of images with such files.
         "photos": PHOTOS,
+        # For --export_formats=safetensors and torchvision.
+        "safetensors": SAFETENSORS,
         # For `simclrv2-tf suggest`.
         "suggest": SUGGEST,
         "test": [
             *MAP,
+            *SAFETENSORS,
             *ONNX,
             *PHOTOS,
             *SUGGEST,

@@ -135,7 +135,7 @@ class StageRun(abc.ABC):
         self.train_split, self.labelled_split = self.open()
         self._fix_batch_size(caps_batch)
         self._plan_steps()
-        formats.check_formats(self.export_formats)
+        formats.check_formats(self.export_formats, config)
         self.directory.check()
 
     # --- The description of a stage -----------------------------------------------------------

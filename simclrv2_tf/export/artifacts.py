@@ -15,6 +15,7 @@ and, as the formats say,
     hub/NAME.tar.gz                               that folder as one file
     encoder.onnx or image_classifier.onnx         ONNX, of the .keras file
     encoder.tflite or image_classifier.tflite     LiteRT
+    encoder.safetensors and so on                 weights alone, see `weights_file`
 """
 
 import dataclasses
@@ -139,10 +140,9 @@ class Artifacts:
             row, path = FORMATS[name], self.path(name)
             of_module = row.source == "saved_model"  # its card may have changed
             if of_module or not path.exists():
-                source = self.module if of_module else path.with_suffix(".keras")
                 assert row.write, "`_converted` has the formats that can be written"
                 with whole(path) as unfinished:
-                    row.write(source, unfinished, image_size)
+                    row.write(self.path(row.source), unfinished, image_size)
         sums.write(self.directory, self._in_directory())
 
     def finished(self) -> bool:

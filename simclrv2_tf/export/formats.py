@@ -3,13 +3,14 @@
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from etils import epath
 
 from simclrv2_tf import options, run_options, sums
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
-from simclrv2_tf.export import keras_file, saved_model
+from simclrv2_tf.export import keras_file, saved_model, weights_file
 from simclrv2_tf.export.model import INPUTS, ExportError, Model, ModelError
 from simclrv2_tf.options import option
 
@@ -27,6 +28,7 @@ class Format:
         source: The format of the file that it is made of.
         packages: The packages that writing it needs.
         extra: The extra of `setup.py` that installs them.
+        check: Raises an `ExportError` where a network of given options cannot be written.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Format:
     source: str = "keras"
     packages: tuple[str, ...] = ()
     extra: str = ""
+    check: Callable[[Any], None] | None = None
 
     def path(self, source: epath.Path) -> epath.Path:
         """The file of this format that is made of the file or folder `source`."""
@@ -63,6 +66,24 @@ FORMATS = {
             extra="onnx",
         ),
         Format("litert", ".tflite", keras_file.read_litert, keras_file.write_litert),
+        # Before the row of the shorter suffix.
+        Format(
+            "torchvision",
+            ".torchvision.safetensors",
+            weights_file.read,
+            weights_file.write_torchvision,
+            packages=("safetensors",),
+            extra="safetensors",
+            check=weights_file.check_torchvision,
+        ),
+        Format(
+            "safetensors",
+            ".safetensors",
+            weights_file.read,
+            weights_file.write,
+            packages=("safetensors",),
+            extra="safetensors",
+        ),
     )
 }
 EXPORT_FORMATS = tuple(FORMATS)
@@ -130,7 +151,9 @@ class ExportOptions(options.Group, title="Export", incidental=True):
         "What to write, with commas between; the .keras files always are. saved_model (default; in "
         "a run of several stages, of its pretraining alone): for TF Hub. tar.gz: the SavedModel "
         "also as one file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
-        "litert: the encoder, or the whole image classifier, in these formats. A finished run is "
+        "litert: the encoder, or the whole image classifier, in these formats. safetensors: its "
+        "weights alone; torchvision: as torchvision's ResNet-50, 101 or 152 names them (both need "
+        "'simclrv2-tf[safetensors]'). A finished run is "
         "given more formats by its own command with this flag; nothing is trained again.",
         choices=EXPORT_FORMATS,
     )
@@ -141,11 +164,15 @@ class ExportOptions(options.Group, title="Export", incidental=True):
     )
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Checks that the packages that write `formats` are installed.
+def check_formats(formats: Sequence[str], network: Any = None) -> None:
+    """Checks that `formats` can be written.
+
+    Args:
+        formats: Names of `FORMATS`.
+        network: The options of the network, see `Format.check`; None: not known yet.
 
     Raises:
-        ExportError: one is missing.
+        ExportError: a package is missing, or a format has no such network.
     """
     for row in map(FORMATS.__getitem__, formats):
         missing = [p for p in row.packages if importlib.util.find_spec(p) is None]
@@ -155,3 +182,5 @@ def check_formats(formats: Sequence[str]) -> None:
                 f"which are not installed: pip install 'simclrv2-tf[{row.extra}]'. "
                 f"Received: export_formats={','.join(formats)}"
             )
+        if row.check and network is not None:
+            row.check(network)

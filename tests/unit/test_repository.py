@@ -48,6 +48,7 @@ OPTIONAL = {
     "onnxruntime",
     "openTSNE",
     "pillow_heif",
+    "safetensors",
     "sklearn",
     "threadpoolctl",
     "tifffile",

@@ -113,7 +113,9 @@ def test_a_converter_that_fails_leaves_all_else(tmp_path, monkeypatch):
 
 def test_every_format_is_a_row(tmp_path):
     """Of one suffix each, so that a file is read as what it was written as."""
-    assert EXPORT_FORMATS == ("keras", "saved_model", "tar.gz", "onnx", "litert")
+    assert EXPORT_FORMATS == (
+        "keras", "saved_model", "tar.gz", "onnx", "litert", "torchvision", "safetensors",
+    )  # fmt: skip
     files = Artifacts(epath.Path(tmp_path), "7", labelled=True)
     found = {name: str(files.path(name).relative_to(tmp_path)) for name in EXPORT_FORMATS}
     assert found == {
@@ -122,6 +124,8 @@ def test_every_format_is_a_row(tmp_path):
         "tar.gz": "hub/7.tar.gz",
         "onnx": "image_classifier.onnx",
         "litert": "image_classifier.tflite",
+        "torchvision": "image_classifier.torchvision.safetensors",
+        "safetensors": "image_classifier.safetensors",
     }
     for name in set(EXPORT_FORMATS) - {"saved_model"}:
         assert formats.of_file(files.path(name)).name == name
