@@ -20,6 +20,32 @@ def test_ci_runs_the_readmes_test_command():
     assert command in (ROOT / "README.md").read_text().splitlines()
 
 
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("benchmarks/*/*.md")]
+    if not page.is_relative_to(ROOT / "runs")
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_pages_lead_to_files_and_headings(page):
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert anchor in slugs, target
+
+
+def test_pages_are_found():
+    assert {"README.md", "docs/your_images.md", "benchmarks/speed/README.md"} < set(PAGES)
+
+
 # Files that write to something else than the path that `files.whole` gives as `unfinished`.
 WRITERS = {
     "export/saved_model.py": "to a temporary folder, and to its caller's path of `whole`",
