@@ -121,7 +121,7 @@ class Waits:
             return None
         return (
             f'Waiting for data took {self.share:.0%} of the training time: see "A slow input '
-            'pipeline" in the README.'
+            'pipeline" in docs/several_devices.md.'
         )
 
 
