@@ -16,6 +16,7 @@ ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_mach
 # TIFF files of 16 bits and several bands, with their compressions; HEIC files.
 PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
 SAFETENSORS = ["safetensors>=0.4"]
+DOCS = ["latex2mathml", "mkdocs-material>=9.6", "mkdocstrings[python]"]
 MAP = ["openTSNE>=1.0.2"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
 SUGGEST = ["scikit-learn>=1.4", "threadpoolctl"]
@@ -66,6 +67,8 @@ setup(
         ],
         # The peer in benchmarks/speed, and in the test of weights that are exported for it.
         "bench": ["torch", "torchvision"],
+        # For the site: mkdocs build.
+        "docs": DOCS,
         # For the map of representations in a report by t-SNE.
         "map": MAP,
         # For --export_formats=onnx, and for predictions of such a file.
@@ -77,6 +80,7 @@ setup(
         # For `simclrv2-tf suggest`.
         "suggest": SUGGEST,
         "test": [
+            *DOCS,
             *MAP,
             *SAFETENSORS,
             *ONNX,
