@@ -159,7 +159,11 @@ def _few_label_stages(
     return [
         stage("supervised"),
         stage("fine_tuned", checkpoint=weights),
-        stage("self_distilled", teacher=f"{root}/fine_tuned"),
+        stage(
+            "self_distilled",
+            teacher=f"{root}/fine_tuned",
+            checkpoint=weights if config.pretrained_student else None,
+        ),
         # The teacher of the small student is the self-distilled network (section 2.2).
         stage("small_student", teacher=f"{root}/self_distilled"),
     ]

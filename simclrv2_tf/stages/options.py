@@ -61,6 +61,13 @@ class DistillerOptions(options.Group, title="Distillation"):
         "model from images to logits, or a SavedModel.",
         once=True,
     )
+    pretrained_student: bool = option(
+        False,
+        "semi_supervised: start the self-distilled student from the pretrained encoder and a new "
+        "classifier, which takes fewer epochs; not in the paper, whose students start from random "
+        "weights.",
+        once=True,
+    )
     distill_alpha: float = option(
         1.0,
         "Weight of the distillation loss; 1 - distill_alpha weighs the cross-entropy on the "

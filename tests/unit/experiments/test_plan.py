@@ -366,3 +366,18 @@ def test_what_is_exported_of_a_momentum_network_is_what_later_stages_start_from(
     expected = "root/pretrain/encoder.keras" if options else "root/pretrain"
     for name in ("linear_eval", "label_fraction_0.1/fine_tuned"):
         assert stages[f"root/{name}"].config.checkpoint == expected
+
+
+@pytest.mark.parametrize("given", [{}, {"eval_ema": True, "memory_size": 64}])
+def test_the_student_of_the_same_network_may_start_from_pretraining(given):
+    fractions = {"train_mode": "semi_supervised", "label_fraction": (0.1,), **given}
+    random, pretrained = (
+        by_folder(planned(**fractions, pretrained_student=start)) for start in (False, True)
+    )
+    root = "root/label_fraction_0.1"
+    fine_tuned = pretrained[f"{root}/fine_tuned"].config
+    assert random[f"{root}/self_distilled"].config.checkpoint is None
+    student = pretrained[f"{root}/self_distilled"].config
+    assert student.checkpoint == fine_tuned.checkpoint and student.teacher == f"{root}/fine_tuned"
+    for name in ("supervised", "small_student"):
+        assert pretrained[f"{root}/{name}"].config.checkpoint is None
