@@ -30,8 +30,20 @@ ARMS = (SUGGESTED, BALANCED, UNIFORM)
 MEASURES = ("fine-tuning", "logistic regression")
 RESULTS = pathlib.Path(__file__).with_name("results.json")
 
-PRETRAIN = ("--flagfile=demo/default", "--mode=train_then_eval", "--train_mode=pretrain")
-# Those of the demo's `fine_tuned@0.01`; the network follows the checkpoint.
+# The demo's settings as they were when this was recorded; the network of fine-tuning follows the
+# checkpoint.
+PRETRAIN = (
+    "--flagfile=demo/default",
+    "--mode=train_then_eval",
+    "--train_mode=pretrain",
+    "--learning_rate=0.002",
+    "--train_batch_size=256",
+    "--train_epochs=12",
+    "--temperature=0.2",
+    "--min_crop_area=0.25",
+    "--eval_epochs=0",
+    "--validation_split=",
+)
 FINETUNE = (
     "--mode=train_then_eval",
     "--train_mode=finetune",

@@ -114,7 +114,7 @@ def test_a_recipe_gives_all_flags_and_the_command_line_wins(tmp_path):
 def test_flag_files_give_way_to_flags():
     values, by_stage = given(["--temperature=0.7", "--flagfile=demo/default", "--train_epochs=2"])
     assert (values["temperature"], values["train_epochs"]) == (0.7, 2)
-    assert values["resnet_depth"] == 18 and by_stage["supervised"]["learning_rate"] == 0.008
+    assert values["resnet_depth"] == 18 and by_stage["supervised"]["optimizer"] == "adam"
 
 
 @pytest.mark.parametrize(
