@@ -166,3 +166,38 @@ def test_missing_files_are_named(prepare_full, tmp_path):
     with pytest.raises(FileNotFoundError, match="without train-labels.*t10k-images.*t10k-labels"):
         prepare_full.prepare(tmp_path, tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_the_demos_search_reads_no_test_image_and_the_study_reads_them_once():
+    pretrained = made("demo/search_pretraining")
+    finish(pretrained)
+    searched = [
+        cell
+        for percent in ("1pct", "10pct")
+        for kind in ("supervised", "fine_tuned")
+        for cell in made(f"demo/search_{kind}_{percent}")
+    ]
+    for cell in [*pretrained, *searched]:
+        assert cell.config.train_split == "train[:80%]", cell.folder
+        assert cell.config.eval_split == "train[80%:]", cell.folder
+        assert not cell.config.validation_split
+    for cell in [*made("demo/study"), *made("demo/study_baselines")]:
+        assert cell.config.train_split == "train" and cell.config.eval_split is None
+        assert cell.seed in range(5)
+
+
+def test_the_demo_has_settings_that_its_search_tried():
+    """Of the network, rate, crops, batch and steps of its baseline, and of fine-tuning."""
+    finish(made("demo/search_pretraining"))
+    (demo,) = [cell.config for cell in made("demo/study") if cell.seed == 0]
+    stages = {(s.name, s.fraction): s.config for s in plan.plan_stages(demo)}
+    names = ("stem", "resnet_depth", "width_multiplier", "learning_rate", "min_crop_area")
+    names += ("train_batch_size", "train_epochs", "warmup_epochs", "weight_decay", "optimizer")
+    names += ("ft_proj_selector", "zero_init_logits_layer")
+    for stage, fraction, recipe in (
+        ("supervised", 0.01, "supervised_1pct"), ("supervised", 0.1, "supervised_10pct"),
+        ("fine_tuned", 0.01, "fine_tuned_1pct"), ("fine_tuned", 0.1, "fine_tuned_10pct"),
+    ):  # fmt: skip
+        own = [getattr(stages[stage, fraction], name) for name in names]
+        tried = [[getattr(c.config, n) for n in names] for c in made(f"demo/search_{recipe}")]
+        assert own in tried, (stage, fraction)
