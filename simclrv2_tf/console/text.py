@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,25 @@ _ACCURACIES = {
     "probe_accuracy": "online classifier",
     "contrast_accuracy": "contrastive top-1",
 }
+
+
+def broken(line: str) -> str:
+    """A line, broken between words where standard output is a terminal that is narrower.
+
+    What follows the first break is indented by two more spaces. In a file or a pipe a line stays
+    one.
+    """
+    if not sys.stdout.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    own = line[: len(line) - len(line.lstrip(" "))]
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=f"{own}  ",
+        break_long_words=False,  # paths
+        break_on_hyphens=False,
+    )
 
 
 def metrics_in_words(logs: Mapping[str, float]) -> str:

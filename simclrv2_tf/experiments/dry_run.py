@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from etils import epy
 
+from simclrv2_tf.console.text import broken
 from simclrv2_tf.experiments import execution
 from simclrv2_tf.experiments.built_stages import BuiltStages, num_bytes
 
@@ -41,7 +42,7 @@ def rehearse(runs: Sequence[StageRun]) -> None:
         CheckpointError: its weights are missing, unreadable, or of another network.
     """
     for number, run in enumerate(runs, start=1):
-        print(f"[{number}/{len(runs)}] {run.in_words}, in {run.directory}", flush=True)
+        print(broken(f"[{number}/{len(runs)}] {run.in_words}, in {run.directory}"), flush=True)
     if len(runs) > 1:
         print("Measured: the first stage. The others start from what earlier ones write.")
     run = runs[0]

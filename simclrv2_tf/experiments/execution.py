@@ -12,6 +12,7 @@ from absl import logging
 from etils import epy
 
 from simclrv2_tf import checkpoint_files, files
+from simclrv2_tf.console.text import broken
 from simclrv2_tf.experiments import evaluation, record, validation
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.exports import Exports
@@ -43,7 +44,7 @@ def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> tuple
     Returns:
         The result, and whether there was anything to do.
     """
-    print(f"\n{number}{run.in_words}\n  in {run.directory}", flush=True)
+    print(f"\n{broken(f'{number}{run.in_words}')}\n  in {run.directory}", flush=True)
     made_of = run.made_of()
     run.directory.check_made_of(made_of)
     finished = run.directory.finished(run.total_steps)

@@ -26,7 +26,7 @@ with epy.lazy_imports():
     from simclrv2_tf.report.page import runs
 
 # What pretraining and linear evaluation begin with, in the names of their rows.
-STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random initialization"}
+STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random"}
 
 _USABLE = (contents.IMAGE_CLASSIFIER, *contents.KERAS_FILES)
 

@@ -28,6 +28,7 @@ from etils import epath, epy
 from simclrv2_tf import environment, precision
 from simclrv2_tf.channels import RGB
 from simclrv2_tf.console import Console, make_console
+from simclrv2_tf.console.text import broken
 from simclrv2_tf.experiments import (
     data_summary,
     dry_run,
@@ -159,7 +160,7 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         for stage in planned
     ]
     for line in data_summary.lines(data, config):
-        print(line, flush=True)
+        print(broken(line), flush=True)
     if config.dry_run:
         dry_run.rehearse([outcome.run for outcome in outcomes])
         return {}

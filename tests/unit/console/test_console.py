@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 
 from helpers.paths import ROOT
 from helpers.stages import conv_encoder, pretrainer, train
-from simclrv2_tf import console
+from simclrv2_tf import console, report
 from simclrv2_tf.console import consoles, text
+from simclrv2_tf.experiments import registry
+from simclrv2_tf.experiments.run_files import STARTS
 from simclrv2_tf.training.loop import Waits
 
 
@@ -206,3 +209,26 @@ def test_bars_on_a_terminal():
     ended = [line for line in lines if line][-1]
     assert ended == "done"
     assert sum("20 steps in 1 s: loss 0.050, top-1 100.0%" in line for line in lines) == 2
+
+
+def test_long_lines_break_between_words_on_a_terminal_alone(monkeypatch, capsys):
+    line = "  Images: " + "word " * 30 + "/a/path-that/" + "x" * 120
+    assert text.broken(line) == line
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((100, 40)))
+    lines = text.broken(line).split("\n")
+    assert [len(each) <= 100 for each in lines] == [True, True, False]
+    assert lines[1].startswith("    word") and lines[2] == "    /a/path-that/" + "x" * 120
+    assert " ".join(map(str.strip, lines)) == line.strip()
+    assert text.broken("short") == "short"
+
+
+def test_the_closing_table_of_the_demo_fits_100_columns():
+    """That of pretraining and linear evaluation, whose names are the longest."""
+    titles = {mode: stage.title for mode, stage in registry.stages().items()}
+    starts = [titles["linear_eval"] + start for start in STARTS.values()]
+    own = ("ResNet-18 0.25x", 10_000, "77.6 (75.8, 79.4)", "99.6", 114)
+    head = ["stage", "encoder", "labels", "top-1 (%)", "top-5", "seconds"]
+    shown = report.table(head, [(name, *own) for name in (titles["pretrain"], *starts)])
+    assert len(shown.splitlines()) == 5
+    assert max(map(len, shown.splitlines())) <= 100
