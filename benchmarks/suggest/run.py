@@ -42,7 +42,6 @@ PRETRAIN = (
     "--temperature=0.2",
     "--min_crop_area=0.25",
     "--eval_epochs=0",
-    "--validation_split=",
 )
 FINETUNE = (
     "--mode=train_then_eval",

@@ -73,15 +73,17 @@ class ValidationOptions(options.Group, title="Validation while training", once=T
         0,
         "Epochs between validations; 0: none. In stages with labels the accuracy, in pretraining "
         "that of nearest neighbours of the representation, where labels may be read. In "
-        "distillation only with `validation_split`. It is in the log, history.csv and TensorBoard.",
+        "distillation only with labelled images of a split. It is in the log, history.csv and "
+        "TensorBoard.",
         minimum=0,
         once=False,
     )
     validation_split: str | None = option(
         None,
-        "Split of the validation images (see `eval_epochs`), such as validation or train[90%:]. By "
-        "default a tenth of each class of the training images, of label subsets too, which are "
-        "then not trained on. Never images of `eval_split`, which is reported.",
+        "Split of the validation images (see `eval_epochs`), such as train[90%:]. By default the "
+        "split validation, if the data set has one that is not reported; else a tenth of each "
+        "class of the training images, of label subsets too, which are then not trained on. Never "
+        "images of `eval_split`, which is reported.",
     )
     select: str = option(
         "best",

@@ -243,11 +243,12 @@ def test_validation_images_are_neither_trained_on_nor_reported(images, tmp_path,
 
 
 def test_with_few_labels_the_last_weights_are_taken(images, capsys):
-    split = datasets.open_dataset(f"folder:{images}").split("train")
+    main = datasets.open_dataset(f"folder:{images}")
+    split, data = main.split("train"), SimpleNamespace(main=main)
     ids, labels = split.labels()
     nine = [name for label in (0, 1) for name in ids[labels == label][:9]]
     config = Config.from_argv(["run", *SUPERVISED, f"--dataset=folder:{images}"])
-    run = SimpleNamespace(config=config, eval_split=None, data=None, labelled=True)
+    run = SimpleNamespace(config=config, eval_split=main.split("test"), data=data, labelled=True)
     few = split.subset(nine)
     assert validation.parts(run, few) == (few, None)
     assert "a class has 9 images to train with" in capsys.readouterr().out
@@ -258,8 +259,34 @@ def test_with_few_labels_the_last_weights_are_taken(images, capsys):
 
 
 def test_distillation_is_validated_on_a_split_with_labels(images, capsys):
-    split = datasets.open_dataset(f"folder:{images}").split("train").unlabelled()
+    main = datasets.open_dataset(f"folder:{images}")
+    split, data = main.split("train").unlabelled(), SimpleNamespace(main=main)
     config = Config.from_argv(["run", *SUPERVISED, f"--dataset=folder:{images}"])
-    run = SimpleNamespace(config=config, eval_split=None, data=None, labelled=True)
+    run = SimpleNamespace(config=config, eval_split=main.split("test"), data=data, labelled=True)
     assert validation.parts(run, split) == (split, None)
     assert "its training images have no labels. --validation_split" in capsys.readouterr().out
+
+
+def test_the_split_validation_of_a_data_set_is_its_own(images, tmp_path, capsys):
+    """Where it is not reported; distillation needs no flag for it then."""
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    shutil.copytree(images / "test", folder / "val")
+    for file in (folder / "val").rglob("*.png"):
+        file.rename(file.with_name(f"v{file.name}"))
+    common = [*SMALL, "--mode=train_then_eval", f"--dataset=folder:{folder}", "--train_steps=4"]
+    command = [*common, "--train_mode=supervised", "--eval_epochs=1"]
+    assert small.run([*command, f"--model_dir={tmp_path / 'a'}"], exports=True) == 0
+    said = capsys.readouterr().out
+    assert "Validation is on the 10 images of validation." in said
+    rows = list(csv.DictReader((tmp_path / "a" / "history.csv").open()))
+    assert all(row["val_top_1_accuracy"] for row in rows)
+    record = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert record["images"] == 10
+    student = [*common, "--train_mode=distill", f"--teacher={tmp_path / 'a'}", "--eval_epochs=1"]
+    assert small.run([*student, f"--model_dir={tmp_path / 'b'}"], exports=False) == 0
+    assert "images of validation." in capsys.readouterr().out
+    # Reported, it is no longer for validation: a tenth of the training images is.
+    reported = [*command, "--eval_split=validation", f"--model_dir={tmp_path / 'c'}"]
+    assert small.run(reported, exports=False) == 0
+    assert "training images are for validation, a tenth" in capsys.readouterr().out
