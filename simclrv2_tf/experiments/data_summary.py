@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simclrv2_tf.channels import RGB, in_words
 from simclrv2_tf.experiments import classes, plan
+from simclrv2_tf.experiments.validation import VALIDATION
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
@@ -29,12 +30,24 @@ def lines(data: Data, config: Config) -> list[str]:
         found.append(
             f"  Pretraining and distillation use {unlabelled}; --unlabelled_split changes that."
         )
+    reported = data.evaluated_split(config) or ""
+    if _validates(config) and VALIDATION in data.main.splits and VALIDATION not in reported:
+        found.append(
+            f"  Validation while training takes the split {VALIDATION}; --validation_split names "
+            "another."
+        )
     if config.channels != RGB and config.color_jitter_strength > 0 and _has_views(config):
         found.append(
             "  Without RGB, color jitter changes brightness and contrast alone, not hue and "
             "saturation, and no view is made gray."
         )
     return found
+
+
+def _validates(config: Config) -> bool:
+    """Whether a stage is validated while it trains, on images that no flag names."""
+    epochs = [config.eval_epochs, *(o.get("eval_epochs") for o in config.stage_options.values())]
+    return any(epochs) and not config.validation_split
 
 
 def _has_views(config: Config) -> bool:

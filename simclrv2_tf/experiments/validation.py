@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ACCURACY, LOSS, NEIGHBOURS = "val_top_1_accuracy", "val_loss", "knn_top_1_accuracy"
 
-_VALIDATION = "validation"  # the split that is meant for it, where a data set has one
+VALIDATION = "validation"  # the split that is meant for it, where a data set has one
 _SHARE = 0.1  # of each class
 _FEWEST_LABELS = 10  # of a class; with fewer, a tenth says nothing
 _MOST_QUERIES, _MOST_IN_BANK = 1_000, 5_000  # images of the nearest neighbours
@@ -71,7 +71,6 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
         _check_apart(found, run.eval_split, config.validation_split)
         return found
     if own := _own_split(run, split):
-        print(f"Validation is on the {own.num_examples:,} images of {own.name}.", flush=True)
         return Parts(split, own)
     if run.labelled and not split.labelled:
         print(
@@ -109,9 +108,9 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
 def _own_split(run: StageRun, train: datasets.Split) -> datasets.Split | None:
     """The data set's split `validation`, unless it is trained on, is reported or lacks labels."""
     main = run.data.main
-    if _VALIDATION not in main.splits or _VALIDATION in run.eval_split.name:
+    if VALIDATION not in main.splits or VALIDATION in run.eval_split.name:
         return None
-    own = main.split(_VALIDATION)
+    own = main.split(VALIDATION)
     if run.labelled and not has_labels(own):
         return None
     ids = set(own.labels()[0].tolist())

@@ -278,15 +278,19 @@ def test_the_split_validation_of_a_data_set_is_its_own(images, tmp_path, capsys)
     command = [*common, "--train_mode=supervised", "--eval_epochs=1"]
     assert small.run([*command, f"--model_dir={tmp_path / 'a'}"], exports=True) == 0
     said = capsys.readouterr().out
-    assert "Validation is on the 10 images of validation." in said
-    rows = list(csv.DictReader((tmp_path / "a" / "history.csv").open()))
-    assert all(row["val_top_1_accuracy"] for row in rows)
+    assert said.count("Validation while training takes the split validation;") == 1
+    held = rows(tmp_path / "a")
+    assert held and all(row["val_top_1_accuracy"] for row in held)
     record = json.loads((tmp_path / "a" / "result.json").read_text())
     assert record["images"] == 10
     student = [*common, "--train_mode=distill", f"--teacher={tmp_path / 'a'}", "--eval_epochs=1"]
     assert small.run([*student, f"--model_dir={tmp_path / 'b'}"], exports=False) == 0
-    assert "images of validation." in capsys.readouterr().out
+    assert "Validation while training takes the split validation;" in capsys.readouterr().out
+    (last,) = rows(tmp_path / "b")[-1:]
+    assert last["val_top_1_accuracy"]
     # Reported, it is no longer for validation: a tenth of the training images is.
     reported = [*command, "--eval_split=validation", f"--model_dir={tmp_path / 'c'}"]
     assert small.run(reported, exports=False) == 0
-    assert "training images are for validation, a tenth" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "training images are for validation, a tenth" in said
+    assert "takes the split validation" not in said
