@@ -15,7 +15,7 @@ and, as the formats say,
     hub/NAME.tar.gz                               that folder as one file
     encoder.onnx or image_classifier.onnx         ONNX, of the .keras file
     encoder.tflite or image_classifier.tflite     LiteRT
-    encoder.safetensors and so on                 weights alone, see `weights_file`
+    encoder.safetensors and so on                 weights alone, see `safetensors_file`
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ from etils import epath
 from simclrv2_tf import options, run_options, sums
 from simclrv2_tf.contents import Contents
 from simclrv2_tf.errors import raised_as
-from simclrv2_tf.export import keras_file, saved_model, weights_file
+from simclrv2_tf.export import keras_file, safetensors_file, saved_model
 from simclrv2_tf.export.model import INPUTS, ExportError, Model, ModelError
 from simclrv2_tf.options import option
 
@@ -70,17 +70,17 @@ FORMATS = {
         Format(
             "torchvision",
             ".torchvision.safetensors",
-            weights_file.read,
-            weights_file.write_torchvision,
+            safetensors_file.read,
+            safetensors_file.write_torchvision,
             packages=("safetensors",),
             extra="safetensors",
-            check=weights_file.check_torchvision,
+            check=safetensors_file.check_torchvision,
         ),
         Format(
             "safetensors",
             ".safetensors",
-            weights_file.read,
-            weights_file.write,
+            safetensors_file.read,
+            safetensors_file.write,
             packages=("safetensors",),
             extra="safetensors",
         ),

@@ -30,7 +30,9 @@ def exported(tmp_path_factory):
     """Every format of a network with each kind of block; its models, and what they give."""
     models = networks(50, sk_ratio=0.0625, se_ratio=0.25, blocks=(2, 1))
     root = tmp_path_factory.mktemp("exported")
-    files = Artifacts(epath.Path(root), "7", labelled=True, formats=EXPORT_FORMATS)
+    # torchvision has no such network.
+    formats = [name for name in EXPORT_FORMATS if name != "torchvision"]
+    files = Artifacts(epath.Path(root), "7", labelled=True, formats=formats)
     files.write(Networks(*models, classifier_layer=1), 16, CLASSES)
     files.finish("# A card", 16)
     encoder, head, classifier = models

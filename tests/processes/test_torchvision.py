@@ -8,7 +8,7 @@ from etils import epath
 
 from helpers.drawn import classifier_of
 from helpers.processes import python
-from simclrv2_tf.export import weights_file
+from simclrv2_tf.export import safetensors_file
 from simclrv2_tf.resnet import resnet
 
 
@@ -24,7 +24,7 @@ def test_torchvision_computes_the_same(layers, tmp_path):
     source = epath.Path(tmp_path / "image_classifier.keras")
     weights = epath.Path(tmp_path / "image_classifier.torchvision.safetensors")
     model.save(source)
-    weights_file.write_torchvision(source, weights, 64)
+    safetensors_file.write_torchvision(source, weights, 64)
     given = weights, tmp_path / "images.npy", layers, tmp_path / "outputs.npy"
     python("-m", "helpers.torchvision_oracle", *given)
     expected = model.predict(images, verbose=0)

@@ -32,7 +32,7 @@ def three_class_model(tmp_path_factory):
         (["--train_batch_size=10001"], "train_batch_size=10001"),
         (["--use_tpu=True"], "tensorflow-tpu"),
         (["--train_split=nothing"], "nothing"),
-        (["--validation_split=nothing"], "eval_epochs=0"),
+        (["--validation_split=nothing"], "Unknown split 'nothing'"),
         (["--mode=eval", "--train_mode=pretrain"], "mode=eval"),
         (["--mode=eval"], "mode=eval"),
         (["--linear_eval.train_batch_size=10001"], "train_batch_size=10001"),

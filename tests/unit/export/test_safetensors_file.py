@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from helpers.drawn import classifier_of
-from simclrv2_tf.export import ExportError, ModelError, formats, weights_file
+from simclrv2_tf.export import ExportError, ModelError, formats, safetensors_file
 from simclrv2_tf.export.artifacts import Artifacts
 from simclrv2_tf.networks import Networks
 from simclrv2_tf.resnet import resnet
@@ -51,7 +51,7 @@ def test_every_variable_is_in_the_file_by_its_layer(tmp_path):
     model = classifier_of(encoder, 1)
     source, path = epath.Path(tmp_path / "image_classifier.keras"), tmp_path / "a.safetensors"
     model.save(source)
-    weights_file.write(source, epath.Path(path), 16)
+    safetensors_file.write(source, epath.Path(path), 16)
     held = load_file(path)
     found = {}
     for layer in [
@@ -92,8 +92,8 @@ def test_torchvision_names_every_variable(depth, layer, blocks):
 def torchvision_state(model):
     """Of a narrow network, as if its first convolution were that of torchvision."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights_file, "_STEM", tuple(model.get_layer("stem_conv").kernel.shape))
-        return weights_file.torchvision_state(model)
+        patch.setattr(safetensors_file, "_STEM", tuple(model.get_layer("stem_conv").kernel.shape))
+        return safetensors_file.torchvision_state(model)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_files_of_other_networks_are_refused(given, received):
     depth = given.pop("depth", 50)
     encoder = resnet(depth, 1 / 32, **{"stem": "imagenet", **given})
     with pytest.raises(ExportError, match=f"torchvision has: .*Received: {received}"):
-        weights_file.torchvision_state(encoder)
+        safetensors_file.torchvision_state(encoder)
 
 
 def test_a_file_of_weights_is_no_model(tmp_path):
@@ -156,7 +156,7 @@ def test_a_run_has_them_beside_its_other_files(tmp_path):
     files = Artifacts(epath.Path(tmp_path), "1", False, ("torchvision", "safetensors"))
     files.write(Networks(model, None, None), 64, ())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights_file, "_STEM", (7, 7, 3, 2))
+        patch.setattr(safetensors_file, "_STEM", (7, 7, 3, 2))
         files.finish("card", 64)
     assert files.finished()
     held = load_file(tmp_path / "encoder.torchvision.safetensors")
