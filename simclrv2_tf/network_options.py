@@ -5,6 +5,8 @@ import dataclasses
 from simclrv2_tf import options
 from simclrv2_tf.options import option
 
+_LARGEST_CIFAR = 32  # pixels
+
 # Residual blocks of the four groups, by depth.
 BLOCKS = {
     10: (1, 1, 1, 1),  # not in the paper
@@ -101,3 +103,10 @@ class HeadOptions(options.Group, title="Projection head"):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworksOptions(NetworkOptions, HeadOptions):
     """The options of all networks of a run."""
+
+
+def stem_of(stem: str, image_size: int) -> str:
+    """The stem that `auto` means for images of `image_size` pixels; another stem itself."""
+    if stem != "auto":
+        return stem
+    return "cifar" if image_size <= _LARGEST_CIFAR else "imagenet"

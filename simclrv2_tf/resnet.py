@@ -12,7 +12,7 @@ from keras import layers, ops
 from simclrv2_tf.batch_norm import BatchNorm
 from simclrv2_tf.channels import RGB
 from simclrv2_tf.convolution import Conv2D
-from simclrv2_tf.network_options import BLOCKS, NetworkOptions
+from simclrv2_tf.network_options import BLOCKS, NetworkOptions, stem_of
 from simclrv2_tf.options import check_numbers, check_sizes, of
 
 DEPTHS = tuple(BLOCKS)
@@ -64,8 +64,7 @@ def resnet(
         raise ValueError(
             f"`blocks` must be 1 to 4 numbers of at least 1. Received: blocks={blocks}"
         )
-    if stem == "auto":
-        stem = "cifar" if image_size <= 32 else "imagenet"
+    stem = stem_of(stem, image_size)
     build = _Builder(sk_ratio, se_ratio, global_batch_norm, batch_norm_decay)
 
     images = keras.Input((None, None, channels), name="images")

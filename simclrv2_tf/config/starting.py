@@ -8,7 +8,7 @@ from typing import Any
 
 from simclrv2_tf import channels as channels_lib
 from simclrv2_tf import run_options
-from simclrv2_tf.network_options import HeadOptions, NetworkOptions
+from simclrv2_tf.network_options import HeadOptions, NetworkOptions, stem_of
 from simclrv2_tf.options import ConfigError, Option, of
 
 # The layer that feeds a classifier is no part of the network: stages differ in it.
@@ -16,8 +16,6 @@ _HEAD = tuple(name for name in of(HeadOptions) if name != "ft_proj_selector")
 TAKEN = (*of(NetworkOptions), *_HEAD, "image_size", "channels")
 # Those that no weight depends on: another value is a choice, such as a larger image.
 _FREE = {"batch_norm_decay", "global_bn", "image_size"}
-# Up to this size the stem `auto` is cifar.
-_LARGEST_CIFAR = 32
 
 
 def network_of(path: str, name: str = "checkpoint") -> tuple[str, dict[str, Any]]:
@@ -111,7 +109,7 @@ def _stem(held: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
     size, others = held.get("image_size"), given.get("image_size")
     if held.get("stem") != "auto" or size is None or others in (None, size):
         return {}
-    return {"stem": "cifar" if size <= _LARGEST_CIFAR else "imagenet"}
+    return {"stem": stem_of("auto", size)}
 
 
 def in_words(values: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from simclrv2_tf.channels import RGB, in_words
 from simclrv2_tf.experiments import classes, plan
-from simclrv2_tf.experiments.validation import VALIDATION
+from simclrv2_tf.experiments.validation import VALIDATION, takes_own_split
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
@@ -32,9 +32,10 @@ def lines(data: Data, config: Config) -> list[str]:
         )
     reported = data.evaluated_split(config) or ""
     if _validates(config) and VALIDATION in data.main.splits and VALIDATION not in reported:
+        but = "" if takes_own_split(config, True) else ", but in stages with a label subset"
         found.append(
-            f"  Validation while training takes the split {VALIDATION}; --validation_split names "
-            "another."
+            f"  Validation while training takes the split {VALIDATION}{but}; --validation_split "
+            "names another."
         )
     if config.channels != RGB and config.color_jitter_strength > 0 and _has_views(config):
         found.append(

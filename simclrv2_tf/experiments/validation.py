@@ -29,6 +29,7 @@ with epy.lazy_imports():
 
 if TYPE_CHECKING:
     from simclrv2_tf import datasets
+    from simclrv2_tf.config import Config
     from simclrv2_tf.experiments.stage import Built, StageRun
 
 ACCURACY, LOSS, NEIGHBOURS = "val_top_1_accuracy", "val_loss", "knn_top_1_accuracy"
@@ -105,10 +106,27 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
     return Parts(train, split.subset(held))
 
 
+def takes_own_split(config: Config, labelled: bool) -> bool:
+    """Whether the split `validation` may be taken though no flag names it.
+
+    A stage with a label subset must not choose its weights or its end by other labels: they would
+    be more than the subset.
+
+    Args:
+        config: The options of the stage, or of a run of several.
+        labelled: Whether the stage learns from labels.
+    """
+    subset = config.labels_per_class or (config.label_fraction or (1,)) != (1,)
+    chooses = config.select == "best" or config.patience
+    return not (labelled and subset and chooses)
+
+
 def _own_split(run: StageRun, train: datasets.Split) -> datasets.Split | None:
     """The data set's split `validation`, unless it is trained on, is reported or lacks labels."""
     main = run.data.main
     if VALIDATION not in main.splits or VALIDATION in run.eval_split.name:
+        return None
+    if not takes_own_split(run.config, run.labelled):
         return None
     own = main.split(VALIDATION)
     if run.labelled and not has_labels(own):

@@ -19,7 +19,7 @@ from etils import epath, epy
 
 from simclrv2_tf.channels import RGB
 from simclrv2_tf.export.model import ExportError, Model, ModelError
-from simclrv2_tf.network_options import BLOCKS
+from simclrv2_tf.network_options import BLOCKS, stem_of
 
 with epy.lazy_imports():
     import keras
@@ -67,15 +67,12 @@ def check_torchvision(options: Any) -> None:
     Raises:
         ExportError: it has not.
     """
-    stem = options.stem
-    if stem == "auto":
-        stem = "cifar" if options.image_size <= 32 else "imagenet"
     found = {
         "resnet_depth": options.resnet_depth,
         "width_multiplier": options.width_multiplier,
         "sk_ratio": options.sk_ratio,
         "se_ratio": options.se_ratio,
-        "stem": stem,
+        "stem": stem_of(options.stem, options.image_size),
         "channels": options.channels,
     }
     wanted = {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from etils import epath, epy
 
 from simclrv2_tf import environment
+from simclrv2_tf.channels import RGB
 from simclrv2_tf.errors import exit_status, raised_as
 from simclrv2_tf.export.formats import DEFAULT_FORMATS, EXPORT_FORMATS, check_formats
 from simclrv2_tf.export.model_card import model_card, public
@@ -68,6 +69,8 @@ def _import(args: argparse.Namespace) -> None:
     variables = official.Variables(source)
     architecture = official.infer(variables.shapes, args.momentum)
     _check_expected(args, architecture, known)
+    network = dataclasses.asdict(architecture) | {"image_size": args.image_size, "channels": RGB}
+    check_formats(args.export_formats, argparse.Namespace(**network))
     if class_names and len(class_names) != architecture.num_classes:
         raise official.OfficialError(
             f"`labels` must name the {architecture.num_classes} classes. Received: "

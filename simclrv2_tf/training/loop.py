@@ -192,7 +192,8 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
     the same stage and strategy is not traced again.
     """
 
-    clock = tf.timestamp if timed and _has_clock() else lambda: tf.constant(0.0, tf.float64)
+    clocked = timed and _has_clock()
+    clock = tf.timestamp if clocked else lambda: tf.constant(0.0, tf.float64)
 
     def update(iterator):
         began = clock()
@@ -200,8 +201,15 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
             data = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(data, expand_composites=True)):
             waited = clock() - began
-        strategy.run(stage.update, args=(data,))
+        strategy.run(after, args=(waited, data))
         return waited
+
+    def after(waited, data):
+        # On one core the clock would else be read after operations of the update.
+        if clocked:
+            with tf.control_dependencies([waited]):
+                data = tf.nest.map_structure(tf.identity, data)
+        stage.update(data)
 
     def one_step(iterator, count):
         del count  # it is 1

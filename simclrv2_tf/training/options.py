@@ -81,9 +81,10 @@ class ValidationOptions(options.Group, title="Validation while training", once=T
     validation_split: str | None = option(
         None,
         "Split of the validation images (see `eval_epochs`), such as train[90%:]. By default the "
-        "split validation, if the data set has one that is not reported; else a tenth of each "
-        "class of the training images, of label subsets too, which are then not trained on. Never "
-        "images of `eval_split`, which is reported.",
+        "split validation, if the data set has one that is not reported; else, and where a stage "
+        "with a label subset chooses by it (`select`, `patience`), a tenth of each class of the "
+        "training images, which are then not trained on. Never images of `eval_split`, which is "
+        "reported.",
     )
     select: str = option(
         "best",

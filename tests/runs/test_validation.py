@@ -294,3 +294,19 @@ def test_the_split_validation_of_a_data_set_is_its_own(images, tmp_path, capsys)
     said = capsys.readouterr().out
     assert "training images are for validation, a tenth" in said
     assert "takes the split validation" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "own"),
+    [
+        (["--label_fraction=0.5"], False),
+        (["--labels_per_class=10", "--select=last", "--patience=0"], True),
+        (["--labels_per_class=10", "--select=last", "--patience=2"], False),
+        (["--label_fraction=1"], True),
+        ([], True),
+    ],
+)
+def test_a_label_subset_is_not_validated_by_other_labels_where_they_choose(flags, own):
+    config = Config.from_argv(["run", *SUPERVISED, "--eval_epochs=1", *flags])
+    assert validation.takes_own_split(config, labelled=True) == own
+    assert validation.takes_own_split(config, labelled=False)

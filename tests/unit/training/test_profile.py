@@ -3,6 +3,7 @@
 import time
 
 import keras
+import pytest
 import tensorflow as tf
 
 from helpers.stages import batches_from, conv_encoder, pretrainer, train
@@ -47,6 +48,37 @@ def waited(several):
 def test_a_step_counts_the_seconds_that_it_waits():
     assert waited(several=False) >= DELAY
     assert waited(several=True) >= 3 * DELAY
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_no_operation_of_the_update_begins_before_the_clock_is_read(several):
+    """On one core it would else run between the two readings, and count as waiting."""
+    stage, strategy = pretrainer(encoder=conv_encoder), tf.distribute.get_strategy()
+    run = loop.train_function(stage, strategy, several)
+    iterator = iter(slow_batches(tf.distribute.InputContext()))
+    graph = run.get_concrete_function(iterator, tf.constant(1)).graph
+    graphs = [graph, *map(inner_graph, graph.get_operations())]
+    (graph,) = [g for g in graphs if g and any(op.type == "Timestamp" for op in g.get_operations())]
+    found = [op for op in graph.get_operations() if op.type in ("Conv2D", "MatMul")]
+    assert len(found) > 2
+    for op in found:
+        assert sum(other.type == "Timestamp" for other in before(op)) == 2, op.name
+
+
+def inner_graph(op):
+    """The graph of a loop's body."""
+    return op.graph._get_function(op.get_attr("body").name).graph if op.type == "While" else None
+
+
+def before(op):
+    """The operations that have ended when one begins."""
+    seen, waiting = set(), [op]
+    while waiting:
+        op = waiting.pop()
+        others = {tensor.op for tensor in op.inputs} | {*op.control_inputs}
+        waiting += others - seen
+        seen |= others
+    return seen
 
 
 def test_a_process_that_has_become_deterministic_trains_without_a_clock():
