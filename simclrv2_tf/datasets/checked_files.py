@@ -72,12 +72,16 @@ def check_files(
                 last_report = time.monotonic()
                 logging.info("Checked %d of %d images of %s.", begin + len(part), len(paths), root)
     if to_convert:
-        print(f"Converting {len(to_convert):,} images of {root}, once, to {cache}", flush=True)
-        progress = keras.utils.Progbar(
-            len(to_convert), interval=1, verbose=int(sys.stdout.isatty())
-        )
         files = [os.path.join(root, path) for path in to_convert]
-        found = conversion.convert_files(files, cache, CORES, reading.channels)
+        channels = reading.channels
+        missing = sum(not conversion.is_converted(file, cache, channels) for file in files)
+        if missing:
+            images = f"{missing:,} image{'s' * (missing != 1)}"
+            print(f"Converting {images} of {root}, once, to {cache}", flush=True)
+        progress = keras.utils.Progbar(
+            len(to_convert), interval=1, verbose=int(bool(missing) and sys.stdout.isatty())
+        )
+        found = conversion.convert_files(files, cache, CORES, channels)
         for path, (_, result) in zip(to_convert, found, strict=True):
             if isinstance(result, conversion.UnreadableError):
                 skipped[path] = str(result)

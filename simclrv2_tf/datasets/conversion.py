@@ -80,13 +80,22 @@ def convert_files(
         yield from zip(paths, pool.map(convert, paths), strict=True)
 
 
-def _converted(path: str, cache: str, channels: int) -> str:
+def is_converted(path: str, cache: str, channels: int) -> bool:
+    """Whether `convert_files` has converted a file before, as it is now."""
+    return _target(path, cache, channels).exists()
+
+
+def _target(path: str, cache: str, channels: int) -> epath.Path:
     stat = tf.io.gfile.stat(path)
     held: tuple = (_VERSION, os.path.abspath(path), stat.length, stat.mtime_nsec)
     if channels not in COLORS:
         held += (channels,)
     name = hashlib.sha256(repr(held).encode("utf-8", "surrogateescape")).hexdigest()
-    file = epath.Path(cache) / name[:2] / f"{name}.png"
+    return epath.Path(cache) / name[:2] / f"{name}.png"
+
+
+def _converted(path: str, cache: str, channels: int) -> str:
+    file = _target(path, cache, channels)
     if not file.exists():
         with tf.io.gfile.GFile(path, "rb") as opened:
             content = opened.read()

@@ -1,6 +1,8 @@
 """What the commands set before they import TensorFlow."""
 
 import os
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -43,6 +45,29 @@ def test_commands_turn_onednn_on_unless_the_user_set_it(module, given, tmp_path,
     (tmp_path / "model.keras").touch()  # read by Keras
     program = ["-c", textwrap.dedent(PROGRAM), module, *COMMANDS[module]]
     assert python(*program, cwd=tmp_path).split() == [given or "1"]
+
+
+START = """
+    import sys
+    from simclrv2_tf import environment
+
+    environment.start()
+    import tensorflow as tf
+
+    turned = tf.function(lambda x: tf.transpose(x, (1, 0, 2)), autograph=False)
+    turned(tf.zeros((4, 4, 3), tf.uint8))  # as images are turned by their orientation
+    sys.stderr.write("an error of ours")
+"""
+
+
+@pytest.mark.skipif(environment.accelerator_nodes() is not False, reason="all is shown with a GPU")
+def test_nothing_but_errors_is_written_beside_a_run(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(START)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "an error of ours"
 
 
 def test_prepare_keeps_what_is_set(monkeypatch):

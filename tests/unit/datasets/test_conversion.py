@@ -297,6 +297,12 @@ def test_a_folder_of_such_files_is_read_as_another(tmp_path, capsys):
     dataset = datasets.open_dataset(f"folder:{folder}", data_dir=str(tmp_path / "data"))
     assert "Converting 5 images" in capsys.readouterr().out
     assert dataset.num_skipped == 1 and dataset.class_names == ("pal", "rgb", "tra")
+    again = datasets.open_dataset(f"folder:{folder}", data_dir=str(tmp_path / "data"))
+    # A file that could not be converted is tried again.
+    assert "Converting 1 image of" in capsys.readouterr().out and again.num_skipped == 1
+    (folder / "rgb" / "not.tif").unlink()
+    datasets.open_dataset(f"folder:{folder}", data_dir=str(tmp_path / "data"))
+    assert "Converting" not in capsys.readouterr().out
     split = dataset.split("+".join(dataset.splits))
     examples = {e["id"].decode(): e["image"] for e in split.examples().as_numpy_iterator()}
     assert len(examples) == 5
