@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from etils import epy
 
+from simclrv2_tf.moving_average import MovingAverage
 from simclrv2_tf.options import Group, check_sizes, of, option
 
 with epy.lazy_imports():
@@ -42,7 +43,11 @@ class MemoryOptions(Group, title="Memory"):
         minimum=0,
     )
     ema_decay: float = option(
-        0.999, "Weight of the past in the momentum network's weights, by step.", minimum=0, below=1
+        0.999,
+        "Weight of the past in the momentum network's weights, by step, and in those that "
+        "pseudo_label, mean_teacher and fixmatch evaluate.",
+        minimum=0,
+        below=1,
     )
     ema_schedule: str = option(
         "constant",
@@ -108,17 +113,13 @@ class Queue:
         self.filled.assign(tf.minimum(self.filled.value + count, self.size))
 
 
-class MomentumNetwork:
-    """A network whose weights are a moving average of another's, as the module describes.
-
-    It is no Keras object, so that a stage does not track its weights as the stage's own. Make both
-    networks under the strategy that they are used with.
+class MomentumNetwork(MovingAverage):
+    """Encoder and head whose weights are a moving average of another's, as the module describes.
 
     Args:
         network: Encoder and head to follow.
         average: Encoder and head of the same architecture, to be changed.
-        decay: Weight of the past, in [0, 1), or a function of the number of updates before, such
-            as `cosine_decay_to_1`.
+        decay: As for `MovingAverage`.
 
     Raises:
         ValueError: `decay` out of range, or the networks differ.
@@ -127,44 +128,10 @@ class MomentumNetwork:
     def __init__(self, network, average, decay: float | Callable = 0.999):
         if not callable(decay):
             of(MemoryOptions)["ema_decay"].check(decay, "decay")
+        super().__init__(network, average, decay)
         self.encoder, self.head = average
-        self.decay = decay
-        ours, theirs = (
-            [v for model in models for v in model.weights] for models in (average, network)
-        )
-        self._pairs = list(zip(ours, theirs, strict=True))
-        for ours, theirs in self._pairs:
-            if ours.path != theirs.path or ours.shape != theirs.shape:
-                raise ValueError(
-                    "`average` must have the architecture of `network`. Received: "
-                    f"{ours.path} {tuple(ours.shape)} for {theirs.path} {tuple(theirs.shape)}"
-                )
-
-    @property
-    def variables(self) -> dict[str, keras.Variable]:
-        """All weights by path, moving statistics included."""
-        return {ours.path: ours for ours, _ in self._pairs}
 
     def __call__(self, images, training: bool = True) -> tf.Tensor:
         """Images (n, S, S, channels) to embeddings (n, d), without gradient."""
         hiddens = self.head(self.encoder(images, training=training), training=training)
         return tf.stop_gradient(hiddens[-1])
-
-    def begin(self) -> None:
-        """Copies the weights of the network it follows."""
-        for ours, theirs in self._pairs:
-            ours.assign(theirs.value)
-
-    def update(self, step=0) -> None:
-        """Moves the trainable weights towards the network's; called in a replica's step.
-
-        Args:
-            step: Number of updates before, for a `decay` that depends on it.
-        """
-        decay = self.decay(step) if callable(self.decay) else self.decay
-
-        def average(ours, theirs):
-            return ours * decay + tf.cast(theirs, ours.dtype) * (1 - decay)
-
-        pairs = ((ours.value, theirs.value) for ours, theirs in self._pairs if theirs.trainable)
-        distribute.assign_each(average, *map(list, zip(*pairs, strict=True)))

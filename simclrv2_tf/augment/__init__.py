@@ -30,4 +30,5 @@ from simclrv2_tf.augment.crops import (
     random_crop,
 )
 from simclrv2_tf.augment.orientation import random_flip, random_orientation
+from simclrv2_tf.augment.strong import strong_view
 from simclrv2_tf.augment.views import ViewOptions, pretraining_view

@@ -33,7 +33,12 @@ from simclrv2_tf.network_options import HeadOptions, NetworkOptions
 from simclrv2_tf.objectives import OBJECTIVES, ObjectiveOptions
 from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import ConfigError, Option
-from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
+from simclrv2_tf.stages.options import (
+    ClassifierOptions,
+    DistillerOptions,
+    PretrainerOptions,
+    SemiSupervisedOptions,
+)
 from simclrv2_tf.training.options import TrainingOptions, ValidationOptions
 
 
@@ -44,6 +49,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
     ValidationOptions,
     TrainingOptions,
     EvaluationOptions,
+    SemiSupervisedOptions,
     DistillerOptions,
     ClassifierOptions,
     ViewOptions,

@@ -14,6 +14,7 @@ from simclrv2_tf.options import ConfigError, Option, of
 # The layer that feeds a classifier is no part of the network: stages differ in it.
 _HEAD = tuple(name for name in of(HeadOptions) if name != "ft_proj_selector")
 TAKEN = (*of(NetworkOptions), *_HEAD, "image_size", "channels")
+_CLASSIFIES = ("finetune", "linear_eval", "pseudo_label", "mean_teacher", "fixmatch")
 # Those that no weight depends on: another value is a choice, such as a larger image.
 _FREE = {"batch_norm_decay", "global_bn", "image_size"}
 
@@ -90,10 +91,7 @@ def complete(
 def _loaded(given: Mapping[str, Any]) -> set[str]:
     """The options that decide the shape of the weights that the run loads."""
     # A classifier on the encoder's output takes no weight of the head.
-    without_head = (
-        given.get("train_mode") in ("finetune", "linear_eval")
-        and given.get("ft_proj_selector", 0) == 0
-    )
+    without_head = given.get("train_mode") in _CLASSIFIES and given.get("ft_proj_selector", 0) == 0
     return set(TAKEN) - _FREE - (set(_HEAD) if without_head else set())
 
 

@@ -1,8 +1,8 @@
 """Image data sets as `tf.data`: the packaged set, TensorFlow Datasets, and folders of images.
 
 `open_dataset` opens a data set and `ImageDataset.split` selects examples of it. From such a
-`Split`, `pretraining_batches`, `training_batches` and `evaluation_batches` make the batches of a
-stage. TensorFlow is imported with the first split or batch.
+`Split`, `pretraining_batches`, `training_batches`, `unlabelled_batches` and `evaluation_batches`
+make the batches of a stage. TensorFlow is imported with the first split or batch.
 """
 
 from etils import epy
@@ -19,5 +19,6 @@ with epy.lazy_api_imports(globals()):
         first_views,
         pretraining_batches,
         training_batches,
+        unlabelled_batches,
     )
     from simclrv2_tf.datasets.splits import Split

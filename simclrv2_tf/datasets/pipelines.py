@@ -9,6 +9,7 @@ end of one epoch and the beginning of the next.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -59,7 +60,7 @@ def pretraining_batches(
     """
 
     def make_views(draw, crops, label):
-        pairs = zip(crops, _of_two_views(draw), strict=True)
+        pairs = zip(crops, _seeds_of(draw, 2), strict=True)
         return tuple(_view(crop, draw, views, shard) for crop, draw in pairs), label
 
     return _batches_of_crops(
@@ -124,6 +125,55 @@ def training_batches(
     )
 
 
+def unlabelled_batches(
+    split: Split,
+    *,
+    strong: Sequence[bool],
+    batch_size: int,
+    image_size: int,
+    seed: int,
+    start_step: int = 0,
+    views: augment.ViewOptions = _DEFAULT_VIEWS,
+    antialias: bool = False,
+    cache: bool = False,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Views of images whose labels are not read, for labelled training with unlabelled images.
+
+    Args and errors as for `pretraining_batches`, and:
+        strong: For each view, whether it is strong (`augment.strong_view`); weak ones are random
+            crops, with the flip and rotation of `views`, and so is what a strong one is made of.
+
+    Returns:
+        An infinite data set of tuples with a batch for each view, float32 (B, S, S, C) in [0, 1].
+    """
+
+    def make_views(draw, crops, label):
+        del label
+        made = []
+        for crop, seed, is_strong in zip(crops, _seeds_of(draw, len(strong)), strong, strict=True):
+            weak_seed, strong_seed = _seeds_of(seed, 2)
+            view = augment.random_orientation(
+                crop, weak_seed, flip=views.flip, rotate=views.rotate, shard=shard
+            )
+            made.append(augment.strong_view(view, strong_seed, shard) if is_strong else view)
+        return tuple(made)
+
+    return _batches_of_crops(
+        split,
+        len(strong),
+        make_views,
+        batch_size,
+        image_size,
+        seed,
+        start_step,
+        views,
+        antialias,
+        cache,
+        shard,
+    )
+
+
 def first_views(
     split: Split,
     *,
@@ -151,7 +201,7 @@ def first_views(
 
     records = _shuffled(split, count, image_size, seed, (0, 1), 0).enumerate()
     crops, originals = next(iter(records.map(prepare).batch(count)))
-    draws = _of_two_views(seed_for(seed, VIEW, tf.constant(0, tf.int64)))
+    draws = _seeds_of(seed_for(seed, VIEW, tf.constant(0, tf.int64)), 2)
     view1, view2 = (
         augment.pretraining_view(crop, draw, **views.of_view)
         for crop, draw in zip(crops, draws, strict=True)
@@ -303,9 +353,9 @@ def _loading_crops(split, num_crops, image_size, seed, views, antialias, shard):
     return crop
 
 
-def _of_two_views(draw) -> list[tf.Tensor]:
-    """The seeds (2,) of two views, by the seed of their batch."""
-    return tf.unstack(tf.random.split(draw, 2))
+def _seeds_of(draw, count: int) -> list[tf.Tensor]:
+    """The seeds (2,) of `count` views, by the seed of their batch."""
+    return tf.unstack(tf.random.split(draw, count))
 
 
 def _shuffled(split, batch_size, image_size, seed, shard, start) -> tf.data.Dataset:

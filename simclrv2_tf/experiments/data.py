@@ -145,6 +145,15 @@ def has_labels(split: datasets.Split) -> bool:
     return any(int(split.load(record, replace_unreadable=False)["label"]) >= 0 for record in first)
 
 
+def labelled_batch_size(config: Config, split: datasets.Split, replicas: int, part: int = 1) -> int:
+    """Labelled images a step, beside unlabelled ones: a multiple of `replicas`.
+
+    As given; else a `part`-th of the unlabelled ones, or as many as `split` has.
+    """
+    most = min(config.train_batch_size // part, split.num_examples)
+    return config.labelled_batch_size or max(most // replicas, 1) * replicas
+
+
 @dataclasses.dataclass(frozen=True)
 class Batches:
     """The batches of one input pipeline, split among its replicas.
@@ -164,6 +173,11 @@ class Batches:
     def crops(self, split, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
         """Endless (image, label), as the stages after pretraining see the images."""
         return self._training(datasets.training_batches, split, batch_size, start_step)
+
+    def unlabelled(self, split, strong, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
+        """Endless tuples of views, of which each is `strong` (True) or weak (False)."""
+        make = datasets.unlabelled_batches
+        return self._training(make, split, batch_size, start_step, strong=tuple(strong))
 
     def evaluation(self, split, batch_size: int) -> tf.data.Dataset:
         """Each image once: (image, label, weight)."""
@@ -202,7 +216,7 @@ class Batches:
     def _shard(self) -> tuple[int, int]:
         return self.context.input_pipeline_id, self.context.num_input_pipelines
 
-    def _training(self, make, split, batch_size, start_step) -> tf.data.Dataset:
+    def _training(self, make, split, batch_size, start_step, **more) -> tf.data.Dataset:
         config = self.config
         batches = self._made(
             make,
@@ -215,6 +229,7 @@ class Batches:
             antialias=self._antialias,
             cache=config.cache_dataset,
             shard=self._shard,
+            **more,
         )
         return self._per_replica(batches, batch_size)
 

@@ -10,7 +10,12 @@ from absl import logging
 from etils import epy
 
 from simclrv2_tf.experiments import evaluation, label_budget, validation
-from simclrv2_tf.experiments.data import Batches, has_labels, without_labels
+from simclrv2_tf.experiments.data import (
+    Batches,
+    has_labels,
+    labelled_batch_size,
+    without_labels,
+)
 from simclrv2_tf.experiments.directory import RunError
 from simclrv2_tf.experiments.stage import Built, StageRun
 from simclrv2_tf.optimizers.options import OptimizerOptions
@@ -88,15 +93,9 @@ class Distillation(StageRun):
                 f"Received: distill_alpha={config.distill_alpha}"
             )
         self.check_all_labelled()
-        size = self._labelled_batch_size(labelled)
+        size = labelled_batch_size(config, labelled, self.replicas)
         datasets.check_batch_size(labelled, size, "labelled_batch_size")
         return split, labelled.balanced() if config.balanced_sampling else labelled
-
-    def _labelled_batch_size(self, split: datasets.Split) -> int:
-        """Labelled images a step: as given, or as many as the images, a multiple of replicas."""
-        most = min(self.config.train_batch_size, split.num_examples)
-        default = max(most // self.replicas, 1) * self.replicas
-        return self.config.labelled_batch_size or default
 
     @property
     def method(self):
@@ -174,7 +173,7 @@ class Distillation(StageRun):
         images = batches.crops(self.train_split, size, start_step).map(lambda image, _: image)
         if self.labelled_split is None:
             return images
-        size = self._labelled_batch_size(self.labelled_split)
+        size = labelled_batch_size(self.config, self.labelled_split, self.replicas)
         return tf.data.Dataset.zip(images, batches.crops(self.labelled_split, size, start_step))
 
     def evaluate(self, built):

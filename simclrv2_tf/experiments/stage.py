@@ -54,7 +54,7 @@ class Built:
     """The networks of a stage and the Keras model that trains them.
 
     Attributes:
-        networks: The networks that train.
+        networks: The networks that train, or their moving averages.
         stage: The stage, not compiled; it is frozen where it stays as it is.
         trained: The networks that are evaluated and exported; by default `networks`.
         state: Variables beside weights and optimizer that a checkpoint holds, by name.

@@ -19,6 +19,7 @@ from simclrv2_tf import options
 from simclrv2_tf.objectives.barlow_twins import BarlowTwins, barlow_twins
 from simclrv2_tf.objectives.base import Objective
 from simclrv2_tf.objectives.byol import BYOL, byol
+from simclrv2_tf.objectives.consistency import mean_teacher_per_example, pseudo_label_per_example
 from simclrv2_tf.objectives.decoupled import Decoupled, decoupled
 from simclrv2_tf.objectives.distillation import distillation, distillation_per_example
 from simclrv2_tf.objectives.nt_xent import NTXent, nt_xent

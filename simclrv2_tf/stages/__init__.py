@@ -1,4 +1,5 @@
-"""The training stages as Keras models: pretraining, classifiers on the encoder, distillation.
+"""The training stages as Keras models: pretraining, classifiers on the encoder, distillation,
+labelled training with unlabelled images.
 
 A stage defines its loss, and `Stage` the step around it. Stages work with Keras's own `fit` on one
 device, and with `training.train` under every `tf.distribute` strategy.
@@ -6,7 +7,12 @@ device, and with `training.train` under every `tf.distribute` strategy.
 
 from etils import epy
 
-from simclrv2_tf.stages.options import ClassifierOptions, DistillerOptions, PretrainerOptions
+from simclrv2_tf.stages.options import (
+    ClassifierOptions,
+    DistillerOptions,
+    PretrainerOptions,
+    SemiSupervisedOptions,
+)
 
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.stages.base import Stage
@@ -14,3 +20,10 @@ with epy.lazy_api_imports(globals()):
     from simclrv2_tf.stages.distiller import Distiller
     from simclrv2_tf.stages.evaluation import Evaluation
     from simclrv2_tf.stages.pretrainer import Pretrainer
+    from simclrv2_tf.stages.semi_supervised import (
+        STRONG,
+        FixMatch,
+        MeanTeacher,
+        PseudoLabel,
+        SemiSupervised,
+    )

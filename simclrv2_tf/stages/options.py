@@ -80,7 +80,34 @@ class DistillerOptions(options.Group, title="Distillation"):
     )
     labelled_batch_size: int = option(
         0,
-        "Labelled images a step where distill_alpha is below 1; 0: train_batch_size, or all of "
-        "them where they are fewer.",
+        "Labelled images a step where distill_alpha is below 1, and in pseudo_label, mean_teacher "
+        "and fixmatch, whose train_batch_size are the unlabelled ones. 0: train_batch_size, in "
+        "fixmatch a seventh of it; or all of them where they are fewer.",
         minimum=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SemiSupervisedOptions(options.Group, title="Labelled training with unlabelled images"):
+    """What unlabelled images weigh in pseudo_label, mean_teacher and fixmatch."""
+
+    unlabelled_weight: float | None = option(
+        None,
+        "Weight of the unlabelled images' loss: by default 3 in pseudo_label, 100 in mean_teacher "
+        "and 1 in fixmatch.",
+        minimum=0,
+    )
+    confidence_threshold: float = option(
+        0.95,
+        "pseudo_label and fixmatch: probability that the most probable class of an unlabelled "
+        "image needs to be its label; 0 takes all images.",
+        minimum=0,
+        maximum=1,
+    )
+    unlabelled_ramp: float = option(
+        0.3,
+        "pseudo_label and mean_teacher: share of the training in which the weight rises from 0, or "
+        "nearly 0, to its full size.",
+        positive=True,
+        maximum=1,
     )

@@ -121,9 +121,8 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
     kernel = sources.shapes(path).get("classifier/kernel")
     if kernel is None:
         raise CheckpointError(
-            "`teacher` must be a run with a classifier: of train_mode finetune, supervised, "
-            f"linear_eval or distill. Received: teacher={path}, of train_mode {train_mode}, which "
-            "has none."
+            "`teacher` must be a run with a classifier, such as one of train_mode finetune. "
+            f"Received: teacher={path}, of train_mode {train_mode}, which has none."
         )
     networks = build_networks(
         config,

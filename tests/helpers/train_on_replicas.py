@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from helpers import distillation, stages
+from helpers import distillation, semi_supervised, stages
 from simclrv2_tf import distribute, environment, objectives
 from simclrv2_tf import weights as checkpoints
 
@@ -25,6 +25,9 @@ def make_stage(kind):
         teacher = distillation.teacher_network()
         stage = distillation.distiller(teacher, alpha=0.3, head=True, temperature=2.0)
         return stage, {f"teacher {v.path}": v for v in teacher.weights}
+    if kind in semi_supervised.KINDS:
+        stage, averaged = semi_supervised.stage(kind, ramp_steps=4)
+        return stage, {f"average {v.path}": v for v in averaged.weights}
     if kind not in ("memory", "tico"):
         size = 2 if kind == "micro_batches" else None
         return stages.contrastive(networks(kind), size), {}
@@ -78,6 +81,9 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     def train(image1, image2, labels):
         if kind == "distill":
             stage.train_step((image1, (image2, labels)))
+        elif kind in semi_supervised.KINDS:
+            views = (image1, tf.reverse(image1, [2]))[: len(stage.views)]
+            stage.train_step(((image2, labels), views))
         else:
             stage.train_step(((image1, image2), labels))
         return made[threading.get_ident()]
@@ -92,7 +98,7 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
     def run(begin, end):
         count, found = strategy.num_replicas_in_sync, []
         for batch in list(batches(noise))[begin:end]:
-            if kind == "distill":  # half as many labelled images
+            if kind in ("distill", *semi_supervised.KINDS):  # half as many labelled images
                 batch = (batch[0], *(array[: BATCH // 2] for array in batch[1:]))
             parts = [np.split(array, count) for array in batch]
             found.append(
@@ -139,6 +145,7 @@ def main(file, count, other=None):
     kinds = ["no_bn"]
     if count < 4:
         kinds += ["global_bn", "local_bn", "memory", "tico", "micro_batches", "distill"]
+        kinds += semi_supervised.KINDS
     folders = {"no_bn": {"own": f"{file}.checkpoint", "other": other}}
     results = {kind: measure(strategy, kind, **folders.get(kind, {})) for kind in kinds}
     if count == 1:

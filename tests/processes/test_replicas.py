@@ -125,6 +125,16 @@ def test_distillation_on_two_replicas_is_that_on_one(results):
             )
 
 
+@pytest.mark.parametrize("kind", ["pseudo_label", "mean_teacher", "fixmatch"])
+def test_training_with_unlabelled_images_on_two_replicas_is_that_on_one(results, kind):
+    """With batch norm, and the moving averages, whose statistics are those of all replicas."""
+    found = distances(results[kind, 2], results[kind, 1])
+    assert any(n.startswith("state average") and n.endswith("moving_variance") for n in found)
+    assert {name.split(" ")[0] for name in found} >= {"loss", "gradient", "weight", "metric"}
+    for name, distance in found.items():
+        assert distance < 1e-4, (name, distance)
+
+
 def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
     """In a process of its own: logical CPUs must be made first."""
     command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]

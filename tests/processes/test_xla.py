@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from helpers import semi_supervised
 from helpers import stages as small
 from simclrv2_tf import heads, objectives, optimizers, resnet, stages
 
@@ -52,6 +53,10 @@ def distillation(alpha=1.0):
     return stage, images if alpha == 1 else (images, (labelled, labels))
 
 
+def with_unlabelled(kind):
+    return semi_supervised.stage(kind)[0], semi_supervised.batch(kind)
+
+
 STAGES = {
     "pretrain": lambda: other(lambda width: objectives.NTXent(0.5)),
     "pretrain in micro-batches": in_micro_batches,
@@ -63,6 +68,9 @@ STAGES = {
     "finetune": classification,
     "distill": distillation,
     "distill with labels": lambda: distillation(0.5),
+    "pseudo_label": lambda: with_unlabelled("pseudo_label"),
+    "mean_teacher": lambda: with_unlabelled("mean_teacher"),
+    "fixmatch": lambda: with_unlabelled("fixmatch"),
 }
 
 

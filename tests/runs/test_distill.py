@@ -1,14 +1,13 @@
 """Distillation from the command line: kinds of teachers, labels or none, and resuming."""
 
-import functools
 import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from helpers import small
 from helpers.command_line import SMALL, change_a_weight, fails, files, keras_weights, result, same
+from helpers.relabelled import tfds_copy
 from helpers.shared_runs import command_line
 from simclrv2_tf.weights import teachers
 
@@ -25,41 +24,6 @@ def distill(teacher, model_dir, *flags):
     command = ["--mode=train_then_eval", "--train_mode=distill", *SMALL, "--train_steps=3"]
     command += [f"--teacher={teacher}", f"--model_dir={model_dir}", *flags]
     assert small.run(command, exports=False) == 0
-
-
-def tfds_copy(images, root, relabel):
-    """The training and test images as a TFDS set, with the labels that `relabel` gives."""
-    import tensorflow_datasets as tfds
-
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.ClassLabel(names=["dark", "light"]),
-        }
-    )
-
-    def examples(split):
-        for path in sorted((images / split).rglob("*.png")):
-            image = tf.io.decode_png(path.read_bytes()).numpy()
-            yield {"image": image, "label": relabel(int(path.parent.name == "light"))}
-
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="shades",
-        version="1.0.0",
-        features=features,
-        split_datasets={
-            split: tf.data.Dataset.from_generator(
-                functools.partial(examples, split),
-                output_signature={
-                    "image": tf.TensorSpec((None, None, 3), tf.uint8),
-                    "label": tf.TensorSpec((), tf.int64),
-                },
-            )
-            for split in ("train", "test")
-        },
-        data_dir=root,
-    )
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ import itertools
 import pytest
 
 from helpers.paths import ROOT
+from simclrv2_tf.cli.commands import TRAININGS
 from simclrv2_tf.config import Config, ConfigError, presets
 from simclrv2_tf.config.preset_names import DEFAULT, SUMMARIES
 from simclrv2_tf.datasets.survey import Survey
-from simclrv2_tf.experiments import registry
 
 COUNTS = (1, 2, 3, 31, 108, 500, 501, 3_000, 50_000, 1_281_167, None)
-STAGES = tuple(registry.stages())
+# Those that have a short command.
+STAGES = tuple(training.train_mode for training in TRAININGS.values())
 NETWORK = dict(resnet_depth=34, width_multiplier=0.5, image_size=80)
 
 

@@ -1,0 +1,194 @@
+"""Labelled training with unlabelled images: pseudo-labels, mean teacher and FixMatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import keras
+import tensorflow as tf
+
+from simclrv2_tf import objectives
+from simclrv2_tf.objectives import consistency
+from simclrv2_tf.options import check_sizes
+from simclrv2_tf.stages import structure
+from simclrv2_tf.stages.base import accuracies, cross_entropy
+from simclrv2_tf.stages.classifier import ImageClassifier
+
+WEAK, STRONG = "weak", "strong"
+
+
+class SemiSupervised(ImageClassifier):
+    """A classifier that learns from labelled images and, without their labels, from others.
+
+        loss = mean cross entropy of the labelled images
+               + weight * ramp(step / ramp_steps) * mean loss of the unlabelled images
+
+    Data: `((images, labels), views)`: images (b, S, S, channels) in [0, 1] with labels (b,), and a
+    tuple with one batch (u, S, S, channels) for each of the class's `views`, of the same u images.
+    All of them pass the network as one batch, so that batch norm weighs all images alike.
+
+    Metrics: `label_loss` (nats) and `top_1_accuracy` of the labelled images, `unlabelled_loss` (not
+    weighted), and those of the subclass.
+
+    The moving average of the networks is what is evaluated; the caller averages, evaluates and
+    exports the models that he gave to `average`.
+
+    Args:
+        encoder: A model of `resnet.resnet`.
+        classifier: From features (b, w) to logits (b, C).
+        average: A `moving_average.MovingAverage` of all three models; updated after each step.
+        head: Optional part of a projection head between the two (`heads.up_to`).
+        weight: Of the unlabelled images' loss, at least 0; None: the method's own.
+        ramp_steps: Steps in which the weight rises to its full size, at least 1.
+
+    Attributes:
+        views: Which views of an unlabelled image the stage takes, `WEAK` or `STRONG` each.
+        num_seen: How many of them, from the first on, the network sees.
+        default_weight: The method's own weight.
+        ramp: From the share of `ramp_steps` that is done to that of the weight.
+        averages_statistics: Whether `average` has the moving statistics of batch norm averaged: the
+            averaged models run in training mode otherwise, and have their own.
+
+    Raises:
+        ValueError: an argument out of range; a batch of another structure.
+        tf.errors.InvalidArgumentError: an unlabelled image among the labelled ones.
+    """
+
+    views: ClassVar[tuple[str, ...]]
+    num_seen: ClassVar[int]
+    default_weight: ClassVar[float]
+    ramp: ClassVar[Callable] = staticmethod(consistency.linear_ramp)
+    averages_statistics: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        encoder,
+        classifier,
+        average,
+        head=None,
+        weight: float | None = None,
+        ramp_steps: int = 1,
+        **kwargs,
+    ):
+        weight = self.default_weight if weight is None else weight
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"`weight` must be finite and at least 0. Received: weight={weight}")
+        check_sizes(ramp_steps=ramp_steps)
+        super().__init__(encoder, classifier, head, **kwargs)
+        self.average = average
+        self.weight, self.ramp_steps = weight, ramp_steps
+        self.label_loss = keras.metrics.Mean("label_loss")
+        self.unlabelled_loss = keras.metrics.Mean("unlabelled_loss")
+        self.accuracies = accuracies(classifier.output_shape[-1])
+
+    def unlabelled_losses(self, logits: Sequence[tf.Tensor], views: Sequence[tf.Tensor]):
+        """The loss of each unlabelled image.
+
+        Args:
+            logits: (u, C) of each view that the network sees.
+            views: (u, S, S, channels), all views.
+
+        Returns:
+            (u,) float32.
+        """
+        raise NotImplementedError
+
+    def training_loss(self, data):
+        (images, labels), views = self._unpack(data)
+        labels = structure.all_labelled(labels)
+        seen = views[: self.num_seen]
+        logits = self(tf.concat([images, *seen], 0), training=True)  # (b + vu, C)
+        count = tf.shape(images)[0]
+        labelled, others = logits[:count], tf.split(logits[count:], len(seen))
+        label_losses = cross_entropy(labels, labelled)  # (b,)
+        self.label_loss.update_state(label_losses)
+        for metric in self.accuracies:
+            metric.update_state(labels, labelled)
+        losses = self.unlabelled_losses(others, views)  # (u,)
+        self.unlabelled_loss.update_state(losses)
+        return tf.reduce_mean(label_losses) + self._current_weight() * tf.reduce_mean(losses)
+
+    def update(self, data):
+        step = tf.identity(self.optimizer.iterations.value)
+        super().update(data)
+        self.average.update(step)
+
+    def _current_weight(self):
+        step = tf.cast(self.optimizer.iterations.value, tf.float32)
+        return self.weight * self.ramp(step / self.ramp_steps)
+
+    def _unpack(self, data):
+        if isinstance(data, tuple | list) and len(data) == 2:
+            labelled, views = structure.images_with_labels(data[0]), data[1]
+            if (
+                labelled is not None
+                and isinstance(views, tuple | list)
+                and len(views) == len(self.views)
+                and all(structure.images_alone((view,)) is not None for view in views)
+            ):
+                return labelled, views
+        raise structure.wrong(
+            f"((images, labels), ({', '.join(self.views)},)): images (b, H, W, C), integers (b,), "
+            "and a batch (u, H, W, C) of each view of the unlabelled images",
+            data,
+            "`datasets.training_batches` and `datasets.unlabelled_batches` make them.",
+        )
+
+
+class PseudoLabel(SemiSupervised):
+    """Learns the most probable class of an unlabelled image as its label (Lee 2013).
+
+    Metrics: those of `SemiSupervised` and `confident`, the share of unlabelled images whose most
+    probable class has at least `threshold`; the others have no loss.
+
+    Args:
+        threshold: In [0, 1]; Lee has none, which is 0.
+    """
+
+    views: ClassVar[tuple[str, ...]] = (WEAK,)
+    num_seen = 1
+    default_weight = 3.0
+
+    def __init__(self, *args, threshold: float = consistency.DEFAULT_THRESHOLD, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.threshold = threshold
+        self.confident = keras.metrics.Mean("confident")
+
+    def unlabelled_losses(self, logits, views):
+        losses, taken = objectives.pseudo_label_per_example(logits[0], logits[-1], self.threshold)
+        self.confident.update_state(taken)
+        return losses
+
+
+class FixMatch(PseudoLabel):
+    """Learns the most probable class of a weak view by a strong one (arXiv 2001.07685)."""
+
+    views = (WEAK, STRONG)
+    num_seen = 2
+    default_weight = 1.0
+    ramp = staticmethod(tf.ones_like)
+
+
+class MeanTeacher(SemiSupervised):
+    """Learns the class probabilities of its own moving average (arXiv 1703.01780).
+
+    The average sees another view of the unlabelled images, in training mode.
+
+    Args:
+        teacher: `teacher(images, training=True)` to logits (u, C), by the averaged models.
+    """
+
+    views = (WEAK, WEAK)
+    num_seen = 1
+    default_weight = 100.0
+    ramp = staticmethod(consistency.exponential_ramp)
+    averages_statistics = False
+
+    def __init__(self, *args, teacher: Callable, **kwargs):
+        super().__init__(*args, **kwargs)
+        # A function, as Keras would track a model among the stage's own.
+        self._teach = lambda images: tf.stop_gradient(teacher(images, training=True))
+
+    def unlabelled_losses(self, logits, views):
+        return objectives.mean_teacher_per_example(logits[0], self._teach(views[1]))
