@@ -153,6 +153,17 @@ def selects(run: StageRun) -> bool:
     return run.labelled and run.validation_split is not None and run.config.select == "best"
 
 
+def images_passed(run: StageRun) -> int:
+    """Number of images that all validations of a stage pass through its encoder."""
+    split, config = run.validation_split, run.config
+    if split is None:
+        return 0
+    images = split.num_examples
+    if not run.labelled:
+        images = min(images, _MOST_QUERIES) + min(run.train_split.num_examples, _MOST_IN_BANK)
+    return -(-run.epochs // config.eval_epochs) * images
+
+
 class Validation:
     """The validation of one stage.
 
