@@ -148,6 +148,11 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         "twice for classes of unequal size.",
     ),
     (
+        ("eval_epochs",),
+        lambda c: c.eval_epochs < 1 or c.eval_epochs == int(c.eval_epochs),
+        "`eval_epochs` must be a whole number, or below 1 for several validations an epoch.",
+    ),
+    (
         ("patience", "train_mode", "eval_epochs", "validation_split"),
         lambda c: (
             not c.patience

@@ -56,7 +56,7 @@ def learns_from_labels(train_mode: str, distill_alpha: float) -> bool:
     return train_mode != "pretrain" and (train_mode != "distill" or distill_alpha < 1)
 
 
-def can_stop_early(train_mode: str, eval_epochs: int, validation_split: str | None) -> bool:
+def can_stop_early(train_mode: str, eval_epochs: float, validation_split: str | None) -> bool:
     """Whether a stage, or a run of several, is validated by labels while it trains."""
     if train_mode == "pretrain" or not eval_epochs:
         return False
@@ -110,7 +110,7 @@ def _without_validation(config: Config, stages: Sequence[Config]) -> list[str]:
             f"`patience` must be 0 where no accuracy is measured while a stage trains: {how}, in "
             "distillation --validation_split too, or leave it out. "
             f"Received: patience={config.patience}, train_mode={config.train_mode!r}, "
-            f"eval_epochs={config.eval_epochs}, validation_split={config.validation_split!r}"
+            f"eval_epochs={config.eval_epochs:g}, validation_split={config.validation_split!r}"
         )
     return errors
 

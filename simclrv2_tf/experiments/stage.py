@@ -31,8 +31,8 @@ Settings = Callable[["Config", float | None], Mapping[str, Any]]
 
 # More epochs than this are taken together where they would be shorter than so many steps.
 _MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
-# What a step takes beside the images: two thirds of a step of the demo's fine-tuning, as measured on
-# two cores. In units of `work`.
+# What a step takes beside the images: two thirds of a step of the demo's fine-tuning, as measured
+# on two cores. In units of `work`.
 _BESIDE_THE_NETWORK = 4e5
 
 
@@ -297,6 +297,9 @@ class StageRun(abc.ABC):
         epochs = config.train_epochs
         if config.train_steps:
             epochs = max(1, round(config.train_steps * config.train_batch_size / examples))
+        if 0 < config.eval_epochs < 1:
+            self.epochs = min(round(epochs / config.eval_epochs), self.total_steps)
+            return
         # Epochs over few labels would be hundreds of lines, and of checkpoints, in a minute.
         self.epochs = min(epochs, max(_MOST_SHORT_EPOCHS, self.total_steps // _SHORT_EPOCH))
 

@@ -161,7 +161,12 @@ def images_passed(run: StageRun) -> int:
     images = split.num_examples
     if not run.labelled:
         images = min(images, _MOST_QUERIES) + min(run.train_split.num_examples, _MOST_IN_BANK)
-    return -(-run.epochs // config.eval_epochs) * images
+    return -(-run.epochs // every(config)) * images
+
+
+def every(config: Config) -> int:
+    """How many of a run's epochs, as its logs count them, are between validations."""
+    return max(1, int(config.eval_epochs))
 
 
 class Validation:
@@ -175,7 +180,7 @@ class Validation:
     def __init__(self, run: StageRun, built: Built):
         self._run = run
         measure = _accuracy(run, built) if run.labelled else _neighbours(run, built)
-        self._callbacks = [callbacks.Validate(measure, run.config.eval_epochs)]
+        self._callbacks = [callbacks.Validate(measure, every(run.config))]
         self._best = None
         if selects(run):
             self._best = weights.Checkpoints(

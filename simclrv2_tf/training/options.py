@@ -69,9 +69,10 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
 class ValidationOptions(options.Group, title="Validation while training", once=True):
     """What is measured on held-out training images while a stage trains, and what that decides."""
 
-    eval_epochs: int = option(
-        0,
-        "Epochs between validations; 0: none. In stages with labels the accuracy, in pretraining "
+    eval_epochs: float = option(
+        0.0,
+        "Epochs between validations; 0: none; below 1, several an epoch, such as 0.25, of which "
+        "each counts as an epoch in the logs. In stages with labels the accuracy, in pretraining "
         "that of nearest neighbours of the representation, where labels may be read. In "
         "distillation only with labelled images of a split. It is in the log, history.csv and "
         "TensorBoard.",

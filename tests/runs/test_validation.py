@@ -310,3 +310,30 @@ def test_a_label_subset_is_not_validated_by_other_labels_where_they_choose(flags
     config = Config.from_argv(["run", *SUPERVISED, "--eval_epochs=1", *flags])
     assert validation.takes_own_split(config, labelled=True) == own
     assert validation.takes_own_split(config, labelled=False)
+
+
+def test_several_validations_an_epoch_change_no_weight(images, tmp_path):
+    """Each is a row of the history, and the rows are of the same steps."""
+    command = ["--mode=train_then_eval", "--train_mode=supervised", *SMALL, "--train_epochs=2"]
+    command += [f"--dataset=folder:{images}", "--select=last", "--export_formats=keras"]
+    for name, every in (("whole", "1"), ("half", "0.5"), ("step", "0.01")):
+        folder = tmp_path / name
+        flags = [f"--eval_epochs={every}", f"--model_dir={folder}"]
+        assert small.run([*command, *flags], exports=False) == 0
+    whole, half, step = (rows(tmp_path / name) for name in ("whole", "half", "step"))
+    # No more validations than steps, of which the reference's rule makes 10: 2 * 36 // 8 + 1.
+    assert [len(found) for found in (whole, half, step)] == [2, 4, 10]
+    assert all(row["val_top_1_accuracy"] for found in (whole, half, step) for row in found)
+    for found in (half, step):
+        assert found[-1]["val_loss"] == whole[-1]["val_loss"]
+        assert found[-1]["learning_rate"] == whole[-1]["learning_rate"]
+    for name in ("encoder", "classifier"):
+        ours = keras_weights(tmp_path / "whole", name)
+        assert same(ours, keras_weights(tmp_path / "half", name))
+        assert same(ours, keras_weights(tmp_path / "step", name))
+
+
+@pytest.mark.parametrize("every", ["1.5", "-1", "2.25", "nan"])
+def test_validations_are_at_whole_epochs_or_within_one(every, images, tmp_path, capsys):
+    command = [*SUPERVISED, f"--dataset=folder:{images}", f"--model_dir={tmp_path / 'run'}"]
+    assert "`eval_epochs`" in fails([*command, f"--eval_epochs={every}"], capsys)
