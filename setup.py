@@ -88,6 +88,7 @@ setup(
             *SUGGEST,
             "hypothesis",
             "ipykernel",
+            "jax",  # the library on Keras's JAX backend
             "mypy",
             "nbclient",
             "nbformat",

@@ -8,10 +8,13 @@ import math
 import threading
 
 import keras
-import tensorflow as tf
+from etils import epy
 from keras import ops
 
 from simclrv2_tf import distribute, processors
+
+with epy.lazy_imports():
+    import tensorflow as tf
 
 _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 _ROW = 128  # numbers in a row, where channels are fewer

@@ -5,9 +5,12 @@ processors with AMX. `benchmarks/speed/weight_gradient.py` compares the two, lay
 """
 
 import keras
-import tensorflow as tf
+from etils import epy
 
 from simclrv2_tf import processors
+
+with epy.lazy_imports():
+    import tensorflow as tf
 
 # Maps of more output pixels than this, or than a share of their channels, are left to TensorFlow:
 # each product needs a copy of the map. Both are of `benchmarks/speed/weight_gradient.py`.

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Set
 
 import keras
-import tensorflow as tf
+from etils import epy
 
 from simclrv2_tf import precision
+
+with epy.lazy_imports():
+    import tensorflow as tf
 
 # What oneDNN may be limited to by its environment variable, without AVX-512.
 _WITHOUT_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
@@ -53,5 +56,6 @@ def has_avx512(flags: Set[str] | None = None) -> bool:
 
 
 def _without_accelerator() -> bool:
-    accelerators = [d for kind in ("GPU", "TPU") for d in tf.config.list_logical_devices(kind)]
-    return keras.backend.backend() == "tensorflow" and not accelerators
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))

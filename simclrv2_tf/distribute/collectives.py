@@ -1,14 +1,24 @@
-"""Collectives, used inside of `strategy.run`: the identity with one replica."""
+"""Collectives, used inside of `strategy.run`: the identity with one replica.
+
+Replicas are TensorFlow's: with another Keras backend there is always one.
+"""
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
 
 import keras
-import tensorflow as tf
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf
 
 
 def replica_count() -> int:
     """Number of replicas in the current replica context; 1 outside of a context."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1
 
@@ -114,7 +124,7 @@ def assign_each(function: Callable, variables: Sequence, others: Sequence) -> No
     tf.__internal__.distribute.interim.maybe_merge_call(assign, tf.distribute.get_strategy())
 
 
-def equal_on_replicas(value: tf.Tensor, name: str) -> keras.Variable:
+def equal_on_replicas(value, name: str) -> keras.Variable:
     """A variable with a copy on every replica, which assigns it the same value everywhere.
 
     Assigning it sends nothing; outside of a replica, it has the first replica's value.
@@ -122,7 +132,7 @@ def equal_on_replicas(value: tf.Tensor, name: str) -> keras.Variable:
     return keras.Variable(
         value,
         trainable=False,
-        dtype=value.dtype.name,
+        dtype=keras.backend.standardize_dtype(value.dtype),
         autocast=False,
         name=name,
         synchronization="on_read",

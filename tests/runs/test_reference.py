@@ -72,26 +72,13 @@ def test_training_pass_equals_the_reference(file):
     for name, value in outputs.items():
         assert_close(value, recorded[name], 1e-3, noise(name), name)
 
-    # The recorded gradients and statistics travel through load_weights into models of the same
-    # shape, so that the comparison needs no second mapping of names.
     models = (encoder, head, classifier)
     trainable = [v for model in models for v in model.trainable_variables]
     gradients = dict(zip([v.path for v in trainable], tape.gradient(loss, trainable), strict=True))
     statistics = {v.path: v.numpy() for model in models for v in model.non_trainable_variables}
-    kinds = {"grads": gradients, "after_step": statistics}
-    noises = {}
-    for kind in kinds:
-        for key in recorded:
-            if key.startswith(f"noise/{kind}/"):
-                noises[key.split("/", 3)[3]] = float(recorded[key])
-    names = {**oracle.numbered(recorded, "grads"), **oracle.numbered(recorded, "after_step")}
-    assert set(names) == set(oracle.numbered(recorded, "weights"))
-    official.load_weights(names, *models)
-    expected = {v.path: v.numpy() for model in models for v in model.weights}
-    official.load_weights({k: np.full(v.shape, noises[k]) for k, v in names.items()}, *models)
-    allowed = {v.path: float(np.max(v.numpy())) for model in models for v in model.weights}
+    expected, allowed = recordings.gradients_and_statistics(recorded, models)
     assert set(expected) == set(gradients) | set(statistics)
-    for got in kinds.values():
+    for got in (gradients, statistics):
         for path, value in got.items():
             assert_close(value, expected[path], 1e-3, allowed[path], path)
 
