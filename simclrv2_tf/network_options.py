@@ -88,9 +88,9 @@ class HeadOptions(options.Group, title="Projection head"):
     ft_proj_selector: int = option(
         0,
         "Layer of the projection head that feeds the classifier: 0 the encoder's output, k after "
-        "layer k, -1 the head's output. In a run of several stages it is that of pretraining's "
-        "online classifier; --fine_tuned.ft_proj_selector (by default 0 with all labels, 1 with "
-        "fewer) and --linear_eval.ft_proj_selector (0) are those of later stages.",
+        "layer k, -1 the head's output. In a run of several stages this sets the layer of "
+        "pretraining's online classifier; --fine_tuned.ft_proj_selector (by default 0 with all "
+        "labels, 1 with fewer) and --linear_eval.ft_proj_selector (0) set it in later stages.",
         minimum=-1,
     )
 

@@ -196,7 +196,7 @@ COMMANDS = {
             "has intervals, differences and figures.",
             "--x_axis=FLAG: draw the first metric against the values of this option.",
             "--dry_run: check the cells, print their command lines, start nothing.",
-            "All other flags are those of training, for all cells; simclrv2-tf pretrain --helpfull",
+            "All other flags are flags of training, for all cells; simclrv2-tf pretrain --helpfull",
             "lists them. The status is 1 where cells have failed.",
         ),
     ),

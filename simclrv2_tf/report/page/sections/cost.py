@@ -24,7 +24,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
     ]
     header = ["stage", "encoder", "parameters", "steps", "batch", "seconds", "images/s"]
     caption = (
-        "Training alone, without evaluation and export; parameters are those of the encoder with "
+        "Training alone, without evaluation and export; parameters count the encoder with "
         "its moving statistics, as the paper counts them"
     )
     return [blocks.Table(caption, header, rows), blocks.Text(_devices(run))]
