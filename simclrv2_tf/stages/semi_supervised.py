@@ -31,8 +31,8 @@ class SemiSupervised(ImageClassifier):
     Metrics: `label_loss` (nats) and `top_1_accuracy` of the labelled images, `unlabelled_loss` (not
     weighted), and those of the subclass.
 
-    The moving average of the networks is what is evaluated; the caller averages, evaluates and
-    exports the models that he gave to `average`.
+    The stage updates the moving average after each step. The averaged models, which are no part of
+    the stage, are meant for evaluation and export; `test_step` evaluates the network that trains.
 
     Args:
         encoder: A model of `resnet.resnet`.
@@ -108,6 +108,16 @@ class SemiSupervised(ImageClassifier):
         losses = self.unlabelled_losses(others, views)  # (u,)
         self.unlabelled_loss.update_state(losses)
         return tf.reduce_mean(label_losses) + self._current_weight() * tf.reduce_mean(losses)
+
+    def test_step(self, data):
+        """Loss and accuracies of labelled images in inference mode; data as for `Classifier`."""
+        images, labels, weights = structure.images_and_labels(data)
+        labels, weights = structure.where_labelled(labels, weights)
+        logits = self(images, training=False)
+        for metric in self.accuracies:
+            metric.update_state(labels, logits, weights)
+        self.loss_tracker.update_state(cross_entropy(labels, logits), weights)
+        return self.get_metrics_result()
 
     def update(self, data):
         step = tf.identity(self.optimizer.iterations.value)

@@ -214,3 +214,22 @@ def test_weight_0_is_supervised_training_beside_batch_norm(kind):
     expected = tape.gradient(loss, found.trainable_variables)
     for ours, theirs in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fit_and_evaluate_of_keras(kind):
+    """By Keras's own loop; evaluation is of the network, in inference mode."""
+    found, averaged = stage(kind)
+    before = weights(*averaged.models.values())["stem_conv/kernel"]
+    data = tf.data.Dataset.from_tensors(batch(kind)).repeat(3)
+    history = found.fit(data, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert not np.array_equal(weights(*averaged.models.values())["stem_conv/kernel"], before)
+    (images, labels), _ = batch(kind)
+    some = tf.constant([-1, 0, 1, 2])  # the first is unlabelled
+    logs = found.evaluate(tf.data.Dataset.from_tensors((images, some)), verbose=0, return_dict=True)
+    logits = found(images, training=False)[1:]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(some[1:], logits)
+    np.testing.assert_allclose(logs["loss"], tf.reduce_mean(losses), rtol=1e-5)
+    hits = tf.argmax(logits, -1, tf.int32) == some[1:]
+    assert logs["top_1_accuracy"] == pytest.approx(np.mean(hits))
