@@ -75,7 +75,9 @@ def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
     said = {"train_mode": training.train_mode}
     said |= _argument(name, training, arguments, _outside_recipes(flags, known), notes)
     if training.flag in values:
-        said[training.option] = _dataset(values[training.flag], f"--{training.flag}", notes)
+        said[training.option] = _dataset(
+            values[training.flag], f"--{training.flag}", notes, given.get("data_dir")
+        )
     given |= said
     picked: dict[str, Any] = {"mode": "train_then_eval"}
     if training.argument != "dataset":
@@ -127,11 +129,11 @@ def _argument(
     if not arguments:
         return {}
     if option == "dataset":
-        return {option: _dataset(arguments[0], what="FOLDER", notes=notes)}
+        return {option: _dataset(arguments[0], "FOLDER", notes, given.get("data_dir"))}
     return {option: _run(arguments[0], option)}
 
 
-def _dataset(text: str, what: str, notes: list[str]) -> str:
+def _dataset(text: str, what: str, notes: list[str], data_dir: str | None) -> str:
     """The name of the data set that a folder, or a data set's name, stands for."""
     if os.path.isdir(os.path.expanduser(text)):
         notes.append(f"Images: the folder {text}.")
@@ -144,6 +146,7 @@ def _dataset(text: str, what: str, notes: list[str]) -> str:
         raise ConfigError([f"`{what}` must be an existing folder. Received: {text or 'nothing'}"])
     name, _ = sources.resolve(text)
     if not name.startswith("folder:"):
+        sources.check_folder(name, data_dir)
         notes.append(f"Images: the data set {text}; there is no such folder.")
     return name
 

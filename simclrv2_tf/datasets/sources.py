@@ -7,6 +7,7 @@ channels)` that returns an `ImageDataset`, and give it a row in `SOURCES`.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import os
 import pathlib
@@ -222,18 +223,38 @@ def prepared_folder(name: str, data_dir: str | None) -> str:
     return os.path.join(folder, name.partition(":")[0].partition("/")[0])
 
 
-def check_folder(name: str) -> None:
+def check_folder(name: str, data_dir: str | None = None) -> None:
     """Checks that a local folder of images exists, without TensorFlow.
 
+    Other names pass, unless nothing of that name is prepared and a folder here is called nearly so.
+
     Args:
-        name: A data set's name, as for `open_dataset`; names of other sources pass.
+        name: A data set's name, as for `open_dataset`.
+        data_dir: As for `open_dataset`.
 
     Raises:
-        DatasetError: The folder is missing.
+        DatasetError: The folder is missing, or its name was misspelt.
     """
+    if meant := _nearly_called(name, data_dir):
+        raise DatasetError(
+            f"`dataset` must be a folder, or a data set that is prepared in "
+            f"{prepared_folder(name, data_dir)}; {name} is neither (did you mean folder:{meant}?). "
+            f"Received: dataset={name!r}, data_dir={data_dir!r}"
+        )
     path = os.path.expanduser(name.removeprefix("folder:"))
     if name.startswith("folder:") and path and "://" not in path and not os.path.isdir(path):
         raise DatasetError(f"The image folder must be an existing folder. Received: folder:{path}")
+
+
+def _nearly_called(name: str, data_dir: str | None) -> str | None:
+    """A folder here whose name is close to that of a data set which is not there."""
+    prefix, colon, _ = name.partition(":")
+    is_source = any(form.partition(":")[:2] == (prefix, colon) for form in SOURCES)
+    prepared = prepared_folder(name, data_dir)
+    if not name or is_source or "://" in f"{name} {prepared}" or os.path.isdir(prepared):
+        return None
+    folders = [entry.name for entry in os.scandir() if entry.is_dir()]
+    return next(iter(difflib.get_close_matches(name, folders, n=1)), None)
 
 
 def open_dataset(

@@ -25,13 +25,13 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: the options of a stage do not fit together.
         RunError: `model_dir` holds another run.
-        DatasetError: a folder of images is missing.
+        DatasetError: a folder of images is missing, or misspelt.
     """
     plan.plan_stages(config)
     if "://" not in config.model_dir:
         RunDirectory(as_begun(config)).check()
     for name in filter(None, (config.dataset, config.unlabelled_dataset)):
-        sources.check_folder(name)
+        sources.check_folder(name, config.data_dir)
 
 
 def report_finished(config: Config) -> bool:

@@ -33,6 +33,21 @@ def test_a_missing_folder_and_a_changed_flag_wait_for_no_framework(config, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("name", ["phtos", "photo", "Photos"])
+def test_a_misspelt_folder_is_suggested_at_once(config, name, tmp_path, monkeypatch):
+    """Not where data of that name are prepared, or another data set is meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    prepared = tmp_path / "data" / name
+    given = dataclasses.replace(config, dataset=name, data_dir=str(prepared.parent))
+    with pytest.raises(DatasetError, match=r"did you mean folder:photos\?"):
+        early.check(given)
+    for other in ("imagenet2012", "fashion_mnist_small", "folder:photos", "gs://photos"):
+        early.check(dataclasses.replace(given, dataset=other))
+    prepared.mkdir(parents=True)
+    early.check(given)
+
+
 def test_a_changed_flag_is_named(config):
     RunDirectory(config).claim()
     early.check(config)
