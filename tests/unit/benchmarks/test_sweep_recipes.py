@@ -201,3 +201,20 @@ def test_the_demo_has_settings_that_its_search_tried():
         own = [getattr(stages[stage, fraction], name) for name in names]
         tried = [[getattr(c.config, n) for n in names] for c in made(f"demo/search_{recipe}")]
         assert own in tried, (stage, fraction)
+
+
+def test_the_papers_figures_search_the_memory_without_test_images():
+    """And start from sweeps beside them, of the same data."""
+    first = ("size_pretraining", "size_supervised", "teacher_pretraining", "head_pretraining")
+    for name in (*first, "memory", "memory_start", "memory_60000_start"):
+        splits = {
+            (c.config.train_split, c.config.eval_split) for c in made(f"paper_figures/{name}")
+        }
+        held_out = name in ("memory", "memory_start")
+        assert splits == {("train[:80%]", "train[80%:]") if held_out else ("train", None)}, name
+    assert len(made("paper_figures/size_supervised")) == 3 * 2 * 3 * 3
+    finish(made("paper_figures/memory_start"))
+    warmed = made("paper_figures/memory_warmed")
+    assert {c.config.eval_split for c in warmed} == {"train[80%:]"}
+    assert {c.config.memory_size for c in warmed} == {0, 4096}
+    assert all(f"seed_{c.seed}" in c.config.checkpoint for c in warmed)
