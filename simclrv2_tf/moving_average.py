@@ -43,7 +43,7 @@ class MovingAverage:
         for ours, theirs in self._pairs:
             if ours.path != theirs.path or ours.shape != theirs.shape:
                 raise ValueError(
-                    "`average` must have the architecture of `network`. Received: "
+                    "`averages` must have the architectures of `models`. Received: "
                     f"{ours.path} {tuple(ours.shape)} for {theirs.path} {tuple(theirs.shape)}"
                 )
         self._moving = [

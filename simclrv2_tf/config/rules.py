@@ -142,6 +142,12 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
         "distill with distill_alpha=1.",
     ),
     (
+        ("class_weights", "train_mode"),
+        lambda c: c.class_weights == "none" or c.train_mode not in plan.WITH_UNLABELLED,
+        f"`class_weights` must be left out in {', '.join(plan.WITH_UNLABELLED)}, whose losses have "
+        "no weights of classes: give --balanced_sampling.",
+    ),
+    (
         ("balanced_sampling", "class_weights"),
         lambda c: not c.balanced_sampling or c.class_weights == "none",
         "`balanced_sampling` and `class_weights` exclude each other: both together would correct "

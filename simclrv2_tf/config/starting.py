@@ -8,13 +8,14 @@ from typing import Any
 
 from simclrv2_tf import channels as channels_lib
 from simclrv2_tf import run_options
+from simclrv2_tf.experiments import plan
 from simclrv2_tf.network_options import HeadOptions, NetworkOptions, stem_of
 from simclrv2_tf.options import ConfigError, Option, of
 
 # The layer that feeds a classifier is no part of the network: stages differ in it.
 _HEAD = tuple(name for name in of(HeadOptions) if name != "ft_proj_selector")
 TAKEN = (*of(NetworkOptions), *_HEAD, "image_size", "channels")
-_CLASSIFIES = ("finetune", "linear_eval", "pseudo_label", "mean_teacher", "fixmatch")
+_CLASSIFIES = ("finetune", "linear_eval", *plan.WITH_UNLABELLED)
 # Those that no weight depends on: another value is a choice, such as a larger image.
 _FREE = {"batch_norm_decay", "global_bn", "image_size"}
 

@@ -98,17 +98,9 @@ def training_batches(
     Returns:
         An infinite data set of (image, label): float32 (B, S, S, C) in [0, 1], int64 (B,).
     """
-    colored = views.color_jitter_strength > 0 or views.use_blur
 
     def make_views(draw, crops, label):
-        (crop,) = crops
-        if views.labelled_views == "pretrain" and colored:
-            return _view(crop, draw, views, shard), label
-        # Not a view without color and blur, whose flips take only a part of the seed.
-        oriented = augment.random_orientation(
-            crop, draw, flip=views.flip, rotate=views.rotate, shard=shard
-        )
-        return oriented, label
+        return _labelled_view(*crops, draw, views, shard), label
 
     return _batches_of_crops(
         split,
@@ -141,8 +133,8 @@ def unlabelled_batches(
     """Views of images whose labels are not read, for labelled training with unlabelled images.
 
     Args and errors as for `pretraining_batches`, and:
-        strong: For each view, whether it is strong (`augment.strong_view`); weak ones are random
-            crops, with the flip and rotation of `views`, and so is what a strong one is made of.
+        strong: For each view, whether it is strong: `augment.strong_view` of a weak one. Weak views
+            are those of `training_batches`.
 
     Returns:
         An infinite data set of tuples with a batch for each view, float32 (B, S, S, C) in [0, 1].
@@ -151,11 +143,9 @@ def unlabelled_batches(
     def make_views(draw, crops, label):
         del label
         made = []
-        for crop, seed, is_strong in zip(crops, _seeds_of(draw, len(strong)), strong, strict=True):
-            weak_seed, strong_seed = _seeds_of(seed, 2)
-            view = augment.random_orientation(
-                crop, weak_seed, flip=views.flip, rotate=views.rotate, shard=shard
-            )
+        for crop, own, is_strong in zip(crops, _seeds_of(draw, len(strong)), strong, strict=True):
+            weak_seed, strong_seed = _seeds_of(own, 2)
+            view = _labelled_view(crop, weak_seed, views, shard)
             made.append(augment.strong_view(view, strong_seed, shard) if is_strong else view)
         return tuple(made)
 
@@ -362,6 +352,17 @@ def _shuffled(split, batch_size, image_size, seed, shard, start) -> tf.data.Data
     """The records of training, from element `start` on."""
     batches = 50 if image_size <= augment.SMALL_IMAGE else 10  # the reference's
     return split.shuffled_records(seed, shard, start, batch_size * batches)
+
+
+def _labelled_view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
+    """The views (B, S, S, C) of all stages after pretraining."""
+    colored = views.color_jitter_strength > 0 or views.use_blur
+    if views.labelled_views == "pretrain" and colored:
+        return _view(crops, seed, views, shard)
+    # Not a view without color and blur, whose flips take only a part of the seed.
+    return augment.random_orientation(
+        crops, seed, flip=views.flip, rotate=views.rotate, shard=shard
+    )
 
 
 def _view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:

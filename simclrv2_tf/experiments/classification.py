@@ -40,6 +40,16 @@ class Classification(StageRun):
         return self.config.fine_tune_after_block
 
     def open(self):
+        split = self.checked_labelled_images()
+        train, self.validation_split = validation.parts(self, split)
+        return train.balanced() if self.config.balanced_sampling else train, split
+
+    def checked_labelled_images(self):
+        """The examples whose labels the stage may use.
+
+        Raises:
+            RunError: these, or the evaluation split, have no labels.
+        """
         split = self.data.labelled_images(self.config)
         if not (has_labels(split) and has_labels(self.eval_split)):
             raise RunError(
@@ -48,8 +58,7 @@ class Classification(StageRun):
                 "class, or use --train_mode=pretrain."
             )
         self.check_all_labelled()
-        train, self.validation_split = validation.parts(self, split)
-        return train.balanced() if self.config.balanced_sampling else train, split
+        return split
 
     def build(self, **options):
         networks = self.build_networks(self.data.main.num_classes)

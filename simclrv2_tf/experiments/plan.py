@@ -17,6 +17,8 @@ DEFAULT_FRACTIONS = (0.01, 0.1)
 METHODS = ("supervised", "fine_tuned", "self_distilled", "small_student")
 ORDER = ("pretrain", "linear_eval", *METHODS)
 RANDOM_INIT = "linear_eval_random_init"
+# The train modes of `experiments.semi_supervised`.
+WITH_UNLABELLED = ("pseudo_label", "mean_teacher", "fixmatch")
 
 # The values of `train_mode` that are runs of several stages, in sub-directories of `model_dir`.
 RUNS = {

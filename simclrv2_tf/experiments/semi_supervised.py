@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etils import epy
 
-from simclrv2_tf.experiments import evaluation, validation
-from simclrv2_tf.experiments.data import (
-    Batches,
-    has_labels,
-    labelled_batch_size,
-    without_labels,
-)
-from simclrv2_tf.experiments.directory import RunError
-from simclrv2_tf.experiments.stage import Built, StageRun
+from simclrv2_tf.experiments import validation
+from simclrv2_tf.experiments.classification import Classification
+from simclrv2_tf.experiments.data import Batches, labelled_batch_size, without_labels
+from simclrv2_tf.experiments.stage import Built
 
 with epy.lazy_imports():
     import tensorflow as tf
@@ -26,7 +21,7 @@ if TYPE_CHECKING:
     from simclrv2_tf.networks import Networks
 
 
-class SemiSupervisedTraining(StageRun):
+class SemiSupervisedTraining(Classification):
     """Trains a classifier on labelled images and, without their labels, on others.
 
     A moving average of the networks is evaluated, exported and given to later stages.
@@ -40,14 +35,7 @@ class SemiSupervisedTraining(StageRun):
 
     def open(self):
         config = self.config
-        labelled = self.data.labelled_images(config)
-        if not (has_labels(labelled) and has_labels(self.eval_split)):
-            raise RunError(
-                f"train_mode={self.train_mode} needs labels, and {self.data.main.name} has none "
-                f"in {labelled.name} or {self.eval_split.name}. Put some images in a folder for "
-                "each class, or use --train_mode=pretrain."
-            )
-        self.check_all_labelled()
+        labelled = self.checked_labelled_images()
         self._labelled, self.validation_split = validation.parts(self, labelled)
         size = labelled_batch_size(config, self._labelled, self.replicas, self.labelled_part)
         datasets.check_batch_size(self._labelled, size, "labelled_batch_size")
@@ -125,13 +113,6 @@ class SemiSupervisedTraining(StageRun):
         size = self.config.train_batch_size
         others = batches.unlabelled(self.train_split, strong, size, start_step)
         return tf.data.Dataset.zip(labelled, others)
-
-    def evaluate(self, built):
-        metrics, calibration = evaluation.evaluate_classifier(
-            self, built, built.networks.image_classifier, self.data.main.num_classes
-        )
-        evaluation.write_calibration(self, {self.train_mode: calibration})
-        return metrics
 
 
 class PseudoLabels(SemiSupervisedTraining):

@@ -46,7 +46,8 @@ class SemiSupervised(ImageClassifier):
         views: Which views of an unlabelled image the stage takes, `WEAK` or `STRONG` each.
         num_seen: How many of them, from the first on, the network sees.
         default_weight: The method's own weight.
-        ramp: From the share of `ramp_steps` that is done to that of the weight.
+        ramp: Maps the share of `ramp_steps` that is done, from 0 on, to a factor of the weight in
+            [0, 1].
         averages_statistics: Whether `average` has the moving statistics of batch norm averaged: the
             averaged models run in training mode otherwise, and have their own.
 

@@ -11,9 +11,10 @@ from helpers import small
 from helpers.command_line import SMALL, fails, keras_weights, result, same
 from helpers.relabelled import tfds_copy
 from simclrv2_tf import weights
+from simclrv2_tf.experiments import plan, registry, semi_supervised
 from simclrv2_tf.training import callbacks
 
-MODES = ("pseudo_label", "mean_teacher", "fixmatch")
+MODES = plan.WITH_UNLABELLED
 FLAGS = [*SMALL, "--mode=train_then_eval", "--label_fraction=0.5", "--train_steps=6"]
 FLAGS += ["--confidence_threshold=0.5", "--ema_decay=0.9", "--export_formats=keras"]
 
@@ -136,6 +137,12 @@ def test_it_starts_from_pretrained_weights_and_validates(mode, images, shared_ru
     assert all(row["val_top_1_accuracy"] for row in rows)
 
 
+def test_the_modes_are_those_of_the_stages():
+    kinds = registry.stages().items()
+    base = semi_supervised.SemiSupervisedTraining
+    assert {mode for mode, kind in kinds if issubclass(kind, base)} == {*MODES}
+
+
 def test_bad_input(images, flat, tmp_path, capsys):
     command = [*FLAGS, "--train_mode=fixmatch", f"--model_dir={tmp_path / 'run'}"]
     for flags, message in (
@@ -143,6 +150,7 @@ def test_bad_input(images, flat, tmp_path, capsys):
         ([f"--dataset=folder:{images}", "--labelled_batch_size=13"], "`labelled_batch_size` must"),
         ([f"--dataset=folder:{images}", "--confidence_threshold=2"], "`confidence_threshold`"),
         ([f"--dataset=folder:{images}", "--unlabelled_weight=-1"], "`unlabelled_weight`"),
+        ([f"--dataset=folder:{images}", "--class_weights=balanced"], "`class_weights` must"),
         ([f"--dataset=folder:{images}", "--teacher=a"], "`teacher` must be given in distill"),
     ):
         assert message in fails([*command, *flags], capsys)

@@ -62,3 +62,16 @@ def test_weak_views_are_flipped_crops_and_strong_ones_are_more(packaged, monkeyp
         distances = np.abs(view[:, None] - both[None]).mean((2, 3, 4))
         assert sorted(distances.argmin(1) % 9) == list(range(9))
     assert not np.array_equal(weak, 1 - strong)  # crops and flips of their own
+
+
+def test_weak_views_follow_the_labelled_views(packaged):
+    """With `labelled_views` "pretrain" they are jittered, as those of labelled images are."""
+    split = packaged.split("train[:9]")
+    found = {}
+    for kind in ("crop_flip", "pretrain"):
+        views = ViewOptions(labelled_views=kind, min_crop_area=1.0, use_blur=False)
+        batches = datasets.unlabelled_batches(
+            split, strong=(False,), batch_size=9, image_size=28, seed=1, views=views
+        )
+        [(found[kind],)] = take(batches, 1)
+    assert not np.allclose(found["crop_flip"], found["pretrain"], atol=0.05)
