@@ -19,6 +19,9 @@ SAFETENSORS = ["safetensors>=0.4"]
 DOCS = ["latex2mathml", "mkdocs-material>=9.6", "mkdocstrings[python]"]
 MAP = ["openTSNE>=1.0.2"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
+# MLflow without its server, with what a store in a file needs.
+MLFLOW = ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic"]
+WANDB = ["wandb>=0.19"]
 SUGGEST = ["scikit-learn>=1.4", "threadpoolctl"]
 
 setup(
@@ -71,6 +74,8 @@ setup(
         "docs": DOCS,
         # For the map of representations in a report by t-SNE.
         "map": MAP,
+        # For --report_to=mlflow.
+        "mlflow": MLFLOW,
         # For --export_formats=onnx, and for predictions of such a file.
         "onnx": ONNX,
         # For folders of images with such files.
@@ -79,13 +84,17 @@ setup(
         "safetensors": SAFETENSORS,
         # For `simclrv2-tf suggest`.
         "suggest": SUGGEST,
+        # For --report_to=wandb.
+        "wandb": WANDB,
         "test": [
             *DOCS,
             *MAP,
+            *MLFLOW,
             *SAFETENSORS,
             *ONNX,
             *PHOTOS,
             *SUGGEST,
+            *WANDB,
             "hypothesis",
             "ipykernel",
             "jax",  # the library on Keras's JAX backend

@@ -5,6 +5,7 @@ A rerun of the same command resumes from the last checkpoint; a finished stage i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,19 @@ with epy.lazy_imports():
 
     from simclrv2_tf import distribute, weights
     from simclrv2_tf.datasets import labels as label_subset
-    from simclrv2_tf.training import callbacks, divergence, history, loop, stopping, summaries
+    from simclrv2_tf.training import (
+        callbacks,
+        divergence,
+        history,
+        loop,
+        stopping,
+        summaries,
+        trackers,
+    )
 
 if TYPE_CHECKING:
+    from etils import epath
+
     from simclrv2_tf.experiments.built_stages import BuiltStages
     from simclrv2_tf.experiments.stage import Built, StageRun
 
@@ -33,12 +44,15 @@ if TYPE_CHECKING:
 _KEPT_WHILE_TRAINING = 2
 
 
-def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> tuple[dict, bool]:
+def execute(
+    run: StageRun, built_stages: BuiltStages, root: epath.Path, number: str = ""
+) -> tuple[dict, bool]:
     """Trains, exports and evaluates, as far as `mode` says.
 
     Args:
         run: The stage.
         built_stages: Those of the whole run.
+        root: The folder of the whole run.
         number: Of the stage in a run of several, for the log.
 
     Returns:
@@ -55,12 +69,20 @@ def execute(run: StageRun, built_stages: BuiltStages, number: str = "") -> tuple
         print("Finished before; nothing to do.", flush=True)
         built_stages.skip(run)
         return finished, False
-    result = _execute(run, built_stages, made_of)
+    names = (run.config.report_to or ()) if run.is_chief else ()
+    with trackers.tracking(names, run.directory.path) as tracked:
+        result = _execute(run, built_stages, made_of, root, tracked)
     distribute.barrier(run.strategy)  # the next stage reads what the chief has written
     return result, True
 
 
-def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
+def _execute(
+    run: StageRun,
+    built_stages: BuiltStages,
+    made_of: dict,
+    root: epath.Path,
+    tracked: trackers.Tracking,
+) -> dict:
     config = run.config
     with run.strategy.scope():
         built = built_stages.build(run)
@@ -84,8 +106,9 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
             )
     else:
         _begin(run, built, restored, made_of)
-        if not had_ended:
-            _train(run, built, store, step, progress, validated)
+    tracked.start(_description(run, root))
+    if config.mode != "eval" and not had_ended:
+        _train(run, built, store, step, progress, validated, tracked)
     ended_at = _step_of(built)
     stopped = None
     if validated and validated.stopped and ended_at < run.total_steps:
@@ -107,10 +130,19 @@ def _execute(run: StageRun, built_stages: BuiltStages, made_of: dict) -> dict:
     result |= {"stopped_step": ended_at} if stopped else {}
     if run.is_chief:
         exported.finish(result)
+        tracked.log_results(result, run.directory.evaluation_logs.name)
         evaluation.write_result(run, result, ended_at)  # last: it says that the stage has ended
     _end(run, store, stopped)
     print(f"  {in_words(result, everything=config.verbose)}", flush=True)
     return result
+
+
+def _description(run: StageRun, root: epath.Path) -> trackers.Description:
+    options = {k: v for k, v in json.loads(run.config.to_json()).items() if v is not None}
+    below = run.directory.path.relative_to(root)
+    return trackers.Description(
+        f"{root.name}/{below.as_posix()}".removesuffix("/."), root.name, options
+    )
 
 
 def _end(run: StageRun, store: weights.Checkpoints, stopped: str | None) -> None:
@@ -204,6 +236,7 @@ def _train(
     begin: int,
     progress: _Progress,
     validated: validation.Validation | None,
+    tracked: trackers.Tracking,
 ) -> None:
     config = run.config
     agree = distribute.Agreement(run.strategy)
@@ -222,6 +255,7 @@ def _train(
             divergence.LossSpikes(_first_loss(run), lambda: _newest(run)),
             summaries.Summaries(logs.parent, config.train_summary_steps),
             history.HistoryFile(run.directory.history, progress.seconds),
+            *tracked.callbacks(),
             *writing,
         ]
         if config.profile:

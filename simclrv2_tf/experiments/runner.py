@@ -51,6 +51,7 @@ with epy.lazy_imports():
     import tensorflow as tf
 
     from simclrv2_tf import distribute, weights
+    from simclrv2_tf.training import trackers
 
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
@@ -70,8 +71,8 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         The content of `result.json`; empty after `mode="train"` and after `dry_run`.
 
     Raises:
-        ConfigError, DatasetError, RunError, CheckpointError, DeviceError, ExportError, ModelError:
-            the run cannot begin; nothing on disk was changed.
+        ConfigError, DatasetError, RunError, CheckpointError, DeviceError, ExportError, ModelError,
+            TrackerError: the run cannot begin; nothing on disk was changed.
         NonFiniteError: training diverged.
     """
     strategy = distribute.strategy_of(config)
@@ -85,7 +86,9 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
     planned = plan.plan_stages(config)
     resizing = "Images are resized with antialiasing. " if config.antialias else ""
     print(f"{config.precision}: {reason}. {resizing}{environment.onednn()}.", flush=True)
-    if not distribute.is_chief(strategy):
+    if distribute.is_chief(strategy):
+        trackers.check(config.report_to or ())
+    else:
         print("This worker trains along; the chief reports and writes.", flush=True)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             return _run(config, planned, strategy, seams)
@@ -191,7 +194,7 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
 
 def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
     """The result, and the text that says it."""
-    result, worked = execution.execute(run, built_stages)
+    result, worked = execution.execute(run, built_stages, run.directory.path)
     if run.is_chief and run.config.mode != "train":
         results.draw_calibration(run.directory)
     if run.is_chief and worked and run.seams.exports and run.config.mode != "eval":
@@ -236,7 +239,7 @@ def _run_stages(
         for index, outcome in enumerate(outcomes):
             console.begin(index)
             number = f"[{index + 1}/{len(outcomes)}] "
-            outcome.result, worked = execution.execute(outcome.run, built_stages, number)
+            outcome.result, worked = execution.execute(outcome.run, built_stages, root.path, number)
             console.end()
             if not built_stages.keeps(outcome.run) and index + 1 < len(outcomes):
                 gc.collect()  # the graphs of a stage that was dropped are circles, and large

@@ -37,6 +37,14 @@ class TrainingOptions(options.Group, title="Checkpoints and logs", incidental=Tr
         "alone.",
         minimum=0,
     )
+    report_to: tuple[str, ...] | None = option(
+        None,
+        "Experiment trackers that get the metrics of every epoch and of the evaluation, beside "
+        "TensorBoard: wandb (Weights & Biases), mlflow, or both, as wandb,mlflow. Each needs its "
+        "extra, such as 'simclrv2-tf[wandb]', and reads its own environment variables. A stage is "
+        "one run of the tracker; a resumed stage resumes that run.",
+        choices=("wandb", "mlflow"),
+    )
     embedding_projector: bool = option(
         False,
         "Write the representations of at most 1,000 evaluation images for TensorBoard's Projector "

@@ -71,6 +71,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "tensorflow_datasets": "ten
 OPTIONAL = {
     "ai_edge_litert",
     "markupsafe",
+    "mlflow",
     "onnxruntime",
     "openTSNE",
     "pillow_heif",
@@ -78,6 +79,7 @@ OPTIONAL = {
     "sklearn",
     "threadpoolctl",
     "tifffile",
+    "wandb",
 }
 
 
