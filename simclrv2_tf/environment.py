@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etils import epy
 
@@ -40,20 +40,36 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
-def start() -> None:
+def start(*, chooses_devices: bool = False) -> None:
     """As `prepare`, and imports TensorFlow without what it writes on machines without a GPU.
 
     What it writes is kept for `said_at_start`. All of it is shown where the machine has a GPU or a
     TPU, where the import raises an exception, where the user has set TF_CPP_MIN_LOG_LEVEL, and on
     processors without AVX, on which TensorFlow says so and ends the process.
+
+    Args:
+        chooses_devices: Whether the command chooses devices afterwards, which it cannot once an
+            operation has run: it then calls `first_operation` itself.
     """
     shown = _LOG_LEVEL in os.environ or accelerator_nodes() is not False or _lacks_avx()
     prepare()
     if shown or "tensorflow" in sys.modules or sys.stderr is None:
         return
+    _keeps_lines.append(True)
+    _without_known_lines(lambda: tf.config.list_physical_devices())  # imports TensorFlow
+    if not chooses_devices:
+        first_operation()
+
+
+def first_operation() -> None:
+    """Runs an operation of which oneDNN writes a wrong line, once a process, and keeps the line."""
+    if _keeps_lines:
+        _without_known_lines(lambda: tf.transpose(tf.zeros((1, 1), tf.uint8)))
+
+
+def _without_known_lines(call: Callable[[], object]) -> None:
     with _standard_error_caught() as caught:
-        tf.config.list_physical_devices()
-        tf.transpose(tf.zeros((1, 1), tf.uint8))  # said once a process
+        call()
     for line in "".join(caught).splitlines():
         if _STARTUP.match(line):
             _said.append(line)
@@ -61,6 +77,7 @@ def start() -> None:
             print(line, file=sys.stderr, flush=True)
 
 
+_keeps_lines: list[bool] = []  # not empty once `start` keeps lines off the terminal
 _said: list[str] = []
 
 

@@ -41,7 +41,7 @@ def main(
     except (errors.UserError, OSError) as error:
         return errors.report(error)
     # Only now: what is wrong with the command line is answered without waiting for TensorFlow.
-    environment.start()
+    environment.start(chooses_devices=True)
     from simclrv2_tf import experiments
     from simclrv2_tf.training import stopping
 

@@ -76,6 +76,7 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
         NonFiniteError: training diverged.
     """
     strategy = distribute.strategy_of(config)
+    environment.first_operation()
     environment.skip_graph_rewrites()
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -51,9 +51,13 @@ START = """
     import sys
     from simclrv2_tf import environment
 
-    environment.start()
+    environment.start(chooses_devices=True)
     import tensorflow as tf
+    from simclrv2_tf import distribute
 
+    # A choice of devices, which is refused once an operation has run.
+    assert distribute.make_strategy("auto", num_replicas=2).num_replicas_in_sync == 2
+    environment.first_operation()
     turned = tf.function(lambda x: tf.transpose(x, (1, 0, 2)), autograph=False)
     turned(tf.zeros((4, 4, 3), tf.uint8))  # as images are turned by their orientation
     sys.stderr.write("an error of ours")
@@ -61,6 +65,16 @@ START = """
 
 
 @pytest.mark.skipif(environment.accelerator_nodes() is not False, reason="all is shown with a GPU")
+@pytest.mark.skipif(environment.accelerator_nodes() is not False, reason="all is shown with a GPU")
+def test_a_run_chooses_its_devices_as_a_user_starts_it(tmp_path, monkeypatch):
+    """Without a variable that keeps `start` from catching what TensorFlow writes."""
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    command = [sys.executable, "-m", "simclrv2_tf.run", "--num_replicas=2", "--dry_run"]
+    command += ["--train_mode=supervised", "--label_fraction=0.01", "--train_batch_size=8"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_nothing_but_errors_is_written_beside_a_run(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
