@@ -87,7 +87,8 @@ class WeightsAndBiases(Tracker):
     def check(self):
         import wandb
 
-        wandb.login()  # asks for a key on a terminal, and raises an error elsewhere
+        if wandb.setup().settings.mode == "online":
+            wandb.login()  # asks for a key on a terminal, and raises an error elsewhere
 
     def start(self, about, run_id):
         import wandb
