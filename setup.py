@@ -17,6 +17,7 @@ ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_mach
 PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
 SAFETENSORS = ["safetensors>=0.4"]
 DOCS = ["latex2mathml", "mkdocs-material>=9.6", "mkdocstrings[python]"]
+HUGGING_FACE = ["huggingface_hub>=0.30"]
 MAP = ["openTSNE>=1.0.2"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
 # MLflow without its server, with what a store in a file needs.
@@ -74,6 +75,8 @@ setup(
         "docs": DOCS,
         # For the map of representations in a report by t-SNE.
         "map": MAP,
+        # For hf://OWNER/REPO, and for `simclrv2-tf publish`.
+        "huggingface": HUGGING_FACE,
         # For --report_to=mlflow.
         "mlflow": MLFLOW,
         # For --export_formats=onnx, and for predictions of such a file.
@@ -88,6 +91,7 @@ setup(
         "wandb": WANDB,
         "test": [
             *DOCS,
+            *HUGGING_FACE,
             *MAP,
             *MLFLOW,
             *SAFETENSORS,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from etils import epath, epy
 
-from simclrv2_tf import environment, files, predictions
+from simclrv2_tf import environment, files, hugging_face, predictions
 from simclrv2_tf.datasets import sources
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         EvaluateError, ModelError, DatasetError: it cannot be carried out; nothing is written.
     """
-    folder = _checked_folder(args)
+    folder, name = _checked_folder(args), args.model
+    args.model = hugging_face.local(args.model)
     model = load_model(args.model)
     image_size = _checked_size(model, args)
     dataset = datasets.open_dataset(
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     places, names = _matched(model, dataset, split)
     answers = _answers(model, split, places, image_size, args.batch_size)
     result, rows, matrix = _measured(answers, names)
-    source = {"model": args.model, "dataset": args.dataset, "split": split.name}
+    source = {"model": name, "dataset": args.dataset, "split": split.name}
     result = {**source, **result, "skipped_images": dataset.num_skipped}
     _write(folder, result, rows, matrix, answers, names)
     print(_summary(result, rows), flush=True)
@@ -90,13 +91,14 @@ def _checked_folder(args: argparse.Namespace) -> epath.Path:
     if args.output:
         folder = epath.Path(args.output)
     else:
-        if not os.path.isdir(args.model):
+        home = os.path.expanduser(args.model)
+        if not os.path.isdir(home):
             raise EvaluateError(
-                "`output` must name a folder for the results where the model is a file. "
+                "`output` must name a folder for the results where the model is no folder. "
                 f"Received: model={args.model}"
             )
         name = args.dataset.rstrip("/").rsplit("/", 1)[-1].rpartition(":")[-1]
-        folder = epath.Path(args.model) / "evaluations" / (name or "images")
+        folder = epath.Path(home) / "evaluations" / (name or "images")
     if (folder / "result.json").exists() and not args.overwrite:
         raise EvaluateError(
             f"`output` must be free. Received: {folder}, which holds an evaluation. Give another "
@@ -284,7 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     output = "folder for the results; by default MODEL/evaluations/NAME"
     default = "(default: %(default)s)"
     size = "side in pixels that images are cropped and scaled to (default: as in training)"
-    add("--model", type=home, required=True, metavar="PATH", help=model)
+    add("--model", required=True, metavar="PATH", help=model)
     add("--dataset", required=True, metavar="NAME", help=data)
     add("--split", metavar="SPLIT", help=split)
     add("--output", type=home, metavar="FOLDER", help=output)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from etils import epath, epy
 
-from simclrv2_tf import environment
+from simclrv2_tf import environment, hugging_face
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
 from simclrv2_tf.files import whole
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         PredictError, ModelError, DatasetError: it cannot be carried out; nothing is written.
     """
+    args.model = hugging_face.local(args.model)
     targets = _checked_targets(args.output, args.embeddings, args.overwrite)
     model = load_model(args.model)
     wanted = _checked_endpoints(model, args)
@@ -337,7 +338,8 @@ def _parser() -> argparse.ArgumentParser:
         "or --embeddings the classes are printed.",
         allow_abbrev=False,
     )
-    model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite file"
+    model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite "
+    model += "file; or hf://OWNER/REPO"
     size = "side in pixels that images are cropped and scaled to (default: as in training)"
     embeddings = (
         "file for the embeddings: .csv, a row for each image; or .npy, with the images' paths in "
@@ -347,7 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     endpoint = f"what counts as the embedding, such as projection {default}"
     add = parser.add_argument
     home = os.path.expanduser
-    add("--model", type=home, required=True, metavar="PATH", help=model)
+    add("--model", required=True, metavar="PATH", help=model)
     add("--images", required=True, metavar="PATH", help="a folder, or one image")
     add("--output", type=home, metavar="CSV", help="file for the classes")
     add("--embeddings", type=home, metavar="FILE", help=embeddings)

@@ -84,7 +84,8 @@ def whole_run(path: str, name: str) -> str | None:
     if contents.kind != "stages":
         return None
     stages = [str(at) for at in contents.below if (at / IMAGE_CLASSIFIER).exists()]
-    example = stages[-1] if stages else "label_fraction_0.1/fine_tuned in it"
+    fine_tuned = [stage for stage in stages if stage.endswith("fine_tuned")]
+    example = [*stages, *fine_tuned][-1] if stages else "label_fraction_0.1/fine_tuned in it"
     return (
         f"`{name}` must be one stage of a run of several, such as {example}. "
         f"Received: {name}={path}, the whole run"

@@ -121,6 +121,12 @@ def _report(args):
     return report.main(args)
 
 
+def _publish(args):
+    from simclrv2_tf import publish
+
+    return publish.main(args)
+
+
 def _import(args):
     from simclrv2_tf.cli import arguments
     from simclrv2_tf.official import __main__ as official
@@ -217,6 +223,14 @@ COMMANDS = {
             "RUN: the folder of a run, finished or not. Every run writes its own page by itself.",
             "--output=FILE: by default report.html in RUN; of several runs, in this folder.",
         ),
+    ),
+    "publish": Command(
+        "RUN OWNER/REPO [--license=ID] [--private] [--dry_run]",
+        "Upload the network of a run to the Hugging Face Hub.",
+        "publish runs/labelled-finetune me/birds --license=apache-2.0",
+        _publish,
+        (),
+        shows_flags=True,
     ),
     "predict": Command(
         "RUN FOLDER [--output=CSV] [--embeddings=FILE] [--flag=value ...]",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simclrv2_tf import environment, errors, run, run_options
+from simclrv2_tf import environment, errors, hugging_face, run, run_options
 from simclrv2_tf.cli.arguments import split
 from simclrv2_tf.cli.commands import COMMANDS, TRAININGS, Training
 from simclrv2_tf.cli.help import PROGRAM
@@ -153,7 +153,7 @@ def _dataset(text: str, what: str, notes: list[str], data_dir: str | None) -> st
 
 def _run(text: str, option: str) -> str:
     """The folder of a run, or other weights."""
-    path = os.path.expanduser(text)
+    path = hugging_face.local(text)
     if option == "teacher" and (problem := run_options.whole_run(path, "teacher")):
         raise ConfigError([problem])
     if os.path.isdir(path) and not os.listdir(path):
@@ -177,7 +177,7 @@ def _data_of_the_run(
     if not held.get("dataset"):
         flag = "--dataset" if name == "distill" else "--labels"
         raise ConfigError([f"`{flag}` must be given: {path} has no config.json with a data set."])
-    notes.append(f"Images: {held['dataset']}, those of {path}.")
+    notes.append(f"Images: {held['dataset']}, those of {hugging_face.name_of(path) or path}.")
     taken = {option: held.get(option) for option in _DATA}
     return {
         "dataset": held["dataset"],

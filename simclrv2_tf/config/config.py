@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from absl import flags, logging
 
-from simclrv2_tf import files, options
+from simclrv2_tf import files, hugging_face, options
 from simclrv2_tf.augment.views import ViewOptions
 from simclrv2_tf.config import command_line, rules, starting
 from simclrv2_tf.config.groups import EvaluationOptions, RunOptions
@@ -166,6 +166,9 @@ class Config(  # Fields come from the last base to the first: in order, they rea
             errors: Problems found so far.
             notes: Lines that say what was added are appended here.
         """
+        for name in ("checkpoint", "teacher"):
+            if given.get(name):
+                given[name] = hugging_face.local(str(given[name]))
         given = starting.complete(given, flag_options(), errors, notes)
         if given.get("dataset") is None:
             demo_args, _, demo_names = expand_flagfiles([f"--flagfile={demo_file()}"], errors)

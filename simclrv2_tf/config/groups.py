@@ -31,8 +31,9 @@ class RunOptions(options.Group, title="Run", once=True):
     checkpoint: str | None = option(
         None,
         "Weights to start from where `model_dir` holds no checkpoint yet: a run's folder, one of "
-        "its checkpoints, its encoder.keras, or its SavedModel; or weights that the reference "
-        "released: a TF1 checkpoint, a TF2 SavedModel, or a name such as r50_1x_sk0.",
+        "its checkpoints, its encoder.keras, or its SavedModel; hf://OWNER/REPO on the Hugging "
+        "Face Hub; or weights that the reference released: a TF1 checkpoint, a TF2 SavedModel, or "
+        "a name such as r50_1x_sk0.",
     )
     variable_schema: str | None = option(
         None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 from etils import epy
 
-from simclrv2_tf import checkpoint_files, files
+from simclrv2_tf import checkpoint_files, files, hugging_face
 from simclrv2_tf.console.text import broken
 from simclrv2_tf.experiments import evaluation, record, validation
 from simclrv2_tf.experiments.directory import RunError
@@ -203,7 +203,8 @@ def load_start(run: StageRun, built: Built) -> None:
         if predictor is not None and weights.fits(config.checkpoint, [predictor]):
             found.append(predictor)
         weights.load(config.checkpoint, found)
-        print(f"  Starting from the weights in {config.checkpoint}.", flush=True)
+        name = hugging_face.name_of(config.checkpoint) or config.checkpoint
+        print(f"  Starting from the weights in {name}.", flush=True)
     elif config.train_mode in ("finetune", "linear_eval"):
         print("  Starting from random weights: no `checkpoint` is given.", flush=True)
     if built.start is not None:

@@ -4,9 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 
 from simclrv2_tf import channels as channels_lib
+from simclrv2_tf import hugging_face
 from simclrv2_tf.contents import IMAGE_CLASSIFIER, KERAS_FILES
 from simclrv2_tf.tables import table
 
+CARD = "README.md"
 _MOST_CLASSES = 20
 
 _METRICS = {
@@ -20,9 +22,14 @@ _METRICS = {
 
 
 def public(path: str) -> str:
-    """How cards show a path, `folder:PATH` too: an absolute one without this machine's folders."""
+    """How cards show a path, `folder:PATH` too: an absolute one without this machine's folders.
+
+    A local copy of what is on the Hugging Face Hub is shown by its name there.
+    """
     if "://" in path:
         return path
+    if name := hugging_face.name_of(path):
+        return name
     kind, colon, place = path.rpartition(":")
     if os.path.isabs(os.path.expanduser(place)):
         place = os.path.basename(place.rstrip("/"))

@@ -58,7 +58,7 @@ class DistillerOptions(options.Group, title="Distillation"):
     teacher: str | None = option(
         None,
         "Whose class probabilities the student matches: the folder of a labelled run, a .keras "
-        "model from images to logits, or a SavedModel.",
+        "model from images to logits, a SavedModel, or hf://OWNER/REPO on the Hugging Face Hub.",
         once=True,
     )
     pretrained_student: bool = option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath, epy
 
-from simclrv2_tf import environment, files, predict
+from simclrv2_tf import environment, files, hugging_face, predict
 from simclrv2_tf.errors import UserError, exit_status
 from simclrv2_tf.export.formats import load_model
 from simclrv2_tf.options import at_least_1
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
             be carried out; nothing is written.
     """
     typiclust.check_installed()
+    args.model = hugging_face.local(args.model)
     table, shown = _targets(args.output)
     predict.check_targets((table, shown), args.overwrite)
     model = load_model(args.model, encoder=True)
@@ -195,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     table = f"table of the images, to be filled in; a page beside it shows them {default}"
     add = parser.add_argument
     home = os.path.expanduser
-    add("--model", type=home, required=True, metavar="PATH", help=model)
+    add("--model", required=True, metavar="PATH", help=model)
     add("--images", type=home, required=True, metavar="PATH", help="a folder")
     add("--count", type=at_least_1, default=100, metavar="N", help=f"images to suggest {default}")
     add("--labelled", type=home, metavar="PATH", help=known)

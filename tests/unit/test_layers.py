@@ -27,6 +27,7 @@ LAYERS = [
         "run_options",
         "precision",
         "channels",
+        "hugging_face",
     },
     {"distribute", "augment", "optimizers", "metrics"},
     {"processors"},
@@ -41,7 +42,7 @@ LAYERS = [
     {"report"},
     {"experiments"},
     {"config"},
-    {"run", "evaluate", "suggest", "sweep"},
+    {"run", "evaluate", "publish", "suggest", "sweep"},
     {"cli"},
     {"__main__"},
 ]

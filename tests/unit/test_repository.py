@@ -70,6 +70,7 @@ def test_files_are_written_whole():
 DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "tensorflow_datasets": "tensorflow-datasets"}
 OPTIONAL = {
     "ai_edge_litert",
+    "huggingface_hub",
     "markupsafe",
     "mlflow",
     "onnxruntime",
