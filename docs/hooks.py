@@ -11,6 +11,8 @@ from mkdocs.structure.files import File
 
 from simclrv2_tf import options
 from simclrv2_tf.config import Config
+from simclrv2_tf.official.catalog import released
+from simclrv2_tf.tables import table
 
 ROOT = pathlib.Path(__file__).parents[1]
 _FENCED = re.compile(r"(```.*?```)", re.DOTALL)
@@ -24,6 +26,8 @@ def on_files(files, config):
     made = {
         "index.md": (ROOT / "README.md").read_text(),
         "changes.md": (ROOT / "CHANGELOG.md").read_text(),
+        "benchmarks.md": (ROOT / "benchmarks" / "README.md").read_text(),
+        "recipes.md": _recipes(),
         "reference/flags.md": _flags(),
     }
     for path, text in made.items():
@@ -33,10 +37,12 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Points links that leave `docs/` at the repository's text, and turns equations into MathML."""
+    markdown = markdown.replace("<!-- released models -->", _released())
     root = page.file.src_uri in ("index.md", "changes.md")
+    benchmarks = page.file.src_uri == "benchmarks.md"
     parts = _FENCED.split(markdown)
     # Every second part is code.
-    parts[::2] = [_equations(_links(part, root)) for part in parts[::2]]
+    parts[::2] = [_equations(_links(part, root, benchmarks)) for part in parts[::2]]
     return "".join(parts)
 
 
@@ -50,10 +56,12 @@ def on_post_page(output, page, config):
     return re.sub(r'<script src="https://unpkg\.com/[^"]*"></script>', "", output)
 
 
-def _links(text: str, root: bool) -> str:
+def _links(text: str, root: bool, benchmarks: bool) -> str:
     if root:
         text = text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changes.md)")
     outside = r"(?:benchmarks|colab|CONTRIBUTING|CITATION)[^)]*" if root else r"\.\./[^)]+"
+    if benchmarks:
+        text = text.replace("](../docs/", "](")
     return re.sub(rf"\[([^\]]+)\]\({outside}\)", r"\1", text)
 
 
@@ -69,6 +77,52 @@ def _equations(text: str) -> str:
         )
 
     return _EQUATION.sub(converted, text)
+
+
+def _released() -> str:
+    """The table of the weights that the authors released."""
+    models = [model for name, model in released().items() if name == model.name]
+    rows = [
+        (
+            f"`{model.name}`",
+            model.parameters_in_millions,
+            model.top_1_accuracy,
+            "not said" if model.ft_proj_selector is None else model.ft_proj_selector,
+        )
+        for model in models
+    ]
+    return table(("name", "parameters (M)", "ImageNet top-1", "classifier's head layer"), rows)
+
+
+# What a recipe's comments say, by their first word.
+_FIELDS = ("Command", "Source", "Published accuracy", "Measured", "Not run here")
+
+
+def _recipes() -> str:
+    """The recipes in `flags/`, by what their comments say."""
+    lines = [
+        "# Recipes",
+        "",
+        "`--flagfile=NAME` takes the flags of a recipe; flags after it win. Each is a file "
+        "of flags in the folder `flags`, and comes with the package.",
+    ]
+    for folder in sorted(path for path in (ROOT / "flags").iterdir() if path.is_dir()):
+        lines += ["", f"## {folder.name}"]
+        for path in sorted(folder.iterdir()):
+            text = path.read_text()
+            comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
+            lines += ["", f"### `{folder.name}/{path.name}`", ""]
+            for line in comments:
+                field = next((name for name in _FIELDS if line.startswith(name)), None)
+                if field == "Command":
+                    lines += ["", f"**{field}**: `{line.removeprefix(field + ':').strip()}`"]
+                elif field:
+                    lines += ["", f"**{field}**{line.removeprefix(field)}"]
+                elif line:
+                    lines.append(line)
+            flags = [line for line in text.splitlines() if line.startswith("--")]
+            lines += ["", "```text", *flags, "```"]
+    return "\n".join(lines) + "\n"
 
 
 def _flags() -> str:

@@ -10,7 +10,10 @@ import json
 import os
 import pathlib
 
-import tensorflow as tf
+from etils import epy
+
+with epy.lazy_imports():
+    import tensorflow as tf
 
 _FILE = pathlib.Path(__file__).with_name("released.json")
 

@@ -32,9 +32,14 @@ def site(tmp_path_factory):
 
 
 def test_every_page_of_docs_is_built(site):
-    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} | {"index", "changes"}
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    pages |= {"index", "changes", "benchmarks", "recipes"}
     assert {page.stem for page in site.glob("*.html")} == pages | {"404"}
     assert "Your own images" in (site / "index.html").read_text()
+    assert (site / "released_weights.html").read_text().count("<tr>") == 71 + 1
+    recipes = (site / "recipes.html").read_text()
+    for path in (ROOT / "flags").rglob("*"):
+        assert path.is_dir() or f"<code>{path.relative_to(ROOT / 'flags')}</code>" in recipes
     assert "--temperature" in (site / "reference" / "flags.html").read_text()
 
 
