@@ -59,7 +59,8 @@ def on_post_page(output, page, config):
 def _links(text: str, root: bool, benchmarks: bool) -> str:
     if root:
         text = text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changes.md)")
-    outside = r"(?:benchmarks|colab|CONTRIBUTING|CITATION)[^)]*" if root else r"\.\./[^)]+"
+    text = re.sub(r"\]\((?:\.\./)?benchmarks/README\.md\)", "](benchmarks.md)", text)
+    outside = r"(?:benchmarks/|colab|CONTRIBUTING|CITATION)[^)]*" if root else r"\.\./[^)]+"
     if benchmarks:
         text = text.replace("](../docs/", "](")
     return re.sub(rf"\[([^\]]+)\]\({outside}\)", r"\1", text)
