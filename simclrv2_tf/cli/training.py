@@ -15,6 +15,7 @@ from simclrv2_tf.config.config import run_folder
 from simclrv2_tf.config.preset_names import DEFAULT
 from simclrv2_tf.config.recipes import expand_flagfiles
 from simclrv2_tf.datasets import sources, survey
+from simclrv2_tf.experiments import plan
 from simclrv2_tf.options import ConfigError, Option
 
 # How a run's images are found and divided, beside `dataset`.
@@ -63,14 +64,18 @@ def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
     arguments, values, flags = split(args, _own_flags(training), known)
     expanded, _, recipes = expand_flagfiles(flags, [])
     given, _ = command_line.read(expanded, known, [])
-    if given.get("train_mode", training.train_mode) != training.train_mode:
-        raise ConfigError(
-            [
-                f"`train_mode` must be left out: {name} says what is trained. "
-                f"Received: train_mode={given['train_mode']}"
-            ]
-        )
     notes: list[str] = []
+    mode = given.get("train_mode", training.train_mode)
+    if mode != training.train_mode:
+        # A recipe of several stages has the settings of each.
+        if mode not in plan.RUNS or "train_mode" in _outside_recipes(flags, known):
+            raise ConfigError(
+                [
+                    f"`train_mode` must be left out: {name} says what is trained. "
+                    f"Received: train_mode={mode}"
+                ]
+            )
+        notes.append(f"Stage: {training.train_mode} alone, of the recipe's {mode}.")
     # What the command says comes after a recipe's flags, which may name other data.
     said = {"train_mode": training.train_mode}
     said |= _argument(name, training, arguments, _outside_recipes(flags, known), notes)

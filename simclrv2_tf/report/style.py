@@ -26,10 +26,17 @@ def grid(count: int, most_columns: int) -> tuple[int, int]:
 
 
 def legend_below(figure, handles, labels, columns: int) -> None:
-    """Adds one legend for all panels of a figure."""
-    figure.legend(
-        handles, labels, ncols=columns, loc="outside lower center", fontsize=TEXT, frameon=False
-    )
+    """Adds one legend for all panels of a figure, in fewer columns where it would be cut off."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for count in range(columns, 0, -1):
+        legend = figure.legend(
+            handles, labels, ncols=count, loc="outside lower center", fontsize=TEXT, frameon=False
+        )
+        if count == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def rendered(

@@ -17,6 +17,8 @@ import os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 sys.path.append({str(ROOT / "tests")!r})
 from helpers import small
+
+small.everywhere()
 """
 
 
@@ -52,13 +54,13 @@ def inject(notebook, **parameters):
     notebook.cells.insert(index + 1, nbformat.v4.new_code_cell("\n".join(lines)))
 
 
-def execute(name, folder, *cells, exports=False, **parameters):
+def execute(name, folder, *cells, **parameters):
     """Runs a notebook, and more cells at its end, in `folder`; returns it with its outputs."""
     notebook = read(ROOT / "colab" / f"{name}.ipynb")
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     inject(notebook, **SMALL, MODEL_DIR="small", **parameters)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(SETUP + f"small.everywhere({exports})"))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SETUP))
     notebook.cells += map(nbformat.v4.new_code_cell, cells)
     nbclient.NotebookClient(
         notebook,
@@ -100,5 +102,6 @@ def assert_ran(name, notebook, folder, runs, times=1):
         assert 0 < result["label_top_1_accuracy"] < 1 and math.isfinite(result["loss"])
         config = json.loads((folder / run / "config.json").read_text())
         assert config["resnet_depth"] == SMALL["DEPTH"]
+        assert (folder / run / "report.html").exists()
     saved = read(ROOT / "colab" / f"{name}.ipynb")
     assert len(pictures(notebook)) == times * len(pictures(saved))

@@ -25,7 +25,7 @@ from helpers.paths import ROOT
 NAMES = {"pretrain_tpu", "finetune_and_distill", "use_a_pretrained_model"}
 FAILING = """
 try:
-    train("--train_epochs=-1", "--model_dir=failing")
+    simclrv2("pretrain fashion_mnist_small --train_epochs=-1 --model_dir=failing")
 except RuntimeError as error:
     print("stopped:", error)
 """
@@ -112,7 +112,7 @@ def test_the_device_is_found_and_named(pretrained):
 def test_a_run_that_fails_stops_the_notebook(pretrained):
     notebook, _ = pretrained
     said = {output.name: output.text for output in notebook.cells[-1].outputs}
-    assert "stopped: The run failed with status 2" in said["stdout"]
+    assert "stopped: The command failed with status 2" in said["stdout"]
     assert "`train_epochs` must be" in said["stderr"]
 
 

@@ -146,6 +146,13 @@ def test_a_recipe_takes_the_place_of_the_preset():
     assert config_of(*args, "--preset=quick").width_multiplier == 0.5
 
 
+def test_of_a_recipe_of_several_stages_the_command_takes_one(folders):
+    flags, notes = training.command("pretrain", ["photos", "--flagfile=demo/default"])
+    config = Config.from_argv(["run", *flags])
+    assert (config.train_mode, config.train_epochs) == ("pretrain", 36)
+    assert "Stage: pretrain alone, of the recipe's semi_supervised." in notes
+
+
 def test_a_data_set_goes_by_its_name_unless_there_is_such_a_folder(folders):
     flags, notes = training.command("pretrain", ["cifar10"])
     assert flags[-1] == "--dataset=cifar10"
@@ -180,6 +187,8 @@ def test_the_first_line_is_the_output():
         (["distill", "runs/several"], "`teacher` must be one stage of a run of several"),
         (["distill", "runs/damaged", "--dataset=x"], "runs/damaged/config.json cannot be read"),
         (["pretrain", "photos", "--train_mode=distill"], "`train_mode` must be left out"),
+        (["pretrain", "photos", "--flagfile=cifar10/linear"], "`train_mode` must be left out"),
+        (["pretrain", "photos", "--flagfile=demo", "--train_mode=distill"], "must be left out"),
         (["pretrain", "photos", "--preset=fast"], "`preset` must be one of quick, standard, paper"),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from simclrv2_tf import report
 from simclrv2_tf.augment import ViewOptions
@@ -254,6 +255,19 @@ def test_learning_curves_draw_the_panels():
         "small student",
         "probe",
     ]
+
+
+def test_no_legend_is_cut_off():
+    """Four long names in a narrow figure: fewer columns, and all of them within the figure."""
+    names = ["online classifier", "nearest neighbours", "training images", "held-out images"]
+    curves = {name: (range(3), [1, 2, 3]) for name in names}
+    for count in (1, 2, 3):
+        found = [report.Panel(f"panel {i}", "accuracy", curves) for i in range(count)]
+        figure = report.learning_curves_figure(found)
+        (legend,) = figure.legends
+        extent = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+        assert 0 < extent.width <= figure.bbox.width
+        assert [text.get_text() for text in legend.get_texts()] == names
 
 
 def test_learning_curves_of_one_curve_need_no_legend():
