@@ -17,12 +17,12 @@ ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_mach
 PHOTOS = ["imagecodecs", "pillow-heif", "tifffile"]
 SAFETENSORS = ["safetensors>=0.4"]
 DOCS = ["latex2mathml", "mkdocs-material>=9.6", "mkdocstrings[python]"]
-HUGGING_FACE = ["huggingface_hub>=0.30"]
+HUGGING_FACE = ["huggingface_hub>=0.34"]
 MAP = ["openTSNE>=1.0.2"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx"]
 # MLflow without its server, with what a store in a file needs.
 MLFLOW = ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic"]
-WANDB = ["wandb>=0.19"]
+WANDB = ["wandb>=0.20"]
 SUGGEST = ["scikit-learn>=1.4", "threadpoolctl"]
 
 setup(

@@ -62,11 +62,11 @@ _RUN = (
     "config.json; no flag of the network has to be repeated.",
 )
 _LABELS = (
-    "--labels=FOLDER: labelled images; by default those of the run.",
+    "--labels=FOLDER: labelled images; by default the images of the run.",
     "--label_fraction=0.1 or --labels_per_class=10 uses a part of the labels.",
 )
 _IMAGES = (
-    "--images=FOLDER: unlabelled images to learn from; by default those of the teacher's run.",
+    "--images=FOLDER: unlabelled images to learn from; by default as the teacher's run.",
     "--resnet_depth=18, --width_multiplier=0.5 and the like make another student than the",
     "teacher's own network.",
 )
@@ -193,12 +193,12 @@ COMMANDS = {
             "--variant.NAME='--flag=value ...': settings that differ in several flags, by a name.",
             "--seeds=0,1,2: the seeds, each a cell's --seed and --label_seed (default: 0).",
             "--checkpoint=sweep:DIR, --teacher=sweep:DIR: start from the cells of another sweep,",
-            "each from those of its seed, so that sweeps share a stage.",
+            "each from the cells of its seed, so that sweeps share a stage.",
             "--compare_to=NAME=VALUE: differences, paired by seed, from what varies in this alone,",
             "such as variant=nt_xent or stage=supervised; several with semicolons between.",
             "--jobs=N: cells at once, each on its share of the cores or GPUs (default: 1).",
             "--output=DIR: folder of the sweep (default: runs/RECIPE-sweep).",
-            "--metrics=M1,M2: those of results.md, by their names in results.csv; the first one",
+            "--metrics=M1,M2: columns of results.md, by their names in results.csv; the first one",
             "has intervals, differences and figures.",
             "--x_axis=FLAG: draw the first metric against the values of this option.",
             "--dry_run: check the cells, print their command lines, start nothing.",

@@ -182,7 +182,7 @@ def _data_of_the_run(
     if not held.get("dataset"):
         flag = "--dataset" if name == "distill" else "--labels"
         raise ConfigError([f"`{flag}` must be given: {path} has no config.json with a data set."])
-    notes.append(f"Images: {held['dataset']}, those of {hugging_face.name_of(path) or path}.")
+    notes.append(f"Images: {held['dataset']}, as in {hugging_face.name_of(path) or path}.")
     taken = {option: held.get(option) for option in _DATA}
     return {
         "dataset": held["dataset"],

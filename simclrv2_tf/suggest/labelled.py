@@ -112,7 +112,7 @@ def _of_run(run: epath.Path, asked: bool) -> Labelled:
         return Labelled()
     name = str(options.get("dataset"))
     if not name.startswith(_FOLDER):
-        rule = f"The labels of {run} are those of {name}, which is no folder of images"
+        rule = f"The labels of {run} belong to {name}, which is no folder of images"
         if asked:
             raise LabelledError(f"{rule}. Give --labelled a folder of labelled images.")
         logging.warning("%s: no image counts as labelled.", rule)

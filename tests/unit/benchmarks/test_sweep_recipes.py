@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers.paths import ROOT
@@ -218,3 +219,66 @@ def test_the_papers_figures_search_the_memory_without_test_images():
     assert {c.config.eval_split for c in warmed} == {"train[80%:]"}
     assert {c.config.memory_size for c in warmed} == {0, 4096}
     assert all(f"seed_{c.seed}" in c.config.checkpoint for c in warmed)
+
+
+def test_the_comparison_of_methods_is_searched_without_test_images():
+    """And runs the best setting of the recorded search, for as many minutes."""
+    finish(made("few_labels/search_pretraining"))
+    finish(made("paper_figures/teacher_pretraining"))
+    for kind in ("alone", "pretrained"):
+        searched = made(f"few_labels/search_{kind}")
+        assert {(c.config.train_split, c.config.eval_split) for c in searched} == {
+            ("train[:80%]", "train[80%:]")
+        }
+        modes = [cell.config.train_mode for cell in searched]
+        assert {modes.count(mode) for mode in plan.WITH_UNLABELLED} == {2 * 2 * 2}
+        for labels in ("1pct", "10pct"):
+            chosen = made(f"few_labels/{kind}_{labels}")
+            assert sorted(cell.seed for cell in chosen) == [0] * 3 + [1] * 3 + [2] * 3
+            assert {c.config.train_split for c in chosen} == {"train"}
+            for mode in plan.WITH_UNLABELLED:
+                assert settings(chosen, mode) == {best(kind, mode, labels, searched)}, mode
+            finish(chosen)
+            students = made(f"few_labels/distilled_{kind}_{labels}")
+            teachers = {cell.config.model_dir for cell in chosen}
+            assert {student.config.teacher for student in students} == teachers
+
+
+def settings(found, mode):
+    """What the search varied, of the cells of a method."""
+    names = ("learning_rate", "unlabelled_weight", "confidence_threshold", "labelled_batch_size")
+    return {
+        tuple(getattr(cell.config, name) for name in names)
+        for cell in found
+        if cell.config.train_mode == mode
+    }
+
+
+def best(kind, mode, labels, searched):
+    """The setting with the best recorded accuracy on held-out images."""
+    fraction = {"1pct": "0.01", "10pct": "0.1"}[labels]
+    path = BENCHMARKS / "few_labels" / "results" / f"search_{kind}.csv"
+    rows = pd.read_csv(path, dtype=str)
+    rows = rows[(rows.metric == "label_top_1_accuracy") & (rows.label_fraction == fraction)]
+    accuracy = {(row.variant, row.learning_rate): float(row.value) for row in rows.itertuples()}
+    own = [
+        cell
+        for cell in searched
+        if cell.config.train_mode == mode and cell.setting["label_fraction"] == fraction
+    ]
+    top = max(own, key=lambda c: accuracy[c.setting["variant"], c.setting["learning_rate"]])
+    (setting,) = settings([top], mode)
+    return setting
+
+
+def test_objectives_are_fine_tuned_as_the_demo_does():
+    finish(made("objectives/recipes"))
+    found = made("objectives/recipes_fine_tuned")
+    assert len(found) == 8 * 2 * 3
+    demo = Config.from_argv(["run", "--flagfile=demo/default"])
+    planned = [s.config for s in plan.plan_stages(demo) if s.name == "fine_tuned"]
+    names = ("learning_rate", "train_epochs", "train_batch_size", "min_crop_area", "optimizer")
+    names += ("learning_rate_scaling", "weight_decay", "warmup_epochs", "image_size")
+    for cell in found:
+        (own,) = [c for c in planned if c.label_fraction == cell.config.label_fraction]
+        assert {n: getattr(cell.config, n) for n in names} == {n: getattr(own, n) for n in names}
