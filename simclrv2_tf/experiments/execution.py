@@ -139,10 +139,11 @@ def _execute(
 
 def _description(run: StageRun, root: epath.Path) -> trackers.Description:
     options = {k: v for k, v in json.loads(run.config.to_json()).items() if v is not None}
+    # In a sweep, the folders above say which cell it is.
+    whole = root.name if root.is_absolute() else root.as_posix().removeprefix("runs/")
     below = run.directory.path.relative_to(root)
-    return trackers.Description(
-        f"{root.name}/{below.as_posix()}".removesuffix("/."), root.name, options
-    )
+    name = f"{whole}/{below.as_posix()}".removesuffix("/.")
+    return trackers.Description(name, whole, options)
 
 
 def _end(run: StageRun, store: weights.Checkpoints, stopped: str | None) -> None:

@@ -15,7 +15,7 @@ from simclrv2_tf.errors import UserError
 from simclrv2_tf.training.callbacks import SaveCheckpoints
 
 RUN = ["--mode=train_then_eval", "--dataset=folder:images", *SMALL, "--train_mode=supervised"]
-RUN += ["--train_epochs=2", "--model_dir=runs/birds", "--report_to=wandb,mlflow"]
+RUN += ["--train_epochs=2", "--model_dir=runs/birds/seed_0", "--report_to=wandb,mlflow"]
 
 
 @pytest.fixture
@@ -83,20 +83,20 @@ def test_a_resumed_stage_resumes_its_runs(offline, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(SaveCheckpoints, "on_epoch_end", save_and_stop)
         assert small.run(RUN, exports=False) != 0
-    ids = json.loads((offline / "runs/birds/trackers.json").read_text())
+    ids = json.loads((offline / "runs/birds/seed_0/trackers.json").read_text())
     assert mlflow.get_run(ids["mlflow"]).info.status == "FAILED"
     assert small.run([*RUN, "--verbose"], exports=False) == 0
-    assert json.loads((offline / "runs/birds/trackers.json").read_text()) == ids
+    assert json.loads((offline / "runs/birds/seed_0/trackers.json").read_text()) == ids
 
-    measured = result(offline / "runs/birds")
-    history = (offline / "runs/birds/history.csv").read_text().splitlines()
+    measured = result(offline / "runs/birds/seed_0")
+    history = (offline / "runs/birds/seed_0/history.csv").read_text().splitlines()
     losses = [float(row.split(",")[history[0].split(",").index("loss")]) for row in history[1:]]
 
     sessions = wandb_sessions(offline)
     assert [about.run_id for about, *_ in sessions] == [ids["wandb"]] * 2
     assert [status for *_, status in sessions] == [1, 0]
     assert {(s.project, s.run_group, s.display_name) for s, *_ in sessions} == {
-        ("simclrv2_tf", "birds", "birds")
+        ("simclrv2_tf", "birds/seed_0", "birds/seed_0")
     }
     rows = [row for _, session, *_ in sessions for row in session if "epoch/loss" in row]
     assert [row["epoch/epoch"] for row in rows] == [0, 1]
@@ -106,7 +106,7 @@ def test_a_resumed_stage_resumes_its_runs(offline, monkeypatch):
 
     client, run = mlflow.MlflowClient(), mlflow.get_run(ids["mlflow"])
     assert (run.info.status, run.info.run_name, run.data.tags["group"]) == (
-        *("FINISHED", "birds", "birds"),
+        *("FINISHED", "birds/seed_0", "birds/seed_0"),
     )
     logged = client.get_metric_history(ids["mlflow"], "loss")
     assert [(m.step, m.value) for m in logged] == list(enumerate(pytest.approx(v) for v in losses))
