@@ -13,8 +13,9 @@ import shutil
 import pandas as pd
 from etils import epath
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from simclrv2_tf.report.style import save_figure, style_axis
+from simclrv2_tf.report.style import legend_below, save_figure, style_axis
 from simclrv2_tf.sweep.statistics import differences, means
 
 TOP_1, SECONDS = "label_top_1_accuracy", "seconds"
@@ -70,11 +71,16 @@ def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
             parts.append((full, kind, False, cells(own / f"{kind}_{labels}", variant=method)))
             students = cells(own / f"distilled_{kind}_{labels}", teacher__variant=method)
             parts.append((full, kind, True, students))
-    return pd.concat(
+    found = pd.concat(
         rows.assign(method=method, kind=kind, distilled=distilled)
         for method, kind, distilled, rows in parts
         if rows is not None
     )
+    # All of the training that leads to a network counts.
+    pretraining = cells(figures / "teacher_pretraining")
+    seconds = pretraining[pretraining.metric == SECONDS].value.mean()
+    found.loc[(found.metric == SECONDS) & (found.kind == "pretrained"), "value"] += seconds
+    return found
 
 
 def shown(found: pd.DataFrame, title: str) -> pd.DataFrame:
@@ -134,6 +140,14 @@ def draw(panels: dict[str, pd.DataFrame], path: pathlib.Path) -> None:
         axis.set_yticks(range(len(plain)), plain.method)
         style_axis(axis, x_label="top-1 (%)\nbars: 95% t interval over three seeds")
         axis.set_title(title)
+    kinds = {
+        "": "labels alone",
+        "alone": "with unlabelled images",
+        "pretrained": "with pretraining",
+    }
+    handles = [Line2D([], [], color=COLORS[kind], marker="o") for kind in kinds]
+    handles.append(Line2D([], [], color="black", marker="D", markerfacecolor="white", linestyle=""))
+    legend_below(figure, handles, [*kinds.values(), "distilled into a network of its size"], 4)
     alt = "Top-1 of each method with its interval; open diamonds are its distilled students"
     figure.set_label(alt)
     for suffix in (".png", ".svg"):
