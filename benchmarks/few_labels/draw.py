@@ -3,7 +3,7 @@
     python benchmarks/few_labels/draw.py runs benchmarks/few_labels/results
 
 Copies each sweep's table (`NAME.csv`) beside the figure. Some of the sweeps belong to
-`benchmarks/paper_figures` and `benchmarks/objectives`.
+`benchmarks/paper_figures`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ TOP_1, SECONDS = "label_top_1_accuracy", "seconds"
 LABELS = {"1pct": "1% of the labels", "10pct": "10% of the labels"}
 METHODS = {"pseudo_label": "pseudo-labels", "mean_teacher": "mean teacher", "fixmatch": "FixMatch"}
 SUPERVISED, LONG = "supervised", "supervised, as long"
-FINE_TUNED, BYOL = "SimCLRv2: fine-tuned", "BYOL: fine-tuned"
+FINE_TUNED = "SimCLRv2: fine-tuned"
 COLORS = {"": "#555555", "alone": "#D55E00", "pretrained": "#0072B2"}
 OWN = ("search_alone", "search_pretrained", "supervised_long")
 STAGES = ("alone", "pretrained", "distilled_alone", "distilled_pretrained")
@@ -47,7 +47,6 @@ def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
     """The cells of all methods: method, kind (of `COLORS`), distilled, seed, metric, value."""
     figures, own = runs / "paper_figures", runs / "few_labels"
     network = {"resnet_depth": "18", "width_multiplier": "0.25"}
-    objectives = runs / "objectives" / "recipes_fine_tuned"
     parts = [
         (SUPERVISED, "", False, cells(figures / "size_supervised", variant=labels, **network)),
         (LONG, "", False, cells(own / "supervised_long", variant=labels)),
@@ -57,12 +56,6 @@ def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
             "pretrained",
             True,
             cells(figures / f"students_{labels}", variant="unlabelled", **network),
-        ),
-        (
-            BYOL,
-            "pretrained",
-            False,
-            cells(objectives, variant=labels, checkpoint__variant="byol"),
         ),
     ]
     for kind in ("alone", "pretrained"):

@@ -1,6 +1,6 @@
 """`--preset`: settings by the number of images and their size, for the short commands.
 
-The table is data; docs/your_images.md shows it. `paper` is arXiv 2006.10029, section 3.1.
+The table is data; docs/settings.md shows it. `paper` is arXiv 2006.10029, section 3.1.
 `standard` and `quick` are this project's: what is published is for ImageNet, and no row of them was
 tuned. Flags that are given win.
 """

@@ -160,7 +160,7 @@ def test_every_row_says_why():
 
 
 def test_the_documentation_shows_the_table():
-    text = (ROOT / "docs" / "your_images.md").read_text()
+    text = (ROOT / "docs" / "settings.md").read_text()
     for preset, rows in presets.PRESETS.items():
         for row in rows:
             most = "any" if row.most == float("inf") else f"{row.most:,}"
