@@ -22,10 +22,10 @@ TOP_1, SECONDS = "label_top_1_accuracy", "seconds"
 LABELS = {"1pct": "1% of the labels", "10pct": "10% of the labels"}
 METHODS = {"pseudo_label": "pseudo-labels", "mean_teacher": "mean teacher", "fixmatch": "FixMatch"}
 SUPERVISED, LONG = "supervised", "supervised, as long"
-FINE_TUNED = "SimCLRv2: fine-tuned"
+FINE_TUNED, BYOL = "SimCLRv2: fine-tuned", "BYOL: fine-tuned"
 COLORS = {"": "#555555", "alone": "#D55E00", "pretrained": "#0072B2"}
-OWN = ("search_alone", "search_pretrained", "supervised_long")
-STAGES = ("alone", "pretrained", "distilled_alone", "distilled_pretrained")
+OWN = ("search_alone", "search_pretrained", "supervised_long", "byol_pretraining")
+STAGES = ("alone", "pretrained", "byol", "distilled_alone", "distilled_pretrained")
 
 
 def cells(folder: pathlib.Path, **settings: str) -> pd.DataFrame | None:
@@ -58,6 +58,7 @@ def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
             cells(figures / f"students_{labels}", variant="unlabelled", **network),
         ),
     ]
+    parts.append((BYOL, "pretrained", False, cells(own / f"byol_{labels}")))
     for kind in ("alone", "pretrained"):
         for method, name in METHODS.items():
             full = f"{name}, pretrained" if kind == "pretrained" else name
@@ -70,9 +71,15 @@ def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
         if rows is not None
     )
     # All of the training that leads to a network counts.
-    pretraining = cells(figures / "teacher_pretraining")
-    seconds = pretraining[pretraining.metric == SECONDS].value.mean()
-    found.loc[(found.metric == SECONDS) & (found.kind == "pretrained"), "value"] += seconds
+    of_byol = (found.method == BYOL) & (found.metric == SECONDS)
+    others = (found.kind == "pretrained") & (found.metric == SECONDS) & ~of_byol
+    for rows, folder in (
+        (others, figures / "teacher_pretraining"),
+        (of_byol, own / "byol_pretraining"),
+    ):
+        pretraining = cells(folder)
+        if pretraining is not None:
+            found.loc[rows, "value"] += pretraining[pretraining.metric == SECONDS].value.mean()
     return found
 
 

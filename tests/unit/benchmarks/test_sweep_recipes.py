@@ -225,6 +225,11 @@ def test_the_comparison_of_methods_is_searched_without_test_images():
     """And runs the best setting of the recorded search, for as many minutes."""
     finish(made("few_labels/search_pretraining"))
     finish(made("paper_figures/teacher_pretraining"))
+    finish(made("few_labels/byol_pretraining"))
+    for labels in ("1pct", "10pct"):
+        found = made(f"few_labels/byol_{labels}")
+        assert [cell.seed for cell in found] == [0, 1, 2]
+        assert all(f"byol_pretraining/seed_{c.seed}" in c.config.checkpoint for c in found)
     for kind in ("alone", "pretrained"):
         searched = made(f"few_labels/search_{kind}")
         assert {(c.config.train_split, c.config.eval_split) for c in searched} == {
