@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import keras
 from etils import epath
 
-from simclrv2_tf.errors import UserError
+from simclrv2_tf.errors import UserError, raised_as
 from simclrv2_tf.files import write_text
 
 FILE = "trackers.json"
@@ -36,12 +36,12 @@ class TrackerError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a tracker is told of a stage.
+    """A stage, as a tracker shows it.
 
     Attributes:
-        name: The stage's, below the folder of the whole run.
-        group: The name of the whole run.
-        options: Those of the stage, by name, as JSON has them.
+        name: Name of the tracker's run: the stage's folder below `runs/`.
+        group: Name that the stages of one command share: the folder of the whole run.
+        options: The stage's options by name, in the types of JSON.
     """
 
     name: str
@@ -212,16 +212,27 @@ class Tracking:
         """Starts the runs, or resumes those of an earlier session of the stage.
 
         Raises:
-            TrackerError: a tracker refuses; the stage has not trained yet.
+            TrackerError: a tracker refuses, or `trackers.json` is damaged; the stage has not
+                trained yet.
         """
         if not self._trackers:
             return
-        ids = json.loads(self._file.read_text()) if self._file.exists() else {}
+        ids = self._kept_ids()
         self._started = True
         for name, tracker in self._trackers.items():
             start = functools.partial(tracker.start, about, ids.get(name))
             ids[name] = _or_refused(name, list(self._trackers), start)
             write_text(self._file, json.dumps(ids, indent=2) + "\n")
+
+    def _kept_ids(self) -> dict[str, str]:
+        if not self._file.exists():
+            return {}
+        advice = "Move that file away to start new runs of the trackers."
+        with raised_as(TrackerError, f"{self._file} cannot be read", advice):
+            held = json.loads(self._file.read_text())
+            if not isinstance(held, dict):
+                raise TypeError(f"it holds no ids but a {type(held).__name__}")
+            return held
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """A callback of each tracker; `start` comes before."""

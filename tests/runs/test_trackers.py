@@ -12,6 +12,7 @@ from wandb.proto import wandb_internal_pb2
 from helpers import small
 from helpers.command_line import SMALL, fails, result
 from simclrv2_tf.errors import UserError
+from simclrv2_tf.training import trackers
 from simclrv2_tf.training.callbacks import SaveCheckpoints
 
 RUN = ["--mode=train_then_eval", "--dataset=folder:images", *SMALL, "--train_mode=supervised"]
@@ -115,6 +116,16 @@ def test_a_resumed_stage_resumes_its_runs(offline, monkeypatch):
     experiment = client.get_experiment(run.info.experiment_id)
     assert experiment.name == "simclrv2_tf"
     assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_file_of_ids_is_one_line(text, tmp_path):
+    """No new run is started in its place."""
+    (tmp_path / trackers.FILE).write_text(text)
+    tracking = trackers.Tracking(["wandb"], tmp_path)
+    with pytest.raises(trackers.TrackerError, match="cannot be read .* Move that file away"):
+        tracking.start(trackers.Description("birds", "birds", {}))
+    assert (tmp_path / trackers.FILE).read_text() == text
 
 
 def test_trackers_are_checked_before_any_work(offline, monkeypatch, capsys):
