@@ -10,7 +10,8 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "simclrv2_tf" / "__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
-# Where tensorflow-addons has a wheel; elsewhere the extra is empty, and its tests skip.
+# Systems with a wheel of tensorflow-addons; elsewhere the extra is empty, and its tests are
+# skipped.
 ADDONS = 'python_version < "3.12" and (sys_platform == "darwin" or platform_machine == "x86_64")'
 
 # TIFF files of 16 bits and several bands, with their compressions; HEIC files.
@@ -62,9 +63,9 @@ setup(
         "tensorflow-datasets>=4.9.7",
     ],
     extras_require={
-        # For tests alone, which compare with it in a process of its own: archived in 2024, it needs
-        # Keras 2. A tf_keras asks for the TensorFlow of its own minor version, so that pip finds a
-        # pair; no range here could fit both 2.20 and 2.21. (tensorflow-hub brings it too.)
+        # Only for tests, which compare with it in a separate process: archived in 2024, it needs
+        # Keras 2. tf_keras requires the TensorFlow of its own minor version, so pip finds a pair;
+        # no range here fits both 2.20 and 2.21. (tensorflow-hub also installs it.)
         "addons": [
             f"tensorflow-addons==0.23.0; {ADDONS}",
             f"tf_keras>=2.20; {ADDONS}",

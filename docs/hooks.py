@@ -1,6 +1,6 @@
 """Hooks of MkDocs: pages made from the repository, and equations as MathML.
 
-The site's start is the README, so that both say the same; the flags come from `--help`.
+The site's first page is the README, and the flags come from `--help`.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ _EQUATION = re.compile(
 
 
 def on_files(files, config):
-    """Adds the pages that are made from other files."""
+    """Adds the generated pages."""
     made = {
         "index.md": (ROOT / "README.md").read_text(),
         "changes.md": (ROOT / "CHANGELOG.md").read_text(),
@@ -36,7 +36,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Points links that leave `docs/` at the repository's text, and turns equations into MathML."""
+    """Resolves links out of `docs/` to generated pages, and converts equations to MathML."""
     markdown = markdown.replace("<!-- released models -->", _released())
     root = page.file.src_uri in ("index.md", "changes.md")
     benchmarks = page.file.src_uri == "benchmarks.md"
@@ -47,12 +47,12 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_post_template(output_content, template_name, config):
-    """As for pages."""
+    """Same as for pages."""
     return on_post_page(output_content, None, config)
 
 
 def on_post_page(output, page, config):
-    """Leaves out the one script that the theme would load from another address."""
+    """Removes the only script that the theme loads from another host."""
     return re.sub(r'<script src="https://unpkg\.com/[^"]*"></script>', "", output)
 
 
@@ -81,7 +81,7 @@ def _equations(text: str) -> str:
 
 
 def _released() -> str:
-    """The table of the weights that the authors released."""
+    """Returns the table of the authors' released weights."""
     models = [model for name, model in released().items() if name == model.name]
     rows = [
         (
@@ -95,17 +95,17 @@ def _released() -> str:
     return table(("name", "parameters (M)", "ImageNet top-1", "classifier's head layer"), rows)
 
 
-# What a recipe's comments say, by their first word.
+# Fields of a recipe's comments, by their first word.
 _FIELDS = ("Command", "Source", "Published accuracy", "Measured", "Not run here")
 
 
 def _recipes() -> str:
-    """The recipes in `flags/`, by what their comments say."""
+    """Returns the page of the recipes in `flags/`, from their comments."""
     lines = [
         "# Recipes",
         "",
-        "`--flagfile=NAME` takes the flags of a recipe; flags after it win. Each is a file "
-        "of flags in the folder `flags`, and comes with the package.",
+        "`--flagfile=NAME` uses the flags of a recipe; flags after it win. Each recipe is a file "
+        "of flags in the folder `flags`, and is part of the package.",
     ]
     for folder in sorted(path for path in (ROOT / "flags").iterdir() if path.is_dir()):
         lines += ["", f"## {folder.name}"]
@@ -127,18 +127,24 @@ def _recipes() -> str:
 
 
 def _flags() -> str:
-    """The flags of `python -m simclrv2_tf.run`, a table for each group."""
+    """Returns the page of the flags of `python -m simclrv2_tf.run`, one table per group."""
     lines = [
         "# Flags",
         "",
-        "All flags of `python -m simclrv2_tf.run`, which `--help` prints too. The short commands "
-        "also take them.",
+        "All flags of `python -m simclrv2_tf.run`, also printed by `--help`. The short commands "
+        "also accept them.",
     ]
     shown = set()
     for group in Config.__bases__[::-1]:
         own = [option for option in options.of(group).values() if option.name not in shown]
         shown |= {option.name for option in own}
-        lines += ["", f"## {group.title}", "", "| flag | default | what |", "| --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {group.title}",
+            "",
+            "| flag | default | description |",
+            "| --- | --- | --- |",
+        ]
         for option in own:
             name = f"--[no]{option.name}" if option.kind is bool else f"--{option.name}"
             default = "none" if option.default is None else str(option.default)

@@ -8,7 +8,7 @@ head = sc.heads.projection_head(encoder.output_shape[-1])
 stage = sc.Pretrainer(encoder, head, sc.NTXent(temperature=0.1))
 ```
 
-Names are imported when they are used: `import simclrv2_tf` imports no TensorFlow.
+Imports are lazy: `import simclrv2_tf` does not import TensorFlow.
 """
 
 from etils import epy

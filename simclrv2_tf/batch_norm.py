@@ -17,7 +17,7 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 _FUSED_DTYPES = ("float32", "bfloat16", "float16")
-_ROW = 128  # numbers in a row, where channels are fewer
+_ROW = 128  # numbers in a row, if channels are fewer
 
 
 @keras.saving.register_keras_serializable("simclrv2_tf")
@@ -34,10 +34,10 @@ class BatchNorm(keras.layers.Layer):
         scale: Whether to multiply by `gamma`.
         momentum: Weight of the past in the moving statistics, in [0, 1).
         epsilon: Added to the variance.
-        gamma_initializer: `"zeros"` makes a residual branch start as nothing.
-        global_statistics: Whether the statistics are of the batch of all replicas (SimCLR,
-            arXiv 2002.05709, section 2.1, "Global BN") or of this replica's part alone. Replicas
-            must hold equally many examples.
+        gamma_initializer: `"zeros"` makes a residual branch start at zero.
+        global_statistics: Whether to compute the statistics over the batches of all replicas
+            (SimCLR, arXiv 2002.05709, section 2.1, "Global BN") or only over this replica's batch.
+            All replicas must have the same number of examples.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class BatchNorm(keras.layers.Layer):
             )
         if self.center:
             self.beta = self.add_weight(name="beta", initializer="zeros", **parameter)
-        # Each replica keeps a copy of global statistics, which are equal. Local ones differ: they
-        # are averaged when written, so that evaluation and checkpoints see one value.
+        # Global statistics are equal on all replicas. Local statistics differ: they are averaged
+        # when written, so that evaluation and checkpoints see one value.
         synchronization = "on_read" if self.global_statistics else "auto"
         self.moving_mean, self.moving_variance = (
             keras.Variable(
@@ -106,7 +106,7 @@ class BatchNorm(keras.layers.Layer):
         return outputs
 
     def update_moving(self, mean, variance) -> None:
-        """Moves the moving statistics towards those of a batch, (channels,) each."""
+        """Updates the moving statistics with the statistics of a batch, (channels,) each."""
         # One pair of constants, and the backend's own operators: a step has dozens of such layers,
         # and tracing Keras's takes several times as long.
         past, new = (ops.cast(weight, "float32") for weight in (self.momentum, 1 - self.momentum))
@@ -123,7 +123,7 @@ class BatchNorm(keras.layers.Layer):
         return ops.cast(outputs, inputs.dtype), mean, variance
 
     def _fused(self, inputs, mean=None, variance=None):
-        """TensorFlow's kernel, of the batch's statistics unless they are given.
+        """Runs TensorFlow's kernel, with the batch's statistics unless others are given.
 
         Returns the outputs, and the mean and biased variance used, (channels,).
         """
@@ -148,7 +148,8 @@ class BatchNorm(keras.layers.Layer):
         return (outputs if len(inputs.shape) == 4 else outputs[:, 0, 0, :]), mean, variance
 
     def _by_products(self, inputs):
-        """As `_fused` of the batch's statistics, from plain operations; the gradient is fused.
+        """Same as `_fused` with the batch's statistics, but in plain operations; the gradient is
+        fused.
 
         Sums over a batch are products with ones, of rows that hold several positions, so that
         operations with (channels,) have no short inner loops.
@@ -213,7 +214,7 @@ class BatchNorm(keras.layers.Layer):
         }
 
 
-class _HeldBack(threading.local):  # mirrored replicas are traced in threads of their own
+class _HeldBack(threading.local):  # mirrored replicas are traced in separate threads
     statistics = None
 
 
@@ -222,7 +223,7 @@ _held_back = _HeldBack()
 
 @contextlib.contextmanager
 def statistics_held_back():
-    """Collects `(layer, mean, variance)` of each call in order, in place of moving averages."""
+    """Collects `(layer, mean, variance)` of each call in order, instead of moving averages."""
     earlier, _held_back.statistics = _held_back.statistics, []
     try:
         yield _held_back.statistics
@@ -252,7 +253,7 @@ def _has_fused_kernel(inputs) -> bool:
 
 
 def _has_slow_kernel(inputs) -> bool:
-    """Whether the fused kernel is slow here: oneDNN has none for AVX2 in float32, only a loop.
+    """Whether the fused kernel is slow here: for AVX2 in float32, oneDNN only has a plain loop.
 
     On two cores it takes 26 ms for (512, 16, 16, 32), and plain operations 6 ms.
     """

@@ -1,7 +1,7 @@
 """The checkpoints in a folder, by the names of their files.
 
-TensorFlow's own functions take a path for a pattern: `[`, `*` and `?` in a folder's name hide its
-checkpoints from `tf.train.latest_checkpoint` and from every operation that reads them.
+TensorFlow's own functions treat a path as a pattern: if a folder's name has `[`, `*` or `?`,
+`tf.train.latest_checkpoint` and every operation that reads checkpoints miss those in it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def numbered(folder: epath.Path) -> list[str]:
 
 
 def newest(folder: epath.Path) -> str | None:
-    """The prefix of the newest checkpoint in `folder`; None where there is none, or no telling.
+    """The prefix of the newest checkpoint in `folder`; None if there is none or it is not known.
 
-    That of the highest number; without numbers, the one that the file `checkpoint` names.
+    The checkpoint with the highest number; without numbers, the one that the file `checkpoint`
+    names.
     """
     if prefixes := numbered(folder):
         return prefixes[-1]
@@ -48,7 +49,7 @@ def alone(folder: epath.Path) -> str | None:
 
 
 def named(folder: epath.Path) -> str | None:
-    """The name of the newest checkpoint by the file `checkpoint`; None where it names none."""
+    """The newest checkpoint according to the file `checkpoint`; None if it names none."""
     try:
         text = (folder / STATE).read_text()
     except (OSError, UnicodeDecodeError):
@@ -66,7 +67,7 @@ def state(prefixes: list[str]) -> str:
 
 
 def remove(prefix: str) -> None:
-    """Removes the files of a checkpoint: first the index, without which it is none."""
+    """Removes the files of a checkpoint, the index first: without it the rest is ignored."""
     path = epath.Path(prefix)
     (path.parent / f"{path.name}.index").unlink(missing_ok=True)
     for file in list(path.parent.iterdir()):
@@ -75,7 +76,7 @@ def remove(prefix: str) -> None:
 
 
 def set_aside(prefix: str) -> None:
-    """Renames the files of a damaged checkpoint, so that they count as none."""
+    """Renames the files of a damaged checkpoint, so that it is no longer found."""
     path = epath.Path(prefix)
     for file in list(path.parent.iterdir()):
         if file.name.startswith(f"{path.name}.") and not file.name.endswith(_DAMAGED):
@@ -83,7 +84,7 @@ def set_aside(prefix: str) -> None:
 
 
 def remove_unfinished(folder: epath.Path) -> None:
-    """Removes what a kill or a full disk has left of checkpoints named `ckpt-...`."""
+    """Removes incomplete checkpoints `ckpt-...`, left by a kill or a full disk."""
     whole = {f"{name}." for name in _names(folder)}
     for path in list(folder.iterdir()):
         part = path.name.startswith("ckpt-") and not path.name.startswith(tuple(whole))
@@ -94,17 +95,17 @@ def remove_unfinished(folder: epath.Path) -> None:
 
 
 def for_tensorflow(path: str) -> str:
-    """A path to the same file that TensorFlow does not take for a pattern.
+    """Returns a path to the same file that TensorFlow does not treat as a pattern.
 
-    A link in a temporary folder, which lasts as long as the process, where the path of a local file
-    has one of the characters `*?[]` or a backslash; else `path` itself.
+    If the path of a local file has one of the characters `*?[]` or a backslash, returns a link in a
+    temporary folder, which lasts as long as the process; else `path` itself.
     """
     folder, name = os.path.split(path)
     return os.path.join(folder_for_tensorflow(folder), name)
 
 
 def folder_for_tensorflow(folder: str) -> str:
-    """As `for_tensorflow`, for a folder whose files TensorFlow reads or writes."""
+    """Same as `for_tensorflow`, for a folder whose files TensorFlow reads or writes."""
     if "://" in folder or not _PATTERN.search(folder):
         return folder
     return _link(os.path.abspath(folder))

@@ -1,4 +1,4 @@
-"""What a path holds: a run, a checkpoint, a SavedModel, or files of networks."""
+"""Identifies what a path holds: a run, a checkpoint, a SavedModel, or Keras files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEST = "best"
 class Contents:
     """What `path` holds, on a local disk or on another file system of `tf.io.gfile`.
 
-    Only names are looked at: a file may still hold other weights, or be damaged.
+    Only looks at names: a file may still hold other weights, or be damaged.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Contents:
         """The first of these kinds that the path is, or None.
 
         "checkpoint": the prefix of a checkpoint. "saved model": the folder of a SavedModel. "file":
-        any one file. "stages": the folder of a run of several stages. "run": the folder of a run,
+        any other file. "stages": the folder of a run of several stages. "run": the folder of a run,
         or of one of its stages. "files": a folder of `.keras` files, such as an import's.
         "checkpoints": a folder of checkpoints, or one that has such a folder.
         """
@@ -50,8 +50,8 @@ class Contents:
 
     @functools.cached_property
     def checkpoint(self) -> str | None:
-        """The prefix of a run's best checkpoint, where validation selected one, else its newest (of
-        several stages: its pretraining's), of a folder's, or the prefix that is given."""
+        """The prefix of a run's best checkpoint if validation selected one, else of its newest
+        (with several stages: of its pretraining), of a folder's newest, or the given prefix."""
         below = (
             self._folder / BEST,
             self._folder / "checkpoints",
@@ -62,10 +62,10 @@ class Contents:
 
     @functools.cached_property
     def released(self) -> str | None:
-        """The prefix of variables in the layouts of the reference's files.
+        """The prefix of variables in the file layouts of the reference.
 
-        The path is a checkpoint's prefix, its folder, where the file `checkpoint` may be missing,
-        or a SavedModel's folder.
+        The path is a checkpoint's prefix, its folder, in which the file `checkpoint` may be
+        missing, or a SavedModel's folder.
         """
         if self._is_prefix:
             return self.path
@@ -81,7 +81,7 @@ class Contents:
         if self._has("saved_model.pb"):
             return self._folder
         hub = self._folder / "hub"
-        # Folders that are not called by a number are unfinished.
+        # Folders whose name is not a number are unfinished.
         exports = [f for f in hub.iterdir() if f.name.isdigit()] if hub.is_dir() else []
         exports = [folder for folder in exports if (folder / "saved_model.pb").exists()]
         return max(exports, key=lambda folder: int(folder.name), default=None)
@@ -90,8 +90,9 @@ class Contents:
     def keras_files(self) -> tuple[epath.Path, ...]:
         """The `.keras` files that together are one network.
 
-        Those of a run (of several stages: its pretraining's), or the file itself. head.keras,
-        classifier.keras and predictor.keras belong to the encoder.keras in their folder.
+        The files of a run (with several stages: of its pretraining), or the file itself.
+        head.keras, classifier.keras and predictor.keras belong to the encoder.keras in their
+        folder.
         """
         first = KERAS_FILES[0]
         for file in (self._folder / first, self._folder / "pretrain" / first, self._folder):
@@ -107,7 +108,7 @@ class Contents:
 
     @property
     def runs(self) -> list[str]:
-        """Folders of networks one or two levels below, sorted: where a run may be meant."""
+        """Folders of networks one or two levels below, sorted: candidates for the intended run."""
         return [str(folder) for folder in self.below if (folder / KERAS_FILES[0]).exists()]
 
     @property

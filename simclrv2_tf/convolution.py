@@ -1,7 +1,7 @@
-"""Convolution whose weight gradient is taken by matrix products where that is faster.
+"""Convolution that computes its weight gradient by matrix products if that is faster.
 
-oneDNN's kernel for the weight gradient is slow on small maps with many channels, above all on
-processors with AMX. `benchmarks/speed/weight_gradient.py` compares the two, layer by layer.
+oneDNN's kernel for the weight gradient is slow on small feature maps with many channels, especially
+on processors with AMX. `benchmarks/speed/weight_gradient.py` compares the two, layer by layer.
 """
 
 import keras
@@ -13,7 +13,7 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 # Maps of more output pixels than this, or than a share of their channels, are left to TensorFlow:
-# each product needs a copy of the map. Both are of `benchmarks/speed/weight_gradient.py`.
+# each product needs a copy of the map. Both limits come from `benchmarks/speed/weight_gradient.py`.
 _MOST_PIXELS = 144
 _PIXELS_A_CHANNEL = {"float32": 0.25, "bfloat16": 1.0}
 
@@ -23,8 +23,8 @@ class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, with a faster gradient in `processors.faster_operations`.
 
     Takes all arguments of Keras's layer, and maps (B, H, W, C) to (B, h, w, F). Inside that context
-    the outputs are the same, and the weight gradient is the same sum in another order. Layers with
-    groups, dilation, a kernel that is not square or channels first keep Keras's gradient.
+    the outputs are the same, and the weight gradient is the same sum in a different order. Layers
+    with groups, dilation, a kernel that is not square or channels first keep Keras's gradient.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -34,12 +34,12 @@ class Conv2D(keras.layers.Conv2D):
         # Keras casts its variable to the compute type; a custom gradient takes no variables.
         kernel = tf.convert_to_tensor(keras.ops.convert_to_tensor(kernel))
         if self.padding == "same" and tuple(inputs.shape[1:3]) == (1, 1):
-            middle = self.kernel_size[0] // 2  # the other taps meet padding alone
+            middle = self.kernel_size[0] // 2  # the other taps only meet padding
             kernel = kernel[middle : middle + 1, middle : middle + 1]
         return _convolution(inputs, kernel, self.strides[0], self.padding.upper())
 
     def takes_products(self, inputs) -> bool:
-        """Whether the weight gradient is taken by `weight_gradient` for inputs of this size."""
+        """Whether to compute the weight gradient by `weight_gradient` for inputs of this size."""
         if not processors.faster():
             return False
         (size, other_size), (stride, other_stride) = self.kernel_size, self.strides
@@ -88,7 +88,7 @@ def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
     Args:
         inputs: (B, H, W, C); H, W and C must be static.
         upstream: (B, h, w, F), the gradient with respect to the outputs; h, w and F must be static.
-        size: k, height and width of the kernel; odd where `padding` is "SAME".
+        size: k, height and width of the kernel; odd if `padding` is "SAME".
         stride: 1, or 2 with "VALID".
         padding: "SAME" or "VALID".
 
@@ -107,13 +107,13 @@ def weight_gradient(inputs, upstream, size: int, stride: int, padding: str):
         pairs = (-1, inputs.shape[1] // 2, 2, inputs.shape[2] // 2, 2 * channels)
         inputs = tf.reshape(inputs, pairs)
     rows = tf.reshape(upstream, (-1, filters))
-    # Constants of all taps, and slices not by brackets: tracing took twice as long.
+    # Shared constants and no slices by brackets: tracing took twice as long with them.
     single, of_pairs = [-1, height, width, channels], [-1, height, 1, width, channels]
     taken = tf.constant(single if stride == 1 else of_pairs)
     flat = tf.constant([-1, channels])
 
     def tap(i, j):
-        """The inputs that the tap (i, j) meets, times the gradients of all outputs: (C, F)."""
+        """Multiplies the inputs of the tap (i, j) by the gradients of all outputs: (C, F)."""
         down, right = i // stride, j // stride
         paired = [0, down, i % 2, right, (j % 2) * channels]
         met = tf.slice(inputs, [0, down, right, 0] if stride == 1 else paired, taken)

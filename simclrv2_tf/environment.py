@@ -1,4 +1,4 @@
-"""Settings of TensorFlow that the commands make, before and after they import it."""
+"""Settings of TensorFlow for the commands, before and after its import."""
 
 import contextlib
 import os
@@ -21,12 +21,12 @@ _DEFAULTS = {
     _ONEDNN: "1",
     _LOG_LEVEL: "2",
 }
-# What TensorFlow's libraries write, whatever the level, before their log is set up.
+# Lines that TensorFlow's libraries write at any log level, before their log is set up.
 _STARTUP = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} "
-    # Without a driver, as on every machine without a GPU of NVIDIA.
+    # Without a driver, as on every machine without an NVIDIA GPU.
     r"|E\d{4} .*failed call to cuInit"
-    # On processors with AVX-512 too, where images of 8 bits are transposed.
+    # Also on processors with AVX-512, if images of 8 bits are transposed.
     r"|E\d{4} .*oneDNN supports DT_UINT8"
 )
 
@@ -34,22 +34,22 @@ _STARTUP = re.compile(
 def prepare() -> None:
     """Sets the environment variables of the commands; keeps those that the user has set.
 
-    Call it before TensorFlow is imported: later it has no effect.
+    Call it before importing TensorFlow: later it has no effect.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def start(*, chooses_devices: bool = False) -> None:
-    """As `prepare`, and imports TensorFlow without what it writes on machines without a GPU.
+    """Same as `prepare`, then imports TensorFlow without its output on machines without a GPU.
 
-    What it writes is kept for `said_at_start`. All of it is shown where the machine has a GPU or a
-    TPU, where the import raises an exception, where the user has set TF_CPP_MIN_LOG_LEVEL, and on
-    processors without AVX, on which TensorFlow says so and ends the process.
+    `said_at_start` returns this output. It is shown if the machine has a GPU or a TPU, if the
+    import raises an exception, if the user has set TF_CPP_MIN_LOG_LEVEL, and on processors without
+    AVX, on which TensorFlow prints an error and ends the process.
 
     Args:
-        chooses_devices: Whether the command chooses devices afterwards, which it cannot once an
-            operation has run: it then calls `first_operation` itself.
+        chooses_devices: Whether the command chooses devices afterwards, which is impossible once an
+            operation has run: it must then call `first_operation` itself.
     """
     shown = _LOG_LEVEL in os.environ or accelerator_nodes() is not False or _lacks_avx()
     prepare()
@@ -62,7 +62,7 @@ def start(*, chooses_devices: bool = False) -> None:
 
 
 def first_operation() -> None:
-    """Runs an operation of which oneDNN writes a wrong line, once a process, and keeps the line."""
+    """Runs an operation for which oneDNN prints a wrong line, once per process; keeps the line."""
     if _keeps_lines:
         _without_known_lines(lambda: tf.transpose(tf.zeros((1, 1), tf.uint8)))
 
@@ -82,7 +82,7 @@ _said: list[str] = []
 
 
 def said_at_start() -> list[str]:
-    """The lines that `start` has kept off the terminal."""
+    """Returns the lines that `start` has kept off the terminal."""
     return list(_said)
 
 
@@ -98,10 +98,10 @@ def _lacks_avx() -> bool:
 
 @contextlib.contextmanager
 def _standard_error_caught() -> Iterator[list[str]]:
-    """Catches what is written to standard error, by libraries too; an exception lets all through.
+    """Captures output to standard error, also by libraries; prints it if an exception is raised.
 
     Yields:
-        A list, which has the text once the context has ended.
+        A list, which holds the text after the context has ended.
     """
     texts: list[str] = []
     sys.stderr.flush()
@@ -127,7 +127,7 @@ def _restore_standard_error(kept: int) -> None:
 
 
 def accelerator_nodes() -> bool | None:
-    """Whether Linux shows a GPU or TPU among its devices; None elsewhere. Takes no TensorFlow."""
+    """Whether Linux lists a GPU or TPU among its devices; None on other systems. No TensorFlow."""
     if not sys.platform.startswith("linux"):
         return None
     return any(os.path.exists(f"/dev/{node}") for node in ("nvidiactl", "kfd", "accel0", "vfio"))
@@ -136,8 +136,9 @@ def accelerator_nodes() -> bool | None:
 def skip_graph_rewrites() -> None:
     """Turns off TensorFlow's graph optimizer, Grappler, on a machine without GPU and TPU.
 
-    It makes no training step faster there, and doubles the time of its first call. The setting is
-    the process's: call `tf.config.optimizer.set_experimental_options` to change it.
+    Grappler makes no training step faster there, and doubles the time of a step's first call. The
+    setting applies to the process: call `tf.config.optimizer.set_experimental_options` to change
+    it.
     """
     accelerators = [d for kind in ("GPU", "TPU") for d in tf.config.list_physical_devices(kind)]
     if not accelerators:
@@ -145,7 +146,7 @@ def skip_graph_rewrites() -> None:
 
 
 def onednn() -> str:
-    """Whether TensorFlow was told to use oneDNN's kernels, for the log."""
+    """Describes whether TensorFlow uses oneDNN's kernels, for the log."""
     value = os.environ.get(_ONEDNN)
     if value is None:
         return f"oneDNN as TensorFlow chooses ({_ONEDNN} is not set)"

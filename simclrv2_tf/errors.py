@@ -1,4 +1,4 @@
-"""The errors that a command answers with one line and an exit status."""
+"""The errors that a command reports in one line, and their exit status."""
 
 import contextlib
 import errno
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 
 class UserError(ValueError):
-    """Something that the user can put right; the message says what, and is all that is shown.
+    """An error that the user can fix. Only its message is shown, which explains how.
 
     Attributes:
-        exit_status: Of a command that it ends: 2 where the input is wrong and nothing was begun, 1
-            where a run failed.
+        exit_status: Exit status of the command: 2 if the input is wrong and nothing has started, 1
+            if a run failed.
     """
 
     exit_status = 2
@@ -24,7 +24,7 @@ class UserError(ValueError):
 
 
 class UserErrors(UserError):
-    """Several problems that are reported at once.
+    """Several problems, reported together.
 
     Attributes:
         errors: tuple of str, one line for each problem; `str(error)` joins them with newlines.
@@ -43,9 +43,9 @@ class UserErrors(UserError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user, or the machine's scheduler, ended a command; the message says what was done last.
+    """The user or a scheduler ended a command; the message says what was done last.
 
-    No `Exception`, so that nothing on the way takes it for a problem of its own.
+    Not an `Exception`, so that no handler in between catches it.
 
     Attributes:
         exit_status: 128 and the number of the signal.
@@ -56,7 +56,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raised_as(kind: type[UserError], problem: str, advice: str = "") -> Iterator[None]:
-    """Raises what a library raises, on a damaged file for example, as `kind`.
+    """Converts exceptions of a library, such as for a damaged file, to `kind`.
 
     The message is "problem (reason). advice", where the reason is the library's first line.
     """
@@ -71,29 +71,29 @@ def raised_as(kind: type[UserError], problem: str, advice: str = "") -> Iterator
 
 
 class OperationError(UserError):
-    """TensorFlow could not carry out an operation: a full disk, too little memory, a lost host."""
+    """A TensorFlow operation failed: a full disk, too little memory, a lost host."""
 
     exit_status = 1
 
 
 @contextlib.contextmanager
 def one_line_from_tensorflow() -> Iterator[None]:
-    """Raises an error of a TensorFlow operation as `OperationError`, by its first line."""
+    """Converts an error of a TensorFlow operation to an `OperationError` with its first line."""
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:
-        # An error within a graph comes after the graph's traceback, before its node.
+        # An error in a graph follows the graph's traceback and precedes its node.
         inside = re.search(r"^(.+)\n\s*\[\[\{\{node", error.message, re.MULTILINE)
         text = inside[1] if inside else error.message
         lines = (re.sub(r"^\{\{.*?\}\}\s*", "", line) for line in text.splitlines())
         what = next(filter(None, lines), "") or "An operation failed"
         full = "No space left" in error.message
-        advice = "Free some space, and" if full else "Once that is mended,"
+        advice = "Free some space, then" if full else "Fix the cause, then"
         raise OperationError(
             f"{what.strip()} ({type(error).__name__}). {advice} rerun the same command to resume; "
-            "--debug shows where it happened."
+            "--debug shows the traceback."
         ) from error
 
 
@@ -106,15 +106,15 @@ def report(error: Exception, os_error: int = 1) -> int:
 
 
 def _of_system(error: Exception) -> str:
-    """The line of an `OSError`: the file, the problem, and what to do."""
+    """Returns the line for an `OSError`: the file, the problem, and what to do."""
     if not isinstance(error, OSError) or error.filename is None:
         return str(error)
     advice = {
-        errno.EACCES: "Give a path that this user may use, or change its permissions.",
-        errno.EPERM: "Give a path that this user may use, or change its permissions.",
+        errno.EACCES: "Give a path that this user can access, or change its permissions.",
+        errno.EPERM: "Give a path that this user can access, or change its permissions.",
         errno.EROFS: "Give a path on a disk that can be written to.",
-        errno.ENOSPC: "Free some space, and rerun the same command.",
-        errno.EDQUOT: "Free some space, and rerun the same command.",
+        errno.ENOSPC: "Free some space, then rerun the same command.",
+        errno.EDQUOT: "Free some space, then rerun the same command.",
     }.get(error.errno or 0, "")
     return f"{error.filename}: {error.strerror}. {advice}".strip()
 
@@ -126,16 +126,16 @@ def exit_status(
     os_error: int = 1,
     stopped: str = "Stopped.",
 ) -> int:
-    """Runs a command and reports what ends it on standard error.
+    """Runs a command; reports errors and interrupts on standard error.
 
     Args:
         command: The function to run.
-        debug: Whether errors are raised, with their traceback, instead of reported.
+        debug: Whether to raise errors, with their traceback, instead of reporting them.
         os_error: The exit status of an `OSError`, such as a full disk.
-        stopped: What to say when the user interrupts the command.
+        stopped: The message if the user interrupts the command.
 
     Returns:
-        0, a `UserError`'s own status, `os_error`, or 128 and the signal that interrupted it.
+        0, a `UserError`'s own status, `os_error`, or 128 plus the signal that interrupted it.
     """
     try:
         command()

@@ -1,11 +1,11 @@
 """Evaluation on any labelled images: `python -m simclrv2_tf.evaluate --model=... --dataset=...`.
 
-Reads an exported network, as `predict` does, and writes to a folder of its own:
+Reads an exported network, like `predict`, and writes to a separate folder:
 
     result.json            accuracy with its interval, balanced accuracy, calibration
     per_class.csv          images, recall with its interval, precision and F1 of each class
-    confusion_matrix.csv   a row a class, a column a prediction
-    predictions.csv        each image: its class, the predicted one, and the confidence
+    confusion_matrix.csv   one row per class, one column per prediction
+    predictions.csv        each image's class, predicted class, and confidence
     confusion_matrix.png, calibration.png, calibration.csv
 """
 
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 
 class EvaluateError(UserError):
-    """An evaluation that cannot be made as asked."""
+    """Raised for an evaluation that cannot run as requested."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Answers:
-    """What a model answers for N readable, labelled images.
+    """The answers of a model for N readable, labelled images.
 
     Attributes:
         ids: (N,) str.
-        labels: (N,), among the model's classes.
+        labels: (N,), indices of the model's classes.
         logits: (N, C) float32.
     """
 
@@ -64,10 +64,10 @@ class _Answers:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Carries out the command line.
+    """Runs the command line.
 
     Raises:
-        EvaluateError, ModelError, DatasetError: it cannot be carried out; nothing is written.
+        EvaluateError, ModelError, DatasetError: it cannot run; nothing is written.
     """
     folder, name = _checked_folder(args), args.model
     args.model = hugging_face.local(args.model)
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     result = {**source, **result, "skipped_images": dataset.num_skipped}
     _write(folder, result, rows, matrix, answers, names)
     print(_summary(result, rows), flush=True)
-    print(f"\nAll of it, with each image's prediction, in {folder}", flush=True)
+    print(f"\nWrote all results, with each image's prediction, to {folder}", flush=True)
 
 
 def _checked_folder(args: argparse.Namespace) -> epath.Path:
@@ -94,15 +94,15 @@ def _checked_folder(args: argparse.Namespace) -> epath.Path:
         home = os.path.expanduser(args.model)
         if not os.path.isdir(home):
             raise EvaluateError(
-                "`output` must name a folder for the results where the model is no folder. "
+                "`output` must name a folder for the results if the model is not a folder. "
                 f"Received: model={args.model}"
             )
         name = args.dataset.rstrip("/").rsplit("/", 1)[-1].rpartition(":")[-1]
         folder = epath.Path(home) / "evaluations" / (name or "images")
     if (folder / "result.json").exists() and not args.overwrite:
         raise EvaluateError(
-            f"`output` must be free. Received: {folder}, which holds an evaluation. Give another "
-            "--output, or --overwrite."
+            f"`output` must be a new folder. Received: {folder}, which holds an evaluation. Give "
+            "another --output, or --overwrite."
         )
     return folder
 
@@ -116,14 +116,14 @@ def _checked_size(model: Model, args: argparse.Namespace) -> int:
     image_size = args.image_size or model.image_size
     if not image_size:
         raise EvaluateError(
-            "`image_size` must be given: nothing beside the model says what images it was trained "
-            f"with. Received: model={args.model}"
+            "`image_size` must be given: no file alongside the model gives the size of its "
+            f"training images. Received: model={args.model}"
         )
     return image_size
 
 
 def _default_split(dataset: ImageDataset) -> str:
-    """The held-out split; of a folder without one, all images, as none were trained on."""
+    """Returns the held-out split; for a folder without one, all images: none was trained on."""
     held_out, contents = dataset.default_eval_split, dataset.contents
     if held_out and not (contents and contents.held_out):
         return held_out
@@ -134,10 +134,10 @@ def _default_split(dataset: ImageDataset) -> str:
 def _matched(
     model: Model, dataset: ImageDataset, split: Split
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The place of each of the data's labels among the model's classes, and their names.
+    """Maps the data's labels to the model's classes; returns the map and the names.
 
-    Classes are matched by name. A model without names takes the data's labels as they are, which a
-    line says.
+    Classes are matched by name. If the model has no names, labels are used unchanged, and a line
+    says so.
     """
     if not split.labelled or not dataset.class_names:
         raise EvaluateError(
@@ -146,7 +146,7 @@ def _matched(
         )
     if not model.class_names:
         print(
-            "The model has no class names: its classes are taken to be the data's, in their order "
+            "The model has no class names: assuming the data's classes in their order "
             f"({', '.join(dataset.class_names[:3])}, ...).",
             flush=True,
         )
@@ -154,8 +154,10 @@ def _matched(
     places = {name: place for place, name in enumerate(model.class_names)}
     if unknown := [name for name in dataset.class_names if name not in places]:
         raise EvaluateError(
-            f"`dataset` must have classes of the model ({', '.join(model.class_names)}). Received: "
-            f"{', '.join(unknown)} in {dataset.name}. Name the class folders as the model's."
+            f"`dataset` must only have classes of the model ({', '.join(model.class_names)}). "
+            "Received: "
+            f"{', '.join(unknown)} in {dataset.name}. Name the class folders like the model's "
+            "classes."
         )
     return np.array([places[name] for name in dataset.class_names]), model.class_names
 
@@ -197,7 +199,7 @@ def _answers(
 
 
 def _measured(answers: _Answers, names: Sequence[str]) -> tuple[dict, list[dict], np.ndarray]:
-    """`result.json`, the rows of the classes, and the confusion matrix."""
+    """Returns `result.json`, the rows of the classes, and the confusion matrix."""
     num_classes = answers.logits.shape[-1]
     names = [*names, *map(str, range(len(names), num_classes))]
     right = answers.predictions == answers.labels
@@ -239,7 +241,7 @@ def _write(folder, result, rows, matrix, answers, names) -> None:
     report.save_figure(report.confusion_figure(matrix, shown), folder / "confusion_matrix.png")
     files.write_text(
         folder / "result.json", files.to_json(result)
-    )  # last: it says that all is there
+    )  # last: its presence means that all files are complete
 
 
 def _csv(header, rows) -> str:
@@ -267,31 +269,33 @@ def _summary(result: dict, rows: list[dict]) -> str:
     names = ["class", "images", "recall", "precision", "f1"]
     lines.append(report.table(names, [[row[name] for name in names] for row in worst[:_MOST_ROWS]]))
     if len(worst) > _MOST_ROWS:
-        lines.append(f"The {_MOST_ROWS} classes of the lowest recall; all are in per_class.csv.")
+        lines.append(f"The {_MOST_ROWS} classes with the lowest recall; per_class.csv has all.")
     return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m simclrv2_tf.evaluate",
-        description="Accuracy, calibration and confusions of an exported classifier on labelled "
-        "images, such as others than the run's own. The run's results stay as they are.",
+        description="Measure accuracy, calibration and confusions of an exported classifier on "
+        "labelled images, for instance on new ones. The run's own results are not changed.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     home = os.path.expanduser
     model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite file"
     data = "a folder with class folders, or the name of a data set; classes are matched by name"
-    split = "what to evaluate on; by default the held-out split, or all images of a folder without"
-    output = "folder for the results; by default MODEL/evaluations/NAME"
+    split = (
+        "split to evaluate on (default: the held-out split, or all images of a folder without one)"
+    )
+    output = "folder for the results (default: MODEL/evaluations/NAME)"
     default = "(default: %(default)s)"
-    size = "side in pixels that images are cropped and scaled to (default: as in training)"
+    size = "side in pixels to crop and scale images to (default: as in training)"
     add("--model", required=True, metavar="PATH", help=model)
     add("--dataset", required=True, metavar="NAME", help=data)
     add("--split", metavar="SPLIT", help=split)
     add("--output", type=home, metavar="FOLDER", help=output)
-    add("--data_dir", type=home, metavar="FOLDER", help="as of simclrv2_tf.run")
-    add("--split_seed", type=int, default=0, metavar="N", help="as of simclrv2_tf.run")
+    add("--data_dir", type=home, metavar="FOLDER", help="as for simclrv2_tf.run")
+    add("--split_seed", type=int, default=0, metavar="N", help="as for simclrv2_tf.run")
     add("--image_size", type=at_least_1, metavar="S", help=size)
     add("--batch_size", type=at_least_1, default=64, metavar="B", help=default)
     add("--overwrite", action="store_true", help="replace an earlier evaluation")

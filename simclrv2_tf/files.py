@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes of files and folders."""
 
 import contextlib
 import csv
@@ -15,9 +15,9 @@ from etils import epath
 
 @contextlib.contextmanager
 def whole(path: epath.Path) -> Iterator[epath.Path]:
-    """Gives a path to write to; the file or folder there replaces `path` at the end.
+    """Yields a path to write to; the written file or folder replaces `path` at the end.
 
-    The content is on the disk, not only in the system's memory, before it replaces `path`. A file
+    The content is flushed to the disk before it replaces `path`. A file
     never replaces a folder.
 
     Raises:
@@ -29,7 +29,7 @@ def whole(path: epath.Path) -> Iterator[epath.Path]:
     try:
         yield unfinished
     except BaseException:
-        # A full disk is not filled further; a kill leaves the file, which the next writer replaces.
+        # Frees a full disk. A kill leaves the file, which the next writer replaces.
         with contextlib.suppress(OSError):
             unfinished.rmtree() if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
         raise
@@ -44,19 +44,19 @@ def whole(path: epath.Path) -> Iterator[epath.Path]:
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Replaces a file, so that a kill leaves the old file or the new one."""
+    """Replaces a file; a kill leaves either the old or the new file."""
     with whole(path) as unfinished:
         unfinished.write_text(text)
 
 
 def flush(*paths: epath.Path) -> None:
-    """Makes sure that local files, or the entries of local folders, survive a loss of power."""
+    """Flushes local files, or the entries of local folders, to the disk."""
     for path in paths:
         if "://" in os.fspath(path):
             continue  # the store's own guarantee
         try:
             descriptor = os.open(path, os.O_RDONLY)
-        except OSError:  # a folder, on a system that opens none
+        except OSError:  # a folder, on a system that cannot open folders
             continue
         try:
             os.fsync(descriptor)
@@ -65,7 +65,7 @@ def flush(*paths: epath.Path) -> None:
 
 
 def csv_text(rows: Iterable[Iterable[str]]) -> str:
-    """The text of a table, a line a row: line breaks in a cell become spaces."""
+    """Returns the text of a table, one line per row: line breaks in a cell become spaces."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([" ".join(cell.splitlines()) for cell in row] for row in rows)
@@ -73,7 +73,7 @@ def csv_text(rows: Iterable[Iterable[str]]) -> str:
 
 
 def to_json(value: dict) -> str:
-    """The text of the JSON files of a run; a number that is NaN or infinite becomes null."""
+    """Returns the text of a run's JSON file; NaN and infinite numbers become null."""
     return json.dumps(_valid(value), indent=2, allow_nan=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The projection head, with every layer exposed, the predictor and the classifier."""
+"""The projection head, with all its layers as outputs, the predictor and the classifier."""
 
 import keras
 from keras import layers
@@ -30,13 +30,13 @@ def projection_head(
         num_layers: Layers of the nonlinear head, at least 1: 3 in SimCLRv2, 2 in SimCLR.
         out_dim: d, the width of the embedding.
         mode: "nonlinear": dense, batch norm, ReLU, the last layer without ReLU and its batch
-            norm without beta. "linear": that last layer alone. "none": the embedding is the
-            input, and the list has it twice.
-        global_batch_norm: Whether batch statistics are taken over all replicas.
+            norm without beta. "linear": only that last layer. "none": the embedding is the input,
+            which occurs twice in the list.
+        global_batch_norm: Whether to compute batch statistics over all replicas.
         batch_norm_decay: Weight of the past in the moving statistics.
         hidden_dim: Width of the hidden layers; f by default, as in SimCLRv2.
         output_batch_norm: Whether the last layer has a batch norm, as in SimCLRv2; the projectors
-            of VICReg and Barlow Twins end in the dense layer alone.
+            of VICReg and Barlow Twins end with the dense layer.
         output_scale: Whether that batch norm has a scale; SimSiam's has none.
 
     Raises:
@@ -77,7 +77,8 @@ def projection_head(
 
 
 def up_to(head: keras.Model, layer: int) -> keras.Model:
-    """The part of `head` up to its hidden `layer`, with shared weights: (B, f) to (B, width).
+    """Returns the part of `head` up to its hidden `layer`, with shared weights: (B, f) to (B,
+    width).
 
     Raises:
         ValueError: the head has no such layer.
@@ -118,7 +119,7 @@ def predictor(
 def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> keras.Model:
     """Builds a linear classifier with bias: (B, feature_dim) to logits (B, num_classes), float32.
 
-    The kernel starts at N(0, 0.01), with `zero_init` at zero, as for fine-tuning.
+    The kernel starts at N(0, 0.01), or at zero with `zero_init`, as for fine-tuning.
 
     Raises:
         ValueError: a size is below 1.
@@ -126,7 +127,8 @@ def classifier(feature_dim: int, num_classes: int, zero_init: bool = False) -> k
     check_sizes(feature_dim=feature_dim, num_classes=num_classes)
     inputs = keras.Input((feature_dim,), name="features")
     kernel = "zeros" if zero_init else keras.initializers.RandomNormal(stddev=0.01)
-    # The layer's name is part of its variables' paths, by which LARS knows the supervised head.
+    # The layer's name is part of its variables' paths, by which LARS identifies the supervised
+    # head.
     logits = layers.Dense(
         num_classes, kernel_initializer=kernel, dtype="float32", name="classifier"
     )(inputs)

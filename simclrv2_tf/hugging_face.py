@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face Hub, by names such as `hf://OWNER/REPO`. Takes no TensorFlow."""
+"""Runs on the Hugging Face Hub, by names such as `hf://OWNER/REPO`, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _REPO = re.compile(rf"{_PART}/{_PART}")
 _NAME = re.compile(
     rf"hf://(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^/@\s]+))?(?:/(?P<below>[^@\s]+))?/?"
 )
-# How the client's cache names the files of a repository at a commit.
+# The path of a repository's files at a commit in the client's cache.
 _CACHED = re.compile(
     r".*[/\\]models--(?P<owner>[^/\\]+?)--(?P<repo>[^/\\]+)[/\\]snapshots[/\\]"
     r"(?P<commit>[0-9a-f]{40})(?P<below>(?:[/\\].+)?)"
 )
-# Formats of exports that no run starts from.
+# Formats of exports that a run cannot start from.
 _SKIPPED = ["*.onnx", "*.tflite", "*.tar.gz", "*.safetensors"]
 
 
 class HubError(UserError):
-    """A repository of the Hub that cannot be used."""
+    """Raised for a repository of the Hub that cannot be used."""
 
 
 def check_installed(name: str) -> None:
-    """Raises a `HubError` where huggingface_hub, which `name` takes, is not installed."""
+    """Raises a `HubError` if huggingface_hub, which `name` needs, is not installed."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise HubError(f"{name} needs the package huggingface_hub: {EXTRA}")
 
@@ -38,7 +38,7 @@ def check_repo(repo: str, option: str) -> str:
     """Returns `OWNER/REPO`, with or without `hf://`, without it.
 
     Raises:
-        HubError: it is no name of a repository.
+        HubError: the text is not the name of a repository.
     """
     bare = repo.removeprefix(PREFIX)
     if not _REPO.fullmatch(bare):
@@ -49,10 +49,11 @@ def check_repo(repo: str, option: str) -> str:
 
 
 def local(path: str) -> str:
-    """The local copy of `hf://OWNER/REPO[@REVISION][/FOLDER]`; any other path with `~` expanded.
+    """Returns the local copy of `hf://OWNER/REPO[@REVISION][/FOLDER]`; expands `~` in other paths.
 
-    Downloads what is not in the client's cache: once a commit. Without network the cached copy is
-    taken. REVISION is a branch, a tag or a commit; FOLDER is a run, or a file, in the repository.
+    Downloads files that are not in the client's cache, once per commit. Without network, uses the
+    cached copy. REVISION is a branch, a tag or a commit; FOLDER is a run, or a file, in the
+    repository.
 
     Raises:
         HubError: the name is not of this form, huggingface_hub is not installed, or the repository,
@@ -81,7 +82,7 @@ def local(path: str) -> str:
 
 
 def name_of(path: str) -> str | None:
-    """The name, with the commit, of what `local` has returned; None for any other path."""
+    """Returns the name, with the commit, for a result of `local`; None for any other path."""
     found = _CACHED.fullmatch(path)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Results of pure functions, kept by a digest of their arguments."""
+"""Caches results of pure functions by a digest of their arguments."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 
 
 class KeptResults:
-    """A function that keeps its newest results, whatever the size of its arguments.
+    """A function that caches its newest results, for arguments of any size.
 
-    A run writes its report after each stage, and most of a page is as it was. Callers share a
-    result and must not change it.
+    A run writes its report after each stage, and most of a page does not change. Callers share a
+    result and must not modify it.
 
     Args:
-        function: Must depend on its positional arguments alone: NumPy arrays, functions of a
-            module, and what JSON holds.
-        most: Number of results that are kept.
+        function: A function that only depends on its positional arguments: NumPy arrays, functions
+            of a module, and JSON values.
+        most: Number of cached results.
     """
 
     def __init__(self, function: Callable, most: int):
         functools.update_wrapper(self, function)
         self._function, self._most = function, most
-        self._kept: dict[bytes, Any] = {}  # the oldest first
+        self._kept: dict[bytes, Any] = {}  # oldest first
 
     def __call__(self, *arguments) -> Any:
         key = _digest(arguments)
@@ -53,7 +53,7 @@ def _digest(arguments: tuple) -> bytes:
             found.update(repr((argument.dtype.str, argument.shape)).encode())
             found.update(argument.tobytes())
         elif callable(argument):
-            if "<" in argument.__qualname__:  # a lambda, or a function in another one
+            if "<" in argument.__qualname__:  # a lambda, or a nested function
                 raise TypeError(f"`{argument.__qualname__}` must be a function of a module.")
             found.update(f"{argument.__module__}.{argument.__qualname__}".encode())
         else:

@@ -2,16 +2,17 @@
 
 The paper (arXiv 2006.10029, section 2.1): "we also incorporate the memory mechanism from MoCo,
 which designates a memory network (with a moving average of weights for stabilization) whose output
-will be buffered as negative examples". It was never released. This package implements it so:
+will be buffered as negative examples". It was never released. This package implements it as
+follows:
 
 * The momentum network starts equal to the network and follows it after every step,
-  `ema = decay * ema + (1 - decay) * weight`, for the trainable weights of encoder and head. It sees
-  the same two views in training mode; its batch norm has moving statistics of its own.
+  `ema = decay * ema + (1 - decay) * weight`, for the trainable weights of encoder and head. It
+  receives the same two views in training mode; its batch norm has its own moving statistics.
 * Positives stay SimCLR's, the network's own embeddings of the other view. The momentum network's
-  outputs are negatives only, beside the current batch's.
+  outputs are only negatives, in addition to the current batch's.
 * Both views' outputs of the global batch enter the queue after the loss, view 1 before view 2. An
-  image is no negative of its own in its step; one that returns while its older outputs are queued
-  has them as negatives, as in MoCo.
+  image is not its own negative in its step; if it returns while its older outputs are queued, these
+  are among its negatives, as in MoCo.
 """
 
 from __future__ import annotations
@@ -38,32 +39,33 @@ class MemoryOptions(Group, title="Memory"):
 
     memory_size: int = option(
         0,
-        "nt_xent and decoupled: past embeddings of a momentum network that are kept as more "
-        "negatives, two of each image; 65536 in the paper. 0: no memory.",
+        "nt_xent and decoupled: number of past embeddings of a momentum network to keep as further "
+        "negatives, two per image; 65536 in the paper. 0: no memory.",
         minimum=0,
     )
     ema_decay: float = option(
         0.999,
-        "Weight of the past in the momentum network's weights, by step, and in those that "
+        "Decay per step of the momentum network's weights, and of the moving averages that "
         "pseudo_label, mean_teacher and fixmatch evaluate.",
         minimum=0,
         below=1,
     )
     ema_schedule: str = option(
         "constant",
-        "constant: `ema_decay` all along. cosine: from `ema_decay` to 1 along half a cosine, as in "
+        "constant: always `ema_decay`. cosine: from `ema_decay` to 1 along half a cosine, as in "
         "BYOL.",
         choices=("constant", "cosine"),
     )
     eval_ema: bool = option(
-        False, "Evaluate and export the momentum network of a pretraining that has one."
+        False, "Evaluate and export the momentum network of pretraining, if there is one."
     )
 
 
 def cosine_decay_to_1(decay: float, total_steps: int) -> Callable:
-    """BYOL's weight of the past (arXiv 2006.07733, section 3.3): `decay` at first, 1 at the end.
+    """Returns BYOL's decay schedule (arXiv 2006.07733, section 3.3), from `decay` to 1.
 
-    Returns a function of the step k, from 0: 1 - (1 - decay) (cos(pi k / K) + 1) / 2 for K steps.
+    The result is a function of the step k, from 0: 1 - (1 - decay) (cos(pi k / K) + 1) / 2 for K
+    steps.
     """
 
     def weight(step):
@@ -74,15 +76,15 @@ def cosine_decay_to_1(decay: float, total_steps: int) -> Callable:
 
 
 class Queue:
-    """The newest embeddings of the global batches, equal on every replica: negatives for `nt_xent`.
+    """A queue of the newest embeddings of global batches, equal on every replica.
 
-    The variables belong in a checkpoint: `keys` (size, width) float32, of which row `position` is
-    written next, and `filled`, the number of written rows. Make it under the strategy it is used
-    with.
+    The embeddings are negatives for `nt_xent`. The variables belong in a checkpoint: `keys` (size,
+    width) float32, with `position`, the row to write next, and `filled`, the number of written
+    rows. Create the queue under the strategy that uses it.
 
     Args:
-        size: Rows, at least 1. Batches need not divide it.
-        width: d, of the embeddings, at least 1.
+        size: Number of rows, at least 1. Batches need not divide it.
+        width: d, the width of the embeddings, at least 1.
 
     Raises:
         ValueError: `size` or `width` below 1.
@@ -100,7 +102,7 @@ class Queue:
         return {"keys": self.keys, "position": self.position, "filled": self.filled}
 
     def valid(self) -> tf.Tensor:
-        """Which rows of `keys` were written: (size,) bool."""
+        """The written rows of `keys`: (size,) bool."""
         return tf.range(self.size) < self.filled.value
 
     def push(self, keys) -> None:
@@ -114,11 +116,11 @@ class Queue:
 
 
 class MomentumNetwork(MovingAverage):
-    """Encoder and head whose weights are a moving average of another's, as the module describes.
+    """Encoder and head whose weights are a moving average of another network's, see the module.
 
     Args:
         network: Encoder and head to follow.
-        average: Encoder and head of the same architecture, to be changed.
+        average: Encoder and head of the same architecture, which are modified.
         decay: As for `MovingAverage`.
 
     Raises:
@@ -132,6 +134,6 @@ class MomentumNetwork(MovingAverage):
         self.encoder, self.head = average
 
     def __call__(self, images, training: bool = True) -> tf.Tensor:
-        """Images (n, S, S, channels) to embeddings (n, d), without gradient."""
+        """Maps images (n, S, S, channels) to embeddings (n, d), without gradient."""
         hiddens = self.head(self.encoder(images, training=training), training=training)
         return tf.stop_gradient(hiddens[-1])

@@ -1,4 +1,4 @@
-"""Networks whose weights are a moving average of others' weights."""
+"""Networks whose weights are a moving average of other networks' weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ with epy.lazy_imports():
 class MovingAverage:
     """Models that follow others: `average = decay * average + (1 - decay) * weight` at each step.
 
-    It is no Keras object, so that a stage does not track its weights as the stage's own. Make all
-    models under the strategy that they are used with.
+    This is not a Keras object, so that a stage does not track the averages as its own weights.
+    Create all models under the strategy that uses them.
 
     Args:
         models: The models to follow.
-        averages: Models of the same architectures, to be changed.
-        decay: Weight of the past, in [0, 1), or a function from the number of updates before to it.
-        statistics: Whether the moving statistics of batch norm are averaged too. Those of averages
-            that also run in training mode are their own.
+        averages: Models of the same architectures, which are modified.
+        decay: Weight of the past, in [0, 1), or a function of the number of earlier updates.
+        statistics: Whether to average the moving statistics of batch norm too. Averages that also
+            run in training mode have their own statistics.
 
     Raises:
         ValueError: the architectures differ.
@@ -54,24 +54,24 @@ class MovingAverage:
 
     @property
     def variables(self) -> dict[str, keras.Variable]:
-        """All weights by path, moving statistics included."""
+        """Returns all weights by path, including moving statistics."""
         return {ours.path: ours for ours, _ in self._pairs}
 
     def begin(self) -> None:
-        """Copies the weights of the models that it follows."""
+        """Copies the weights of the followed models to the averages."""
         for ours, theirs in self._pairs:
             ours.assign(theirs.value)
 
     def give_back(self) -> None:
-        """Copies the averages to the models that it follows."""
+        """Copies the averages to the followed models."""
         for ours, theirs in self._pairs:
             theirs.assign(ours.value)
 
     def update(self, step=0) -> None:
-        """Moves the averages towards the weights; called in a replica's step.
+        """Updates the averages with the weights; called in a replica's step.
 
         Args:
-            step: Number of updates before, for a `decay` that depends on it.
+            step: Number of earlier updates, for a `decay` that depends on it.
         """
         decay = self.decay(step) if callable(self.decay) else self.decay
 
@@ -80,5 +80,5 @@ class MovingAverage:
 
         pairs = [(ours.value, theirs.value) for ours, theirs in self._pairs if theirs.trainable]
         distribute.assign_each(average, *map(list, zip(*pairs, strict=True)))
-        for ours, theirs in self._moving:  # each replica has, and averages, statistics of its own
+        for ours, theirs in self._moving:  # each replica averages its own statistics
             ours.assign(average(ours.value, theirs.value))

@@ -30,7 +30,8 @@ class NetworkOptions(options.Group, title="Network"):
     )
     width_multiplier: float = option(
         1.0,
-        "Multiplier of every layer's width; 1/32 leaves the stem two filters, the fewest it can.",
+        "Multiplier of every layer's width; the smallest is 1/32, which gives the stem two "
+        "filters.",
         minimum=1 / 32,
     )
     sk_ratio: float = option(
@@ -46,17 +47,17 @@ class NetworkOptions(options.Group, title="Network"):
         "auto",
         "imagenet: stride 2 and max pooling. cifar: 3x3, stride 1, no pooling. stride2: 3x3, "
         "stride 2, no pooling; a quarter of cifar's computation, for small images on processors. "
-        "auto: cifar where image_size is at most 32.",
+        "auto: cifar if image_size is at most 32.",
         choices=("auto", "cifar", "imagenet", "stride2"),
     )
     batch_norm_decay: float = option(
         0.9, "Decay of the moving batch statistics.", minimum=0, below=1
     )
-    global_bn: bool = option(True, "Take batch statistics over all replicas.")
+    global_bn: bool = option(True, "Compute batch statistics over all replicas.")
 
     @property
     def encoder_description(self) -> str:
-        """Such as "ResNet-50 0.25x SK"; with basic blocks `sk_ratio` only makes a ResNet-D."""
+        """Such as "ResNet-50 0.25x SK"; with basic blocks `sk_ratio` only gives a ResNet-D."""
         selective = " SK" if self.resnet_depth >= 50 else " D"
         return (
             f"ResNet-{self.resnet_depth} {self.width_multiplier:g}x"
@@ -80,17 +81,18 @@ class HeadOptions(options.Group, title="Projection head"):
         0, "Width of the head's hidden layers; 0: the encoder's width, as in SimCLRv2.", minimum=0
     )
     proj_output_bn: bool = option(
-        True, "Whether the head ends in a batch norm, as in SimCLRv2, or in its dense layer."
+        True, "Whether the head ends with a batch norm, as in SimCLRv2, or with its dense layer."
     )
     proj_output_scale: bool = option(
         True, "Whether that batch norm has a scale, as in SimCLRv2; SimSiam's has none."
     )
     ft_proj_selector: int = option(
         0,
-        "Layer of the projection head that feeds the classifier: 0 the encoder's output, k after "
-        "layer k, -1 the head's output. In a run of several stages this sets the layer of "
-        "pretraining's online classifier; --fine_tuned.ft_proj_selector (by default 0 with all "
-        "labels, 1 with fewer) and --linear_eval.ft_proj_selector (0) set it in later stages.",
+        "Layer of the projection head that feeds the classifier: 0 for the encoder's output, k for "
+        "layer k, -1 for the head's output. In a run of several stages this sets the layer of "
+        "pretraining's online classifier; --fine_tuned.ft_proj_selector (default: 0 with all "
+        "labels, 1 with fewer) and --linear_eval.ft_proj_selector (default: 0) set it in later "
+        "stages.",
         minimum=-1,
     )
 
@@ -106,7 +108,7 @@ class NetworksOptions(NetworkOptions, HeadOptions):
 
 
 def stem_of(stem: str, image_size: int) -> str:
-    """The stem that `auto` means for images of `image_size` pixels; another stem itself."""
+    """Returns the stem that `auto` stands for at `image_size` pixels; other stems unchanged."""
     if stem != "auto":
         return stem
     return "cifar" if image_size <= _LARGEST_CIFAR else "imagenet"

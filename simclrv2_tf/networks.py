@@ -1,4 +1,4 @@
-"""The networks of a run, and how options build them."""
+"""The networks of a run, and their construction from options."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Networks:
     """The networks of a run.
 
     Attributes:
-        encoder: Images (B, H, W, channels) to representations (B, f).
-        head: (B, f) to the list of its hiddens; None where a classifier reads the encoder and the
-            initial weights have no head.
-        classifier: Features (B, w) to logits (B, C); None where there are no labels.
+        encoder: Model from images (B, H, W, channels) to representations (B, f).
+        head: Model from (B, f) to the list of its hidden layers; None if a classifier uses the
+            encoder and the initial weights have no head.
+        classifier: Model from features (B, w) to logits (B, C); None without labels.
         classifier_layer: The head's layer that feeds the classifier; 0: the encoder's output.
-        predictor: Embeddings (B, d) to predictions (B, d) of an objective that has some; None with
-            others, and in later stages.
+        predictor: Model from embeddings (B, d) to predictions (B, d), for objectives with a
+            predictor; else, and in later stages, None.
     """
 
     encoder: keras.Model
@@ -41,7 +41,7 @@ class Networks:
 
     @property
     def models(self) -> dict[str, keras.Model]:
-        """The networks that are not None, by name."""
+        """Returns the networks that are not None, by name."""
         models = {
             "encoder": self.encoder,
             "head": self.head,
@@ -66,9 +66,9 @@ class Networks:
         return [v for model in self.models.values() for v in model.weights]
 
     def endpoints(self) -> keras.Model:
-        """All endpoints as one model: images (B, H, W, channels) to a dict by name.
+        """Returns all endpoints as one model: images (B, H, W, channels) to a dict by name.
 
-        The encoder's, which come first, are those of `resnet.features`; a head adds "projection1",
+        The encoder's endpoints come first, see `resnet.features`; a head adds "projection1",
         "projection2", ..., its hidden layers, and "projection", the embedding; a predictor adds
         "prediction", and a classifier "logits".
 
@@ -93,9 +93,9 @@ class Networks:
         return keras.Model(self.encoder.input, found)
 
     def leading_to(self, endpoint: str) -> list[keras.Model]:
-        """The models that turn images into an endpoint, one after the other, and no others.
+        """Returns only the models that map images to an endpoint, in order.
 
-        Training the representation must not move the head's statistics.
+        Training the representation must not update the head's statistics.
         """
         if endpoint == "logits":
             path = (self.encoder, self.head_part, self.classifier)
@@ -108,7 +108,7 @@ class Networks:
         return [keras.Model(self.encoder.input, self.encoder.get_layer(endpoint).output)]
 
     def image_classifier(self) -> keras.Model:
-        """Images (B, S, S, channels) to logits (B, C), by all models in between, as one model."""
+        """Returns all models from images (B, S, S, channels) to logits (B, C) as one model."""
         outputs = self.encoder.output
         for model in self.leading_to("logits")[1:]:
             outputs = model(outputs)
@@ -132,12 +132,13 @@ def build_networks(
         options: Any object with the fields of `NetworkOptions` and `HeadOptions`.
         num_classes: C; 0 for networks without a classifier.
         image_size: Side of the training images in pixels; chooses the stem "auto".
-        channels: Of the images.
+        channels: Channels of the images.
         seed: The initial weights are a function of it and the architecture.
         zero_init: Whether the classifier's kernel starts at zero.
-        predictor_width: From the widths of the head's hidden layers and of the embedding to that
-            of the predictor's hidden layer; None for networks without a predictor.
-        resnet: In place of `resnet.resnet`, with the same arguments.
+        predictor_width: Function of the widths of the head's hidden layers and of the embedding
+            that returns the width of the predictor's hidden layer; None for networks without a
+            predictor.
+        resnet: Replacement of `resnet.resnet`, with the same arguments.
     """
     with _initializers_seeded(seed):
         norm = dict(global_batch_norm=options.global_bn, batch_norm_decay=options.batch_norm_decay)
@@ -175,11 +176,11 @@ def build_networks(
 
 @contextlib.contextmanager
 def _initializers_seeded(seed: int) -> Iterator[None]:
-    """Makes the weights that are built within a function of `seed`.
+    """Makes weights built inside this context depend only on `seed`.
 
     Keras's initializers draw their seeds from Python's generator. `keras.utils.set_random_seed`
-    would also seed TensorFlow, which clears its cache of kernels: each operation is then looked up
-    anew.
+    would also seed TensorFlow, which clears its cache of kernels, so that each operation is looked
+    up again.
     """
     state = random.getstate()
     random.seed(seed)

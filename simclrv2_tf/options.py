@@ -1,6 +1,6 @@
-"""Options: fields of frozen dataclasses that know their rule, their help and their flag.
+"""Options: fields of frozen dataclasses with a rule, a help text and a flag.
 
-A part of the package declares its options beside what it configures, and takes them as one group:
+Each part of the package declares its options next to the code that they configure, as one group:
 
 ```python
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -8,9 +8,9 @@ class DeviceOptions(options.Group, title="Devices"):
     num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
 ```
 
-`config.Config` is made of these groups: flags, `--help`, checks and `config.json` follow from the
-fields. Files that declare options import TensorFlow and Keras lazily (`etils.epy.lazy_imports`), so
-that `--help` and a mistyped flag are answered at once.
+`config.Config` is composed of these groups: flags, `--help`, checks and `config.json` follow from
+the fields. Files that declare options import TensorFlow and Keras lazily
+(`etils.epy.lazy_imports`), so that `--help` and errors in flags appear immediately.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FLOAT32_TINY, _FLOAT32_MAX = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
 class ConfigError(UserErrors):
-    """Everything that is wrong with some options, one line each."""
+    """All problems of some options, one line each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Option:
-    """How to read, check and describe a value.
+    """The rule of a value: reads, checks and describes it.
 
     Attributes:
         help: What the option does, for `--help`.
@@ -45,15 +45,15 @@ class Option:
         positive: Whether the value must be greater than zero.
         minimum: The smallest allowed value.
         maximum: The largest allowed value.
-        below: A bound that the value must stay under.
-        once: Whether all stages of a run share one value; by default as in the rest of the group.
-        incidental: Whether the value leaves the trained weights as they are, so that a run may be
-            resumed with another one; by default as in the rest of the group.
-        unrecorded: What a record of options that lacks this one means, as those of earlier versions
-            do; None: the default.
+        below: An exclusive upper bound.
+        once: Whether all stages of a run share one value; by default as in the group.
+        incidental: Whether the value does not affect the trained weights, so that a run may resume
+            with another value; by default as in the group.
+        unrecorded: The value if a recorded `config.json`, such as of an earlier version, lacks the
+            option; None: the default.
         default: The default value.
         kind: `bool`, `int`, `float` or `str`.
-        many: Whether the value is a tuple of them, written with commas.
+        many: Whether the value is a tuple, written with commas.
         optional: Whether the value may be None.
     """
 
@@ -74,7 +74,7 @@ class Option:
 
     @property
     def rule(self) -> str:
-        """The rule in words, completing "`name` must be ..."."""
+        """The rule as text that completes "`name` must be ..."."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
         noun = {bool: "true or false", int: "whole number", float: "finite number", str: "text"}
@@ -84,7 +84,7 @@ class Option:
         if self.kind is str:
             return "non-empty " + words
         if self.many:
-            words = ("positive " if self.positive else "") + f"{words}s with commas between, each"
+            words = ("positive " if self.positive else "") + f"{words}s separated by commas, each"
         else:
             words = ("a positive " if self.positive else "a ") + words
         if self.minimum is not None and self.maximum is not None:
@@ -101,7 +101,7 @@ class Option:
         return " ".join([words, " and ".join(bounds)]).strip()
 
     def parse(self, text: str) -> Any:
-        """Reads a flag's text; text that cannot be read is returned as it came, for `check`."""
+        """Reads a flag's text; returns text that cannot be read unchanged, for `check`."""
         if self.optional and not text:
             return None
         if self.many:
@@ -113,7 +113,7 @@ class Option:
             return text
 
     def check(self, value: Any, name: str | None = None) -> Any:
-        """Returns `value` as the option's own type.
+        """Returns `value` with the option's type.
 
         Args:
             name: The name in the error; by default the flag.
@@ -129,7 +129,7 @@ class Option:
             if not values or not all(map(self._allows, values)) or len({*values}) < len(values):
                 shown = ",".join(map(str, values))
                 raise ValueError(
-                    f"`{name}` must be {self.rule}, none of them twice. Received: {name}={shown}"
+                    f"`{name}` must be {self.rule}, without duplicates. Received: {name}={shown}"
                 )
             return tuple(map(self.kind, values))
         if self.kind is str and isinstance(value, os.PathLike):
@@ -142,7 +142,7 @@ class Option:
         return value
 
     def _allows(self, value: Any) -> bool:
-        # Python takes a bool for an int; `--seed=True` is a mistake.
+        # In Python a bool is an int, but `--seed=True` is a mistake.
         number = not isinstance(value, bool)
         if self.kind is bool:
             return not number
@@ -158,7 +158,7 @@ class Option:
             return False
         if self.choices and value not in self.choices:
             return False
-        # The training computes in float32: a number that underflows there is not positive there.
+        # Training computes in float32: a number that underflows is not positive.
         smallest = _FLOAT32_TINY if self.kind is float else 1
         return (
             (not self.positive or value >= smallest)
@@ -172,12 +172,12 @@ def option(default: Any, help: str, *, flag: str = "", **rule: Any) -> Any:
     """Declares a field of a group of options.
 
     The field's annotation is `bool`, `int`, `float` or `str`, or `tuple[T, ...]` for several values
-    with commas between; each with `| None` where the option may be left out.
+    separated by commas; each with `| None` if the option may be left out.
 
     Args:
         default: The default value.
         help: What the option does, for `--help`.
-        flag: Name of the flag, where the field has another name.
+        flag: Name of the flag, if the field has another name.
         **rule: `choices`, `positive`, `minimum`, `maximum`, `below`, `once`, `incidental` and
             `unrecorded` of `Option`.
     """
@@ -185,7 +185,7 @@ def option(default: Any, help: str, *, flag: str = "", **rule: Any) -> Any:
 
 
 def shared(group: type, name: str) -> Any:
-    """Declares the option `name` of another group once more: one flag, one rule, one help."""
+    """Declares the option `name` of another group again: one flag, one rule, one help text."""
     return _field(of(group)[name])
 
 
@@ -195,11 +195,11 @@ def _field(declared: Option) -> Any:
 
 @functools.cache
 def of(group: type) -> dict[str, Option]:
-    """The options that a dataclass declares, by the name of their field."""
+    """Returns the options that a dataclass declares, by field name."""
     found = {}
     for field in dataclasses.fields(group):
         if "option" in field.metadata:
-            # Options are of built-in types; no other name of the file has to be imported.
+            # Options have built-in types; no other name of the file needs to be imported.
             hint = eval(field.type) if isinstance(field.type, str) else field.type
             optional = isinstance(hint, types.UnionType)
             kind = typing.get_args(hint)[0] if optional else hint
@@ -216,7 +216,7 @@ def of(group: type) -> dict[str, Option]:
 
 
 class Checked:
-    """Checks the options of a dataclass when one is made, and gives them their own types.
+    """Checks the options of a new dataclass, and converts them to their types.
 
     Raises:
         ConfigError: names every field that breaks its rule.
@@ -234,7 +234,7 @@ class Group(Checked):
 
     Args of a subclass, after its bases:
         title: The group's heading in `--help`.
-        once, incidental: Of the group's options, where these do not say otherwise.
+        once, incidental: Defaults for the group's options.
     """
 
     title: ClassVar[str] = ""
@@ -250,7 +250,7 @@ class Group(Checked):
 
 
 def checked_fields(instance: Any) -> tuple[set[str], list[str]]:
-    """Gives the options of a dataclass their own types: the fields that are wrong, and why."""
+    """Converts the options of a dataclass to their types; returns wrong fields and their errors."""
     invalid, errors = set(), []
     for name, declared in of(type(instance)).items():
         try:
@@ -262,10 +262,10 @@ def checked_fields(instance: Any) -> tuple[set[str], list[str]]:
 
 
 def check_numbers(group: type, **values: Any) -> None:
-    """Checks arguments of a function by the options of the same names; tensors pass.
+    """Checks arguments of a function by the rules of the options with the same names.
 
     Raises:
-        ValueError: a number breaks its option's rule.
+        ValueError: a number breaks its option's rule. Tensors are not checked.
     """
     for name, value in values.items():
         if isinstance(value, numbers.Number | str | None):
@@ -273,20 +273,20 @@ def check_numbers(group: type, **values: Any) -> None:
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raises ValueError, naming the argument, unless all `sizes` are at least 1."""
+    """Raises a ValueError that names the argument, unless all `sizes` are at least 1."""
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
 
 
 def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str, Any]) -> type:
-    """A group with every flag of several dataclasses, its fields named as the flags.
+    """Makes a group with every flag of several dataclasses; fields have the names of the flags.
 
     Args:
-        name: Of the class.
+        name: Name of the class.
         title: The group's heading.
-        groups: Dataclasses with options. Two that have the same flag declare it by `shared`.
-        **fields: More fields, by name: their annotation and `option(...)`; they come first.
+        groups: Dataclasses with options. If two have the same flag, one declares it by `shared`.
+        **fields: More fields, by name: annotation and `option(...)`; these come first.
     """
     for group in groups:
         hints = {field.name: field.type for field in dataclasses.fields(group)}
@@ -295,7 +295,9 @@ def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str,
                 declared.name, (hints[field], _field(dataclasses.replace(declared, name="")))
             )
             if earlier.metadata["option"] != dataclasses.replace(declared, name=""):
-                raise TypeError(f"{group.__name__} declares the flag `{declared.name}` otherwise.")
+                raise TypeError(
+                    f"{group.__name__} declares the flag `{declared.name}` differently."
+                )
     return dataclasses.make_dataclass(
         name,
         [(field, *member) for field, member in fields.items()],
@@ -307,16 +309,16 @@ def merged(name: str, title: str, groups: tuple[type, ...], **fields: tuple[str,
 
 
 def values(options: Any, group: type) -> dict[str, Any]:
-    """The arguments of a dataclass with options, from an object that has them by their flags."""
+    """Returns the arguments of a dataclass with options, from an object with their flags."""
     return {name: getattr(options, declared.name) for name, declared in of(group).items()}
 
 
 def at_least_1(text: str) -> int:
-    """Reads a whole number for the commands that use argparse.
+    """Reads a positive whole number, for argparse.
 
     Raises:
         argparse.ArgumentTypeError: the number is below 1.
-        ValueError: the text is no whole number.
+        ValueError: the text is not a whole number.
     """
     number = int(text)
     if number < 1:

@@ -1,4 +1,4 @@
-"""The compute type of the networks: bfloat16 where the device has fast bfloat16."""
+"""Chooses the compute dtype of the networks: bfloat16 if the device is fast in it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
-# Ampere is the first generation of NVIDIA's with bfloat16 in its tensor cores.
+# Ampere is NVIDIA's first generation with bfloat16 in its tensor cores.
 _LEAST_COMPUTE_CAPABILITY = (8, 0)
 # Instructions that multiply in bfloat16. Without them a step takes seven times as long as in
-# float32; with AMX half as long, with AVX-512's 0.65 to 0.95 times (AMD EPYC of the fourth
-# generation, two cores).
+# float32; with AMX half as long; with AVX-512 BF16 0.65 to 0.95 times (AMD EPYC, fourth generation,
+# two cores).
 _FAST_INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
 
 
 def detect() -> tuple[str, str]:
-    """The precision for the devices that TensorFlow sees, and why, in a few words."""
+    """Returns the precision for the devices that TensorFlow finds, and the reason."""
     tpus = tf.config.list_logical_devices("TPU")
     gpus = tf.config.list_physical_devices("GPU")
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
@@ -31,12 +31,12 @@ def detect() -> tuple[str, str]:
 def choose(
     has_tpu: bool, gpus: Sequence[Mapping[str, Any]], processor: Set[str]
 ) -> tuple[str, str]:
-    """The precision for a kind of device, and why.
+    """Returns the precision for a type of device, and the reason.
 
     Args:
         has_tpu: Whether training runs on a TPU.
-        gpus: What `get_device_details` says of each GPU; empty without GPUs.
-        processor: The flags of the processor, as Linux names them; empty where unknown. Used
+        gpus: `get_device_details` of each GPU; empty without GPUs.
+        processor: The flags of the processor, as Linux names them; empty if unknown. Only used
             without TPU and GPU.
 
     Returns:
@@ -57,11 +57,11 @@ def choose(
     if found:
         return "mixed_bfloat16", f"the processor has {found[0]}"
     names = " nor ".join(_FAST_INSTRUCTIONS.values())
-    return "float32", f"the processor has neither {names}, without which bfloat16 is slow"
+    return "float32", f"the processor has neither {names}, so bfloat16 is slow"
 
 
 def processor_flags(cpuinfo: str = "/proc/cpuinfo") -> frozenset[str]:
-    """The flags of the first processor in a file like Linux's; empty without such a file."""
+    """Returns the first processor's flags in a file like Linux's; empty without such a file."""
     try:
         lines = pathlib.Path(cpuinfo).read_text().splitlines()
     except OSError:

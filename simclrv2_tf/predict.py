@@ -1,6 +1,6 @@
 """Classes and embeddings of images: `python -m simclrv2_tf.predict --model=... --images=...`.
 
-Reads the files of a run or an import; nothing of the training is needed.
+Only reads the exported files of a run or an import.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 class PredictError(UserError):
-    """Predictions cannot be made as asked."""
+    """Raised for predictions that cannot run as requested."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Carries out the command line.
+    """Runs the command line.
 
     Raises:
-        PredictError, ModelError, DatasetError: it cannot be carried out; nothing is written.
+        PredictError, ModelError, DatasetError: it cannot run; nothing is written.
     """
     args.model = hugging_face.local(args.model)
     targets = _checked_targets(args.output, args.embeddings, args.overwrite)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     images = datasets.open_images(
         args.images, value_range=model.value_range, channels=model.channels
     )
-    # What stops the command, before the last image or after it, leaves earlier files as they were.
+    # Files are only replaced at the end, so an interrupted command keeps earlier files.
     with contextlib.ExitStack() as stack:
         writers = _writers(model, args, images.num_examples, stack)
         count = 0
@@ -63,49 +63,53 @@ def run(args: argparse.Namespace) -> None:
     if targets and count < images.num_examples:
         print(f"{images.num_examples - count:,} unreadable image(s) were skipped.", flush=True)
     if args.output:
-        print(f"{count:,} images' classes in {args.output}", flush=True)
+        print(f"Wrote the classes of {count:,} images to {args.output}", flush=True)
     if args.embeddings:
-        print(f"{count:,} embeddings in {args.embeddings}", flush=True)
+        print(f"Wrote {count:,} embeddings to {args.embeddings}", flush=True)
 
 
 def _checked_targets(output: str | None, embeddings: str | None, overwrite: bool) -> list[str]:
-    """All files that will be written."""
+    """Returns all files to write."""
     if embeddings and not embeddings.endswith((".npy", ".csv")):
         raise PredictError(f"`embeddings` must end in .npy or .csv. Received: {embeddings=!s}")
     targets = [target for target in (output, embeddings) if target]
     if embeddings and embeddings.endswith(".npy"):
         targets.append(_names_file(embeddings))
     if len({*map(os.path.abspath, targets)}) < len(targets):
-        raise PredictError(f"Each file must have a name of its own. Received: {', '.join(targets)}")
+        raise PredictError(
+            f"Output files must have different names. Received: {', '.join(targets)}"
+        )
     check_targets(targets, overwrite)
     return targets
 
 
 def check_targets(targets: Sequence[str], overwrite: bool) -> None:
-    """Checks that files can be written, and that none is there unless it is to be replaced.
+    """Checks that files can be written, and that none exists unless it may be replaced.
 
     Raises:
-        PredictError: one cannot be written, or is there.
+        PredictError: a file cannot be written, or exists.
     """
     for target in targets:
         if os.path.exists(target) and not os.path.isfile(target):
-            raise PredictError(f"{target} is there already, and no file. Give another name.")
+            raise PredictError(f"{target} already exists and is not a file. Give another name.")
         if os.path.exists(target) and not overwrite:
             raise PredictError(
-                f"{target} is there already. Give another name, or --overwrite to replace it."
+                f"{target} already exists. Give another name, or --overwrite to replace it."
             )
         if not os.path.isdir(os.path.dirname(target) or "."):
-            raise PredictError(f"There is no folder for {target}. Make it, or give another name.")
+            raise PredictError(
+                f"The folder of {target} does not exist. Create it, or give another name."
+            )
 
 
 def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
-    """The endpoints of the model that the command line asks for."""
+    """Returns the endpoints of the model that the command line needs."""
     check_model(model, args)
     wanted = []
     if args.output or not args.embeddings:
         if "logits" not in model.endpoints:
             raise PredictError(
-                "`embeddings`, and no `output`, must be given for a model without classes. "
+                "`embeddings`, not `output`, must be given for a model without classes. "
                 f"Received: model={args.model}, which gives {', '.join(sorted(model.endpoints))}"
             )
         wanted.append("logits")
@@ -116,7 +120,7 @@ def _checked_endpoints(model: Model, args: argparse.Namespace) -> list[str]:
 
 
 def check_model(model: Model, args: argparse.Namespace) -> None:
-    """Checks that a model takes images, and that their size is known.
+    """Checks that a model's input is images, and that their size is known.
 
     Args:
         model: The network.
@@ -124,37 +128,37 @@ def check_model(model: Model, args: argparse.Namespace) -> None:
     """
     if not model.endpoints:
         raise PredictError(
-            "`model` must take images (B, H, W, channels), and a file must be called encoder or "
-            "image_classifier, as it was exported: its name tells what it gives. "
+            "`model` must accept images (B, H, W, channels), and its file must keep its exported "
+            "name, encoder or image_classifier, which determines its output. "
             f"Received: model={args.model}"
         )
     if not (args.image_size or model.image_size):
         raise PredictError(
-            "`image_size` must be given: nothing beside the model says what images it was trained "
-            f"with. Received: model={args.model}"
+            "`image_size` must be given: no file alongside the model gives the size of its "
+            f"training images. Received: model={args.model}"
         )
 
 
 def check_endpoint(model: Model, endpoint: str) -> None:
-    """Checks that a model gives an endpoint."""
+    """Checks that a model has an endpoint."""
     if endpoint not in model.endpoints:
         raise PredictError(
-            f"`endpoint` must be one of {', '.join(sorted(model.endpoints))}, what the model "
-            f"gives. Received: endpoint={endpoint}"
+            f"`endpoint` must be one of the model's: {', '.join(sorted(model.endpoints))}. "
+            f"Received: endpoint={endpoint}"
         )
 
 
 def outputs(
     model: Model, images: Split, wanted: Sequence[str], args: argparse.Namespace, quiet: bool
 ) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
-    """Paths of the readable images of a batch, and the outputs `wanted` of them, by batches.
+    """Yields, per batch, the paths of the readable images and their outputs `wanted`.
 
     Args:
         model: The network.
-        images: What it is given.
-        wanted: Some of its endpoints.
+        images: The images.
+        wanted: Some of the network's endpoints.
         args: `model`, its path; `batch_size`; `image_size`, None for the model's own.
-        quiet: Whether nothing else is printed, so that a terminal may show a bar.
+        quiet: Whether nothing else is printed, so that a terminal can show a bar.
 
     Raises:
         PredictError: an output is NaN or infinite.
@@ -181,20 +185,20 @@ def outputs(
         progress.add(1)
 
 
-# What takes the paths and outputs of one batch.
+# A function of the paths and outputs of one batch.
 _Writer = Callable[[list[str], dict[str, "np.ndarray"]], None]
 
 
 def _writers(
     model: Model, args: argparse.Namespace, most: int, stack: contextlib.ExitStack
 ) -> list[_Writer]:
-    """What writes the files of the command line, or prints classes where there are none.
+    """Returns the functions that write the command line's files, or print classes without any.
 
     Args:
         model: The network.
         args: The command line.
-        most: At least the number of images.
-        stack: At its end the files replace those of their names.
+        most: An upper bound on the number of images.
+        stack: When it closes, the new files replace existing ones.
     """
     writers: list[_Writer] = []
     if args.output or not args.embeddings:
@@ -232,12 +236,12 @@ def _write_classes(rows, paths, found):
 
 
 def top_classes(logits, class_names: Sequence[str], top_k: int) -> list[list[tuple[str, float]]]:
-    """The most probable classes (name, probability) of each image, the first one first.
+    """Returns the most probable classes (name, probability) of each image, in descending order.
 
     Args:
         logits: (n, C).
-        class_names: (C,); empty: classes are called by their number.
-        top_k: How many, at most C.
+        class_names: (C,); if empty, numbers are used.
+        top_k: Number of classes, at most C.
     """
     logits = np.asarray(logits, np.float64)
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
@@ -252,26 +256,26 @@ def _check_outputs(model, outputs, names, path):
     for endpoint, values in outputs.items():
         if not np.all(np.isfinite(values)):
             raise PredictError(
-                f"The model's {endpoint} is NaN or infinite for {names[0]} or an image soon after "
-                f"it. Received: model={path}"
+                f"The model's {endpoint} is NaN or infinite for {names[0]} or another image of its "
+                f"batch. Received: model={path}"
             )
     classes = outputs["logits"].shape[-1] if "logits" in outputs else 0
     if classes and model.class_names and len(model.class_names) != classes:
         raise PredictError(
-            f"labels.txt beside the model must name its {classes} classes. Received: "
+            f"labels.txt alongside the model must name its {classes} classes. Received: "
             f"{len(model.class_names)} names"
         )
 
 
 def _names_file(path: str) -> str:
-    """The file of the paths of the images whose embeddings are in `path`."""
+    """Returns the file for the paths of the images whose embeddings are in `path`."""
     return path.removesuffix(".npy") + ".txt"
 
 
 @contextlib.contextmanager
 def _replacing(path: str, mode: str, **options) -> Iterator[IO]:
-    """Opens a file that replaces `path` at the end; an error removes it."""
-    # A link stays, and leads to the new file.
+    """Opens a new file that replaces `path` at the end; an error removes it."""
+    # Keeps a link, which then points to the new file.
     with whole(epath.Path(os.path.realpath(path))) as unfinished:
         try:
             with open(unfinished, mode, **options) as file:
@@ -286,7 +290,7 @@ def _csv(path: str, stack: contextlib.ExitStack):
 
 
 def _csv_rows(path: str, most: int, stack: contextlib.ExitStack):
-    """Returns what adds a batch of embeddings to a CSV file."""
+    """Returns a function that adds a batch of embeddings to a CSV file."""
     del most
     rows, begun = _csv(path, stack), False
 
@@ -301,7 +305,7 @@ def _csv_rows(path: str, most: int, stack: contextlib.ExitStack):
 
 
 def _npy_rows(path: str, most: int, stack: contextlib.ExitStack):
-    """Returns what adds a batch of embeddings to a .npy file, and their paths to its .txt file."""
+    """Returns a function that adds embeddings to a .npy file, and their paths to its .txt file."""
     file = stack.enter_context(_replacing(path, "wb"))
     names = stack.enter_context(_replacing(_names_file(path), "w", encoding="utf-8"))
     kind: tuple = ()
@@ -317,7 +321,7 @@ def _npy_rows(path: str, most: int, stack: contextlib.ExitStack):
         nonlocal kind, count
         if not kind:
             kind = values.dtype, values.shape[1]
-            header(most)  # of the same length as with the number that is only known at the end
+            header(most)  # same length as for the actual number, which is only known at the end
         file.write(np.ascontiguousarray(values).tobytes())
         names.writelines(f"{name}\n" for name in paths)
         count += len(paths)
@@ -334,19 +338,19 @@ def _npy_rows(path: str, most: int, stack: contextlib.ExitStack):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m simclrv2_tf.predict",
-        description="Classes and embeddings of images by an exported network. Without --output "
-        "or --embeddings the classes are printed.",
+        description="Classify or embed images with an exported network. Prints the classes "
+        "without --output and --embeddings.",
         allow_abbrev=False,
     )
     model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite "
     model += "file; or hf://OWNER/REPO"
-    size = "side in pixels that images are cropped and scaled to (default: as in training)"
+    size = "side in pixels to crop and scale images to (default: as in training)"
     embeddings = (
-        "file for the embeddings: .csv, a row for each image; or .npy, with the images' paths in "
-        "a .txt beside it"
+        "file for the embeddings: .csv, one row per image; or .npy, with the images' paths in a "
+        ".txt file alongside"
     )
     default = "(default: %(default)s)"
-    endpoint = f"what counts as the embedding, such as projection {default}"
+    endpoint = f"endpoint to use as the embedding, such as projection {default}"
     add = parser.add_argument
     home = os.path.expanduser
     add("--model", required=True, metavar="PATH", help=model)

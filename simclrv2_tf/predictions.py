@@ -1,4 +1,4 @@
-"""`predictions.csv`: what a classifier answers for each labelled image of an evaluation."""
+"""`predictions.csv`: a classifier's answer for each labelled image of an evaluation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Predictions:
     """Predictions of N images.
 
     Attributes:
-        ids: (N,) str, as `datasets.Split.labels` has them.
+        ids: (N,) str, as in `datasets.Split.labels`.
         labels: (N,) int, the class of each image.
-        predicted: (N,) int, the class that a classifier answers.
+        predicted: (N,) int, the predicted class.
         confidence: (N,) float, the softmax probability of `predicted`, in [0, 1].
-        class_names: The names that both kinds of numbers are places of.
+        class_names: The names of the classes, by number.
     """
 
     ids: np.ndarray
@@ -42,7 +42,7 @@ class Predictions:
 
 
 def write(path: epath.Path, predictions: Predictions) -> None:
-    """Writes `predictions.csv`, a row an image: its id, class, predicted class and confidence."""
+    """Writes `predictions.csv`, one row per image: id, class, predicted class and confidence."""
     names = predictions.class_names
     columns = (
         predictions.ids,
@@ -58,11 +58,11 @@ def write(path: epath.Path, predictions: Predictions) -> None:
 
 
 def read(path: epath.Path) -> Predictions:
-    """Reads what `write` has written; the class names are those that occur, in alphabetical order.
+    """Reads a file by `write`; the class names are those in the file, in alphabetical order.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not such a file.
+        ValueError: The file has another format.
     """
     return _parsed(path.read_text(), str(path))
 

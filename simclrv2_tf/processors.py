@@ -1,4 +1,4 @@
-"""Where layers may use operations that are faster on processors than TensorFlow's own."""
+"""Controls whether layers may use operations that are faster on CPUs than TensorFlow's own."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from simclrv2_tf import precision
 with epy.lazy_imports():
     import tensorflow as tf
 
-# What oneDNN may be limited to by its environment variable, without AVX-512.
+# Values of oneDNN's environment variable that exclude AVX-512.
 _WITHOUT_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
 
 
-class _Faster(threading.local):  # mirrored replicas are traced in threads of their own
+class _Faster(threading.local):  # mirrored replicas are traced in separate threads
     active = False
 
 
@@ -26,10 +26,10 @@ _faster = _Faster()
 
 @contextlib.contextmanager
 def faster_operations():
-    """Lets the layers called in this context use operations that are faster on processors.
+    """Lets layers called in this context use operations that are faster on CPUs.
 
-    The stages' steps use it; exported graphs keep TensorFlow's own operations. Has an effect only
-    with Keras's TensorFlow backend, on a machine without GPU and TPU.
+    The stages' steps use it; exported graphs keep TensorFlow's own operations. It only has an
+    effect with Keras's TensorFlow backend, on a machine without GPU and TPU.
     """
     earlier, _faster.active = _faster.active, _without_accelerator()
     try:
@@ -39,15 +39,15 @@ def faster_operations():
 
 
 def faster() -> bool:
-    """Whether this is called in the context `faster_operations`, where it has an effect."""
+    """Whether the context `faster_operations` is active and has an effect."""
     return _faster.active
 
 
 def has_avx512(flags: Set[str] | None = None) -> bool:
-    """Whether oneDNN may use AVX-512, as far as can be told; True on processors other than x86.
+    """Whether oneDNN may use AVX-512, as far as is known; True on processors other than x86.
 
     Args:
-        flags: The processor's flags, as Linux names them; default: this one's.
+        flags: The processor's flags, as Linux names them; default: this processor's.
     """
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_AVX512:
         return False

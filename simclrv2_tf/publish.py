@@ -1,4 +1,4 @@
-"""`simclrv2-tf publish RUN OWNER/REPO`: a run's networks and model card on the Hugging Face Hub."""
+"""`simclrv2-tf publish RUN OWNER/REPO`: uploads a run to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from simclrv2_tf.export.model_card import CARD, public
 from simclrv2_tf.files import to_json, write_text
 from simclrv2_tf.hugging_face import PREFIX
 
-# What is published of a run, where it has it.
+# The files of a run to publish, if they exist.
 _FILES = (*KERAS_FILES, IMAGE_CLASSIFIER, "labels.txt", "inputs.json", "result.json", sums.NAME)
 _SUFFIXES = (".onnx", ".tflite", ".safetensors")
 _TAGS = ["simclrv2", "self-supervised-learning", "tensorflow"]
 
 
 class PublishError(UserError):
-    """A run that cannot be published."""
+    """Raised for a run that cannot be published."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Carries out the command line.
+    """Runs the command line.
 
     Raises:
-        PublishError, HubError: it cannot be carried out; nothing is uploaded.
+        PublishError, HubError: it cannot run; nothing is uploaded.
     """
     repo = hugging_face.check_repo(args.repo, "OWNER/REPO")
     hugging_face.check_installed("publish")
@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> None:
         print(f"{len(names)} files of {folder} for {PREFIX}{repo}:", *names, sep="\n  ", flush=True)
         if not any(name.startswith("hub/") for name in names):
             print(
-                "There is no SavedModel among them; the command of the run with "
-                "--export_formats=saved_model writes one."
+                "There is no SavedModel among them; rerun the run's command with "
+                "--export_formats=saved_model to write one."
             )
         if args.license is None:
-            print("The card names no licence; --license=apache-2.0, for example, adds one.")
+            print("The card has no licence; add one with --license, such as --license=apache-2.0.")
         if args.dry_run:
             print(f"\n{(staged / CARD).read_text()}\nDry run: nothing was uploaded.", flush=True)
             return
@@ -62,27 +62,27 @@ def _checked_run(path: str) -> epath.Path:
     folder = epath.Path(path)
     if Contents(path).kind != "run" or not (folder / KERAS_FILES[0]).exists():
         raise PublishError(
-            "`RUN` must be the folder of a run of one stage that has ended, or a stage in it. "
+            "`RUN` must be the folder of a finished run of one stage, or of a finished stage. "
             f"Received: {path}"
         )
     if not (folder / CARD).exists():
         raise PublishError(
-            f"`RUN` must have its model card, {CARD}. Rerun the command of the run, which writes "
-            f"it. Received: {path}"
+            f"`RUN` must have its model card, {CARD}. Rerun the run's command to write it. "
+            f"Received: {path}"
         )
     return folder
 
 
 def stage(folder: epath.Path, staged: epath.Path, repo: str, licence: str | None) -> None:
-    """Copies what is published of a run to another folder, and writes its card there.
+    """Copies the files of a run to publish into another folder, and writes its card there.
 
-    Paths of this machine are left out of the run's options, see `model_card.public`.
+    Removes paths of this machine from the run's options, see `model_card.public`.
 
     Args:
-        folder: Of a run of one stage.
+        folder: Folder of a run of one stage.
         staged: An empty folder.
         repo: OWNER/REPO, for the card's snippets.
-        licence: The Hub's identifier of a licence, for the card; None: none.
+        licence: The Hub's identifier of a licence, for the card, or None.
     """
     for path in folder.iterdir():
         if path.name in _FILES or path.name.endswith(_SUFFIXES):
@@ -121,7 +121,7 @@ def _card(
     licence: str | None,
     module: str | None,
 ) -> str:
-    """The run's card with the Hub's metadata, and with how to use what is published."""
+    """Returns the run's card with the Hub's metadata and instructions for use."""
     import huggingface_hub
 
     read = run_files.read(str(folder)).stages[0]
@@ -147,7 +147,7 @@ def _card(
 
 
 def _results(read: Any, dataset: str) -> list[Any] | None:
-    """The accuracy, as the Hub's metadata holds it."""
+    """Returns the accuracy in the format of the Hub's metadata."""
     import huggingface_hub
 
     from simclrv2_tf.report.page.runs import evaluated_split
@@ -194,7 +194,7 @@ simclrv2-tf finetune {PREFIX}{repo} --labels=FOLDER
 simclrv2-tf predict {PREFIX}{repo} FOLDER
 ```
 
-The `.keras` file alone, which needs the layers of the package:
+Only the `.keras` file, which needs the layers of the package:
 
 ```python
 import keras
@@ -222,15 +222,19 @@ def _upload(staging: str, repo: str, args: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="simclrv2-tf publish",
-        description="Uploads the networks of a run to the Hugging Face Hub: the .keras files, the "
+        description="Upload the networks of a run to the Hugging Face Hub: the .keras files, the "
         "SavedModel and other exports, the options without paths of this machine, and the model "
         "card with the Hub's metadata. Log in first, with `hf auth login` or HF_TOKEN.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", type=os.path.expanduser, metavar="RUN", help="folder of a run of one stage")
-    add("repo", metavar="OWNER/REPO", help="the repository, which is made if it does not exist")
-    add("--license", metavar="ID", help="licence of the weights by the Hub's name, such as mit")
+    add("repo", metavar="OWNER/REPO", help="the repository, created if it does not exist")
+    add(
+        "--license",
+        metavar="ID",
+        help="licence of the weights, by its identifier on the Hub, such as mit",
+    )
     add("--private", action="store_true", help="make a new repository private")
     add("--dry_run", action="store_true", help="list the files and print the card; upload nothing")
     message = "message of the commit (default: %(default)s)"
@@ -241,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input.
 
-    Reads files alone, and imports no TensorFlow.
+    Only reads files; does not import TensorFlow.
     """
     args = _parser().parse_args(argv)
     return exit_status(lambda: run(args), os_error=2)

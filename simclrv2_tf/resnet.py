@@ -1,6 +1,6 @@
 """The ResNets of SimCLRv2 (arXiv 2006.10029, section 2.1 and appendix), post-activation.
 
-They have the layout of the released code: explicit padding before strided convolutions, a
+The networks have the layout of the released code: explicit padding before strided convolutions, a
 projection shortcut at the start of every stage, ResNet-D stem and shortcuts with selective kernels.
 """
 
@@ -39,18 +39,18 @@ def resnet(
 
     Args:
         depth: 10 (not in the paper), 18, 34 (basic blocks), 50, 101, 152 or 200 (bottlenecks).
-        width_multiplier: Factor on all filters, at least 1/32, the products rounded down; 1 to 3 in
-            the paper.
+        width_multiplier: Factor on all numbers of filters, which are rounded down; at least 1/32, 1
+            to 3 in the paper.
         sk_ratio: Hidden width ratio of the bottlenecks' selective kernels (arXiv 1903.06586; 0.0625
             in the paper), with ResNet-D stem and shortcuts. 0 for none.
         se_ratio: Squeeze-excitation (arXiv 1709.01507) with this ratio. 0 for none.
         image_size: Side of the training images in pixels, for the stem "auto". The model takes
             images of any size.
-        global_batch_norm: Whether batch statistics are taken over all replicas.
+        global_batch_norm: Whether to compute batch statistics over all replicas.
         batch_norm_decay: Weight of the past in the moving statistics.
         stem: "imagenet" (stride 2 and a max pool of stride 2), "cifar" (3x3, stride 1, no pool),
             "stride2" (3x3, stride 2, no pool), or "auto": cifar up to 32 pixels.
-        blocks: Residual blocks of 1 to 4 stages, in place of those of `depth`, for tests.
+        blocks: Residual blocks of 1 to 4 stages, instead of the blocks of `depth`, for tests.
         channels: C, at least 1.
 
     Raises:
@@ -85,13 +85,13 @@ def resnet(
 
 
 def endpoints(encoder: keras.Model) -> tuple[str, ...]:
-    """The names of `ENDPOINTS` that `encoder` has: all of them with four stages."""
+    """Returns the names of `ENDPOINTS` that `encoder` has: all of them with four stages."""
     names = {layer.name for layer in encoder.layers}
     return tuple(name for name in ENDPOINTS if name in names)
 
 
 def features(encoder: keras.Model) -> keras.Model:
-    """All endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
+    """Returns all endpoints of `encoder`, a model of `resnet`, as one model with shared weights.
 
     It maps images (B, H, W, C) to a dict by `endpoints(encoder)`: "representation" (B, f), the
     others (B, h, w, c).
@@ -118,7 +118,7 @@ def freeze(encoder: keras.Model, after_block: int) -> None:
 class MixStreams(layers.Layer):
     """Selective kernel's weighted sum: streams (B, H, W, 2F), logits (B, 1, 1, 2F) to (B, H, W, F).
 
-    A softmax (float32) weighs the first F channels against the last F, channel by channel.
+    A softmax (float32) weights the first F channels against the last F, channel by channel.
     """
 
     def call(self, streams, logits):
@@ -133,7 +133,7 @@ class MixStreams(layers.Layer):
 
 
 class _Builder:
-    """Applies the family's building blocks, naming every layer by its place in the network."""
+    """Applies the building blocks, and names every layer by its place in the network."""
 
     def __init__(self, sk_ratio, se_ratio, global_batch_norm, batch_norm_decay):
         self.sk_ratio = sk_ratio
@@ -144,7 +144,7 @@ class _Builder:
         if kind == "cifar":
             return self.conv_bn(x, filters, 3, 1, "stem", relu="stem")
         if kind == "stride2":
-            # Shapes do not tell its weights from those of "cifar": names do.
+            # Its weights have the same shapes as "cifar": names distinguish them.
             return self.conv_bn(x, filters, 3, 2, "stem_stride2", relu="stem")
         if self.sk_ratio > 0:
             for i, width in enumerate((filters // 2, filters // 2, filters), start=1):
@@ -184,7 +184,7 @@ class _Builder:
     def selective_kernel(self, x, filters, strides, prefix):
         prefix = f"{prefix}_sk"
         streams = self.conv_bn(x, 2 * filters, 3, strides, prefix, relu=f"{prefix}_relu")
-        # The average of the streams' sum, as the sum of their averages: no second full-size map.
+        # The average of the sum is the sum of the averages, which needs no second full-size map.
         averages = layers.GlobalAveragePooling2D(
             keepdims=True, name=f"{prefix}_average", dtype="float32"
         )(streams)

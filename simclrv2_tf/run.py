@@ -22,9 +22,9 @@ def main(
 
     Args:
         argv: The program's name, then flags; `sys.argv` by default.
-        seams: For tests.
-        notes: Lines to print once the options are found good: where they come from.
-        typed: The command as it was typed, where `argv` was made of a shorter one.
+        seams: Replacements for tests.
+        notes: Lines about the source of options, printed if the options are valid.
+        typed: The command as typed, if `argv` was made from a short command.
     """
     argv = sys.argv if argv is None else argv
     try:
@@ -40,7 +40,7 @@ def main(
         return errors.report(LongerError(error.reason, error.changes, command))
     except (errors.UserError, OSError) as error:
         return errors.report(error)
-    # Only now: what is wrong with the command line is answered without waiting for TensorFlow.
+    # Imported late, so that errors in the command line do not wait for TensorFlow.
     environment.start(chooses_devices=True)
     from simclrv2_tf import experiments
     from simclrv2_tf.training import stopping

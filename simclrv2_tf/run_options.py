@@ -1,4 +1,4 @@
-"""The options of the run that weights belong to, read without TensorFlow."""
+"""Reads the options of the run that weights belong to, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BELOW = ("checkpoints", "hub")
 
 
 class OptionsError(UserError):
-    """A file that describes a run or a network, and cannot be read."""
+    """Raised for a file of a run's or a network's options that cannot be read."""
 
 
 def run_folder(path: str) -> epath.Path | None:
-    """The folder of the run that weights belong to; None where they belong to none.
+    """Returns the folder of the run that weights belong to, or None.
 
     Args:
-        path: The run's folder (of several stages: the whole run's), a `.keras` file in it,
+        path: The run's folder (with several stages: of the whole run), a `.keras` file in it,
             one of its checkpoints, or its SavedModel hub/STEP.
     """
     place = epath.Path(path)
@@ -33,7 +33,7 @@ def run_folder(path: str) -> epath.Path | None:
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
-    """The options of the run in a folder, as its `config.json` holds them.
+    """Returns the options of the run in a folder, from its `config.json`.
 
     Raises:
         OptionsError: the file cannot be read, or holds no options.
@@ -42,10 +42,10 @@ def read(folder: epath.Path) -> dict[str, Any]:
 
 
 def of_network(path: str) -> tuple[str, dict[str, Any]]:
-    """The file that describes the network at `path`, and what it says of it, by option.
+    """Returns the file that describes the network at `path`, and its options.
 
-    A run of several stages stands for its pretraining. An import has `import.json`. The file is ""
-    and nothing is said where no such file is found.
+    For a run of several stages, these describe its pretraining. An import has `import.json`.
+    Without such a file, the name is "" and there are no options.
 
     Raises:
         OptionsError: the file cannot be read, or holds no options.
@@ -59,7 +59,7 @@ def of_network(path: str) -> tuple[str, dict[str, Any]]:
         if (report := folder / "import.json").is_file():
             held = _object(report)
             found = {**held.get("architecture", {}), "image_size": held.get("image_size", 224)}
-            # Without a head these are 0, which is no value of the options.
+            # Without a head these are 0, which the options do not allow.
             empty = [name for name in ("num_proj_layers", "proj_out_dim") if not found.get(name)]
             return str(report), {k: v for k, v in found.items() if k not in empty}
     return "", {}
@@ -69,16 +69,16 @@ def _object(file: epath.Path) -> dict[str, Any]:
     with raised_as(OptionsError, f"{file} cannot be read"):
         held = json.loads(file.read_text())
         if not isinstance(held, dict):
-            raise TypeError(f"it holds no options but a {type(held).__name__}")
+            raise TypeError(f"it holds a {type(held).__name__}, not options")
         return held
 
 
 def whole_run(path: str, name: str) -> str | None:
-    """What is wrong with `path` where one stage is needed and it is a whole run of several.
+    """Returns an error if `path` is a whole run of several stages but one stage is needed.
 
     Args:
         path: A run's folder.
-        name: Of the option that needs the stage.
+        name: The option that needs the stage.
     """
     contents = Contents(path)
     if contents.kind != "stages":

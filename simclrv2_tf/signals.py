@@ -1,4 +1,4 @@
-"""A request to stop, which may come as several signals."""
+"""Requests to stop, which may arrive as several signals."""
 
 import signal
 import time
@@ -8,11 +8,11 @@ ONE_REQUEST = 0.5  # seconds in which more signals are the same request
 
 
 def absorb_repeats(numbers: Sequence[int]) -> None:
-    """Ignores signals for `ONE_REQUEST` seconds; to be called where the first one is answered.
+    """Ignores signals for `ONE_REQUEST` seconds; call it in the handler of the first signal.
 
-    `timeout` signals its command and the command's group, and Linux signals a child for each thread
-    of its dying parent: without this, such a request would be taken for two, of which the second
-    ends a program at once. The caller sets what answers a second request.
+    `timeout` signals its command and the command's group, and Linux signals a child once per thread
+    of its dying parent. Without this function, one request would look like two, and a second
+    request ends a program immediately. The caller sets the handler of a second request.
 
     Args:
         numbers: The signals to ignore.

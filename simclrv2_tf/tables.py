@@ -1,12 +1,12 @@
-"""Markdown tables, in files and on the terminal."""
+"""Markdown tables for files and the terminal."""
 
 from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
-    """Lays out `rows` under `header` as a Markdown table, numbers to the right.
+    """Formats `rows` under `header` as a Markdown table, with numbers right-aligned.
 
-    Floats are shown with four decimals, integers with thousands separated, None as a dash.
+    Floats have four decimals, integers have thousands separators, None is a dash.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]

@@ -67,7 +67,7 @@ def randomly_blurred(batch, kernel_size, probability, draws):
     else:
         if batch.shape[1] is None:
             raise ValueError(
-                "`kernel_size` must be given where the image height is not known. "
+                "`kernel_size` must be given if the image height is not known. "
                 f"Received: kernel_size=None for images of shape {batch.shape}"
             )
         kernel_size = batch.shape[1] // 10
@@ -108,5 +108,5 @@ def _blur(batch, kernel_size, sigma):
         unfolded = tf.reshape(folded, (height, width, count, channels))
         return tf.transpose(unfolded, (2, 0, 1, 3))
 
-    # A convolution refuses zero channels, and no image may have been drawn.
+    # A convolution rejects zero channels, and it can happen that no image is drawn.
     return tf.cond(count > 0, convolve, lambda: batch)

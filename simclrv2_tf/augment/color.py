@@ -32,19 +32,19 @@ def random_color(
     to [0, 1]. With d = 0.8 * `strength`: brightness multiplies by U(max(0, 1 - d), 1 + d)
     in version "v2" and adds U(-d, d) in "v1"; contrast and saturation have a factor of
     U(max(0, 1 - d), 1 + d); hue turns by U(-0.2, 0.2) * `strength` of a full turn. The operations
-    are those of `tf.image.adjust_*`. From `strength` 1.25 on the lower factor is held at 0; the
-    reference has no valid contrast range there. Zero `strength` turns jitter and grayscale off,
-    as in the reference.
+    match `tf.image.adjust_*`. For `strength` of 1.25 and more the lower factor is 0; the reference
+    has no valid contrast range there. Zero `strength` turns jitter and grayscale off, as in the
+    reference.
 
-    Images that are not RGB have no hue and saturation, and none becomes gray: jitter is brightness
-    and contrast, in a random order. All channels of an image share their amounts.
+    Images that are not RGB have no hue and saturation and never become gray: jitter then changes
+    brightness and contrast, in a random order. All channels of an image share their amounts.
 
     Args:
         image: An image or a batch.
         strength: Not negative; 1 for ImageNet, 0.5 for CIFAR.
         version: "v2" or "v1", the brightness rule of SimCLRv2 or SimCLR.
         seed: None, or two integers.
-        grayscale_probability: With which an image becomes gray, in [0, 1].
+        grayscale_probability: Probability that an image becomes gray, in [0, 1].
     """
     draws = make_draws(seed)
     return on_batch(
@@ -89,7 +89,7 @@ def color(batch, strength, version, grayscale_probability, draws):
 
 
 class ColorDraws(NamedTuple):
-    """What each image of a batch does with its color."""
+    """The color operations drawn for each image of a batch."""
 
     jittered: tf.Tensor  # (B,) bool
     order: tf.Tensor  # (B, n) int32, the operation of each turn
@@ -134,7 +134,7 @@ def _jitter(planes, functions, order, amounts):
 
 
 def operations(version, channels=RGB):
-    """The operations of jitter, in the order of their amounts; the last two are RGB's alone."""
+    """The operations of jitter, in the order of their amounts; the last two need RGB."""
     brightness = _scale if version == "v2" else _shift
     of_all = [brightness, _adjust_contrast]
     return of_all + [_adjust_saturation, _adjust_hue] if channels == RGB else of_all
@@ -159,7 +159,7 @@ def _value_and_least(channels):
 
 
 def _adjust_saturation(channels, amount):
-    # In HSV a channel is value * (1 - saturation * k) with k given by the hue alone, so a new
+    # In HSV a channel is value * (1 - saturation * k) where k depends only on the hue, so a new
     # saturation min(amount * saturation, 1) only scales its distance from the value.
     value, least = _value_and_least(channels)
     scale = tf.minimum(amount, tf.math.divide_no_nan(value, value - least))

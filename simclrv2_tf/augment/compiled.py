@@ -1,4 +1,4 @@
-"""Views of a batch as one function compiled by XLA, for pipelines.
+"""Makes the views of a batch in one function compiled by XLA, for pipelines.
 
 Each image has a program: the numbers of the operations drawn for it. The compiled loop handles one
 image after the other, so that its pixels stay in the processor's cache, and writes the image once.
@@ -27,7 +27,7 @@ with epy.lazy_imports():
     import tensorflow as tf
 
 
-# The order in which an image takes its steps; the operations of "jitter" have their own.
+# The order of the steps of an image; the operations within "jitter" have an order of their own.
 _ORDER = ("mirror", "upside_down", "rotate", "jitter", "gray", "blur_rows", "blur_columns")
 
 
@@ -54,7 +54,7 @@ def compiled_view(
         tf.TensorSpec((None, image_size, image_size, channels), tf.float32),
         tf.TensorSpec((2,), tf.int64),
     ]
-    if strength == 0 and kernel_size < 2:  # flips and rotations alone: nothing to fuse
+    if strength == 0 and kernel_size < 2:  # only flips and rotations: nothing to fuse
         view = functools.partial(
             pretraining_view,
             strength=strength,
@@ -99,12 +99,12 @@ def _run(batch, steps, numbers, version):
     Args:
         batch: float32 in [0, 1].
         steps: (B,) bool of each kind of step: whether an image takes it.
-        numbers: What steps need, by name, with one row an image.
-        version: As of `random_color`.
+        numbers: The parameters of the steps, by name, with one row per image.
+        version: As for `random_color`.
     """
     _, size, _, num_channels = batch.shape
     jitter = operations(version, num_channels) if "jitter" in steps else ()
-    # Operations have numbers: those of jitter first, as in `order`; the last leaves an image alone.
+    # Operations are numbered: jitter's come first, as in `order`; the last is the identity.
     others = [name for name in _ORDER if name in steps and name != "jitter"]
     number = {name: len(jitter) + index for index, name in enumerate([*others, "nothing"])}
     nothing = number["nothing"]
@@ -139,7 +139,7 @@ def _run(batch, steps, numbers, version):
         return [jittered(*item) for item in enumerate(jitter)] + [by_name[n] for n in number]
 
     def one_image(row, views):
-        # Separate channels: contiguous, and each operation is one loop for each of them.
+        # Separate channels are contiguous, and each operation is one loop per channel.
         channels = [batch[row, :, :, c] for c in range(num_channels)]
         _, *channels = tf.while_loop(
             lambda step, *_: step < programs.shape[1],

@@ -1,9 +1,9 @@
 """Crops of one image: the random crop of training, the center crop of evaluation.
 
-All resizing is bicubic and clipped to [0, 1]. The reference never antialiases: shrunk by a factor
-of three, most pixels of an image have no part in the result, and fine patterns become coarse ones.
-With `antialias`, a window that is more than twice as high or wide as the result is resized with
-antialiasing, as by Pillow's BICUBIC. Smaller windows are resized as without it.
+All resizing is bicubic and clipped to [0, 1]. The reference never antialiases: if an image shrinks
+by a factor of three, most of its pixels do not contribute to the result, and fine patterns become
+coarse. With `antialias`, a window that is more than twice as high or wide as the result is resized
+with antialiasing, like Pillow's BICUBIC. Smaller windows are resized without it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CROP_PROPORTION = 0.875
 SMALL_IMAGE = 32  # up to this size the reference evaluates on whole images
 
 _LEAST_COVERED = 0.1  # share of the image in a random crop
-_MOST_SHRUNK = 2  # without antialiasing, where it is wanted
+_MOST_SHRUNK = 2  # largest factor without antialiasing, if it is enabled
 
 
 def center_crop(
@@ -31,9 +31,9 @@ def center_crop(
 ) -> tf.Tensor:
     """Cuts the central square out of an image and resizes it: the evaluation crop.
 
-    The square's side is `proportion` of the shorter side, rounded half to even; where it cannot be
-    centered exactly it lies half a pixel down and right. Without `antialias` this is the
-    reference's `center_crop` at aspect ratio 1.
+    The square's side is `proportion` of the shorter side, rounded half to even. A square that
+    cannot be centered exactly is half a pixel further down and right. Without `antialias` this is
+    the reference's `center_crop` at aspect ratio 1.
 
     Args:
         image: (H, W, C).
@@ -77,15 +77,14 @@ def random_crop(
 
     The box follows TensorFlow's `sample_distorted_bounding_box` over the whole image with at least
     0.1 of it covered and 100 attempts, as in the reference. So no box is smaller than a tenth of
-    the image, whatever `area_range` begins with; and boxes that do not fit are rejected, so large
-    areas are rarer than under U(`area_range`).
+    the image, whatever the lower end of `area_range`; and boxes that do not fit are rejected, so
+    large areas are rarer than under U(`area_range`).
 
-    All attempts fail where the image is much wider or higher than `aspect_range` allows: no box in
-    it has the area. Then the box has the full shorter side and the allowed aspect ratio next to the
-    image's, and lies anywhere along the longer side with equal probability. (The reference takes
-    the whole image, and so the same crop each time; torchvision's `RandomResizedCrop` takes this
-    box at the center.) Where they fail at an aspect ratio that is allowed, the whole image is
-    taken.
+    If the image is much wider or higher than `aspect_range` allows, no box has the area and all
+    attempts fail. The box then has the full shorter side and the allowed aspect ratio nearest to
+    the image's, at a uniformly drawn position along the longer side. (The reference uses the whole
+    image, so the same crop each time; torchvision's `RandomResizedCrop` uses this box at the
+    center.) If all attempts fail at an allowed aspect ratio, the whole image is used.
 
     Args:
         image: (H, W, C).
@@ -110,9 +109,9 @@ def random_crop(
 
 
 def _random_window(shape, area_range, aspect_range, seed):
-    """The box of `random_crop` in an image of `shape` (H, W, C): its begin and extent, as shapes.
+    """Returns the box of `random_crop` in an image of `shape` (H, W, C): its begin and its size.
 
-    It takes the shape alone, so that a window may be drawn before the pixels are decoded.
+    Only the shape is needed, so that a window can be drawn before the pixels are decoded.
     """
     seed = checked_seed(seed)
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -127,8 +126,8 @@ def _random_window(shape, area_range, aspect_range, seed):
     known = tf.get_static_value(shape)
     if known is not None and aspect_range[0] <= known[1] / known[0] <= aspect_range[1]:
         return begin, extent
-    # Sampling that has failed gives the whole image, (H, W, -1). The least of operations here:
-    # small images are cropped in 50 microseconds.
+    # Sampling that fails returns the whole image, (H, W, -1). Few operations, because small images
+    # are cropped in 50 microseconds.
     whole = tf.reduce_sum(shape - extent) == shape[2] + 1
     return tf.cond(
         whole,
@@ -138,13 +137,13 @@ def _random_window(shape, area_range, aspect_range, seed):
 
 
 def _window_without_sampling(shape, aspect_range, seed):
-    """The whole image, where sampling can give it, else a box of the full shorter side."""
+    """Returns the whole image if sampling could return it, else a box of the full shorter side."""
     height, width = tf.unstack(shape[:2])
     lowest, highest = aspect_range
     sampled = (width >= _rounded(height, lowest)) & (width <= _rounded(height, highest))
     sides = tf.stack([_rounded(width, 1 / lowest), _rounded(height, highest)])
     sides = tf.where(sampled, shape[:2], tf.clip_by_value(sides, 1, shape[:2]))
-    # A seed of its own: the sampling has drawn from the other one.
+    # A separate seed: the sampling has drawn from the other one.
     place = tf.random.stateless_uniform((2,), tf.random.fold_in(seed, tf.constant(1, seed.dtype)))
     free = shape[:2] - sides
     begin = tf.minimum(tf.cast(place * tf.cast(free + 1, tf.float32), tf.int32), free)
@@ -152,12 +151,12 @@ def _window_without_sampling(shape, aspect_range, seed):
 
 
 def _rounded(side, factor):
-    """`side` pixels times `factor`, in whole pixels, half to even as the sampling rounds."""
+    """Returns `side` * `factor` in whole pixels, rounded half to even like the sampling."""
     return tf.cast(tf.math.rint(tf.cast(side, tf.float32) * factor), tf.int32)
 
 
 def _resized(window, size, antialias):
-    """A window cut out of an image, resized to (`size`, `size`, C) float32 in [0, 1]."""
+    """Cuts a window out of an image; returns it as (`size`, `size`, C) float32 in [0, 1]."""
     # Cut first: converting the whole of a large photograph to float costs more than the crop.
     window = tf.image.convert_image_dtype(window, tf.float32)
 

@@ -1,4 +1,4 @@
-"""Random numbers of the images of a batch, equal whichever part of it a host has."""
+"""Random numbers for the images of a batch, independent of how hosts divide the batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Draws:
         return [dataclasses.replace(self, seed=seed) for seed in seeds]
 
     def folded(self, number: int) -> Draws:
-        """Returns draws that are independent of these and of those of other numbers."""
+        """Returns draws that are independent of these draws and of any other number's."""
         number = tf.constant(number, self.seed.dtype)
         return dataclasses.replace(self, seed=tf.random.fold_in(self.seed, number))
 
@@ -38,9 +38,9 @@ class Draws:
 
 
 def apply_where(function: Callable, batch, drawn):
-    """Replaces each row that is `drawn`, (B,) bool, by `function(rows, indices)` of it.
+    """Replaces each row that is `drawn`, (B,) bool, with its result of `function(rows, indices)`.
 
-    `function` gets only the rows that were drawn, which may be none.
+    `function` receives only the drawn rows, possibly none.
     """
     rows = tf.where(drawn)  # (n, 1)
     some = function(tf.gather(batch, rows[:, 0]), rows[:, 0])
@@ -48,14 +48,14 @@ def apply_where(function: Callable, batch, drawn):
 
 
 def checked_seed(seed):
-    """Returns two integers, (2,), drawn anew where `seed` is None."""
+    """Returns `seed` as two integers, (2,); draws new ones if `seed` is None."""
     if seed is None:
-        # The one stateful operation here: it runs, and so draws anew, at each execution.
+        # The only stateful operation here: it draws new values at each execution.
         return tf.random.uniform((2,), tf.int32.min, tf.int32.max, dtype=tf.int32)
     tensor = tf.convert_to_tensor(seed)
     if not (tensor.dtype.is_integer and tensor.shape.is_compatible_with((2,))):
         raise ValueError(f"`seed` must be None or two integers. Received: seed={seed}")
-    # One type, so that equal numbers draw equally whatever type they came in.
+    # One type, so that equal numbers give equal draws whatever their type.
     return tf.cast(tensor, tf.int64)
 
 
@@ -72,7 +72,7 @@ def make_draws(seed, shard=(0, 1)):
     index, count = checked_shard(shard)
     if seed is None and count > 1:
         raise ValueError(
-            f"`seed` must be given for a part of a batch, as all parts draw by one. "
+            f"`seed` must be given for a part of a batch, because all parts share it. "
             f"Received: seed=None, {shard=}"
         )
     return Draws(checked_seed(seed), index, count)

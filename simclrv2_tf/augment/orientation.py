@@ -24,8 +24,8 @@ def random_flip(
         images: An image or a batch.
         seed: None, or two integers.
         shard: (index, count) of this part of a batch; needs a seed above one part.
-        flip: "horizontal" (left to right), "vertical" (top to bottom), "both", each with
-            probability 0.5 of its own, or "none".
+        flip: "horizontal" (left to right), "vertical" (top to bottom), "both", each independently
+            with probability 0.5, or "none".
     """
     return random_orientation(images, seed, flip=flip, shard=shard)
 
@@ -70,7 +70,7 @@ def orientation(batch, flip, rotate, draws):
 
 
 class OrientationDraws(NamedTuple):
-    """How each image of a batch is mirrored and rotated; None where no image is."""
+    """How each image of a batch is mirrored and rotated; None if no image is."""
 
     mirrored: tf.Tensor | None  # (B,) bool, left to right
     upside_down: tf.Tensor | None  # (B,) bool, top to bottom
@@ -86,7 +86,7 @@ def draw_orientation(batch, flip, rotate, draws) -> OrientationDraws:
         raise ValueError(
             f"`images` must be square to be rotated. Received: images.shape={batch.shape}"
         )
-    # The horizontal flip has the seed itself, and the same draws whatever else there is.
+    # The horizontal flip uses the seed itself, so its draws do not depend on the other options.
     return OrientationDraws(
         mirrored=draws.uniform(batch) < 0.5 if flip in ("horizontal", "both") else None,
         upside_down=draws.folded(1).uniform(batch) < 0.5 if flip in ("vertical", "both") else None,

@@ -1,7 +1,7 @@
-"""Strong views: RandAugment with random magnitudes, then Cutout, as FixMatch has them.
+"""Strong views of FixMatch: RandAugment with random magnitudes, then Cutout.
 
-Operations take a batch (B, H, W, C) in [0, 1] with an amount for each image, and are those of
-Pillow on 8 bits, to within rounding.
+Operations take a batch (B, H, W, C) in [0, 1] with an amount for each image. They match Pillow on 8
+bits, to within rounding.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _LEVELS = 256
 
 
 def strong_view(images, seed=None, shard: tuple[int, int] = (0, 1)) -> tf.Tensor:
-    """Makes the strong views of FixMatch out of images that were cropped and flipped already.
+    """Makes the strong views of FixMatch from images that are already cropped and flipped.
 
-    Two of the operations of `OPERATIONS`, drawn for each image with replacement and each with an
-    amount drawn uniformly from its range (arXiv 2001.07685, table 12), then Cutout: a gray square
-    whose side is uniform in [0, 0.5] of the image's, around a uniform pixel, cut at the image's
-    edge. What geometric operations bring in from outside is gray.
+    Applies two operations of `OPERATIONS`, drawn with replacement for each image, each with an
+    amount drawn uniformly from its range (arXiv 2001.07685, table 12). Then applies Cutout: a gray
+    square around a uniformly drawn pixel, its side uniform in [0, 0.5] of the image's, clipped at
+    the image's edge. Geometric operations fill with gray.
 
     Args:
-        images: An image or a batch, whose channels are not RGB alone: color, which needs RGB, then
-            leaves an image as it is.
+        images: An image or a batch, of any number of channels. The operation `color` changes only
+            RGB images.
         seed: None, or two integers.
         shard: (index, count) of this part of a batch; needs a seed above one part.
     """
@@ -52,7 +52,7 @@ def _strong(batch, draws):
 
 
 def _by_operation(batch, which, shares):
-    """One operation for each image: `which` (B,), at a share (B,) of its range."""
+    """Applies one operation to each image: `which` (B,), at a share (B,) of its range."""
     groups = tf.dynamic_partition(tf.range(tf.shape(batch)[0]), which, len(OPERATIONS))
     done = []
     for rows, (function, low, high) in zip(groups, OPERATIONS.values(), strict=True):
@@ -68,7 +68,7 @@ def cutout(batch, side, row, column):
     Args:
         batch: (B, H, W, C).
         side: (B,) in [0, 1]: the square's side as a share of the largest, half of the image's.
-        row, column: (B,) in [0, 1): where its center lies.
+        row, column: (B,) in [0, 1): the position of its center.
     """
     height, width = batch.shape[1:3]
     half = LARGEST_CUTOUT * side / 2
@@ -87,7 +87,7 @@ def _identity(batch, amount):
 
 
 def _autocontrast(batch, amount):
-    """Stretches each channel of an image to [0, 1]; one of a single value stays."""
+    """Stretches each channel of an image to [0, 1]; leaves constant channels unchanged."""
     del amount
     low = tf.reduce_min(batch, (1, 2), keepdims=True)
     high = tf.reduce_max(batch, (1, 2), keepdims=True)
@@ -95,7 +95,7 @@ def _autocontrast(batch, amount):
 
 
 def _blended(other, batch, amount):
-    """`other` at an amount of 0, the image at 1."""
+    """Interpolates: `other` at an amount of 0, the image at 1."""
     return other + amount * (batch - other)
 
 
@@ -112,7 +112,7 @@ def _contrast(batch, amount):
 
 
 def _luma(batch):
-    """(B, H, W, 1): brightness as the eye sees it, the mean where channels are not RGB."""
+    """Returns (B, H, W, 1): the luma of RGB images, the mean of other channels."""
     if batch.shape[-1] != RGB:
         return tf.reduce_mean(batch, -1, keepdims=True)
     return tf.tensordot(batch, tf.constant([[0.299], [0.587], [0.114]]), 1)
@@ -126,7 +126,7 @@ def _equalize(batch, amount):
     planes = tf.reshape(tf.transpose(batch, (0, 3, 1, 2)), (count, pixels))
     values = tf.cast(tf.round(planes * (_LEVELS - 1)), tf.int32)
     counts = tf.math.bincount(values, minlength=_LEVELS, maxlength=_LEVELS, axis=-1, dtype=tf.int32)
-    counts = tf.reshape(counts, (count, _LEVELS))  # of no planes at all, too
+    counts = tf.reshape(counts, (count, _LEVELS))  # also if there are no planes
     present = tf.range(_LEVELS) * tf.cast(counts > 0, tf.int32)
     of_brightest = tf.gather(counts, tf.reduce_max(present, -1), batch_dims=1)
     step = (pixels - of_brightest)[:, None] // (_LEVELS - 1)
@@ -139,7 +139,7 @@ def _equalize(batch, amount):
 
 
 def _posterize(batch, amount):
-    """Keeps the upper bits of the 8 of each value: 4 to 8 of them, `amount` rounded."""
+    """Keeps the upper bits of each 8-bit value: `amount` of them, rounded, 4 to 8."""
     lost = tf.pow(2.0, 8.0 - tf.floor(amount))
     return tf.floor(tf.round(batch * (_LEVELS - 1)) / lost) * lost / (_LEVELS - 1)
 
@@ -149,9 +149,9 @@ def _solarize(batch, amount):
 
 
 def _sharpness(batch, amount):
-    """Blends with the image smoothed by a kernel of 1 with 5 in its middle; edges stay."""
+    """Blends with the image smoothed by a kernel of ones with 5 in its center; keeps the edges."""
     height, width = batch.shape[1:3]
-    # Not a convolution, which fails for no images at all.
+    # Not a convolution, which fails on an empty batch.
     smooth = 4.0 * batch[:, 1:-1, 1:-1]
     for row in range(3):
         for column in range(3):
@@ -180,7 +180,7 @@ def _affine(batch, rows):
 
 
 def _geometric(rows):
-    """An operation by the coefficients of `_affine` for amounts (B,) and the sides (H, W)."""
+    """Makes an operation from the coefficients of `_affine` for amounts (B,) and sides (H, W)."""
 
     def operation(batch, amount):
         flat = amount[:, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""Views: flip, rotation, color and blur of crops, and their options."""
+"""Views: flip, rotate, jitter and blur crops; the options of these operations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewOptions(Group, title="Augmentation"):
-    """How the views of training are made."""
+    """Options of the views of training."""
 
     color_jitter_strength: float = option(
         1.0,
-        "Strength of the color jitter. At 2.5 hue takes the whole circle. Images that are not RGB "
-        "have brightness and contrast jittered alone.",
+        "Strength of the color jitter. At 2.5 hue covers the whole circle. In images that are not "
+        "RGB, only brightness and contrast are jittered.",
         minimum=0,
         maximum=2.5,
     )
@@ -35,8 +35,8 @@ class ViewOptions(Group, title="Augmentation"):
     )
     grayscale_probability: float = option(
         GRAYSCALE_PROBABILITY,
-        "Probability with which a view loses its color after the jitter. No view does where "
-        "`color_jitter_strength` is 0, or where images are not RGB.",
+        "Probability that a view loses its color after the jitter. It never does if "
+        "`color_jitter_strength` is 0 or if images are not RGB.",
         minimum=0,
         maximum=1,
     )
@@ -46,16 +46,16 @@ class ViewOptions(Group, title="Augmentation"):
     )
     flip: str = option(
         "horizontal",
-        "Mirror crops with probability 0.5: horizontal (left to right), vertical, both (each by "
-        "itself) or none. Leave out a flip that changes what an image shows: none for digits and "
-        "text, and where left and right matter, as in anatomy; both for images without an upright "
-        "side, as of satellites and microscopes.",
+        "Mirror crops with probability 0.5: horizontal (left to right), vertical, both (each "
+        "independently) or none. Avoid a flip that changes what an image shows: use none for "
+        "digits and text, and if left and right matter, as in anatomy; use both for images without "
+        "an upright side, such as satellite and microscope images.",
         choices=FLIPS,
     )
     rotate: bool = option(
         False,
-        "Rotate crops by 0, 90, 180 or 270 degrees, each with probability 1/4: for images without "
-        "an upright side.",
+        "Rotate crops by 0, 90, 180 or 270 degrees, each with probability 1/4. Use it for images "
+        "without an upright side.",
     )
     labelled_views: str = option(
         "crop_flip",
@@ -65,7 +65,7 @@ class ViewOptions(Group, title="Augmentation"):
     )
 
     def views_in_words(self, channels: int = RGB) -> str:
-        """How views for pretraining are made of images of `channels`, in a line."""
+        """Describes in a line how views for pretraining are made from images of `channels`."""
         jitter = "no color jitter"
         if (strength := self.color_jitter_strength) and channels != RGB:
             jitter = f"brightness and contrast jitter {strength:g} ({self.color_jitter_version})"
@@ -107,17 +107,17 @@ def pretraining_view(
     rotate: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
-    """Makes a view for pretraining out of images that were cropped already.
+    """Makes a view for pretraining from images that are already cropped.
 
     In the reference's order: flip, color jitter, grayscale, blur, clip to [0, 1]. Rotation, which
-    the reference has not, follows the flip. See `random_orientation`, `random_color` and
+    the reference does not have, follows the flip. See `random_orientation`, `random_color` and
     `random_blur`.
 
     Args:
         images: An image or a batch, such as the results of `random_crop`.
         seed: None, or two integers.
         strength, version, grayscale_probability: As for `random_color`; a strength of 0 leaves
-            colors alone.
+            colors as they are.
         blur: Whether to blur half of the images; the reference does for ImageNet and not for CIFAR.
         flip, rotate: As for `random_orientation`.
         shard: (index, count) of this part of a batch; needs a seed above one part.

@@ -9,9 +9,9 @@ from simclrv2_tf.options import Option
 
 
 def named(args: Sequence[str], names: Sequence[str]) -> list[str]:
-    """`args` with the arguments that come before the first flag as flags called `names`.
+    """Returns `args` with the arguments before the first flag turned into flags called `names`.
 
-    Arguments beyond those stay as they are, and are the program's to refuse.
+    Further arguments stay unchanged; the program reports them.
     """
     count = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
     count = min(count, len(names))
@@ -25,7 +25,7 @@ def split(
     known: Mapping[str, Option],
     families: Collection[str] = (),
 ) -> tuple[list[str], dict[str, str], list[str]]:
-    """Takes the arguments of a command that trains apart.
+    """Separates the arguments of a command that trains.
 
     Args:
         args: Arguments, and flags as `--name=value`, `--name value`, `--name` or `--noname`.
@@ -34,8 +34,8 @@ def split(
         families: The command's own flags that are written `--FAMILY.name=value`.
 
     Returns:
-        The arguments; the values of the command's own flags, "" where one is missing; the other
-        flags, by their names in `known` and each in one piece.
+        The arguments; the values of the command's own flags, "" if a value is missing; the other
+        flags, each as one string with its name in `known`.
     """
     arguments: list[str] = []
     values: dict[str, str] = {}

@@ -29,14 +29,14 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a command that trains becomes a command line of `simclrv2_tf.run`.
+    """How to turn a command that trains into a command line of `simclrv2_tf.run`.
 
     Attributes:
         train_mode: The stage.
-        argument: The option that its argument is the value of: `dataset`, or `checkpoint` or
-            `teacher`, which lead to a run.
-        flag: Its own flag for a folder or data set; None: it has none.
-        option: The option that the flag is the value of.
+        argument: The option that receives its argument: `dataset`, or `checkpoint` or `teacher`,
+            which name a run.
+        flag: Its own flag for a folder or data set, or None.
+        option: The option that receives the flag's value.
     """
 
     train_mode: str
@@ -54,21 +54,21 @@ TRAININGS = {
 }
 
 _FOLDER = (
-    "FOLDER: images in a folder for each class, with train/ and test/ above them if you have them,",
+    "FOLDER: images in one folder per class, inside train/ and test/ if you have these splits,",
     "or without classes; or the name of a data set, such as cifar10.",
 )
 _RUN = (
-    "RUN: the folder of a run, such as runs/photos-pretrain. Its network is taken from its",
-    "config.json; no flag of the network has to be repeated.",
+    "RUN: the folder of a run, such as runs/photos-pretrain. The network is read from its",
+    "config.json; you need not repeat the flags of the network.",
 )
 _LABELS = (
-    "--labels=FOLDER: labelled images; by default the images of the run.",
+    "--labels=FOLDER: labelled images (default: the images of the run).",
     "--label_fraction=0.1 or --labels_per_class=10 uses a part of the labels.",
 )
 _IMAGES = (
-    "--images=FOLDER: unlabelled images to learn from; by default as the teacher's run.",
-    "--resnet_depth=18, --width_multiplier=0.5 and the like make another student than the",
-    "teacher's own network.",
+    "--images=FOLDER: unlabelled images to learn from (default: the images of the teacher's run).",
+    "--resnet_depth=18, --width_multiplier=0.5 and similar flags choose another network than the",
+    "teacher's for the student.",
 )
 
 
@@ -140,7 +140,7 @@ COMMANDS = {
         "All three stages of SimCLRv2 on packaged images, in minutes.",
         "demo",
         _demo,
-        ("The recipe `demo`; flags that are given win.",),
+        ("Uses the recipe `demo`; flags on the command line win.",),
     ),
     "pretrain": Command(
         "FOLDER [--preset=NAME] [--flag=value ...]",
@@ -179,31 +179,31 @@ COMMANDS = {
     ),
     "sweep": Command(
         "[RECIPE] [--grid.FLAG=V1,V2 ...] [--seeds=S1,S2] [--flag=value ...]",
-        "Train every combination of some options over seeds, and compare them in one table.",
+        "Train each combination of some options over several seeds, and compare the results.",
         "sweep --grid.temperature=0.1,0.5 --seeds=0,1,2 --train_mode=pretrain --jobs=2",
         _sweep,
         (
-            "Each cell is an ordinary run of `python -m simclrv2_tf.run` in a folder of its own.",
-            "Rerun the same command to resume: finished cells are skipped. docs/sweep.md has more.",
+            "Each cell is an ordinary run of `python -m simclrv2_tf.run` in its own folder.",
+            "Rerun the same command to resume: finished cells are skipped. See docs/sweep.md.",
             "",
-            "RECIPE: a flag file with any of these flags, one a line; the command line wins.",
-            "--grid.FLAG=V1,V2: the values of an option; several give all combinations. Of an",
-            "option that takes a list: --grid.label_fraction='0.01;0.1'. Of one stage's option:",
-            "--grid.STAGE.FLAG=V1,V2. Of recipes: --grid.flagfile=demo/default,demo/vicreg.",
-            "--variant.NAME='--flag=value ...': settings that differ in several flags, by a name.",
-            "--seeds=0,1,2: the seeds, each a cell's --seed and --label_seed (default: 0).",
+            "RECIPE: a flag file with any of these flags, one per line; the command line wins.",
+            "--grid.FLAG=V1,V2: the values of an option; several give all combinations. For an",
+            "option that takes a list: --grid.label_fraction='0.01;0.1'. For one stage's option:",
+            "--grid.STAGE.FLAG=V1,V2. For recipes: --grid.flagfile=demo/default,demo/vicreg.",
+            "--variant.NAME='--flag=value ...': a named setting of several flags.",
+            "--seeds=0,1,2: the seeds; each sets --seed and --label_seed of a cell (default: 0).",
             "--checkpoint=sweep:DIR, --teacher=sweep:DIR: start from the cells of another sweep,",
-            "each from the cells of its seed, so that sweeps share a stage.",
-            "--compare_to=NAME=VALUE: differences, paired by seed, from what varies in this alone,",
-            "such as variant=nt_xent or stage=supervised; several with semicolons between.",
-            "--jobs=N: cells at once, each on its share of the cores or GPUs (default: 1).",
+            "each cell from those with its seed, so that sweeps share a stage.",
+            "--compare_to=NAME=VALUE: differences, paired by seed, from the cells with this value,",
+            "such as variant=nt_xent or stage=supervised; separate several with semicolons.",
+            "--jobs=N: cells in parallel, each on its share of the cores or GPUs (default: 1).",
             "--output=DIR: folder of the sweep (default: runs/RECIPE-sweep).",
             "--metrics=M1,M2: columns of results.md, by their names in results.csv; the first one",
             "has intervals, differences and figures.",
             "--x_axis=FLAG: draw the first metric against the values of this option.",
             "--dry_run: check the cells, print their command lines, start nothing.",
             "All other flags are flags of training, for all cells; simclrv2-tf pretrain --helpfull",
-            "lists them. The status is 1 where cells have failed.",
+            "lists them. The exit status is 1 if cells have failed.",
         ),
     ),
     "evaluate": Command(
@@ -211,17 +211,17 @@ COMMANDS = {
         "Measure the classifier of a run on other labelled images.",
         "evaluate runs/labelled-finetune --dataset=other_photos",
         _evaluate,
-        ("RUN comes first: it is --model below. The run's own results stay as they are.",),
+        ("RUN comes first: it is --model below. The run's own results are not changed.",),
         shows_flags=True,
     ),
     "report": Command(
         "RUN [RUN ...] [--output=FILE]",
-        "Write a page that shows a run, or compares several.",
+        "Write a page that shows one run or compares several.",
         "report runs/demo",
         _report,
         (
-            "RUN: the folder of a run, finished or not. Every run writes its own page by itself.",
-            "--output=FILE: by default report.html in RUN; of several runs, in this folder.",
+            "RUN: the folder of a run, finished or not. Every run also writes its own page.",
+            "--output=FILE: by default report.html in RUN; for several runs, in this folder.",
         ),
     ),
     "publish": Command(
@@ -246,14 +246,14 @@ COMMANDS = {
         "suggest runs/photos-pretrain photos --count=100",
         _suggest,
         (
-            "RUN and FOLDER come first: they are --model and --images below. Writes a table to be",
-            "filled in, and a page of thumbnails beside it.",
+            "RUN and FOLDER come first: they are --model and --images below. Writes a table for",
+            "you to fill in, and a page of thumbnails next to it.",
         ),
         shows_flags=True,
     ),
     "import": Command(
         "SOURCE OUTPUT [--flag=value ...]",
-        "Import weights that the authors released.",
+        "Import weights released by the authors.",
         "import finetuned_1pct/r50_1x_sk0 models/r50-1pct",
         _import,
         ("SOURCE and OUTPUT come first: they are --source and --output below. import --list",

@@ -50,15 +50,15 @@ def _of_training(name: str) -> list[str]:
         others.setdefault(flag, []).append(f"--{other}")
     return [
         "",
-        "--output=DIR: folder of the run; by default runs/NAME-" + name + ". The same command run",
-        "again resumes there.",
-        "--dry_run: check everything, measure a few steps, print memory and time, write nothing.",
+        "--output=DIR: folder of the run (default: runs/NAME-" + name + "). Rerun the same command",
+        "to resume.",
+        "--dry_run: check everything, take a few steps, print memory and time, write nothing.",
         "",
-        f"--preset: settings by the number of images and their size (default: {DEFAULT}).",
+        f"--preset: settings chosen by the number and the size of the images (default: {DEFAULT}).",
         *(f"  {preset:<{width}}{summary}" for preset, summary in SUMMARIES.items()),
         "",
-        "Every flag of training may be given, as --name=value, and wins over the preset;",
+        "You can give every flag of training as --name=value; flags win over the preset;",
         f"{PROGRAM} {name} --helpfull lists them. Other names for some:",
         *(f"  {', '.join(names)}: --{flag}" for flag, names in others.items()),
-        "--lr is multiplied by the batch size as --learning_rate_scaling says.",
+        "--lr is scaled with the batch size, see --learning_rate_scaling.",
     ]

@@ -1,4 +1,4 @@
-"""The program: finds the command, and answers what is asked of the program itself."""
+"""The program: finds the command, and prints help and the version."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FULL_HELP = "--helpfull"
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, 1 for a failed run, 2 for bad input.
 
-    Without a command, the help is printed and the status is 2: a script that has lost its arguments
-    does not pass for one that has done something.
+    Without a command, prints the help and returns 2, so that a script that lost its arguments does
+    not appear to succeed.
 
     Args:
-        argv: The arguments; by default those of the process.
+        argv: The arguments; by default the process's own.
     """
     name, *args = list(sys.argv[1:] if argv is None else argv) or [""]
     if name in _HELP and args and args[0] in COMMANDS:

@@ -12,7 +12,7 @@ from simclrv2_tf.errors import exit_status
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input.
 
-    Reads files alone, and imports no TensorFlow.
+    Only reads files; does not import TensorFlow.
     """
     args = _parser().parse_args(argv)
 

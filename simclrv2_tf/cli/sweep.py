@@ -18,7 +18,7 @@ from simclrv2_tf.sweep.definition import FAMILIES, OWN, Definition, make
 def main(args: Sequence[str]) -> int:
     """Runs one command line; returns the exit status: 0, 1 for failed cells, 2 for bad input.
 
-    Imports no TensorFlow: the cells' processes do.
+    Does not import TensorFlow: only the cells' processes do.
     """
 
     def run():
@@ -28,10 +28,10 @@ def main(args: Sequence[str]) -> int:
 
 
 def definition(args: Sequence[str]) -> Definition:
-    """The sweep that a command line asks for, RECIPE read; flags on the command line win.
+    """Returns the sweep that a command line describes, after reading RECIPE; flags win over it.
 
     Raises:
-        ConfigError: RECIPE is missing or more than one, or flags cannot be read.
+        ConfigError: RECIPE is missing, there are several, or flags cannot be read.
     """
     recipes, values, flags = _split(args)
     if len(recipes) > 1:

@@ -1,4 +1,4 @@
-"""The commands that train: each makes a command line of `simclrv2_tf.run`, and runs it."""
+"""The commands that train: each builds a command line of `simclrv2_tf.run` and runs it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from simclrv2_tf.datasets import sources, survey
 from simclrv2_tf.experiments import plan
 from simclrv2_tf.options import ConfigError, Option
 
-# How a run's images are found and divided, beside `dataset`.
+# How a run's images are found and divided, apart from `dataset`.
 _DATA = ("data_dir", "train_split", "eval_split", "split_seed", "value_range")
 
 
 def main(name: str, args: Sequence[str]) -> int:
-    """Carries out a command; returns the exit status: 0, 1 for a failed run, 2 for bad input.
+    """Runs a command; returns the exit status: 0, 1 for a failed run, 2 for bad input.
 
     Args:
         name: One of `TRAININGS`.
@@ -37,7 +37,7 @@ def main(name: str, args: Sequence[str]) -> int:
 
 
 def _typed(name: str, args: Sequence[str]) -> list[str]:
-    """The command as it was typed; a run to start from, which may be exchanged, as a flag."""
+    """Returns the command as typed, with the run to start from, which may change, as a flag."""
     training = TRAININGS[name]
     if training.argument != "checkpoint":
         return [PROGRAM, name, *args]
@@ -51,14 +51,14 @@ def _own_flags(training: Training) -> set[str]:
 
 
 def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags of `simclrv2_tf.run` that a command stands for, and lines that say what was chosen.
+    """Returns the flags of `simclrv2_tf.run` for a command, and lines that say what was chosen.
 
     Args:
         name: One of `TRAININGS`.
         args: Its arguments.
 
     Raises:
-        ConfigError: an argument is missing or one too many, or leads to nothing.
+        ConfigError: an argument is missing, superfluous, or does not exist.
     """
     training, known = TRAININGS[name], flag_options()
     arguments, values, flags = split(args, _own_flags(training), known)
@@ -70,13 +70,10 @@ def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
         # A recipe of several stages has the settings of each.
         if mode not in plan.RUNS or "train_mode" in _outside_recipes(flags, known):
             raise ConfigError(
-                [
-                    f"`train_mode` must be left out: {name} says what is trained. "
-                    f"Received: train_mode={mode}"
-                ]
+                [f"`train_mode` must be left out: {name} sets it. Received: train_mode={mode}"]
             )
-        notes.append(f"Stage: {training.train_mode} alone, of the recipe's {mode}.")
-    # What the command says comes after a recipe's flags, which may name other data.
+        notes.append(f"Stage: only {training.train_mode}, of the recipe's {mode}.")
+    # The command's own flags follow a recipe's, which may name other data.
     said = {"train_mode": training.train_mode}
     said |= _argument(name, training, arguments, _outside_recipes(flags, known), notes)
     if training.flag in values:
@@ -90,7 +87,7 @@ def command(name: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
     wanted = {**picked, **given}
     if training.argument == "teacher":
         picked |= _student(wanted, notes)
-    # A recipe is settings already.
+    # A recipe already has settings.
     if "preset" in values or not recipes:
         picked |= _settings(values.get("preset"), training, {**picked, **given}, notes)
     if not given.get("model_dir"):
@@ -119,7 +116,7 @@ def _argument(
     given: Mapping[str, Any],
     notes: list[str],
 ) -> dict[str, str]:
-    """The option that the command's one argument is the value of."""
+    """Returns the option that receives the command's only argument."""
     option = training.argument
     received = [*arguments, *([f"--{option}={given[option]}"] if option in given else [])]
     if len(received) != 1:
@@ -139,14 +136,14 @@ def _argument(
 
 
 def _dataset(text: str, what: str, notes: list[str], data_dir: str | None) -> str:
-    """The name of the data set that a folder, or a data set's name, stands for."""
+    """Returns the data set for a folder or for a data set's name."""
     if os.path.isdir(os.path.expanduser(text)):
         notes.append(f"Images: the folder {text}.")
         return sources.resolve(f"folder:{text}")[0]
     if os.path.isfile(os.path.expanduser(text)):
-        rule = f"`{what}` must be a folder of images; an archive has to be unpacked first."
+        rule = f"`{what}` must be a folder of images; unpack an archive first."
         raise ConfigError([f"{rule} Received: {text}, a file"])
-    # A name has no other separator than that of `name/config`.
+    # The only separator in a name is in `name/config`.
     if not text or (text.count("/") > 1 and ":" not in text):
         raise ConfigError([f"`{what}` must be an existing folder. Received: {text or 'nothing'}"])
     name, _ = sources.resolve(text)
@@ -157,7 +154,7 @@ def _dataset(text: str, what: str, notes: list[str], data_dir: str | None) -> st
 
 
 def _run(text: str, option: str) -> str:
-    """The folder of a run, or other weights."""
+    """Returns the folder of a run, or other weights."""
     path = hugging_face.local(text)
     if option == "teacher" and (problem := run_options.whole_run(path, "teacher")):
         raise ConfigError([problem])
@@ -169,13 +166,13 @@ def _run(text: str, option: str) -> str:
 def _data_of_the_run(
     name: str, wanted: Mapping[str, Any], option: str, notes: list[str]
 ) -> dict[str, Any]:
-    """The data set of the run at `option`, where none is given."""
+    """Returns the data set of the run at `option`, if none is given."""
     if "dataset" in wanted:
         return {}
     path = str(wanted[option])
     folder = None if "://" in path else run_options.run_folder(path)
     if folder is None and not os.path.exists(path):
-        rule = "`RUN` must be the folder of a run, or give --dataset for weights without one."
+        rule = "`RUN` must be the folder of a run; for other weights, give --dataset too."
         raise ConfigError([f"{rule} Received: {path}"])
     stages = folder and run_options.whole_run(path, option)
     held = run_options.read(folder / "pretrain" if stages else folder) if folder else {}
@@ -191,7 +188,7 @@ def _data_of_the_run(
 
 
 def _student(wanted: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """The options of a student: those of its teacher's network that are not given."""
+    """Returns the options of a student, by default its teacher's."""
     file, network = starting.network_of(str(wanted["teacher"]), "teacher")
     taken = {name: value for name, value in network.items() if name not in wanted}
     if taken:
@@ -204,7 +201,7 @@ def _student(wanted: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
 def _settings(
     preset: str | None, training: Training, wanted: Mapping[str, Any], notes: list[str]
 ) -> dict[str, Any]:
-    """What the preset picks, the default one for None."""
+    """Returns what the preset picks; None stands for the default preset."""
     network: dict[str, Any] = {}
     if training.argument != "dataset":
         _, network = starting.network_of(str(wanted[training.argument]), training.argument)
@@ -213,13 +210,11 @@ def _settings(
     picked, reasons = presets.choose(name, training.train_mode, images, network or None, wanted)
     notes += reasons
     if preset is None and environment.accelerator_nodes() is False:
-        notes.append(
-            "  No GPU is seen here: --preset=quick takes minutes, --dry_run tells the time."
-        )
+        notes.append("  No GPU found: --preset=quick takes minutes, --dry_run estimates the time.")
     return picked
 
 
 def _short(dataset: str) -> str:
-    """A data set's name for the name of a folder."""
+    """Turns a data set's name into the name of a folder."""
     text = str(dataset).removeprefix("folder:").rstrip("/")
     return os.path.basename(os.path.abspath(os.path.expanduser(text))) if text else "images"

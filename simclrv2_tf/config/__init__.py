@@ -1,6 +1,6 @@
-"""The configuration of a run: every option once, as a flag, in `--help` and in `config.json`.
+"""The configuration of a run: each option is declared once, for flags, `--help` and `config.json`.
 
-Nothing here imports TensorFlow or Keras, so `--help` and a mistyped flag are answered at once.
+Nothing here imports TensorFlow or Keras, so `--help` and errors in flags appear immediately.
 """
 
 from etils import epy

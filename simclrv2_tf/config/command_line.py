@@ -1,7 +1,7 @@
-"""Command lines: `--flag=value` to values by option, all that is wrong with them at once.
+"""Command lines: turns `--flag=value` into values by option and reports all errors together.
 
-absl stops at the first bad flag, and knows neither options of one stage nor recipes. So flags are
-read here; `define_flags` gives a program with flags of its own the same ones in absl.
+absl stops at the first bad flag, and supports neither options of one stage nor recipes. So flags
+are read here; `define_flags` defines the same flags in absl, for programs with their own flags.
 """
 
 import difflib
@@ -33,8 +33,8 @@ def read(
 ) -> tuple[Values, dict[str, Values]]:
     """Reads flags: `--flag=value`, `--flag value`, `--flag` and `--noflag` for a boolean.
 
-    The last value of a flag wins. A value that cannot be read is returned as it came, for the
-    option's own check to report.
+    The last value of a flag wins. A value that cannot be read is returned unchanged; the option's
+    own check reports it.
 
     Args:
         args: Arguments without the program's name and without flag files.
@@ -42,7 +42,7 @@ def read(
         errors: Unknown flags, and flags without their value, are appended here.
 
     Returns:
-        Values by flag; and those of `--STAGE.flag`, by stage and flag.
+        Values by flag; and values of `--STAGE.flag`, by stage and flag.
     """
     given: Values = {}
     by_stage: dict[str, Values] = {}
@@ -65,7 +65,7 @@ def read(
 
 
 def _value(name, value, rest, options, arg) -> Values:
-    """One flag and its value, taken from `rest` where it follows after a space.
+    """Returns one flag and its value, taken from `rest` if it follows after a space.
 
     Raises:
         ValueError: the flag is unknown or has no value; the message is complete.
@@ -93,7 +93,7 @@ def _value(name, value, rest, options, arg) -> Values:
 
 
 def without(args: Sequence[str], names: Iterable[str]) -> list[str]:
-    """`args` without the flags of these names, which take a value, and of other names for them."""
+    """Returns `args` without the flags of these names, which take a value, and their aliases."""
     names, kept, rest = {*names}, [], iter(args)
     for arg in rest:
         name, equals, _ = arg.lstrip("-").partition("=")
@@ -105,13 +105,13 @@ def without(args: Sequence[str], names: Iterable[str]) -> list[str]:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A sentence with the known name that is most like `name`, if one is like it."""
+    """Returns a sentence that suggests the known name most similar to `name`, or ""."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean `{close[0]}`?" if close else ""
 
 
 class _DeferringParser(flags.ArgumentParser):
-    """Gives absl the option's own reading of a value, which never fails."""
+    """Lets absl read a value with the option's own parser, which never fails."""
 
     def __init__(self, option: Option):
         self._option = option
@@ -139,6 +139,6 @@ def define_absl_flags(options: Mapping[str, Option], flag_values: flags.FlagValu
 
 
 def read_absl_flags(options: Mapping[str, Option], flag_values: flags.FlagValues) -> Values:
-    """The values of the absl flags that differ from their defaults by being given."""
+    """Returns the values of the absl flags that were given."""
     given = (flag_values[name] for name in options)
     return {flag.name: flag.value for flag in given if not flag.using_default_value}

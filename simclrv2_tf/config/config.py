@@ -1,8 +1,8 @@
-"""`Config`: the options of a run, made of the groups that the parts of the package declare.
+"""`Config`: the options of a run, composed of the groups that parts of the package declare.
 
-Flag names and defaults are those of the reference (google-research/simclr, `tf2/run.py`, and the
-TF1 README's `variable_schema` and `train_summary_steps`), except `use_tpu=False`,
-`weight_decay=1e-4`, `eval_split` chosen by the data set, and `model_dir` under `./runs/`.
+Flag names and defaults follow the reference (google-research/simclr, `tf2/run.py`, and the TF1
+README's `variable_schema` and `train_summary_steps`), except `use_tpu=False`, `weight_decay=1e-4`,
+`eval_split` chosen by the data set, and `model_dir` under `./runs/`.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
     """All options of a run, checked.
 
     Each field is a flag of the same name; `python -m simclrv2_tf.run --help` describes them. A
-    `Config` is an instance of each group of options, so that a part takes it for its own group. A
+    `Config` is an instance of each group of options, so each part can use it as its own group. A
     `dataset` of None becomes the packaged data set and a `model_dir` of None a folder under
     `runs/`, so neither is None in a finished `Config`. The path of a folder of images becomes
     `folder:PATH`, see `sources.resolve`.
@@ -75,7 +75,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         ConfigError: names every value that breaks its rule and every inconsistent combination.
     """
 
-    # Without a flag: {stage: {option: value}}, a stage being one of `registry.stage_names`, or
+    # Not a flag: {stage: {option: value}}, with a stage of `registry.stage_names` or
     # STAGE@FRACTION.
     stage_options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict, hash=False)
 
@@ -92,7 +92,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         if self.dataset is None:
             object.__setattr__(self, "dataset", PACKAGED)
         for name in ("dataset", "unlabelled_dataset"):
-            if getattr(self, name):  # one name for a folder: a run is resumed by any spelling
+            if getattr(self, name):  # one name per folder: any spelling resumes a run
                 resolved, _ = sources.resolve(getattr(self, name), self.data_dir)
                 object.__setattr__(self, name, resolved)
         if self.model_dir is None:
@@ -108,19 +108,19 @@ class Config(  # Fields come from the last base to the first: in order, they rea
     def from_argv(cls, argv: Sequence[str] | None = None, notes: list[str] | None = None) -> Self:
         """Builds a `Config` from a command line; the last value of a flag wins.
 
-        `--flagfile=NAME` is replaced by the flags in that file: NAME as a path if there is such a
-        file, else a recipe that comes with the package. Without a data set, flags that are not
-        given come from the recipe `demo`. Options of the network that are not given come from the
-        run of `--checkpoint`, see `starting`. `--help` prints the options and exits with status 0.
+        `--flagfile=NAME` is replaced by the flags in that file: NAME is the path of a file, or else
+        a recipe of the package. Without a data set, flags that are not given come from the recipe
+        `demo`. Options of the network that are not given come from the run at `--checkpoint`, see
+        `starting`. `--help` prints the options and exits with status 0.
 
         Args:
             argv: Program name, then flags; `sys.argv` by default.
-            notes: Lines are appended that say which values were taken from where.
+            notes: Lines that say where values come from are appended.
 
         Raises:
             ConfigError: names every unknown flag, bad value, missing recipe and inconsistent
-                combination. No file other than recipes and the description of the network at
-                `--checkpoint` has been read by then.
+                combination. Only recipes and the description of the network at `--checkpoint` have
+                been read by then.
         """
         notes = [] if notes is None else notes
         args = list(sys.argv if argv is None else argv)[1:]
@@ -135,10 +135,10 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
     @classmethod
     def from_flags(cls, flag_values: flags.FlagValues = flags.FLAGS) -> Self:
-        """Builds a `Config` from absl flags that `define_flags` made and absl has parsed.
+        """Builds a `Config` from flags that `define_flags` defined and absl has parsed.
 
-        For programs with flags of their own that run under `absl.app`. There absl reads
-        `--flagfile` itself: by path only, and without the recipe's name.
+        For programs with their own flags under `absl.app`. There absl itself reads `--flagfile`:
+        only by path, and without the recipe's name.
 
         Raises:
             ConfigError: as in `from_argv`, but absl itself reports unknown flags.
@@ -155,14 +155,15 @@ class Config(  # Fields come from the last base to the first: in order, they rea
         errors: list[str],
         notes: list[str],
     ) -> Self:
-        """Adds what is not given, names `model_dir`, and validates.
+        """Adds missing values, names `model_dir`, and validates.
 
-        The network is that of `checkpoint`; without a data set, the rest is the demo recipe's.
+        The network comes from `checkpoint`; without a data set, the rest comes from the demo
+        recipe.
 
         Args:
             given: Values by option name, `recipe`'s included.
-            recipe: The values that came from flag files, to tell what the flags change.
-            names: The flag files' names.
+            recipe: The values from flag files, to find out what the flags change.
+            names: Names of the flag files.
             errors: Problems found so far.
             notes: Lines that say what was added are appended here.
         """
@@ -199,10 +200,11 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote; options it lacks take their defaults, or `unrecorded` values.
+        """Reads the result of `to_json`; missing options have their defaults, or `unrecorded`
+        values.
 
         Raises:
-            ConfigError: not a JSON object, an option that does not exist, or a bad value.
+            ConfigError: the text is not a JSON object, or has an unknown option or a bad value.
         """
         try:
             values = json.loads(text)
@@ -228,7 +230,7 @@ class Config(  # Fields come from the last base to the first: in order, they rea
 
 @functools.cache
 def flag_options() -> dict[str, Option]:
-    """Every option that is a flag, by name."""
+    """Returns every option that is a flag, by name."""
     return options.of(Config)
 
 
@@ -242,7 +244,7 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def _made(cls, values: Mapping[str, Any], errors: list[str]) -> Any:
-    """`cls(**values)`, its problems reported after the `errors` found before."""
+    """Returns `cls(**values)`; reports its problems after the `errors` found before."""
     try:
         config = cls(**values)
     except ConfigError as error:
@@ -258,5 +260,5 @@ def _read(args: Sequence[str], errors: list[str]) -> dict[str, Any]:
 
 
 def run_folder(name: str) -> str:
-    """The folder of a run that is called `name`, below `runs/`."""
+    """Returns the folder of a run called `name`, inside `runs/`."""
     return "runs/" + re.sub(r"[^\w.]+", "-", name).strip("-.")

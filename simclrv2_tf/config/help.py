@@ -28,7 +28,7 @@ def help_text(groups: Sequence[type[options.Group]], stages: Sequence[str]) -> s
         "stage as --STAGE.FLAG=VALUE, and for one stage at one label fraction as",
         "--STAGE@FRACTION.FLAG=VALUE, such as --fine_tuned@0.01.train_epochs=60. Stages: ",
         f"{', '.join(stages)}.",
-        "Those after pretrain have the published settings where nothing is given for them.",
+        "Stages after pretrain use the published settings for all that is not given.",
         "",
         *textwrap.wrap(f"Recipes: {', '.join(recipe_names())}.", _WIDTH, break_on_hyphens=False),
     ]

@@ -1,4 +1,4 @@
-"""Names that people type for a flag, and the flag: `simclrv2-tf` takes them, `run` suggests it."""
+"""Common aliases of flags: `simclrv2-tf` accepts them, `run` suggests the flag."""
 
 OTHER_NAMES = {
     "batch": "train_batch_size",

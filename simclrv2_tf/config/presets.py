@@ -1,8 +1,8 @@
-"""`--preset`: settings by the number of images and their size, for the short commands.
+"""`--preset`: settings for the short commands, by the number and the size of the images.
 
 The table is data; docs/settings.md shows it. `paper` is arXiv 2006.10029, section 3.1.
-`standard` and `quick` are this project's: what is published is for ImageNet, and no row of them was
-tuned. Flags that are given win.
+`standard` and `quick` are this project's, because the published settings are for ImageNet. None of
+their rows was tuned. Flags on the command line win.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from simclrv2_tf.experiments import registry
 from simclrv2_tf.network_options import NetworksOptions
 from simclrv2_tf.options import ConfigError, of
 
-# Stages whose published settings are those of a stage of a run of several.
+# Stages that share the published settings of a stage of `semi_supervised`.
 _PUBLISHED = {"finetune": "fine_tuned", "linear_eval": "linear_eval", "supervised": "supervised"}
 
 
@@ -27,13 +27,13 @@ class Row:
     """Settings up to a number of training images.
 
     Attributes:
-        most: That number.
-        image_size: In pixels; smaller where the images are.
+        most: The largest number of images.
+        image_size: In pixels; smaller if the images are smaller.
         resnet_depth, width_multiplier: The network of a stage that starts from random weights.
         optimizer: "lars" stands for the published optimizer of the stage.
-        batch: Images a step; smaller where there are fewer. By train mode, "" for the others.
-        epochs: By train mode; as published where it is missing.
-        steps: In place of epochs; 0: as `epochs` says.
+        batch: Images per step, at most the number of images. By train mode, "" for the others.
+        epochs: By train mode; a missing mode has the published number.
+        steps: Instead of epochs; 0 to use `epochs`.
         why: The reason of network and optimizer, for the log.
     """
 
@@ -58,8 +58,8 @@ def _by_stage(pretrain: int, distill: int, supervised: int, finetune: int, linea
     }
 
 
-# Up to some thousand images: LARS needs more steps than these have (benchmarks/demo).
-_FEW = "LARS takes more steps than so few images give"
+# Up to a few thousand images: LARS needs more steps than these give (benchmarks/demo).
+_FEW = "LARS needs more steps than so few images give"
 _MINUTES = "minutes on a laptop"
 
 PRESETS: dict[str, tuple[Row, ...]] = {
@@ -103,12 +103,12 @@ _RATES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _PAPER_RATE = {"learning_rate": 0.1}
-# Of the epochs: the paper's.
+# Share of the epochs, as in the paper.
 _WARM_UP = 0.05
 # Published for CIFAR-10: crops of small images lose too much in blur and strong jitter.
 _SMALL_IMAGES = {"use_blur": False, "color_jitter_strength": 0.5}
 _LARGEST_SMALL = 32
-# What a set of unknown size is taken for.
+# Assumed for a data set of unknown size.
 _ASSUMED = 50_000
 
 
@@ -119,13 +119,13 @@ def choose(
     network: Mapping[str, Any] | None,
     given: Mapping[str, Any],
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of a preset that are not given, and lines that say what was picked and why.
+    """Returns the preset's values for options that are not given, and lines that explain them.
 
     Args:
         preset: One of `PRESETS`.
         train_mode: One stage.
         images: The images that the stage trains on.
-        network: Options of the network where weights or a teacher decide it; None: the preset does.
+        network: Options of the network if weights or a teacher decide it; None: the preset decides.
         given: Values by option, which win.
 
     Raises:
@@ -147,7 +147,7 @@ def choose(
 
 
 def _labelled(images: Survey, given: Mapping[str, Any]) -> int | None:
-    """The number of images whose labels may be used, or of all without a subset."""
+    """Returns the number of images whose labels may be used, or of all without a subset."""
     if images.count is None:
         return None
     if given.get("eval_epochs"):  # a tenth is held out, see `experiments.validation`
@@ -186,7 +186,7 @@ def _schedule(
     values |= {"train_epochs": row.epochs[train_mode]} if train_mode in row.epochs else {}
     if row.steps and "train_epochs" not in own:
         values["train_steps"] = row.steps
-    # Weights to start from, and a classifier alone, need none.
+    # Neither pretrained weights nor a linear classifier need warmup.
     if train_mode not in ("finetune", "linear_eval"):
         share = _epochs_trained({**values, **own}, count) * _WARM_UP
         values["warmup_epochs"] = round(share, 3)
@@ -198,7 +198,7 @@ def _schedule(
 
 
 def _epochs_trained(values: Mapping[str, Any], count: int) -> float:
-    """How often a stage sees each image; 0 where a value is wrong, which is reported elsewhere."""
+    """Returns how often a stage sees each image; 0 for a bad value, which is reported elsewhere."""
     steps, batch, epochs = (
         values.get(name, 0) for name in ("train_steps", "train_batch_size", "train_epochs")
     )
@@ -213,7 +213,7 @@ def _published(train_mode: str, own: Mapping[str, Any]) -> dict[str, Any]:
     fraction = fractions[0] if isinstance(fractions, tuple) and len(fractions) == 1 else None
     try:
         network = NetworksOptions(**{k: own[k] for k in of(NetworksOptions) if k in own})
-    except ConfigError:  # the value is reported where it is checked
+    except ConfigError:  # reported when the value is checked
         network = NetworksOptions()
     _, settings = registry.published(_PUBLISHED[train_mode])
     return dict(settings(network, fraction))
@@ -224,9 +224,9 @@ def _reasons(
 ) -> list[str]:
     known = "training images"
     if not images.count:
-        known += ", as their number is not known"
+        known += " (their number is not known)"
     elif images.unread:
-        known += ", counted by their files' names before any is read"
+        known += " (counted by file names)"
     side = f", shorter sides of about {images.side} px" if images.side else ""
     length = f"{values['train_epochs']} epochs"
     if values.get("train_steps"):

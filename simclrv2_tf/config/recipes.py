@@ -3,14 +3,14 @@
 import pathlib
 from collections.abc import Sequence
 
-# A folder's recipe that goes by the folder's name, as `demo` for `demo/default`.
+# The recipe that has its folder's name, such as `demo` for `demo/default`.
 _DEFAULT_IN_FOLDER = "default"
 
 
 def recipe_folder() -> pathlib.Path:
     """Folder of the recipes that come with the package.
 
-    A wheel holds them inside the package; in the repository they lie beside it, in `flags/`.
+    A wheel has them inside the package; the repository has them in `flags/`.
     """
     package = pathlib.Path(__file__).resolve().parents[1]
     installed = package / "flags"
@@ -32,18 +32,18 @@ def demo_file() -> pathlib.Path:
 def expand_flagfiles(
     args: Sequence[str], errors: list[str], inside: tuple[pathlib.Path, ...] = ()
 ) -> tuple[list[str], list[str], list[str]]:
-    """Puts the flags of each flag file in the place of its `--flagfile`.
+    """Replaces each `--flagfile` with the flags in its file.
 
-    absl has this too, but it neither finds packaged recipes nor continues after an error.
+    absl also does this, but it neither finds packaged recipes nor continues after an error.
 
     Args:
         args: Command-line arguments, without the program's name.
         errors: Problems are appended here.
-        inside: The flag files being read, to notice a circle.
+        inside: The flag files being read, to detect a cycle.
 
     Returns:
-        All arguments, those among them that come from flag files, and the names of the outermost
-        flag files, such as `cifar10-pretrain`.
+        All arguments, the arguments from flag files among them, and the names of the outermost flag
+        files, such as `cifar10-pretrain`.
     """
     expanded, from_files, names = [], [], []
     rest = iter(args)
@@ -67,11 +67,11 @@ def expand_flagfiles(
 
 
 def read_recipe(name: str, errors: list[str]) -> tuple[list[str], str]:
-    """The lines of a flag file as they are, without comments, and the recipe's name.
+    """Returns the lines of a flag file without comments, and the recipe's name.
 
     Args:
         name: A path, or the name of a recipe that comes with the package.
-        errors: What is wrong with the file is appended here, and there are no lines.
+        errors: Problems with the file are appended; no lines are returned then.
     """
     path = _find(name)
     lines = _lines(name, path, (), errors)
@@ -88,7 +88,7 @@ def _find(name: str) -> pathlib.Path | None:
 def _lines(
     name: str, path: pathlib.Path | None, inside: tuple[pathlib.Path, ...], errors: list[str]
 ) -> list[str] | None:
-    """The flags of a flag file, or None with what is wrong with the file added to `errors`."""
+    """Returns the flags of a flag file; None, with its problems added to `errors`, if it is bad."""
     if path is None:
         errors.append(
             "`flagfile` must be a file or one of the recipes "

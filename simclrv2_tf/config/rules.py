@@ -1,4 +1,4 @@
-"""Rules on options of several parts, each judged where every value in it is valid by itself."""
+"""Rules on combinations of options. A rule is checked if each of its values is valid."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def broken(config: Config, invalid: Set[str]) -> list[str]:
-    """The rules that `config` breaks, as complete messages.
+    """Returns the rules that `config` breaks, as complete messages.
 
     Args:
-        invalid: Options whose own rule is broken: combinations with them are not judged.
+        invalid: Options that break their own rule: combinations with them are not checked.
     """
     errors = []
     for names, holds, rule in _RULES:
@@ -39,7 +39,7 @@ def _divides_micro_batch(config: Config) -> bool:
 
 
 def _is_part_of_a_name(text: str) -> bool:
-    """Whether `text` can be a part of the name of a file, on every file system."""
+    """Whether `text` can be part of a file name on every file system."""
     return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", text) is not None
 
 
@@ -47,8 +47,8 @@ def _without_labels(name: str) -> tuple:
     return (
         (name, "train_mode"),
         lambda c: c.train_mode != "pretrain" or not getattr(c, name),
-        f"`{name}` must be left out in pretrain, which learns from no label; --hold_labels_back "
-        "takes them from its online classifier too.",
+        f"`{name}` must be left out in pretrain, which learns without labels; --hold_labels_back "
+        "hides them from its online classifier too.",
     )
 
 
@@ -57,7 +57,8 @@ def _needs_negatives(name: str) -> tuple:
     return (
         (name, "objective"),
         lambda c: not getattr(c, name) or _objective(c).takes_negatives,
-        f"`{name}` must be 0 but with objective={' or '.join(able)}: no other has negatives.",
+        f"`{name}` must be 0 unless objective={' or '.join(able)}: no other objective has "
+        "negatives.",
     )
 
 
@@ -69,7 +70,7 @@ def _divided_among_replicas(name: str) -> tuple:
     )
 
 
-# The options in a rule, whether a configuration keeps it, and what it says.
+# The options of a rule, whether a configuration obeys it, and its text.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("ft_proj_selector", "proj_head_mode", "num_proj_layers"),
@@ -79,7 +80,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("fine_tune_after_block", "train_mode"),
         lambda c: c.train_mode in ("finetune", "linear_eval") or c.fine_tune_after_block == -1,
-        "`fine_tune_after_block` must be -1 but in finetune and linear_eval: elsewhere all of the "
+        "`fine_tune_after_block` must be -1 except in finetune and linear_eval: elsewhere all of "
+        "the "
         "network trains.",
     ),
     (
@@ -90,7 +92,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("teacher", "train_mode"),
         lambda c: (c.teacher is not None) == (c.train_mode == "distill"),
-        "`teacher` must be given in distill, and nowhere else.",
+        "`teacher` must be given in distill, and only there.",
     ),
     (
         ("checkpoint", "train_mode"),
@@ -109,8 +111,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("grayscale_probability", "channels"),
         lambda c: c.channels == RGB or c.grayscale_probability in (0, GRAYSCALE_PROBABILITY),
-        "`grayscale_probability` must be left out or 0 with other channels than 3: without colors "
-        "no view becomes gray.",
+        "`grayscale_probability` must be left out or 0 unless channels=3: images without colors "
+        "cannot become gray.",
     ),
     (
         ("label_fraction", "labels_per_class"),
@@ -125,33 +127,34 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("label_fraction",),
         lambda c: len({f"{x:g}" for x in c.label_fraction or ()}) == len(c.label_fraction or ()),
-        "`label_fraction` must have values that differ in six digits, which name their folders.",
+        "`label_fraction` must have values that differ in their first six digits, which name the "
+        "folders.",
     ),
     (
         ("eval_name",),
         lambda c: c.eval_name is None or _is_part_of_a_name(c.eval_name),
         "`eval_name` must be of letters, digits, '_', '-' and '.', and not begin with '.': it is "
-        "part of the names of files.",
+        "part of file names.",
     ),
     _without_labels("label_fraction"),
     _without_labels("labels_per_class"),
     (
         ("balanced_sampling", "train_mode", "distill_alpha"),
         lambda c: not c.balanced_sampling or plan.learns_from_labels(c.train_mode, c.distill_alpha),
-        "`balanced_sampling` must be left out where no label is learned from: in pretrain, and in "
+        "`balanced_sampling` must be left out in stages that learn without labels: pretrain, and "
         "distill with distill_alpha=1.",
     ),
     (
         ("class_weights", "train_mode"),
         lambda c: c.class_weights == "none" or c.train_mode not in plan.WITH_UNLABELLED,
         f"`class_weights` must be left out in {', '.join(plan.WITH_UNLABELLED)}, whose losses have "
-        "no weights of classes: give --balanced_sampling.",
+        "no class weights: give --balanced_sampling.",
     ),
     (
         ("balanced_sampling", "class_weights"),
         lambda c: not c.balanced_sampling or c.class_weights == "none",
-        "`balanced_sampling` and `class_weights` exclude each other: both together would correct "
-        "twice for classes of unequal size.",
+        "`balanced_sampling` and `class_weights` exclude each other: together they would correct "
+        "twice for imbalanced classes.",
     ),
     (
         ("eval_epochs",),
@@ -165,14 +168,14 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
             or c.train_mode in plan.RUNS  # judged with the options of each stage, by `plan`
             or plan.can_stop_early(c.train_mode, c.eval_epochs, c.validation_split)
         ),
-        "`patience` must be 0 where no accuracy is measured while a stage trains: give "
-        "--eval_epochs=1, in distill --validation_split too, or leave it out; in pretrain, whose "
-        "last weights are kept, leave it out.",
+        "`patience` must be 0 if no accuracy is measured while a stage trains: give "
+        "--eval_epochs=1, in distill --validation_split too, or leave it out. In pretrain, which "
+        "keeps the last weights, leave it out.",
     ),
     (
         ("embedding_projector", "train_mode"),
         lambda c: not c.embedding_projector or c.train_mode in ("pretrain", *plan.RUNS),
-        "`embedding_projector` must be left out but in pretrain and in runs of several stages, "
+        "`embedding_projector` must be left out except in pretrain and in runs of several stages, "
         "which begin with it: other stages keep no representations.",
     ),
     (
@@ -196,13 +199,13 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
     (
         ("predictor_hidden_dim", "objective"),
         lambda c: not c.predictor_hidden_dim or _objective(c).takes_targets,
-        "`predictor_hidden_dim` must be 0 but with objective='byol' or 'simsiam': no other has a "
+        "`predictor_hidden_dim` must be 0 unless objective='byol' or 'simsiam': no other has a "
         "predictor.",
     ),
     (
         ("train_batch_size", "objective"),
         lambda c: c.train_mode != "pretrain" or c.train_batch_size >= _objective(c).smallest_batch,
-        "`train_batch_size` must be at least 2 where the objective has a variance over images.",
+        "`train_batch_size` must be at least 2 if the objective computes a variance over images.",
     ),
     (
         ("use_tpu", "strategy"),

@@ -10,14 +10,14 @@ from simclrv2_tf.options import Option
 
 
 def overlay(below: Mapping[str, dict], above: Mapping[str, dict]) -> dict[str, dict]:
-    """Options by stage, those of `above` winning."""
+    """Merges options by stage; the options of `above` win."""
     return {key: {**below.get(key, {}), **above.get(key, {})} for key in {**below, **above}}
 
 
 def check_stage_options(
     given: Any, known: Mapping[str, Option]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """`stage_options` with values of their own types, and what is wrong with them."""
+    """Returns `stage_options` with values of their own types, and the problems found."""
     if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
         return {}, [f"`stage_options` must map stages to options. Received: {given!r}"]
     checked: dict[str, dict[str, Any]] = {}

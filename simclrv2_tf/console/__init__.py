@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: bars on a terminal, a few lines elsewhere."""
+"""Output while a run trains: progress bars on a terminal, a few lines elsewhere."""
 
 from etils import epy
 

@@ -1,4 +1,4 @@
-"""Where a run is shown, and what Keras shows by itself."""
+"""Chooses how to show a run: bars, lines, Keras's own output, or nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Shows nothing. A context: what it draws is gone at its end.
+    """Shows nothing. A context manager, which removes its bars on exit.
 
     Attributes:
-        verbose: `verbose` of Keras's own progress: 0 none, 1 a bar, 2 a line an epoch.
+        verbose: `verbose` of Keras's own progress: 0 none, 1 a bar, 2 a line per epoch.
     """
 
     verbose = 0
@@ -41,7 +41,7 @@ class Console:
 
 
 class KerasConsole(Console):
-    """Leaves it to Keras, with all metrics."""
+    """Shows Keras's own progress, with all metrics."""
 
     def __init__(self, verbose: int):
         self.verbose = verbose
@@ -53,7 +53,7 @@ def make_console(works: Sequence[float], shown: bool, verbose: bool) -> Console:
     Args:
         works: The work of each stage, see `TimeLeft`.
         shown: Whether this process shows anything.
-        verbose: Whether to show all metrics of every epoch, a line each.
+        verbose: Whether to show all metrics of every epoch, one line per epoch.
     """
     import keras
 
@@ -68,7 +68,7 @@ def make_console(works: Sequence[float], shown: bool, verbose: bool) -> Console:
         return LineConsole()
     if _in_notebook():
         return KerasConsole(1)
-    # A bar redraws its line, which makes a file or a pipe unreadable.
+    # A bar redraws its line, which would make a file or a pipe unreadable.
     return TerminalConsole(works) if is_drawable() else LineConsole()
 
 

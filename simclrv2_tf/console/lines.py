@@ -1,4 +1,4 @@
-"""A few lines a stage, for files and pipes."""
+"""A few lines per stage, for files and pipes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 from simclrv2_tf.console.consoles import Console
 from simclrv2_tf.console.text import progress_in_words
 
-_LINES = 2  # of a stage
+_LINES = 2  # per stage
 _MOST_SILENT = 600  # seconds
 
 
@@ -44,7 +44,7 @@ class _Lines(keras.callbacks.Callback):
             self._say(logs)
 
     def on_train_end(self, logs=None):
-        if self._said_step != self._step:  # as where it has stopped early
+        if self._said_step != self._step:  # after early stopping
             self._say(logs or {})
 
     def _part(self) -> int:

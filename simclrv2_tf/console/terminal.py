@@ -1,4 +1,4 @@
-"""Bars on a terminal: the stage with a few metrics, and the whole run with the time left."""
+"""Progress bars on a terminal: the stage with a few metrics, and the run with its time left."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NARROWEST = 50  # columns
 
 
 class TerminalConsole(Console):
-    """Draws at most three lines below what is printed: bars of the stage and the run, and metrics.
+    """Draws up to three lines below the output: bars of the stage and the run, and metrics.
 
     Args:
-        works: As of `TimeLeft`.
+        works: As for `TimeLeft`.
     """
 
     def __init__(self, works: Sequence[float]):
@@ -39,7 +39,7 @@ class TerminalConsole(Console):
 
     def __enter__(self):
         self._live.start()
-        # Its handler keeps the stream that it was made with: a warning would be drawn over.
+        # Its handler keeps its first stream: the bars would overwrite a warning.
         _warn_to(sys.stderr)
         return self
 
@@ -113,7 +113,7 @@ def _cut(text: str) -> Text:
 
 
 def _rounded(seconds: float) -> float:
-    """What is worth saying of an estimate: in steps of 5 s, and of 1 min beyond ten."""
+    """Rounds an estimate to 5 s, and to 1 min above ten minutes."""
     unit = 5 if seconds < 600 else 60
     return max(round(seconds / unit), 1) * unit
 

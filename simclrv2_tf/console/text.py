@@ -1,4 +1,4 @@
-"""What is said of a stage while it trains; `history.csv` has all metrics."""
+"""The lines about a stage while it trains; `history.csv` has all metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simclrv2_tf.console.time_left import duration
 if TYPE_CHECKING:
     from simclrv2_tf.stages.base import Stage
 
-# The first of these that a stage has, then the first of the others, or two where it is validated.
+# The first of these that a stage has, then the first accuracy, or two if it is validated.
 _LOSSES = {
     "contrast_loss": "contrastive loss",
     "distill_loss": "loss",
@@ -30,10 +30,9 @@ _ACCURACIES = {
 
 
 def broken(line: str) -> str:
-    """A line, broken between words where standard output is a terminal that is narrower.
+    """Breaks a line between words if standard output is a narrower terminal.
 
-    What follows the first break is indented by two more spaces. In a file or a pipe a line stays
-    one.
+    Indents the following lines by two more spaces. Does not break lines in a file or a pipe.
     """
     if not sys.stdout.isatty():
         return line
@@ -49,7 +48,7 @@ def broken(line: str) -> str:
 
 
 def metrics_in_words(logs: Mapping[str, float]) -> str:
-    """A loss and one or two accuracies, such as "loss 0.412, top-1 86.3%"; "" of no metrics."""
+    """Returns a loss and one or two accuracies, such as "loss 0.412, top-1 86.3%", or ""."""
     losses = [f"{text} {logs[name]:.3f}" for name, text in _LOSSES.items() if name in logs][:1]
     shares = [
         f"{text} {100 * logs[name]:.1f}%" for name, text in _ACCURACIES.items() if name in logs
@@ -61,7 +60,7 @@ def metrics_in_words(logs: Mapping[str, float]) -> str:
 def progress_in_words(
     stage: Stage, step: int, total_steps: int, seconds: float, logs: Mapping[str, float]
 ) -> str:
-    """One line on the training: its step, its seconds in this session and its metrics."""
+    """Returns a line on the training: its step, seconds in this session, and metrics."""
     took = duration(seconds)
     if step < total_steps:
         return f"  step {step:,} of {total_steps:,} in {took}: {metrics_in_words(logs)}"

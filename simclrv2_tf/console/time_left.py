@@ -1,17 +1,17 @@
-"""The time that a run still takes, as far as it has shown its speed."""
+"""Estimates the time left of a run from its speed so far."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_LEAST_WORK = 0.02  # share of a stage's work before which nothing is said of its speed
+_LEAST_WORK = 0.02  # share of a stage's work needed for an estimate
 
 
 class TimeLeft:
-    """Estimates the seconds that a run of one or more stages still takes.
+    """Estimates the seconds left of a run of one or more stages.
 
-    The work of training is taken to be done at the speed of the stages so far, and each stage to
-    come to take as long besides its training (building, evaluation, export) as those before it.
+    Assumes that training continues at the speed of the stages so far, and that each stage still to
+    come spends as long outside training (building, evaluation, export) as the earlier stages.
 
     Args:
         works: The work of each stage's training, in any unit that they share.
@@ -23,7 +23,7 @@ class TimeLeft:
         self._began = self._training_began = self._ended = 0.0
         self._first = self._fraction = 0.0  # of the training of this stage, in [0, 1]
         self._work = self._training = 0.0  # of the stages before this one
-        self._others: list[float] = []  # seconds beside the training of each stage so far
+        self._others: list[float] = []  # seconds outside training, of each stage so far
 
     def begin(self, place: int, now: float) -> None:
         """Begins the stage at `place`, at a time in seconds."""
@@ -32,16 +32,16 @@ class TimeLeft:
         self._fraction = 0.0
 
     def trained(self, fraction: float, now: float) -> None:
-        """Notes what share of its training the stage has done; at first, where it was resumed."""
+        """Records the share of its training that the stage has done; at first, where it resumed."""
         if not self._training_began:
             self._training_began, self._first = now, fraction
         self._fraction, self._ended = fraction, now
 
     def end(self, now: float) -> None:
-        """Ends the stage; one that has not trained, as it had finished before, does not count."""
+        """Ends the stage; a stage that had finished before, and did not train, does not count."""
         trained = self._training_began > 0
         work, training = self._own_work, self._own_training
-        # First: a terminal is drawn by another thread.
+        # Set first: another thread draws the terminal.
         self._training_began = self._first = self._fraction = 0.0
         if trained:
             self._work, self._training = self._work + work, self._training + training
@@ -49,7 +49,7 @@ class TimeLeft:
         self._place += 1
 
     def left(self, now: float) -> float | None:
-        """The seconds that are left at a time; None while too little is known."""
+        """Returns the seconds left at a time; None while too little is known."""
         work = self._work + self._own_work
         known = sum(self._works[: max(self._place, 0) + 1])
         if work <= _LEAST_WORK * known or not work:
@@ -58,7 +58,7 @@ class TimeLeft:
         to_do = sum(self._works[self._place + 1 :])
         if self._place < len(self._works):
             to_do += (1 - self._fraction) * self._works[self._place]
-        # Of a stage's other time, what comes before training is about half.
+        # About half of a stage's other time comes before training.
         others = self._others or [self._training_began - self._began]
         stages = len(self._works) - self._place - (0.5 if self._training_began else 0)
         return to_do / speed + max(stages, 0) * sum(others) / len(others)
@@ -74,7 +74,7 @@ class TimeLeft:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words, such as "42 s", "3 min 20 s", "2 h 5 min" or "3 d 4 h"."""
+    """Formats seconds, such as "42 s", "3 min 20 s", "2 h 5 min" or "3 d 4 h"."""
     seconds = round(seconds)
     for unit, smaller, name, smaller_name in (
         (86400, 3600, "d", "h"),

@@ -6,10 +6,10 @@ import tensorflow as tf
 def balanced_order(labels: tf.Tensor, epoch, draw: tf.Tensor) -> tf.Tensor:
     """Draws the order of an epoch of N examples, in which each class is as frequent as any other.
 
-    Each of the C classes that occur is drawn N / C times, rounded up or down; which classes are
-    rounded up changes from epoch to epoch, so that over any number of epochs, too, no class is
-    drawn more than once more often than another. Within an epoch the same holds for the examples
-    of a class: those of a small class are repeated, those of a large one left out, at random.
+    Each of the C classes that occur is drawn N / C times, rounded up or down. The classes that are
+    rounded up change from epoch to epoch: over any number of epochs the counts of two classes
+    differ by at most one. The same holds for the examples of a class within an epoch: examples of a
+    small class repeat, and examples of a large class are left out at random.
 
     Args:
         labels: (N,) integers, the classes.
@@ -28,7 +28,7 @@ def balanced_order(labels: tf.Tensor, epoch, draw: tf.Tensor) -> tf.Tensor:
     # The examples, class by class, each class in random order.
     mixed = tf.random.experimental.stateless_shuffle(indices, draws[0])
     members = tf.gather(mixed, tf.argsort(tf.gather(classes, mixed), stable=True))
-    # The classes take turns, without a break between epochs; within one, their examples do.
+    # The classes alternate, also across epochs; within a class, its examples alternate.
     turn = tf.math.floormod(epoch * count + indices, num_classes)
     place = tf.math.floormod(indices // num_classes, tf.gather(sizes, turn))
     drawn = tf.gather(members, tf.gather(tf.cumsum(sizes, exclusive=True), turn) + place)

@@ -1,4 +1,4 @@
-"""The image files of a folder, checked and converted before the first of them is used."""
+"""Checks and converts the image files of a folder before the first is used."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from simclrv2_tf.datasets.splits import CORES
 
 _READ_AT_ONCE = 16
 _CHUNK = 10_000
-_SAMPLED = 16  # files whose range is looked at
+_SAMPLED = 16  # files whose range is checked
 _FRACTION = 1 / 8  # of the range; less is nearly black
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedFiles:
-    """What is known of the files of a folder.
+    """The result of checking the files of a folder.
 
     Attributes:
-        skipped: Why a file is not read, by its path below the folder.
-        converted: The PNG file that is read in place of a file, by the file's path.
+        skipped: The reason why a file is not read, by its path below the folder.
+        converted: The PNG file to read instead of a file, by the file's path.
     """
 
     skipped: dict[str, str]
@@ -41,14 +41,14 @@ class CheckedFiles:
 def check_files(
     root: str, paths: Sequence[str], cache: str, reading: Reading, decodes: bool = True
 ) -> CheckedFiles:
-    """Finds files that cannot be read, and converts what has to be.
+    """Finds files that cannot be read, and converts files if necessary.
 
-    A warning names each file that cannot be read, unless none can.
+    Warns of each file that cannot be read, unless no file can.
 
     Args:
         root: The folder.
         paths: The files' paths below it.
-        cache: Where converted files go, see `conversion.cache_folder`.
+        cache: Folder of converted files, see `conversion.cache_folder`.
         reading: How the files are read.
         decodes: As for `images.inspect`.
     """
@@ -88,7 +88,7 @@ def check_files(
             else:
                 converted[path] = result
             progress.add(1)
-    # Where no file can be read, the caller's error says why: as many lines would hide it.
+    # If no file can be read, the caller's error gives the reason: many lines would hide it.
     if len(skipped) < len(paths):
         for path, why in skipped.items():
             logging.warning("Skipping the unreadable image %s: %s", path, why)
@@ -98,14 +98,14 @@ def check_files(
 def describe(
     root: str, paths: Sequence[str], converted: Mapping[str, str], reading: Reading
 ) -> str:
-    """Bands, bits and range of a few files, in words.
+    """Describes bands, bits and range of a few files.
 
-    Warns where their 16-bit samples fill a fraction of the range.
+    Warns if their 16-bit samples use only a fraction of the range.
 
     Args:
         root: The folder, for the warning.
         paths: Readable files below it.
-        converted: As of `CheckedFiles`.
+        converted: As in `CheckedFiles`.
         reading: How they are read.
     """
     places = np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLED, len(paths))).astype(int))
@@ -115,8 +115,8 @@ def describe(
     most = max(largest, default=0)
     if largest and reading.value_range is None and most < _FRACTION * np.iinfo(np.uint16).max:
         logging.warning(
-            "%s: 16-bit images have values up to %s of 65,535 (%d files looked at), so they are "
-            "nearly black. --value_range=0,%d makes the largest value white.",
+            "%s: 16-bit images have values up to %s of 65,535 (%d files checked), so they are "
+            "nearly black. Use --value_range=0,%d to make the largest value white.",
             root,
             f"{most:,}",
             len(largest),
@@ -124,20 +124,22 @@ def describe(
         )
     elif reading.value_range and not largest:
         logging.warning(
-            "%s: `value_range` scales 16-bit samples, and no image has any (%d files looked at).",
+            "%s: `value_range` scales 16-bit samples, but no image has any (%d files checked).",
             root,
             len(places),
         )
     kinds = sorted(
         {(channels.stored_in_words(one.bands, reading.channels), one.bits) for one in found}
     )
-    told = " and ".join(f"{bands} of {bits} bits" for bands, bits in kinds)
+    described = " and ".join(f"{bands} of {bits} bits" for bands, bits in kinds)
     values = f", values up to {most:,}" if largest else ""
-    return f"{told}{values} ({len(found)} of {len(paths):,} files looked at)" if told else ""
+    return (
+        f"{described}{values} ({len(found)} of {len(paths):,} files checked)" if described else ""
+    )
 
 
 def _stored(file: str, read: int) -> Stored | None:
     try:
         return stored(file, read)
-    except tf.errors.OpError:  # said where it is read
+    except tf.errors.OpError:  # reported when the file is read
         return None

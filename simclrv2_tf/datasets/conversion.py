@@ -1,9 +1,9 @@
-"""Image files that TensorFlow does not read, or reads wrongly, converted once to PNG files.
+"""Converts image files that TensorFlow does not read, or reads wrongly, once to PNG files.
 
-TIFF, HEIC and AVIF files, GIFs, palettes of BMPs, and whatever else Pillow reads. Pixels are turned
-as their EXIF orientation says and composited over white; samples keep their 8 or 16 bits. The PNG
-files lie in a cache, which training reads in place of the files. Images of other bands than gray
-and RGB keep all of them as they are.
+These are TIFF, HEIC, AVIF and GIF files, BMP files with a palette, and all other formats that
+Pillow reads. Pixels are rotated by their EXIF orientation and composited over white; samples keep
+their 8 or 16 bits. Training reads the PNG files from a cache. Images of other bands than gray and
+RGB keep all bands unchanged.
 """
 
 import concurrent.futures
@@ -24,18 +24,18 @@ from simclrv2_tf.datasets.images import MOST_PIXELS, over_white
 from simclrv2_tf.errors import UserError
 from simclrv2_tf.files import flush
 
-_VERSION = 2  # of what is written: another one is another file
+_VERSION = 2  # of the converted files: another version is another file
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339  # TIFF 6.0
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _UNSIGNED, _ALPHA = 0, 1, 2, 5, 1, (1, 2)
 _DESCRIPTION = 270
 _TIFF, _BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG"
 _ORIENTATION = 0x0112  # of EXIF
-# What files hold that have the name of an image, by their first bytes.
+# Contents of files that only have the name of an image, by their first bytes.
 _OTHERS = (
     (b"version https://git-lfs", "it is a pointer of Git LFS: 'git lfs pull' gets the image"),
-    (b"<", "it is text, such as a page of HTML, and no image"),
-    (b"{", "it is text, such as JSON, and no image"),
+    (b"<", "it is text, such as an HTML page, not an image"),
+    (b"{", "it is text, such as JSON, not an image"),
     (b"%PDF", "it is a PDF document"),
     (b"PK\3\4", "it is a ZIP archive"),
     (b"\x1f\x8b", "it is a gzip archive"),
@@ -46,11 +46,11 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 class UnreadableError(UserError):
-    """A file that cannot be converted, with the reason."""
+    """Raised for a file that cannot be converted; gives the reason."""
 
 
 def cache_folder(data_dir: str | None) -> str:
-    """The folder of the converted files: below `data_dir`, or in the user's cache."""
+    """Returns the folder of the converted files: inside `data_dir`, or in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(data_dir or os.path.join(cache, "simclrv2_tf"), "converted")
 
@@ -58,13 +58,13 @@ def cache_folder(data_dir: str | None) -> str:
 def convert_files(
     paths: Sequence[str], cache: str, workers: int, channels: int = RGB
 ) -> Iterator[tuple[str, str | UnreadableError]]:
-    """Converts files, where they have not been converted before.
+    """Converts files that have not been converted before.
 
     Args:
         paths: The files, which may be remote.
         cache: The folder of the converted files.
-        workers: How many are converted at once; each holds an image in memory.
-        channels: As of `images.Reading`.
+        workers: Files converted in parallel; each holds an image in memory.
+        channels: As for `images.Reading`.
 
     Yields:
         Each path, in order, with the path of its PNG file or why there is none.
@@ -81,7 +81,7 @@ def convert_files(
 
 
 def is_converted(path: str, cache: str, channels: int) -> bool:
-    """Whether `convert_files` has converted a file before, as it is now."""
+    """Whether `convert_files` has already converted this version of a file."""
     return _target(path, cache, channels).exists()
 
 
@@ -105,7 +105,7 @@ def _converted(path: str, cache: str, channels: int) -> str:
             # any number of bands, compressed, and any viewer shows them.
             pixels = np.concatenate(np.split(pixels, channels, axis=-1))
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Of its own: several processes may convert one folder at the same time.
+        # A separate file: several processes may convert one folder at the same time.
         unfinished = file.parent / f"unfinished-{os.getpid()}-{file.name}"
         unfinished.write_bytes(tf.io.encode_png(pixels).numpy())
         flush(unfinished)
@@ -114,14 +114,13 @@ def _converted(path: str, cache: str, channels: int) -> str:
 
 
 def read_pixels(content: bytes) -> np.ndarray:
-    """Reads an image file by Pillow or, where Pillow would lose samples, by tifffile.
+    """Reads an image file with Pillow or, if Pillow would lose samples, with tifffile.
 
     Returns:
         (H, W, 1) or (H, W, 3), uint8 or uint16, turned as displayed and over white.
 
     Raises:
-        UnreadableError: The bytes are no whole image, or one with other bands or samples than gray
-            or RGB of at most 16 bits.
+        UnreadableError: The bytes are not a complete image, or not gray or RGB of at most 16 bits.
     """
     _register_heic(content)
     try:
@@ -134,7 +133,7 @@ def read_pixels(content: bytes) -> np.ndarray:
                 extra, kind = tags.get(_EXTRA_SAMPLES, ()), tags.get(_PHOTOMETRIC)
                 _check_bands(bits, extra, sample_format, kind)
                 _check_channels(str(tags.get(_DESCRIPTION, "")), len(bits))
-                # Pillow makes 8 bits of 16 in several bands, and leaves white at 0 in one.
+                # Pillow reduces 16 bits in several bands to 8, and leaves white at 0 in one band.
                 if max(bits) > 8 and (len(bits) > 1 or kind != _BLACK_IS_ZERO):
                     return _read_tiff(content)
             image.load()
@@ -147,22 +146,22 @@ def read_pixels(content: bytes) -> np.ndarray:
         if content[:4] in _TIFF:
             return _read_tiff(content)
         raise _unidentified(content) from None
-    # Of a damaged file Pillow and the libraries below it raise whatever meets them.
+    # For a damaged file Pillow and its libraries raise exceptions of any kind.
     except Exception as error:
         raise _damaged(error) from error
 
 
 def read_bands(content: bytes, channels: int) -> np.ndarray:
-    """Reads the bands of a TIFF or PNG file, none of which is taken for color or transparency.
+    """Reads the bands of a TIFF or PNG file, none of them as color or transparency.
 
-    A TIFF file has them in one page, interleaved or planar, or each in a page of its own.
+    A TIFF file has the bands in one page, interleaved or planar, or one band per page.
 
     Returns:
         (H, W, `channels`), uint8 or uint16, turned as displayed.
 
     Raises:
-        UnreadableError: The bytes are no whole image, or one of another number of bands, of more
-            than 16 bits, or of floating-point numbers.
+        UnreadableError: The bytes are not a complete image, or have another number of bands, more
+            than 16 bits, or floating-point numbers.
     """
     if content[:4] in (*_TIFF, *_BIG_TIFF):
         return _read_tiff_bands(content, channels)
@@ -173,10 +172,10 @@ def read_bands(content: bytes, channels: int) -> np.ndarray:
             if bands != channels:
                 raise UnreadableError(other_bands(bands, channels))
             if not content.startswith(_PNG):
-                raise UnreadableError("bands are read from TIFF and PNG files alone")
+                raise UnreadableError("bands are only read from TIFF and PNG files")
             orientation = image.getexif().get(_ORIENTATION, 1)
             is_deep = content[24] == 16
-        dtype = tf.uint16 if is_deep else tf.uint8  # Pillow makes 8 bits of 16
+        dtype = tf.uint16 if is_deep else tf.uint8  # Pillow reduces 16 bits to 8
         return _turned(tf.io.decode_png(content, channels=0, dtype=dtype).numpy(), orientation)
     except UnreadableError:
         raise
@@ -192,17 +191,17 @@ def _read_tiff_bands(content: bytes, channels: int) -> np.ndarray:
         with tifffile.TiffFile(io.BytesIO(content)) as opened:
             series, page = opened.series[0], opened.pages[0]
             axes, shape = series.axes, series.shape
-            # Interleaved, planar (S) or in pages of their own (any other axis), or one band.
+            # Interleaved, planar (S), one page per band (any other axis), or a single band.
             place = {"YX": -1, "YXS": 2}.get(axes, 0 if axes[1:] == "YX" else None)
             if place is None:
-                raise UnreadableError(f"its axes are {axes}, where YXS, SYX or CYX are read")
+                raise UnreadableError(f"its axes are {axes}, but only YXS, SYX and CYX are read")
             bands = 1 if place < 0 else shape[place]
             if bands != channels:
                 raise UnreadableError(other_bands(bands, channels))
-            # The bands will lie one below another in a file of this size.
+            # The converted file stacks the bands vertically and has this size.
             _check_size(page.imagewidth, page.imagelength * bands)
             if series.dtype not in (np.uint8, np.uint16):
-                raise UnreadableError("its samples are no integers of 8 or 16 bits")
+                raise UnreadableError("its samples are not integers of 8 or 16 bits")
             samples = np.moveaxis(series.asarray(), place, -1)
             tag = page.tags.get("Orientation")
     except UnreadableError:
@@ -223,20 +222,20 @@ def _unidentified(content: bytes) -> UnreadableError:
     if not content:
         return UnreadableError("it is empty")
     if not any(content):
-        return UnreadableError("it holds zeros alone, as after a download that broke off")
+        return UnreadableError("it only holds zeros, as after an interrupted download")
     said = next((what for start, what in _OTHERS if content.lstrip().startswith(start)), None)
-    return UnreadableError(said or "its content is no image that Pillow knows")
+    return UnreadableError(said or "Pillow does not recognize it as an image")
 
 
 def _damaged(error: Exception) -> UnreadableError:
     message = str(error).split("\n")[0] or type(error).__name__
-    if message.startswith("decoder error"):  # of libtiff, mostly
-        message = f"it is damaged, or compressed in a way that Pillow does not read ({message})"
+    if message.startswith("decoder error"):  # mostly from libtiff
+        message = f"it is damaged, or has a compression that Pillow does not read ({message})"
     return UnreadableError(message)
 
 
 def _read_deep_png(content: bytes, image: Image.Image) -> np.ndarray:
-    """Reads a PNG file of 16 bits, of which Pillow makes 8 where it has colors or alpha."""
+    """Reads a PNG file of 16 bits, which Pillow reduces to 8 if it has colors or alpha."""
     channels = 4 if image.has_transparency_data else 3
     samples = tf.io.decode_png(content, channels=channels, dtype=tf.uint16).numpy()
     if channels == 4:
@@ -259,16 +258,16 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _check_bands(bits, extra, sample_format, kind) -> None:
-    """Refuses bands and samples of a TIFF file that have no place in a gray or an RGB image.
+    """Rejects bands and samples of a TIFF file that do not fit a gray or an RGB image.
 
     Args:
-        bits: Of each band.
-        extra: Of each band beyond those of color, the meaning.
-        sample_format: Of each band, or of all.
+        bits: Bits of each band.
+        extra: Meaning of each band beyond the colors.
+        sample_format: Sample format of each band, or of all bands.
         kind: The photometric interpretation.
     """
     if set(sample_format) != {_UNSIGNED} or max(bits) > 16:
-        raise UnreadableError("its samples are no integers of at most 16 bits")
+        raise UnreadableError("its samples are not integers of at most 16 bits")
     colors = len(bits) - len(extra)
     # A fourth band without a meaning may be near infrared, and is not transparency.
     bands = colors if set(extra) <= set(_ALPHA) and len(extra) < 2 else len(bits)
@@ -277,14 +276,14 @@ def _check_bands(bits, extra, sample_format, kind) -> None:
 
 
 def _check_channels(description: str, bands: int) -> None:
-    """Refuses a file of microscopy whose channels are pages, of which one would be read."""
+    """Rejects a microscopy file with one page per channel, of which only one would be read."""
     said = re.search(r"^channels=(\d+)|\bSizeC=\"(\d+)\"", description, re.MULTILINE)
     if not said or (channels := int(said[1] or said[2])) <= bands:
         return
-    how = f"a run with --channels={channels} reads them"
+    how = f"use --channels={channels} to read them"
     if channels in COLORS:
         how = "save them as the samples of one RGB image"
-    raise UnreadableError(f"its {channels} channels lie in pages of their own: {how}")
+    raise UnreadableError(f"each of its {channels} channels is a separate page: {how}")
 
 
 def _read_tiff(content: bytes) -> np.ndarray:
@@ -308,10 +307,10 @@ def _read_tiff(content: bytes) -> np.ndarray:
             tag = page.tags.get("Orientation")
     except UnreadableError:
         raise
-    except Exception as error:  # as Pillow's, of a damaged file
+    except Exception as error:  # as for Pillow, from a damaged file
         raise _damaged(error) from error
     if samples.dtype not in (np.uint8, np.uint16):
-        raise UnreadableError("its samples are no integers of 8 or 16 bits")
+        raise UnreadableError("its samples are not integers of 8 or 16 bits")
     samples = samples.reshape(*samples.shape[:2], -1)
     if page.photometric == _WHITE_IS_ZERO:
         samples = ~samples
@@ -324,7 +323,7 @@ def _read_tiff(content: bytes) -> np.ndarray:
 
 
 def _rgb_of_cmyk(samples: np.ndarray) -> np.ndarray:
-    """Ink to light without a color profile, as Pillow does with 8 bits; bands after K are left."""
+    """Converts CMYK to RGB without a color profile, like Pillow; ignores bands after K."""
     white = np.iinfo(samples.dtype).max
     light = (white - samples[..., :4].astype(np.float64)) / white
     return np.rint(light[..., :3] * light[..., 3:] * white).astype(samples.dtype)
@@ -338,7 +337,7 @@ def _over_white(color: np.ndarray, alpha: np.ndarray, is_multiplied: bool) -> np
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """As `orientation.turned`, for NumPy."""
+    """Same as `orientation.turned`, for NumPy."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

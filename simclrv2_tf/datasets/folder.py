@@ -27,8 +27,8 @@ from simclrv2_tf.datasets.sources import (
 )
 from simclrv2_tf.datasets.splits import Split
 
-# The first that is there and has labels is evaluated on; what is held out takes the first free
-# name.
+# Evaluation uses the first of these splits that exists and has labels; the holdout takes the first
+# free name.
 _HELD_OUT = (TEST, VALIDATION, "held_out")
 
 
@@ -39,32 +39,32 @@ def open_dataset(
     value_range: ValueRange = None,
     channels: int = RGB,
 ) -> ImageDataset:
-    """Opens `folder:PATH`: lists the images of a folder and checks that each file is whole.
+    """Opens `folder:PATH`: lists the images of a folder and checks that each file is complete.
 
     **Classes.** Class folders (searched to any depth) hold the images of a class; a folder without
-    subfolders of images is an unlabelled set. Or a table `labels.csv` or `metadata.csv` in PATH,
-    or one in the folder of each split, tells the classes, see `folder_table`.
+    subfolders of images is an unlabelled set. Alternatively, a table `labels.csv` or `metadata.csv`
+    in PATH, or in the folder of each split, gives the classes, see `folder_table`.
 
-    **Splits.** Class folders lie directly in PATH, which may be remote, or in a folder `train/`,
-    with `validation/` and `test/` beside it. The usual words, such as `Training/`, `val/` and
-    `eval/`, mean the same, see `split_names`. Where no images with labels are held out, a tenth of
-    each class (at least one image of two) becomes the split `test`, or `validation` beside a test
-    folder without labels. That choice, and the order of the files, depend on `split_seed` and on
-    each file's path below PATH only: they are the same on every machine, and an added file moves
+    **Splits.** Class folders are directly in PATH, which may be remote, or in a folder `train/`,
+    with `validation/` and `test/` alongside. Other common names, such as `Training/`, `val/` and
+    `eval/`, mean the same, see `split_names`. If no images with labels are held out, a tenth of
+    each class (at least one image of two) becomes the split `test`, or `validation` if there is a
+    test folder without labels. This choice and the order of the files depend only on `split_seed`
+    and on each file's path below PATH: they are the same on every machine, and an added file moves
     few others.
 
-    **Unlabelled images** in `unlabelled/` (also `unlabeled/`, `unsup/`) beside splits or classes
-    are the split `unlabelled`.
+    **Unlabelled images** in `unlabelled/` (also `unlabeled/`, `unsup/`), alongside splits or
+    classes, are the split `unlabelled`.
 
-    Where PATH holds nothing but a folder of classes or splits, at any depth, PATH is that folder.
-    Unreadable files are skipped with a warning, and links to what is read already, see
-    `FolderTree`. Files that TensorFlow does not read are converted once, see `conversion`. With
-    other `channels` than gray and RGB, so are files of other bands.
-    `ImageDataset.contents` says what was understood.
+    If PATH only holds a folder of classes or splits, at any depth, that folder is read. Unreadable
+    files, and links to files that are read anyway, are skipped with a warning, see `FolderTree`.
+    Files that TensorFlow does not read are converted once, see `conversion`. With `channels` other
+    than gray and RGB, files of other bands are converted too. `ImageDataset.contents` describes how
+    the folder was read.
 
     Raises:
-        DatasetError: The folder is missing, holds no readable image, or is laid out so that the
-            labels of its splits do not agree.
+        DatasetError: The folder is missing or holds no readable image, or the labels of its splits
+            do not agree.
     """
     given = os.path.expanduser(name.removeprefix("folder:"))
     if not given:
@@ -110,7 +110,7 @@ def open_dataset(
         known = labels if class_names else None
         return FolderSplit(spec, root, skipped, ids, known, checked.converted, reading)
 
-    told = describe(root, [file for file, _ in readable[TRAIN]], checked.converted, reading)
+    stored = describe(root, [file for file, _ in readable[TRAIN]], checked.converted, reading)
     contents = Contents(
         location=root,
         folders=layout.folders,
@@ -123,7 +123,7 @@ def open_dataset(
         files={**tree.left_out, **layout.files},
     )
     sizes = {split: len(files) for split, files in readable.items()}
-    return ImageDataset(name, class_names, sizes, select, skipped, contents, told)
+    return ImageDataset(name, class_names, sizes, select, skipped, contents, stored)
 
 
 def open_images(
@@ -132,13 +132,13 @@ def open_images(
     value_range: ValueRange = None,
     channels: int = RGB,
 ) -> Split:
-    """The images below a folder, at any depth, or of one file, without labels; sorted by path.
+    """Lists the images below a folder, at any depth, or one file, without labels; sorted by path.
 
     Their ids are the paths below the folder. `path` may be remote. Files that TensorFlow does not
-    read are converted to below `data_dir`, by default the user's cache.
+    read are converted into `data_dir`, by default the user's cache.
 
     Raises:
-        DatasetError: There are no images, or all of them have to be converted and none can be.
+        DatasetError: There are no images, or all need conversion and none can be converted.
     """
     root = os.path.expanduser(path)
     reading = Reading(value_range, channels=channels)
@@ -168,7 +168,7 @@ def _images(
 
 
 def _none_readable(skipped: Mapping[str, str]) -> str:
-    """What is wrong where all images are skipped, with the reason of most of them."""
+    """Returns the error for skipping all images, with the most frequent reason."""
     ((reason, count),) = collections.Counter(skipped.values()).most_common(1)
     example = next(path for path, why in skipped.items() if why == reason)
     others = f" and {count - 1:,} more" if count > 1 else ""
@@ -188,7 +188,7 @@ def _layout(tree: FolderTree) -> Layout:
 def _labelled(
     images: Mapping[str, str | None], names: tuple[str, ...], seed: int
 ) -> dict[str, int]:
-    """Path -> label of a split's files, in an order that mixes the classes."""
+    """Maps paths to labels for a split's files, in an order that mixes the classes."""
     numbers = {name: number for number, name in enumerate(names)}
     labels = {path: -1 if name is None else numbers[name] for path, name in images.items()}
 
@@ -199,7 +199,7 @@ def _labelled(
 
 
 def _evaluated(splits: Mapping[str, Iterable], labelled: bool) -> str | None:
-    """The split to evaluate on: with labels, where the training images have them."""
+    """Returns the split to evaluate on; it has labels if the training images have labels."""
     for split in _HELD_OUT:
         files = dict(splits.get(split, {}))
         if files and (not labelled or any(label >= 0 for label in files.values())):
@@ -208,7 +208,7 @@ def _evaluated(splits: Mapping[str, Iterable], labelled: bool) -> str | None:
 
 
 def _hold_out(files: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """The rest, and the first tenth of each class."""
+    """Returns the rest, and the first tenth of each class."""
     by_label: dict[int, list[str]] = {}
     for path, label in files.items():
         by_label.setdefault(label, []).append(path)
@@ -228,7 +228,7 @@ def _hold_out(files: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
 def _without_readable(
     splits: Mapping[str, list[tuple[str, int]]], names: tuple[str, ...]
 ) -> Iterator[str]:
-    """Notes on splits and classes of which no image can be read."""
+    """Yields notes on splits and classes without a readable image."""
     if lost := [split for split, files in splits.items() if not files]:
         yield f"no image of the split {in_words(lost)} can be read"
     known = {label for files in splits.values() for _, label in files}
@@ -237,7 +237,7 @@ def _without_readable(
 
 
 def _counts(files: list[tuple[str, int]], names: tuple[str, ...]) -> dict[str, int]:
-    """Class name -> number of images with that label."""
+    """Maps class names to their number of images."""
     numbers = collections.Counter(label for _, label in files)
     return {name: numbers[label] for label, name in enumerate(names) if numbers[label]}
 

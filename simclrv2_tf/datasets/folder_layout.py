@@ -1,6 +1,6 @@
-"""How the images of a folder lie in splits and classes, told from names alone.
+"""Infers the splits and classes of a folder of images from names.
 
-A layout is read from a listing, as `FolderTree` gives it, without TensorFlow and without opening an
+A layout is read from the listing of a `FolderTree`, without TensorFlow and without opening an
 image. `folder.open_dataset` describes the layouts.
 """
 
@@ -22,10 +22,10 @@ _TABLES = tuple(
     f"{name}.{ending}" for name in ("labels", "metadata") for ending in ("csv", "tsv", "jsonl")
 )
 
-# The only folder of a split often has such a name, and is no class.
+# The only folder of a split often has such a name, and is not a class.
 _NO_CLASS = ("all", "image", "images", "img", "imgs", "labeled", "labelled", "unknown")
 
-# Endings of tables that may tell labels.
+# Endings of tables that may have labels.
 _TABULAR = (".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".xls", ".parquet")
 
 
@@ -34,12 +34,12 @@ class Layout:
     """Splits and classes of a folder of images.
 
     Attributes:
-        splits: Split name -> path of an image below the root -> its class; None: unlabelled. There
-            is always `train`.
-        folders: Split name -> the folder of its images, where there is one.
-        table: The table that tells the classes; None: folders do.
-        notes: What can be taken in two ways, and how it was taken; a line each.
-        files: What is to be said of single files, by path.
+        splits: Maps split names to {path of an image below the root: its class}; None: unlabelled.
+            There is always `train`.
+        folders: Maps a split's name to the folder of its images, if there is one.
+        table: The table that gives the classes; None: folders give them.
+        notes: What can be read in two ways, and which reading was chosen; one line each.
+        files: Notes on single files, by path.
     """
 
     splits: Mapping[str, Mapping[str, str | None]]
@@ -55,7 +55,7 @@ class Layout:
 
 
 def table_of(listing: Listing, folder: str = "") -> str | None:
-    """The table of labels in a folder, see `folder_table`; None where there is none.
+    """Returns the table of labels in a folder, see `folder_table`, or None.
 
     Raises:
         DatasetError: There are several.
@@ -69,7 +69,7 @@ def table_of(listing: Listing, folder: str = "") -> str | None:
 
 
 def tables_of_splits(listing: Listing, folders: Mapping[str, str]) -> dict[str, str]:
-    """Split name -> the table of labels in its folder, as `train/metadata.csv`.
+    """Maps split names to the table of labels in their folder, such as `train/metadata.csv`.
 
     Args:
         listing: The folder.
@@ -85,10 +85,10 @@ def tables_of_splits(listing: Listing, folders: Mapping[str, str]) -> dict[str, 
 
 
 def wrapped(listing: Listing, is_image: Callable[[str], bool]) -> str | None:
-    """The folder that holds all classes or splits, where folders around it hold nothing else.
+    """Returns the folder with all classes or splits; folders around it must hold nothing else.
 
-    So an archive that was unpacked a level too deep is read. A folder of images is no such folder,
-    but a class, and so is one in which all images lie in one folder.
+    This reads an archive that was unpacked a level too deep. A folder of images is a class, and so
+    is a folder whose images are all in one subfolder.
     """
     return _Reader(listing, is_image).wrapped("")
 
@@ -102,7 +102,7 @@ def read(listing: Listing, is_image: Callable[[str], bool], formats: str) -> Lay
         formats: The endings of images, for messages.
 
     Raises:
-        DatasetError: There are no images, or splits and classes contradict each other.
+        DatasetError: There are no images, or splits and classes conflict.
     """
     return _Reader(listing, is_image).layout(formats)
 
@@ -113,12 +113,12 @@ class _Reader(ImageListing):
         self._notes: list[str] = []
 
     def wrapped(self, folder: str) -> str | None:
-        """The folder to read in place of `folder`, which may be itself; None: the root."""
+        """Returns the folder to read for `folder`, possibly itself; None stands for the root."""
         loose, folders = self.here(folder)
         if table_of(self.listing, folder) or self._meant(folders):
             return folder or None
         with_images = [path for path in folders if self.holds_images(path)]
-        # Beside several classes a single image is a stray; beside one folder, one of its class.
+        # Next to several classes a single image is a stray; next to one folder, it is of its class.
         if len(with_images) > 1:
             return folder or None
         return self.wrapped(with_images[0]) if with_images and not loose else None
@@ -139,15 +139,17 @@ class _Reader(ImageListing):
             if not unlabelled or list(splits):
                 raise self._without_images(formats, others)
             splits[TRAIN] = {None: self.images(unlabelled.pop())}
-            self._notes.append("only a folder of unlabelled images: its images are the split train")
+            self._notes.append(
+                "there is only a folder of unlabelled images: its images are the split train"
+            )
         tables = tables_of_splits(self.listing, folders).values()
         if others := [path for path in others if path not in tables]:
             files = (
-                "1 file that is no image"
+                "1 file that is not an image"
                 if len(others) == 1
-                else (f"{len(others):,} files that are no images")
+                else (f"{len(others):,} files that are not images")
             )
-            self._notes.append(f"ignored {files} by the ending ({_endings(others)})")
+            self._notes.append(f"ignored {files}, by ending ({_endings(others)})")
         self._check_classes(splits)
         self._note_tables(splits, folders)
         images = {
@@ -160,7 +162,7 @@ class _Reader(ImageListing):
         return Layout(images, shown, notes=tuple(self._notes))
 
     def _split_folders(self) -> dict[str, str]:
-        """Split name -> its folder below the root; `train` may be the root itself, ""."""
+        """Maps split names to folders below the root; `train` may be the root itself, ""."""
         loose, folders = self.here("")
         meant: dict[str, list[str]] = {}
         for folder, split in self._meant(folders).items():
@@ -170,25 +172,25 @@ class _Reader(ImageListing):
         order = (TRAIN, VALIDATION, TEST, UNLABELLED)
         named = {split: self._one_of(split, meant[split]) for split in order if split in meant}
         others = [folder for folder in folders if folder not in named.values()]
-        beside = [folder for folder in others if self.holds_images(folder)]
-        if list(named) == [TRAIN] and beside and not self.holds_classes(named[TRAIN]):
+        neighbours = [folder for folder in others if self.holds_images(folder)]
+        if list(named) == [TRAIN] and neighbours and not self.holds_classes(named[TRAIN]):
             rule = (
-                f"A folder {named[TRAIN]}/ without folders of classes must have no other folder of "
-                "images beside it: if it is a class, put all classes in a folder of their own, "
-                "called train/; if it is the split, move the others away."
+                f"A folder {named[TRAIN]}/ without folders of classes must be the only folder of "
+                "images: if it is a class, put all classes in a folder called train/; if it is the "
+                "split, move the others away."
             )
-            raise wrong(self.listing, rule, f" with {in_words([named[TRAIN], *beside])}")
+            raise wrong(self.listing, rule, f" with {in_words([named[TRAIN], *neighbours])}")
         others += [f"{len(loose)} loose images"] if loose else []
         if others:
             self._notes.append(
-                f"only {', '.join(named.values())} {'are' if len(named) > 1 else 'is'} read, as "
-                f"there is {named[TRAIN]}/; left aside: {', '.join(others)} (folders of classes "
-                f"belong below {named[TRAIN]}/)"
+                f"only {', '.join(named.values())} {'are' if len(named) > 1 else 'is'} read, "
+                f"because there is {named[TRAIN]}/; ignored: {', '.join(others)} (folders of "
+                f"classes belong in {named[TRAIN]}/)"
             )
         return named
 
     def _meant(self, folders: Iterable[str]) -> dict[str, str]:
-        """Folder -> the split that its name means, for those that mean one."""
+        """Maps folders to the split that their name means, if it means one."""
         direct = {folder: split for folder in folders if (split := _meaning(folder))}
         if TRAIN in direct.values():
             return direct
@@ -197,7 +199,7 @@ class _Reader(ImageListing):
         if len(families) > 1:
             first, second = (min(family) for family in families[:2])
             rule = (
-                "A folder must have one split train, with the classes in folders below it; move "
+                "A folder must have one split train, which contains the folders of classes; move "
                 "the folders of each class into train/ and test/."
             )
             raise wrong(self.listing, rule, f" with {first}/ and {second}/")
@@ -205,31 +207,33 @@ class _Reader(ImageListing):
         return {**direct, **family}
 
     def _one_of(self, split: str, folders: list[str]) -> str:
-        """The folder of a split, of those that its name means."""
+        """Returns the only folder among those whose name means a split."""
         if len(folders) > 1:
             folders = [folder for folder in folders if self.holds_images(folder)] or folders[:1]
         if len(folders) > 1:
             rule = (
-                f"A folder must have one split {split}: both {folders[0]}/ and {folders[1]}/ mean "
-                "that. Merge them, or move one away."
+                f"A folder must have one split {split}, but both {folders[0]}/ and {folders[1]}/ "
+                "mean it. Merge them, or move one away."
             )
             raise wrong(self.listing, rule)
         return folders[0]
 
     def _without_train(self, meant, loose, folders) -> dict[str, str]:
-        """The split folders of a root without train/: its own folders are classes."""
+        """Returns the split folders of a root without train/, whose other folders are classes."""
         folders = [folder for folder in folders if self.holds_images(folder)]
         held_out = [folder for folder in folders if _meaning(folder) in (VALIDATION, TEST)]
         classes = [folder for folder in folders if _meaning(folder) is None]
         sure = [folder for folder in held_out if folder.lower() not in split_names.DOUBTFUL]
         if sure or (held_out and not classes):
             rule = (
-                f"An image folder with {held_out[0]}/ must have train/ beside it, where a split is "
-                f"meant; if {held_out[0]} is a class, put all classes in a folder train/."
+                f"If {held_out[0]}/ is a split, there must be a folder train/ alongside it; if "
+                f"{held_out[0]} is a class, put all classes in a folder train/."
             )
             raise wrong(self.listing, rule, f" with {', '.join(folders)}")
         for folder in held_out:
-            self._notes.append(f"the folder {folder}/ is read as a class: no train/ lies beside it")
+            self._notes.append(
+                f"the folder {folder}/ is read as a class: there is no train/ alongside it"
+            )
         if UNLABELLED not in meant:
             return {TRAIN: ""}
         around = not loose and len(classes) == 1 and self.holds_classes(classes[0])
@@ -239,9 +243,9 @@ class _Reader(ImageListing):
     def _classes(
         self, split: str, folder: str, unlabelled: list[str]
     ) -> tuple[dict[str | None, list[str]], list[str]]:
-        """Class name -> paths of the images of a split, and the other files.
+        """Maps class names to the images of a split; also returns the other files.
 
-        Folders without labels beside classes of `train` are added to `unlabelled`.
+        Folders without labels next to classes of `train` are added to `unlabelled`.
         """
         folder = self._entered(split, folder, unlabelled)
         files, folders = self.listing.list(folder)
@@ -272,9 +276,10 @@ class _Reader(ImageListing):
         return classes, others
 
     def _entered(self, split: str, folder: str, unlabelled: list[str]) -> str:
-        """The folder of the classes of a split, which may be its only one, as in train/train/cat.
+        """Returns the folder of a split's classes, possibly its only subfolder, as in
+        train/train/cat.
 
-        Folders without labels that lie on the way are added to `unlabelled`.
+        Folders without labels on that path are added to `unlabelled`.
         """
         loose, folders = self.here(folder)
         if split == TRAIN:
@@ -290,23 +295,23 @@ class _Reader(ImageListing):
         return self._entered(split, only[0], unlabelled)
 
     def _of_parts(self, folders: list[str]) -> dict[str | None, list[str]]:
-        """The images of folders that are parts of one set, without labels."""
+        """Returns the images of folders that are parts of one set, without labels."""
         shown = in_words([f"{folder}/" for folder in folders])
         inner = [path for folder in folders for path in self.folders_of_images(folder)]
         if not all(_is_no_class(posixpath.basename(path), TRAIN) for path in inner):
             rule = (
-                "Folders with the names of parts must not hold folders of classes: put the images "
-                "of all parts in one folder for each class."
+                "Folders named as parts must not hold folders of classes: put the images of all "
+                "parts in one folder per class."
             )
             raise wrong(self.listing, rule, f" with {inner[0]}/ in one of {shown}")
         self._notes.append(
-            f"the folders {shown} are parts of one set by their names, and no classes: their "
-            "images have no labels (folders of classes below a folder train/ may have any name)"
+            f"the names of the folders {shown} are parts of one set, not classes: their images "
+            "have no labels (inside a folder train/, folders of classes can have any name)"
         )
         return {None: [path for folder in folders for path in self.images(folder)]}
 
     def _note_tables(self, splits, folders: Mapping[str, str]) -> None:
-        """Names tables that `folder_table.layout_of` does not read, where images lack labels."""
+        """Notes tables that `folder_table.layout_of` does not read, if images lack labels."""
         if not any(None in classes for classes in splits.values()):
             return
         places = dict.fromkeys(["", *folders.values()])
@@ -316,7 +321,7 @@ class _Reader(ImageListing):
         if tables:
             self._notes.append(
                 f"no labels are read from {in_words(tables)}: a table of labels must be called "
-                f"labels.csv or metadata.csv and lie directly in {self.listing.root} or in the "
+                f"labels.csv or metadata.csv and be directly in {self.listing.root} or in the "
                 "folder of a split"
             )
 
@@ -342,7 +347,7 @@ class _Reader(ImageListing):
 
 
 def _endings(paths: list[str]) -> str:
-    """The most frequent endings of files and their numbers, in words."""
+    """Describes the most frequent endings of files and their numbers."""
     endings = (posixpath.splitext(path)[1].lower() or "no ending" for path in paths)
     counts = collections.Counter(endings).most_common()
     shown = ", ".join(f"{ending} {count:,}" for ending, count in counts[:4])
@@ -355,5 +360,5 @@ def _meaning(folder: str) -> str | None:
 
 
 def _is_no_class(name: str, split: str) -> bool:
-    """Whether the name of the only folder of a split tells no class."""
+    """Whether the name of the only folder of a split is too general for a class."""
     return name.lower() in _NO_CLASS or split_names.canonical(name) in (split, UNLABELLED)

@@ -1,4 +1,4 @@
-"""Image files of a folder: reading by index that survives a damaged file."""
+"""Image files of a folder, read by index; damaged files do not end the reading."""
 
 import concurrent.futures
 import functools
@@ -25,12 +25,12 @@ class FolderSplit(IndexedSplit):
     """Image files, some of which may turn out to be damaged.
 
     Args:
-        name: As of `Split`.
+        name: As in `Split`.
         root: The folder.
         skipped: Unreadable files and the reasons; reading adds to them.
         ids: (N,) paths of the files below `root`, with `/`.
         labels: (N,); None: unlabelled.
-        converted: The PNG file that is read in place of a file, by the file's path.
+        converted: The PNG file to read instead of a file, by the file's path.
         reading: How stored samples become an image.
     """
 
@@ -44,7 +44,7 @@ class FolderSplit(IndexedSplit):
         converted: Mapping[str, str] | None = None,
         reading: Reading = AS_STORED,
     ):
-        # A subset keeps the places of its files, by which files in memory are found.
+        # A subset keeps the positions of its files, which locate the files in memory.
         columns = {"id": tf.constant(ids, tf.string), "place": tf.range(len(ids), dtype=tf.int64)}
         if labels is not None:
             columns["label"] = tf.constant(labels, tf.int64)
@@ -59,7 +59,7 @@ class FolderSplit(IndexedSplit):
         self._kept = None
 
     def fingerprint(self):
-        """As of `Split`: of the files' paths below the root, labels, and sizes in bytes."""
+        """As in `Split`: of the files' paths below the root, labels, and sizes in bytes."""
         ids, labels = self.labels()
         found = hashlib.sha256()
         with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
@@ -76,11 +76,11 @@ class FolderSplit(IndexedSplit):
         return self._with(_kept=kept)
 
     def load(self, record, replace_unreadable):
-        """As `Split.load`; raises a `DatasetError` when no file can be read."""
+        """Same as `Split.load`; raises a `DatasetError` if no file can be read."""
         image, readable = decode_or_black(lambda: self._read(record), self._reading)
 
         def rescue():
-            # Python runs for damaged files only, so it does not hold up the rest.
+            # Python only runs for damaged files, so it does not slow the others.
             found, readable = tf.py_function(
                 lambda index: self._stand_in(int(index), replace_unreadable),
                 [record],
@@ -117,12 +117,12 @@ class FolderSplit(IndexedSplit):
         return tf.cond(kept == "", read_and_keep, lambda: kept)
 
     def _path(self, index: int) -> str:
-        """The file that is read for an example."""
+        """Returns the file to read for an example."""
         file = self._columns["file"][index].numpy().decode() if "file" in self._columns else ""
         return file or os.path.join(self._root, self._columns["id"][index].numpy().decode())
 
     def _stand_in(self, index: int, replace_unreadable: bool) -> tuple[int, bool]:
-        """The first readable file from `index` on, or (`index`, False); reports the others."""
+        """Returns the first readable file from `index` on, or (`index`, False); logs the others."""
         for offset in range(self.num_examples if replace_unreadable else 1):
             found = (index + offset) % self.num_examples
             file = self._columns["id"][found].numpy().decode()
@@ -132,7 +132,7 @@ class FolderSplit(IndexedSplit):
                 decode(tf.io.read_file(self._path(found)), self._reading)
             except tf.errors.OpError as error:
                 why = reason(error)
-                # Another thread may have met the same file.
+                # Another thread may have found the same file.
                 if self._skipped.setdefault(file, why) is why:
                     logging.warning("Skipping the unreadable image %s: %s", file, why)
             else:

@@ -1,12 +1,12 @@
-"""Tables of labels beside images: `labels.csv` or `metadata.csv`, also with the ending `.jsonl`.
+"""Tables of labels: `labels.csv` or `metadata.csv` in a folder of images, also as `.jsonl`.
 
-One row an image, with a header in any case: the file in a column `file_name`, `file`, `filename`,
-`image` or `path`, its class in `label`, `class`, `category` or `target`, and its split, if the
-table tells splits, in `split`. Cells are parted by commas, or by semicolons or tabs where those of
-the header are; a `.jsonl` file has an object of these names a line. A file may lack its ending, and
-may have `\\` for `/`.
+One row per image, with a header in upper or lower case: the file in a column `file_name`, `file`,
+`filename`, `image` or `path`, its class in `label`, `class`, `category` or `target`, and,
+optionally, its split in `split`. The header decides whether commas, semicolons or tabs separate
+cells; a `.jsonl` file has one object with these names per line. File names may lack their ending,
+and may have `\\` for `/`.
 
-One table in the root tells of all images, or one in each folder of a split of that split's.
+There is one table in the root for all images, or one in each folder of a split.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _FILE = ("file_name", "file", "filename", "image", "path")
 _LABEL = ("label", "class", "category", "target")
 _SPLIT = ("split",)
 _RULE = (
-    "A table of labels must have a header, parted by commas, semicolons or tabs, with a column for "
-    f"the file ({', '.join(_FILE)}), one for the class ({', '.join(_LABEL)}) and, if it tells "
-    "splits, one called split; rename a file that is no such table."
+    "A table of labels must have a header, separated by commas, semicolons or tabs, with a column "
+    f"for the file ({', '.join(_FILE)}), one for the class ({', '.join(_LABEL)}) and, if it gives "
+    "splits, one called split; rename a file that is not a table of labels."
 )
 _SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """What the table says of an image.
+    """The row of a table for an image.
 
     Attributes:
         label: The class; None: unlabelled.
-        split: The split; None: the table does not say.
+        split: The split; None: the table does not give it.
     """
 
     label: str | None
@@ -50,21 +50,21 @@ class _Row:
 
 
 @dataclasses.dataclass
-class _Told:
-    """What tables say.
+class _Tabled:
+    """The rows of tables.
 
     Attributes:
-        rows: Path of an image -> its row.
-        missing: Listed file that is no image -> why it is left out.
-        notes: Lines about what can be taken in two ways.
+        rows: Maps the path of an image to its row.
+        missing: Maps a listed file without an image to the reason why it is skipped.
+        notes: Lines about content that can be read in two ways.
     """
 
     rows: dict[str, _Row]
     missing: dict[str, str]
     notes: list[str]
 
-    def add(self, other: _Told) -> None:
-        """Adds what another table says."""
+    def add(self, other: _Tabled) -> None:
+        """Adds the rows of another table."""
         self.rows.update(other.rows)
         self.missing.update(other.missing)
         self.notes += other.notes
@@ -76,10 +76,10 @@ def layout_of(
     formats: str,
     content: Callable[[str], bytes],
 ) -> Layout:
-    """Reads the layout of a folder from its tables of labels, or from its folders without any.
+    """Reads the layout of a folder from its tables of labels, or without tables from its folders.
 
-    A table in the root is read whatever the folders are. Tables in the folders of splits are read
-    where these hold no folders of classes.
+    A table in the root is always read. Tables in the folders of splits are read if these hold no
+    folders of classes.
 
     Args:
         listing: The folder.
@@ -88,7 +88,7 @@ def layout_of(
         content: Reads a file by its path below the root.
 
     Raises:
-        DatasetError: There are no images, or splits, classes and tables contradict each other.
+        DatasetError: There are no images, or splits, classes and tables conflict.
     """
     if (table := folder_layout.table_of(listing)) is not None:
         return read(listing, table, content(table), is_image, formats)
@@ -98,7 +98,7 @@ def layout_of(
         return layout
     if layout.class_names:
         note = (
-            f"the folders tell the classes; no labels are read from {in_words([*tables.values()])}"
+            f"the folders give the classes; no labels are read from {in_words([*tables.values()])}"
         )
         return dataclasses.replace(layout, notes=(*layout.notes, note))
     contents = {split: (table, content(table)) for split, table in tables.items()}
@@ -108,10 +108,11 @@ def layout_of(
 def read(
     listing: Listing, table: str, content: bytes, is_image: Callable[[str], bool], formats: str
 ) -> Layout:
-    """Reads the layout of a folder whose classes a table tells; names of folders tell none.
+    """Reads the layout of a folder whose classes are in a table, not in names of folders.
 
-    Where the table tells no splits, an image below a folder with the name of a split belongs to it,
-    and any other to `train`. Images of `train` without a label become the split `unlabelled`.
+    If the table gives no splits, an image inside a folder with the name of a split belongs to that
+    split, and any other image to `train`. Images of `train` without a label become the split
+    `unlabelled`.
 
     Args:
         listing: The folder.
@@ -121,48 +122,49 @@ def read(
         formats: The endings of images, for messages.
 
     Raises:
-        DatasetError: The table has another header, tells an image two things, or lists no image.
+        DatasetError: The table has another header, has conflicting rows for an image, or lists no
+            image.
     """
     files = [path for path in listing.walk("") if path != table]
     images = set(filter(is_image, files))
-    told = _rows(listing, table, content, images, files, formats)
-    return _layout(listing, table, told, {path: _split_of_folder(path) for path in images})
+    tabled = _rows(listing, table, content, images, files, formats)
+    return _layout(listing, table, tabled, {path: _split_of_folder(path) for path in images})
 
 
 def _read_splits(
     listing: Listing, tables: Mapping[str, tuple[str, bytes]], layout: Layout, formats: str
 ) -> Layout:
-    """Reads the layout of a folder in which a table in the folder of each split tells its classes.
+    """Reads the layout of a folder whose splits each have a table of their classes.
 
     Args:
         listing: The folder.
-        tables: Split name -> path and bytes of its table.
+        tables: Maps a split's name to the path and the bytes of its table.
         layout: The layout by folders, without labels.
         formats: The endings of images, for messages.
     """
-    told = _Told({}, {}, [*layout.notes])
+    tabled = _Tabled({}, {}, [*layout.notes])
     for split, (table, content) in tables.items():
         files = [path for path in listing.walk(layout.folders[split]) if path != table]
-        told.add(_rows(listing, table, content, set(layout.splits[split]), files, formats))
+        tabled.add(_rows(listing, table, content, set(layout.splits[split]), files, formats))
     names = in_words([table for table, _ in tables.values()])
     splits = {path: split for split, images in layout.splits.items() for path in images}
-    return dataclasses.replace(_layout(listing, names, told, splits), folders=layout.folders)
+    return dataclasses.replace(_layout(listing, names, tabled, splits), folders=layout.folders)
 
 
-def _layout(listing: Listing, table: str, told: _Told, split_of: Mapping[str, str]) -> Layout:
-    """The layout that rows tell.
+def _layout(listing: Listing, table: str, tabled: _Tabled, split_of: Mapping[str, str]) -> Layout:
+    """Returns the layout that the rows describe.
 
     Args:
         listing: The folder.
-        table: The tables, in words.
-        told: What they say.
-        split_of: Image -> the split that it belongs to where its row does not say.
+        table: The tables, for messages.
+        tabled: The rows of the tables.
+        split_of: Maps an image to its split, if its row gives none.
     """
-    rows, missing, notes = told.rows, told.missing, told.notes
+    rows, missing, notes = tabled.rows, tabled.missing, tabled.notes
     if not rows:
         rule = (
-            f"The files that {table} lists must lie at their paths, relative to it, to images/ or "
-            "to train/, written as they are."
+            f"The files that {table} lists must exist at these paths, relative to the table, to "
+            "images/ or to train/, in the same upper and lower case."
         )
         first = next(iter(missing), "no row")
         raise wrong(listing, rule, f" with none of {len(missing)} listed files, such as {first}")
@@ -172,7 +174,7 @@ def _layout(listing: Listing, table: str, told: _Told, split_of: Mapping[str, st
     notes += same_but_for_case(row.label for row in rows.values() if row.label)
     unlisted = sorted(set(split_of) - set(rows))
     if missing:
-        notes.append(_some(missing, f"files that {table} lists are not there, or no images"))
+        notes.append(_some(missing, f"files that {table} lists are missing, or are not images"))
     if unlisted:
         notes.append(_some(unlisted, f"images are not in {table}: used without a label"))
 
@@ -195,28 +197,28 @@ def _rows(
     images: set[str],
     files: Sequence[str],
     formats: str,
-) -> _Told:
-    """What a table says of the images that are there.
+) -> _Tabled:
+    """Reads the rows of a table for the images that exist.
 
     Args:
         listing: The folder.
         table: Path of the table.
         content: Its bytes.
-        images: The images that it may name.
-        files: The files that it may name, which are the reason why a row is left out.
+        images: The images that the table may name.
+        files: The files that the table may name; those that are not images explain skipped rows.
         formats: The endings of images, for messages.
     """
     header, *body = _lines(listing, table, content) or [[]]
     folder = posixpath.dirname(table)
-    told = _Told({}, {}, [])
-    columns = _columns(listing, table, header, told.notes)
+    tabled = _Tabled({}, {}, [])
+    columns = _columns(listing, table, header, tabled.notes)
     paths = _paths(files, images, folder)
     below_train = _below_train(paths) if not folder else {}
     used: set[str] = set()
     for line in body:
         if any(cell.strip() for cell in line[len(header) :]):
             rule = (
-                f"A row of {table} must have at most a cell for each column; quote a comma in one."
+                f"A row of {table} must have at most one cell per column; quote cells with commas."
             )
             raise wrong(listing, rule, f" with {','.join(line)!r}")
         file, label, split = (
@@ -225,38 +227,38 @@ def _rows(
         )
         if not file:
             rule = f"Every row of {table} must name a file."
-            raise wrong(listing, rule, f" with a row {','.join(line)!r}")
+            raise wrong(listing, rule, f" with the row {','.join(line)!r}")
         if len(label.splitlines()) > 1:
             raise wrong(listing, f"A label in {table} must be one line.", f" with {label!r}")
         path = paths.get(posixpath.normpath(file)) or paths.get(_key(file))
         if path is None and (path := below_train.get(_key(file))):
             used.add(path.partition("/")[0])
         if path not in images:
-            why = f"not {formats}" if path else "not there"
+            why = f"not {formats}" if path else "not found"
             name = posixpath.join(folder, " ".join(file.splitlines()))
-            told.missing[name] = f"in {table}, but {why}: left out"
+            tabled.missing[name] = f"in {table}, but {why}: skipped"
             continue
         said = _split(listing, table, split)
         row = _Row(None if said == UNLABELLED else label or None, said)
-        if (earlier := told.rows.setdefault(path, row)) != row:
+        if (earlier := tabled.rows.setdefault(path, row)) != row:
             what = "label" if earlier.label != row.label else "split"
-            rule = f"{table} must give an image one {what}; several {what}s an image are not read."
+            rule = f"{table} must give an image one {what}; several {what}s are not supported."
             both = [repr(getattr(one, what) or "") for one in (earlier, row)]
             raise wrong(listing, rule, f" with {path} as {' and '.join(both)}")
-    told.notes += [f"{table} names files of {folder}/ without it" for folder in sorted(used)]
-    return told
+    tabled.notes += [f"{table} names files of {folder}/ without it" for folder in sorted(used)]
+    return tabled
 
 
 def _lines(listing: Listing, table: str, content: bytes) -> list[list[str]]:
-    """The rows of the table that hold anything, the header first."""
+    """Returns the rows that are not empty, the header first."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise wrong(listing, f"{table} must be text in UTF-8; save it as that.") from None
+        raise wrong(listing, f"{table} must be text in UTF-8; save it in that encoding.") from None
     rows = _objects(listing, table, text) if table.lower().endswith("l") else None
     if rows is None:
         header = text.lstrip().partition("\n")[0]
-        # A header has a file and a class, so it has what parts cells.
+        # A header has a file and a class, so it has a separator.
         delimiter = next((mark for mark in "\t;" if mark in header and "," not in header), ",")
         try:
             rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
@@ -267,7 +269,7 @@ def _lines(listing: Listing, table: str, content: bytes) -> list[list[str]]:
 
 
 def _objects(listing: Listing, table: str, text: str) -> list[list[str]]:
-    """The rows of a file with a JSON object a line, the header first."""
+    """Returns the rows of a file with one JSON object per line, the header first."""
     objects = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -285,7 +287,7 @@ def _objects(listing: Listing, table: str, text: str) -> list[list[str]]:
 
 
 def _cell(value: object) -> str:
-    """A value of JSON as the cell of a table, a list as JSON writes it."""
+    """Converts a value of JSON into a cell of a table; a list stays JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -294,7 +296,7 @@ def _cell(value: object) -> str:
 def _columns(
     listing: Listing, table: str, header: Sequence[str], notes: list[str]
 ) -> tuple[int, int, int | None]:
-    """The columns of file, label and, if there is one, split."""
+    """Returns the columns of file, label and, if there is one, split."""
     names = [name.strip().lower() for name in header]
 
     def column(known: Sequence[str]) -> int | None:
@@ -318,10 +320,10 @@ def _columns(
 
 
 def _paths(files: Sequence[str], images: set[str], folder: str) -> dict[str, str]:
-    """What a table in a folder may call a file -> its path.
+    """Maps the names that a table in a folder may use for a file to the file's path.
 
-    Relative to the table or else to `images/`, in either case with the ending or, of an image,
-    without it where no other image differs in that alone.
+    Names are relative to the table or else to `images/`. An image may lack its ending, unless
+    another image differs only in the ending.
     """
     around = f"{folder}/" if folder else ""
     own = {path.removeprefix(around): path for path in files}
@@ -336,14 +338,14 @@ def _paths(files: Sequence[str], images: set[str], folder: str) -> dict[str, str
 
 
 def _below_train(paths: Mapping[str, str]) -> dict[str, str]:
-    """What a table in the root may call a training image: its path below the split's folder."""
+    """Maps paths relative to the training split's folder, which a table in the root may use."""
     tops = {path.partition("/")[0] for path in paths.values() if "/" in path}
     train = [top for top in tops if split_names.canonical(top) == TRAIN]
     return _below(paths, train[0]) if len(train) == 1 else {}
 
 
 def _below(paths: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Those of names in a folder, without the folder."""
+    """Returns the names inside a folder, without the folder."""
     around = f"{folder}/"
     return {
         name.removeprefix(around): path for name, path in paths.items() if name.startswith(around)
@@ -351,18 +353,20 @@ def _below(paths: Mapping[str, str], folder: str) -> dict[str, str]:
 
 
 def _key(file: str) -> str:
-    """A path as it is compared: with `/`, and accents in one Unicode form."""
+    """Normalizes a path for comparison: with `/`, and accents in one Unicode form."""
     return unicodedata.normalize("NFC", posixpath.normpath(file.replace("\\", "/")))
 
 
 def _check_labels(listing: Listing, table: str, rows: Mapping[str, _Row]) -> None:
-    """Refuses several labels in a cell: a list, or labels of other images, parted."""
+    """Rejects several labels in a cell: a list, or separated labels of other images."""
     labels = {row.label for row in rows.values() if row.label}
     for path, row in rows.items():
         parts = [part.strip() for part in re.split(r"[|;,]", row.label or "")]
         is_list = bool(re.fullmatch(r"\[.*\]", row.label or ""))
         if is_list or (len(parts) > 1 and labels.issuperset(parts)):
-            rule = f"{table} must give an image one label; several labels an image are not read."
+            rule = (
+                f"{table} must give an image one label; several labels per image are not supported."
+            )
             raise wrong(listing, rule, f" with {path} as {row.label!r}")
 
 
@@ -392,6 +396,6 @@ def _check_classes(
 
 
 def _some(names, what: str) -> str:
-    """A line about files, the first of them by name."""
+    """Returns a line about files, which names the first of them."""
     shown = ", ".join(list(names)[:_SHOWN])
     return f"{len(names):,} {what} ({shown}{', ...' * (len(names) > _SHOWN)})"

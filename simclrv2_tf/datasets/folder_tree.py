@@ -1,4 +1,4 @@
-"""The files and folders below a folder, each once, whatever links there are."""
+"""Lists the files and folders below a folder, each once, also if there are links."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ from etils import epy
 with epy.lazy_imports():
     import tensorflow as tf  # for remote folders
 
-# What file servers, systems and archives add to folders, in lower case; hidden names beside these.
+# Files that servers, systems and archives add, in lower case; hidden names are skipped anyway.
 _RUBBISH = (
     *("@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
@@ -21,19 +21,19 @@ _RUBBISH = (
 
 
 class FolderTree:
-    """The contents of a folder, without hidden ones.
+    """The contents of a folder, without hidden files.
 
-    A link to something that lies in the folder itself is left out: what it leads to is listed where
-    it lies. A link to elsewhere is followed, and a second one to the same place left out. So no
-    file is listed twice, and no link leads in a circle. Names that are not UTF-8, or hold a line
-    break, are left out: lists of names have one a line. A warning names what is left out. What
-    systems add by themselves, such as thumbnails, is no content.
+    A link to a target inside the folder is skipped, because the target is listed anyway. A link to
+    another place is followed; a second link to the same place is skipped. So no file is listed
+    twice, and links cannot form a cycle. Names that are not UTF-8, or hold a line break, are
+    skipped, because lists have one name per line. A warning names each skipped path. Files that
+    operating systems add, such as thumbnails, are ignored.
 
     Args:
         root: The folder, which may be remote; remote folders have no links.
-        is_file: Whether a name is a file's by its ending. Of others the file system is asked, which
-            takes long for a million names.
-        quiet: Whether no warning is given.
+        is_file: Whether a name is a file, by its ending. For other names the file system is asked,
+            which is slow for a million names.
+        quiet: Whether to log no warnings.
 
     Attributes:
         left_out: Paths that cannot be used because of their names, escaped, and the reasons.
@@ -44,20 +44,20 @@ class FolderTree:
         self._real_root = None if "://" in root else os.path.realpath(root)
         self._log = logging.debug if quiet else logging.warning
         self.left_out: dict[str, str] = {}
-        self._files: set[str] = set()  # that links lead to
+        self._files: set[str] = set()  # targets of links
         self._folders: set[str] = set()
-        self._above: set[str] = set()  # the folders that those lie in
-        self.list = functools.cache(self._list)  # a link that was followed stays so
+        self._above: set[str] = set()  # the folders of those targets
+        self.list = functools.cache(self._list)  # a followed link stays followed
 
     def walk(self, folder: str) -> Iterator[str]:
-        """Paths below the root of all files in a folder, at any depth, folder by folder."""
+        """Returns paths below the root of all files in a folder, at any depth, folder by folder."""
         files, folders = self.list(folder)
         yield from files
         for below in folders:
             yield from self.walk(below)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Paths below the root of a folder's files and of its subfolders, sorted."""
+        """Returns paths below the root of a folder's files and of its subfolders, sorted."""
         files: list[str] = []
         folders: list[str] = []
         for name, is_folder in sorted(self._entries(folder)):
@@ -65,7 +65,7 @@ class FolderTree:
         return files, folders
 
     def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """Names in a folder, and whether each is a folder."""
+        """Yields names in a folder, and whether each is a folder."""
         path = os.path.join(self.root, folder)
         if self._real_root is None:
             for name in (name.rstrip("/") for name in tf.io.gfile.listdir(path)):
@@ -80,9 +80,9 @@ class FolderTree:
                 if _is_rubbish(entry.name) or not self._is_usable(shown):
                     continue
                 if not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
-                    why = "is no regular file"  # of a pipe, reading would wait for a writer
-                    self._log("%s: left out %s, which %s.", self.root, shown, why)
-                    self.left_out[shown] = f"left out: it {why}"
+                    why = "is not a regular file"  # reading a pipe would wait for a writer
+                    self._log("%s: skipped %s, which %s.", self.root, shown, why)
+                    self.left_out[shown] = f"skipped: it {why}"
                 elif entry.is_symlink():
                     if self._follows(shown, entry.is_dir()):
                         yield entry.name, entry.is_dir()
@@ -92,7 +92,7 @@ class FolderTree:
                     yield entry.name, entry.is_dir()
 
     def _is_usable(self, path: str) -> bool:
-        """Whether a path can be an id, which is text of one line; names it where it cannot."""
+        """Whether a path can be an id, which is one line of text; logs it if it cannot."""
         shown: str | bytes = path
         if not _is_utf8(path):
             shown, why = os.fsencode(path), "is not UTF-8"
@@ -100,12 +100,12 @@ class FolderTree:
             why = "holds a line break"
         else:
             return True
-        self._log("%s: left out %r, whose name %s.", self.root, shown, why)
-        self.left_out[repr(shown).removeprefix("b")[1:-1]] = f"left out: its name {why}"
+        self._log("%s: skipped %r, whose name %s.", self.root, shown, why)
+        self.left_out[repr(shown).removeprefix("b")[1:-1]] = f"skipped: its name {why}"
         return False
 
     def _follows(self, link: str, is_folder: bool) -> bool:
-        """Whether a link leads to what no other path of the tree leads to."""
+        """Whether no other path of the tree leads to the target of a link."""
         assert self._real_root is not None  # remote folders have no links
         target = os.path.realpath(os.path.join(self.root, link))
         above = [str(parent) for parent in pathlib.PurePath(target).parents]
@@ -121,7 +121,7 @@ class FolderTree:
         return True
 
     def _leave_out(self, what: str, target: str) -> None:
-        self._log("%s: left out %s: %s is read already.", self.root, what, target)
+        self._log("%s: skipped %s: %s is already read.", self.root, what, target)
 
 
 def _is_rubbish(name: str) -> bool:

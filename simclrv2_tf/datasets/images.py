@@ -13,19 +13,19 @@ import tensorflow as tf
 from simclrv2_tf.channels import COLORS, RGB, other_bands
 from simclrv2_tf.datasets.orientation import jpeg_orientation, turned
 
-# Some hundred kilobytes can decode to gigabytes; a photograph of 16,384 x 16,384 pixels is 0.8 GB.
+# A few hundred kilobytes can decode to gigabytes; 16,384 x 16,384 RGB pixels are 0.8 GB.
 MOST_PIXELS = 2**28
 _MOST_16_BITS = 2**16 - 1
-_SMALL_JPEG = 2**20  # bytes; no JPEG of these decodes to as many pixels
+_SMALL_JPEG = 2**20  # bytes; no JPEG of this size decodes to that many pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # of a pixel, by the color type
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # per pixel, by the color type
 _PNG_HEADER = 26  # bytes, up to the color type
-# Of 2^16; Pillow's, whose sum is 2^16, so that the luma of a gray pixel is its gray.
+# In units of 2^-16, as in Pillow. The sum is 1, so that the luma of a gray pixel is its gray.
 _LUMA = (19595, 38470, 7471)
 
 
 def _checked_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
-    """Fails for an image that would fill the memory, before it is decoded."""
+    """Fails for an image that would fill the memory, before decoding it."""
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     text = f"an image may have at most {MOST_PIXELS:,} pixels, and this one has"
     return tf.debugging.Assert(pixels <= MOST_PIXELS, [text, height, "x", width])
@@ -46,7 +46,7 @@ def _decode_jpeg(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
 
 def _decode_png(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     # TensorFlow fills a missing alpha with 2^depth - 1, nearly transparent below 8 bits a sample.
-    # So alpha is read only where a file has it: a color type with the alpha bit, or a tRNS chunk,
+    # So alpha is read only if a file has it: a color type with the alpha bit, or a tRNS chunk,
     # whose length is at most 256.
     encoded, bits, color_type = _png_header(encoded)
     transparent = (
@@ -73,8 +73,9 @@ def _decode_png(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
 
 
 def _png_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """A PNG file, its size checked; and the bytes of its bits a sample and its color type."""
-    # Zeros, as the error of a position beyond the end of a file that is cut would hold its bytes.
+    """Returns a PNG file of checked size, and its bytes for bits per sample and color type."""
+    # Zeros, because the error of a position beyond the end of a truncated file would hold its
+    # bytes.
     padded = tf.strings.join([encoded, bytes(_PNG_HEADER)])
     header = tf.strings.substr(padded, 0, _PNG_HEADER)
     bits, color_type = (tf.strings.substr(header, place, 1) for place in (24, 25))
@@ -92,7 +93,7 @@ def _to_8_bits(samples: tf.Tensor, value_range: tuple[float, float] | None = Non
 
 def _decode_webp(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     del reading
-    # A file has its own channels: the operation refuses others.
+    # Keep the file's own channels: the operation rejects others.
     image = tf.io.decode_image(encoded, expand_animations=False)
     opaque = tf.shape(image)[2] == 3
     return tf.cond(opaque, lambda: image, lambda: over_white(image[..., :3], image[..., 3:]))
@@ -125,13 +126,13 @@ def _always(head: bytes) -> bool:
 
 
 def _is_unusual_bmp(head: bytes) -> bool:
-    # TensorFlow takes a palette's indices for gray, and drops alpha.
+    # TensorFlow reads a palette's indices as gray, and drops alpha.
     bits, compression = head[28:30], head[30:34]
     return (bits, compression) != (b"\x18\0", bytes(4))
 
 
 def _is_unusual_webp(head: bytes) -> bool:
-    # An extended file with an animation, or with EXIF, which may have an orientation.
+    # An extended file with an animation, or with EXIF data, possibly with an orientation.
     return head[12:16] == b"VP8X" and bool(head[20] & 0x0A) if len(head) > 20 else False
 
 
@@ -145,13 +146,13 @@ class ImageFormat(NamedTuple):
 
     Attributes:
         suffixes: Endings of file names, in lower case.
-        signature: The first bytes of every file; None for formats that differ in them.
-        end: Bytes that the last 64 of every whole file hold, and compressed data cannot; None
-            where only decoding tells whether a file is whole.
-        decode: Decodes a file's bytes, () string, as `Reading` says, to (H, W, 3) uint8; None: as
-            TensorFlow does.
-        is_converted: Whether a file with these first and last bytes is one that TensorFlow does
-            not read, or reads wrongly: `conversion` makes a PNG of it.
+        signature: The first bytes of every file; None for formats without a fixed signature.
+        end: Bytes that the last 64 of every complete file hold, and compressed data cannot; None if
+            only decoding shows whether a file is complete.
+        decode: Decodes a file's bytes, () string, according to a `Reading`, to (H, W, 3) uint8;
+            None to use TensorFlow's function.
+        is_converted: Whether TensorFlow does not read, or reads wrongly, a file with these first
+            and last bytes, so that `conversion` makes a PNG file of it.
     """
 
     suffixes: tuple[str, ...]
@@ -179,7 +180,7 @@ FORMATS = (
     ImageFormat((".bmp",), b"BM", is_converted=_is_unusual_bmp),
     # TensorFlow makes transparent pixels black.
     ImageFormat((".gif",), b"GIF8", is_converted=_always),
-    # TIFF, HEIC, AVIF and what else Pillow reads.
+    # TIFF, HEIC, AVIF and other formats of Pillow.
     ImageFormat(
         (".tif", ".tiff", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".pnm"), is_converted=_always
     ),
@@ -197,12 +198,13 @@ def is_converted(head: bytes) -> bool:
 def decode(encoded: tf.Tensor, reading: Reading = AS_STORED) -> tf.Tensor:
     """Decodes an image file, () string, to (H, W, C) uint8, C being `reading.channels`.
 
-    With 3 channels as `decode_rgb`, with 1 to the luma of that. With others the file has that many
-    bands, of which none is a color or transparency: a PNG file with as many samples a pixel, or one
-    of gray in which the bands lie one below another, as `conversion` makes it of a TIFF file.
+    With 3 channels same as `decode_rgb`; with 1, the luma of its result. With others, the file must
+    have that many bands, none of them a color or transparency: a PNG file with that many samples
+    per pixel, or a gray one that stacks the bands vertically, as `conversion` writes it for a TIFF
+    file.
 
     Raises:
-        tf.errors.OpError: The bytes are not a whole image, or one of other bands.
+        tf.errors.OpError: The bytes are not a complete image, or have other bands.
     """
     if reading.channels in COLORS:
         return as_color(decode_rgb(encoded, reading), reading.channels)
@@ -210,7 +212,7 @@ def decode(encoded: tf.Tensor, reading: Reading = AS_STORED) -> tf.Tensor:
 
 
 def as_color(image: tf.Tensor, channels: int) -> tf.Tensor:
-    """Gray or RGB, (H, W, 1 or 3) uint8, as gray or RGB: (H, W, `channels`) uint8.
+    """Converts gray or RGB, (H, W, 1 or 3) uint8, to gray or RGB: (H, W, `channels`) uint8.
 
     Gray is the luma (ITU-R 601-2), rounded as by Pillow.
     """
@@ -225,8 +227,8 @@ def as_color(image: tf.Tensor, channels: int) -> tf.Tensor:
 def _decode_bands(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     channels = reading.channels
     encoded, bits, _ = _png_header(encoded)
-    rule = f"an image of {channels} bands must be a PNG file with as many samples a pixel, or of "
-    rule += "gray, with the bands one below another"
+    rule = f"an image of {channels} bands must be a PNG file with as many samples per pixel, or a "
+    rule += "gray one that stacks the bands vertically"
     is_png = tf.strings.substr(encoded, 0, len(_PNG)) == _PNG
     with tf.control_dependencies([tf.debugging.Assert(is_png, [rule])]):
         encoded = tf.identity(encoded)
@@ -251,24 +253,24 @@ def _decode_bands(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
 def decode_rgb(encoded: tf.Tensor, reading: Reading = AS_STORED) -> tf.Tensor:
     """Decodes an image file, () string, to 8-bit RGB, (H, W, 3) uint8.
 
-    Takes files of `FORMATS` that are not converted, and others that TensorFlow reads. Gray becomes
+    Reads files of `FORMATS` that need no conversion, and others that TensorFlow reads. Gray becomes
     RGB, transparency is composited over white, CMYK is converted, 16-bit samples v become v / 257
     or are scaled by `reading.value_range`, and the EXIF orientation of a JPEG file is applied. An
     animation gives its first frame.
 
     Raises:
-        tf.errors.OpError: The bytes are not a whole image.
+        tf.errors.OpError: The bytes are not a complete image.
     """
 
-    if tf.executing_eagerly():  # where an error is the operation's own, in one line
+    if tf.executing_eagerly():  # eagerly, an error is the operation's own, in one line
         return _decode_rgb(encoded, reading)
     return _traced(reading, FORMATS, MOST_PIXELS, _SMALL_JPEG)(encoded)
 
 
 @functools.lru_cache(maxsize=8)
 def _traced(reading: Reading, *constants):
-    """One function for all pipelines of a process: tracing it takes longer than a pipeline."""
-    del constants  # by which it is kept
+    """Returns one function for all pipelines of a process, because tracing it is slow."""
+    del constants  # part of the cache's key
     signature = [tf.TensorSpec((), tf.string)]
     return tf.function(lambda encoded: _decode_rgb(encoded, reading), signature, autograph=False)
 
@@ -291,10 +293,11 @@ def _decode_rgb(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
 def decode_or_black(
     read: Callable[[], tf.Tensor], reading: Reading = AS_STORED
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`decode` of what `read` returns, and True; or, of no whole image, black and False.
+    """Returns `decode` of the result of `read`, and True; a black image and False if damaged.
 
-    An operation that fails stops a pipeline, and `ignore_errors` on the pipeline would lose the
-    place of the example. In a data set of one, the black image follows.
+    An operation that fails stops a pipeline, and `ignore_errors` on the whole pipeline would lose
+    the position of the example. So each example is a data set of its own, followed by the black
+    image.
     """
     return (
         tf.data.Dataset.from_tensors(0)
@@ -314,16 +317,16 @@ def black(channels: int = RGB) -> tf.Tensor:
 def inspect(
     path: str, decodes: bool = True, reading: Reading = AS_STORED
 ) -> tuple[bool, str | None]:
-    """Looks at the first and the last bytes of a file.
+    """Checks the first and the last bytes of a file.
 
     Args:
         path: The file.
-        decodes: Whether a file whose ends do not tell is decoded, to find out whether it is whole.
-        reading: How it will be read.
+        decodes: Whether to decode a file if these bytes do not show whether it is complete.
+        reading: How the file will be read.
 
     Returns:
-        Whether the file has to be converted; and why it cannot be read, None where it can or where
-        only its conversion will tell.
+        Whether the file needs conversion; and the reason why it cannot be read, None if it can be
+        read or if only the conversion will show it.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -335,7 +338,7 @@ def inspect(
             file.seek(max(0, file.size() - _HEAD))  # EXIF may come after the pixels of a PNG file
             tail = file.read()
         if is_converted(head + tail) or not (reading.channels in COLORS or head.startswith(_PNG)):
-            return True, None  # of other formats, bands are counted there
+            return True, None  # the conversion counts the bands of other formats
         if reading.channels not in COLORS:
             bands = _PNG_SAMPLES.get(head[25]) if len(head) >= _PNG_HEADER else None
             if bands not in (None, reading.channels):
@@ -356,12 +359,12 @@ def inspect(
 
 
 class Stored(NamedTuple):
-    """What the samples of a whole file are.
+    """The samples of a complete file.
 
     Attributes:
-        bands: Their number, with transparency.
-        bits: Of each sample.
-        largest: The largest sample of color of 16 bits; 0 for other files.
+        bands: Number of bands, including transparency.
+        bits: Bits of each sample.
+        largest: The largest 16-bit color sample; 0 for other files.
     """
 
     bands: int
@@ -370,11 +373,11 @@ class Stored(NamedTuple):
 
 
 def stored(path: str, channels: int = RGB) -> Stored:
-    """Looks into a whole file that is read without conversion, or after it.
+    """Returns the samples of a complete file, which is read without conversion or is converted.
 
     Args:
         path: The file.
-        channels: As of `Reading`; with 1 and 3, transparency is no color.
+        channels: As in `Reading`; with 1 and 3, transparency is not a color.
     """
     content = tf.io.read_file(path)
     head = content.numpy()[:_PNG_HEADER]
@@ -385,18 +388,18 @@ def stored(path: str, channels: int = RGB) -> Stored:
     bands, bits = _PNG_SAMPLES.get(head[25], RGB), head[24]
     if bits < 16:
         return Stored(bands, bits)
-    read = RGB if channels in COLORS else 0  # 0: all that the file has
+    read = RGB if channels in COLORS else 0  # 0: all channels of the file
     samples = tf.io.decode_png(content, channels=read, dtype=tf.uint16)
     return Stored(bands, bits, int(tf.reduce_max(tf.cast(samples, tf.int32))))
 
 
 def reason(error: Exception) -> str:
-    """A TensorFlow error in one line, without the name of the op that raised it."""
+    """Returns a TensorFlow error in one line, without the name of the op that raised it."""
     message = getattr(error, "message", None) or str(error)
     message = re.sub(r"^\{\{.*?\}\}\s*", "", message)
-    if said := re.search(r"Summarized data: (.*)", message, re.DOTALL):  # of an assertion
+    if said := re.search(r"Summarized data: (.*)", message, re.DOTALL):  # from an assertion
         lines = (re.sub(r"^b'(.*)'$", r"\1", line) for line in said[1].splitlines())
         return re.sub(r"\s*\[Op:\w+\].*$", "", " ".join(lines))
     if "Invalid JPEG data" in message:
-        return "it is no whole JPEG file of 8 bits, baseline or progressive"
+        return "it is not a complete JPEG file of 8 bits, baseline or progressive"
     return re.sub(r"\s*\[Op:\w+\].*$", "", message.split("\n")[0])

@@ -1,7 +1,7 @@
-"""Which examples have labels in semi-supervised training: a class-balanced subset from a seed.
+"""Draws which examples have labels in semi-supervised training: a class-balanced subset.
 
 SimCLRv2 uses class-balanced 1% and 10% of the labels (arXiv 2006.10029, section 3). The published
-subsets of ImageNet are data sets of their own (`imagenet2012_subset/1pct` of TensorFlow Datasets).
+subsets of ImageNet are separate data sets (`imagenet2012_subset/1pct` in TensorFlow Datasets).
 """
 
 import bisect
@@ -32,16 +32,16 @@ def draw(
     the same on every machine and for every order of the examples, contains each smaller one, and
     changes little when examples are added. A class of fewer than k examples gives all of them.
 
-    With n_c examples in class c and N in all, `label_fraction` gives the largest k for which
+    With n_c examples in class c and N in total, `label_fraction` gives the largest k for which
     sum_c min(n_c, k) is at most round(`label_fraction` * N), in decimals, halves to even.
 
     Args:
-        ids: (N,) ids of the examples, no two alike.
+        ids: (N,) ids of the examples, all different.
         labels: (N,) classes, indices of `class_names`; examples below 0 are unlabelled and skipped.
         class_names: (C,) the name of each class, for errors.
         label_fraction: Share of the labelled examples, in (0, 1]; this or `labels_per_class`.
         labels_per_class: k, at least 1; this or `label_fraction`.
-        seed: Decides which examples of each class are taken.
+        seed: Determines the examples taken from each class.
 
     Returns:
         Ids, class by class, in the order of their hashes.
@@ -75,7 +75,7 @@ def draw(
     counts = [len(names) for names in members]
     if not any(counts):
         raise DatasetError(
-            f"A subset of the labels needs labels. Received: {len(ids)} examples, none with one"
+            f"A subset of the labels needs labels. Received: {len(ids)} examples without labels"
         )
     if not all(counts):
         raise DatasetError(
@@ -131,13 +131,13 @@ def _per_class_of_fraction(fraction: float, counts: list[int]) -> int:
 
 
 def _share(fraction: float, total: int) -> int:
-    # As a decimal: the binary 0.145 * 100 is below a half that is meant.
+    # As a decimal: in binary, 0.145 * 100 is below the intended half.
     return round(Fraction(str(float(fraction))) * total)
 
 
 def _smallest_fraction(budget: int, total: int) -> str:
-    """The smallest decimal of three significant digits whose share of `total` is `budget`."""
-    exact = Fraction(2 * budget - 1, 2 * total)  # from here on, or just above it, shares round up
+    """Returns the smallest decimal of three digits whose share of `total` is `budget`."""
+    exact = Fraction(2 * budget - 1, 2 * total)  # shares from here on round up
     digits = 2 - math.floor(math.log10(exact))
     steps = math.ceil(exact * 10**digits)
     if _share(steps / 10**digits, total) < budget:
@@ -146,7 +146,7 @@ def _smallest_fraction(budget: int, total: int) -> str:
 
 
 def write(path: epath.Path, ids: Sequence[str]) -> None:
-    """Writes a subset as UTF-8 text, an id a line; a line break in one is a `DatasetError`."""
+    """Writes a subset as UTF-8 text, one id per line; raises a `DatasetError` for a line break."""
     for name in ids:
         if "\n" in name or "\r" in name:
             raise DatasetError(f"An id must be one line to be listed in {path}. Received: {name!r}")
@@ -154,7 +154,7 @@ def write(path: epath.Path, ids: Sequence[str]) -> None:
 
 
 def read(path: epath.Path) -> tuple[str, ...]:
-    """Reads what `write` wrote."""
+    """Reads the ids of a file by `write`."""
     text = path.read_text()
     return tuple(text.removesuffix("\n").split("\n")) if text else ()
 
@@ -162,14 +162,14 @@ def read(path: epath.Path) -> tuple[str, ...]:
 def hold_out(ids: Sequence[str], labels: Sequence[int], share: float, seed: int) -> tuple[str, ...]:
     """Draws a share of each class, for validation: at least one example of a class of two or more.
 
-    Takes the last examples of a class by the hash of `draw`, so that the examples of a smaller
-    label subset are the last to be taken.
+    Takes the last examples of a class by the hash of `draw`, so that it takes small label subsets
+    last.
 
     Args:
         ids: (N,) ids of the examples.
         labels: (N,) classes; -1, unlabelled, counts as one more class.
         share: In (0, 1).
-        seed: Decides which examples of each class are taken.
+        seed: Determines the examples taken from each class.
     """
     members: dict[int, list[str]] = {}
     for name, label in zip(ids, labels, strict=True):
@@ -189,7 +189,7 @@ def _rank(seed: int, name: str) -> bytes:
 def balanced_weights(labels: Sequence[int], num_classes: int) -> np.ndarray:
     """Weights N / (C n_c) of classes with n_c of N examples: (C,) float64.
 
-    Their mean over the examples is 1 where every class has some. A class without examples has
+    Their mean over the examples is 1 if every class has examples. A class without examples has
     weight 0.
     """
     counts = np.bincount(np.asarray(labels), minlength=num_classes)

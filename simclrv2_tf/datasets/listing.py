@@ -10,15 +10,15 @@ from simclrv2_tf.datasets.sources import DatasetError
 
 
 class Listing(Protocol):
-    """A folder's content, without what is no part of it; see `FolderTree`."""
+    """The contents of a folder; see `FolderTree`."""
 
     root: str
 
     def list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Paths below the root of a folder's files and of its subfolders, sorted."""
+        """Returns paths below the root of a folder's files and of its subfolders, sorted."""
 
     def walk(self, folder: str) -> Iterator[str]:
-        """Paths below the root of all files in a folder, at any depth."""
+        """Returns paths below the root of all files in a folder, at any depth."""
 
 
 class ImageListing:
@@ -26,7 +26,7 @@ class ImageListing:
 
     Args:
         listing: The folder.
-        is_image: Whether a name is an image's.
+        is_image: Whether a name is the name of an image.
     """
 
     def __init__(self, listing: Listing, is_image: Callable[[str], bool]):
@@ -34,29 +34,29 @@ class ImageListing:
         self.holds_images = functools.cache(self._holds_images)
 
     def here(self, folder: str) -> tuple[list[str], list[str]]:
-        """The images directly in a folder, and its subfolders."""
+        """Returns the images directly in a folder, and its subfolders."""
         files, folders = self.listing.list(folder)
         return [path for path in files if self.is_image(path)], folders
 
     def images(self, folder: str) -> list[str]:
-        """The images in a folder, at any depth."""
+        """Returns the images in a folder, at any depth."""
         return [path for path in self.listing.walk(folder) if self.is_image(path)]
 
     def folders_of_images(self, folder: str) -> list[str]:
-        """The subfolders that hold images, at any depth."""
+        """Returns the subfolders that hold images, at any depth."""
         return [path for path in self.here(folder)[1] if self.holds_images(path)]
 
     def _holds_images(self, folder: str) -> bool:
         """Whether there is an image in a folder, at any depth."""
-        # Of several links to one place the first that is listed stays. So a folder is listed whole,
-        # and the folders in their order, whatever is asked of them first.
+        # The first listed of several links to one place is kept. So folders are always listed
+        # completely and in order, whatever the first question.
         return bool(self.images(folder))
 
     def holds_classes(self, folder: str) -> bool:
-        """Whether the images of a folder lie in folders of it."""
+        """Whether the images of a folder are in subfolders."""
         return not self.here(folder)[0] and bool(self.folders_of_images(folder))
 
 
 def wrong(listing: Listing, rule: str, found: str = "") -> DatasetError:
-    """The error of a folder that breaks a rule."""
+    """Returns the error for a folder that breaks a rule."""
     return DatasetError(f"{rule} Received: folder:{listing.root}{found}")

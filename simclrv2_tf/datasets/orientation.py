@@ -1,6 +1,6 @@
-"""The EXIF orientation of a JPEG file: how the stored pixels are turned to be displayed.
+"""The EXIF orientation of a JPEG file: how to rotate the stored pixels for display.
 
-In TensorFlow's operations, so that a pipeline, a SavedModel and a single call agree.
+Uses TensorFlow's operations, so that a pipeline, a SavedModel and a single call agree.
 """
 
 import tensorflow as tf
@@ -12,16 +12,16 @@ _MOST_SEGMENTS, _MOST_ENTRIES = 64, 256
 
 
 def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Reads the orientation of a JPEG file, () string, as its first Exif segment has it.
+    """Reads the orientation of a JPEG file, () string, from its first Exif segment.
 
     Returns:
-        () int32 from 1 (as stored) to 8; 1 where the file has no orientation, or a damaged one.
+        () int32 from 1 (as stored) to 8; 1 if the orientation is missing or damaged.
     """
 
     encoded = tf.ensure_shape(tf.convert_to_tensor(encoded), ())
 
     def segment(position):
-        """Marker, length and the first bytes of the content: one read, as most files have none."""
+        """Marker, length and the first bytes of the content, in one read: most files have none."""
         return _bytes(encoded, position, 4 + len(_EXIF))
 
     def is_exif(head):
@@ -71,7 +71,7 @@ def _of_tiff(encoded: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
 
 
 def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns a stored image to the way it is displayed.
+    """Rotates and mirrors a stored image for display.
 
     Args:
         image: (H, W, C).
@@ -95,12 +95,12 @@ def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         lambda: transposed(tf.reverse(image, [1])),
     )
     orientation = tf.convert_to_tensor(orientation)
-    # Most images are as stored: one comparison, and not eight branches.
+    # Most images need no change: one comparison instead of eight branches.
     return tf.cond(orientation == 1, ways[0], lambda: tf.switch_case(orientation - 1, ways))
 
 
 def _part(encoded: tf.Tensor, begin: tf.Tensor, length: int) -> tf.Tensor:
-    """`length` bytes from `begin` on, () string; zeros after the end."""
+    """Returns `length` bytes from `begin` on, () string; zeros after the end."""
     size = tf.strings.length(encoded)
     part = tf.strings.substr(encoded, tf.minimum(begin, tf.maximum(size - 1, 0)), length)
     part = tf.where(begin < size, part, "")
@@ -108,6 +108,6 @@ def _part(encoded: tf.Tensor, begin: tf.Tensor, length: int) -> tf.Tensor:
 
 
 def _bytes(encoded: tf.Tensor, begin: tf.Tensor, length: int) -> tf.Tensor:
-    """As `_part`, as (length,) int32 numbers."""
+    """Same as `_part`, as (length,) int32 numbers."""
     values = tf.io.decode_raw(_part(encoded, begin, length), tf.uint8)
     return tf.ensure_shape(tf.cast(values, tf.int32), (length,))

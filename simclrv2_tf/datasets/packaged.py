@@ -27,12 +27,12 @@ def open_dataset(
 ) -> ImageDataset:
     """Opens the packaged set: gray images of 28 x 28, as gray or RGB.
 
-    10,000 to train with, 2,000 to test, and 1,000 to validate while a stage trains.
+    10,000 for training, 2,000 for testing, and 1,000 for validation during training.
 
     Raises:
         DatasetError: `channels` is neither 1 nor 3.
     """
-    del data_dir, split_seed, value_range  # of 8 bits
+    del data_dir, split_seed, value_range  # the images have 8 bits
     if channels not in COLORS:
         raise DatasetError(
             f"`channels` must be 1 or 3 for {name}, whose images are gray. "

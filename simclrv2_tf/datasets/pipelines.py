@@ -1,10 +1,10 @@
 """The batches of stages: pretraining, training and evaluation pipelines of one host.
 
-The training pipelines are functions of their arguments alone. The order of the data is drawn from
+The training pipelines depend only on their arguments. The order of the data is drawn from
 `seed` and the number of the epoch, and each crop and color from `seed` and the position of the
-example or batch. So a pipeline that starts at `start_step=k` gives what one from 0 gives after k
-batches, on any machine, and skips the k batches before anything is decoded. A batch may hold the
-end of one epoch and the beginning of the next.
+example or batch. So a pipeline that starts at `start_step=k` gives the same batches as one from 0
+after k batches, on any machine, and skips the k batches without decoding them. A batch may span two
+epochs.
 """
 
 import functools
@@ -21,7 +21,7 @@ from simclrv2_tf.datasets.splits import CORES, CROP, VIEW, Split, as_is, fixed_p
 from simclrv2_tf.options import check_sizes
 
 _DEFAULT_VIEWS = augment.ViewOptions()
-_BUFFER_BYTES = 2**31  # of all images that a pipeline holds
+_BUFFER_BYTES = 2**31  # limit for all images in a pipeline
 _MOST_BATCHES_AT_ONCE, _MOST_PREFETCHED = 16, 4
 
 
@@ -37,22 +37,22 @@ def pretraining_batches(
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Two augmented views of each image (SimCLR, section 2.1 and appendix A).
+    """Makes two augmented views of each image (SimCLR, section 2.1 and appendix A).
 
     Args:
         split: The examples, whose images have C channels.
-        batch_size: B, examples a batch of this host.
+        batch_size: B, examples per batch on this host.
         image_size: S, height and width of the views in pixels.
         seed: Seed of the order and of every random draw.
         start_step: Number of batches to skip at the beginning.
         views: Crops, flips, rotations, colors and blur.
         antialias: Whether crops with a side above 2 S are resized with antialiasing.
         cache: Whether to keep the encoded examples in memory.
-        shard: (index, count): which of `count` hosts this one is.
+        shard: (index, count): this host's index among `count` hosts.
 
     Returns:
         An infinite data set of ((view1, view2), label): float32 (B, S, S, C) in [0, 1], and int64
-        (B,), -1 where unlabelled. All shapes are static.
+        (B,), -1 if unlabelled. All shapes are static.
 
     Raises:
         DatasetError: `batch_size` times the number of hosts exceeds the number of examples.
@@ -90,10 +90,10 @@ def training_batches(
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """One crop of each image, flipped or not: the augmentation of every stage after pretraining.
+    """Makes one random crop and flip of each image, as every stage after pretraining uses.
 
-    Args and errors as for `pretraining_batches`. With `views.labelled_views` "pretrain" each image
-    becomes a view as there, with color and blur: for supervised baselines.
+    Args and errors as for `pretraining_batches`. With `views.labelled_views` "pretrain", each image
+    becomes a view as in pretraining, with color and blur, for supervised baselines.
 
     Returns:
         An infinite data set of (image, label): float32 (B, S, S, C) in [0, 1], int64 (B,).
@@ -130,14 +130,14 @@ def unlabelled_batches(
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Views of images whose labels are not read, for labelled training with unlabelled images.
+    """Makes views of images without reading labels, for training with unlabelled images alongside.
 
     Args and errors as for `pretraining_batches`, and:
-        strong: For each view, whether it is strong: `augment.strong_view` of a weak one. Weak views
-            are those of `training_batches`.
+        strong: For each view, whether it is strong: `augment.strong_view` of a weak view. Weak
+            views are made as in `training_batches`.
 
     Returns:
-        An infinite data set of tuples with a batch for each view, float32 (B, S, S, C) in [0, 1].
+        An infinite data set of tuples with one batch per view, float32 (B, S, S, C) in [0, 1].
     """
 
     def make_views(draw, crops, label):
@@ -173,9 +173,10 @@ def first_views(
     views: augment.ViewOptions = _DEFAULT_VIEWS,
     antialias: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The views in a first batch of `count` in `pretraining_batches`, and their images, to show.
+    """Returns the views of the first `count` images of `pretraining_batches`, and the images.
 
-    Not compiled, which takes more than a second for each batch size. Args as there.
+    For figures. Does not compile, which takes more than a second per batch size. Args as for
+    `pretraining_batches`.
 
     Returns:
         The two views, to within rounding, and the images cropped as for evaluation, each
@@ -208,15 +209,15 @@ def evaluation_batches(
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Each image once, cropped as for evaluation.
+    """Makes an evaluation crop of each image, once.
 
-    Black images of weight 0 fill up the last batches, so that all batches have the same shape and
+    Black images of weight 0 pad the last batches, so that all batches have the same shape and
     all shards the same number of them. An unreadable image has weight 0 as well. Args as for
     `pretraining_batches`; a batch may be larger than the split.
 
     Returns:
         A finite data set, whose length is known, of (image, label, weight): float32 (B, S, S, C) in
-        [0, 1], int64 (B,) (-1: unlabelled), and float32 (B,), 1 for an image that counts.
+        [0, 1], int64 (B,) (-1: unlabelled), and float32 (B,), 1 for a real image.
 
     Raises:
         ValueError: An argument is out of range.
@@ -231,7 +232,7 @@ def evaluation_batches(
         image = augment.evaluation_image(example["image"], image_size, antialias)
         return image, example["label"], tf.cast(example["readable"], tf.float32)
 
-    # A padding label is a valid one: the loss of another may be NaN, whatever its weight.
+    # A padding label is valid: the loss of an invalid label may be NaN, whatever its weight.
     label = tf.constant(0 if split.labelled else -1, tf.int64)
     padding = (tf.zeros((image_size, image_size, split.channels)), label, tf.constant(0.0))
     _, prefetched = buffers(_image_bytes(batch_size, image_size, split.channels))
@@ -248,15 +249,15 @@ def evaluation_batches(
 
 
 def buffers(batch_bytes: int) -> tuple[int, int]:
-    """How many batches a pipeline makes at once, and how many finished ones it keeps.
+    """Returns how many batches a pipeline makes in parallel, and how many finished ones it keeps.
 
-    Of every batch that is made memory holds crops, views and a step between them. Beside these and
-    the finished ones are three more: the crops that are being gathered, their copy into a batch,
-    and the consumer's batch. Together they take at most 2 GiB, whatever the number of cores, or
-    seven batches where these are more.
+    For each batch in progress, memory holds crops, views and an intermediate step. Together with
+    the finished batches there are three more: the crops being gathered, their copy into a batch,
+    and the consumer's batch. All take at most 2 GiB, or seven batches if these are larger, for any
+    number of cores.
 
     Args:
-        batch_bytes: Bytes of the images of a batch.
+        batch_bytes: Size of a batch's images in bytes.
     """
     fit = _BUFFER_BYTES // batch_bytes
     prefetched = min(_MOST_PREFETCHED, max(1, fit // 8))
@@ -294,7 +295,7 @@ def _batches_of_crops(
     cache,
     shard,
 ) -> tf.data.Dataset:
-    """Infinite `function(draw, crops, label)` of batches, each with its own draw.
+    """Returns an infinite data set of `function(draw, crops, label)`, one draw per batch.
 
     `crops` are `num_crops` random crops (B, S, S, C) of each example.
     """
@@ -322,9 +323,9 @@ def _batches_of_crops(
 
 
 def _loading_crops(split, num_crops, image_size, seed, views, antialias, shard):
-    """Returns what makes `num_crops` random crops (S, S, C) of a record, by its place, and a label.
+    """Returns a function from a position and its record to `num_crops` crops (S, S, C) and a label.
 
-    The place is among those of the shard.
+    Positions count within the shard.
     """
     index, count = shard
     area = (views.min_crop_area, 1.0)
@@ -344,36 +345,36 @@ def _loading_crops(split, num_crops, image_size, seed, views, antialias, shard):
 
 
 def _seeds_of(draw, count: int) -> list[tf.Tensor]:
-    """The seeds (2,) of `count` views, by the seed of their batch."""
+    """Returns the seeds (2,) of `count` views from the seed of their batch."""
     return tf.unstack(tf.random.split(draw, count))
 
 
 def _shuffled(split, batch_size, image_size, seed, shard, start) -> tf.data.Dataset:
-    """The records of training, from element `start` on."""
+    """Returns the records of training, from element `start` on."""
     batches = 50 if image_size <= augment.SMALL_IMAGE else 10  # the reference's
     return split.shuffled_records(seed, shard, start, batch_size * batches)
 
 
 def _labelled_view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
-    """The views (B, S, S, C) of all stages after pretraining."""
+    """Makes the views (B, S, S, C) of all stages after pretraining."""
     colored = views.color_jitter_strength > 0 or views.use_blur
     if views.labelled_views == "pretrain" and colored:
         return _view(crops, seed, views, shard)
-    # Not a view without color and blur, whose flips take only a part of the seed.
+    # Not a view without color and blur, whose flips would use another part of the seed.
     return augment.random_orientation(
         crops, seed, flip=views.flip, rotate=views.rotate, shard=shard
     )
 
 
 def _view(crops, seed, views: augment.ViewOptions, shard) -> tf.Tensor:
-    """`augment.pretraining_view` of crops (B, S, S, C), with these options and a (2,) seed."""
+    """Returns `augment.pretraining_view` for crops (B, S, S, C), these options and a (2,) seed."""
     traced = _traced_view(crops.shape[1], shard, channels=crops.shape[3], **views.of_view)
     return tf.ensure_shape(traced(crops, seed), crops.shape)
 
 
 @functools.lru_cache(maxsize=16)
 def _traced_view(image_size: int, shard, **of_view):
-    """Made once for all pipelines of a process, as tracing and compiling take seconds."""
+    """Made once for all pipelines of a process, because tracing and compiling take seconds."""
     return compiled_view(image_size, shard=shard, **of_view)
 
 

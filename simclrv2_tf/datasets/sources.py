@@ -1,7 +1,7 @@
-"""Data sets by name: a prefix leads to the file of a source, which is imported when needed.
+"""Data sets by name: the prefix selects the file of a source, which is imported when needed.
 
 To add a source, write a file with an `open_dataset(name, data_dir, split_seed, value_range,
-channels)` that returns an `ImageDataset`, and give it a row in `SOURCES`.
+channels)` that returns an `ImageDataset`, and add a row to `SOURCES`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PACKAGED = "fashion_mnist_small"
 HELD_OUT_SPLITS = ("validation", "val", "test")
 
-# How a name is written, up to a colon, and the file that opens it. TensorFlow Datasets gets every
+# The form of a name, up to a colon, and the file that opens it. TensorFlow Datasets opens every
 # other name.
 SOURCES = {PACKAGED: "packaged", "folder:PATH": "folder"}
 
@@ -34,24 +34,24 @@ ValueRange = tuple[float, float] | None  # samples of 16 bits that become black 
 
 
 class DatasetError(UserError):
-    """A data set that cannot be used as asked."""
+    """Raised for a data set that cannot be used as requested."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What was understood of images that lie as their owner put them.
+    """How a folder of images was read.
 
     Attributes:
-        location: The folder that was read; another one than was named where that only wraps it.
-        folders: Split name -> the folder of its images, where there is one.
-        classes: Split name -> class name -> number of its images, where they have labels.
-        held_out: The split whose images were taken from `train`; None: they lie apart.
+        location: The folder that was read; a subfolder if the named folder only wraps it.
+        folders: Maps a split's name to the folder of its images, if there is one.
+        classes: Maps the name of a labelled split to {class name: number of images}.
+        held_out: The split whose images were held out of `train`; None: they are in a folder.
         eval_split: The split to evaluate on; None: there is none.
-        unlabelled_split: The split of images without labels, beside `train`, that training without
-            labels uses too; None: there is none.
-        table: The table that tells the classes; None: folders do.
-        notes: What could be taken in two ways, and how it was taken; a line each.
-        files: What is to be said of single files, by path: left out, or used without a label.
+        unlabelled_split: The split of images without labels, alongside `train`, that training
+            without labels also uses; None: there is none.
+        table: The table that gives the classes; None: folders give them.
+        notes: What could be read in two ways, and which reading was chosen; one line each.
+        files: Notes on single files, by path: skipped, or used without a label.
     """
 
     location: str
@@ -70,13 +70,12 @@ class ImageDataset:
     """A data set of images, made by `open_dataset`.
 
     Attributes:
-        name: The name it was opened by.
+        name: The name under which it was opened.
         class_names: One name per label; empty for unlabelled images.
         splits: Split name -> number of examples.
-        contents: What was understood of a folder of images; None for sets that say it themselves.
-        stored: Bands, bits and range of the images as they are stored, in words; empty where they
-            are not known.
-        eval_split: The split to evaluate on, of a set that says so itself.
+        contents: How a folder of images was read; None for other data sets.
+        stored: Description of the stored bands, bits and range; empty if not known.
+        eval_split: The split to evaluate on, if the data set defines it.
     """
 
     name: str
@@ -91,10 +90,10 @@ class ImageDataset:
 
     @property
     def default_eval_split(self) -> str | None:
-        """The split to evaluate on; None where nothing is held out.
+        """The split to evaluate on; None if nothing is held out.
 
-        Of a folder, `test` where it has labels, else `validation`. Of other sets `eval_split`, or
-        `validation`, `val` or `test`, the first that exists.
+        For a folder, `test` if it has labels, else `validation`. For other data sets `eval_split`,
+        or the first of `validation`, `val` and `test` that exists.
         """
         if self.contents:
             return self.contents.eval_split
@@ -110,26 +109,26 @@ class ImageDataset:
 
     @property
     def num_skipped(self) -> int:
-        """Number of unreadable images found so far, when opening and when reading."""
+        """Number of unreadable images found so far, during opening and reading."""
         return len(self._skipped)
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Files that are not read, or not as others are, and the reasons; reading adds to them."""
+        """Files that are skipped or read differently, and the reasons; reading adds to them."""
         return {**(self.contents.files if self.contents else {}), **self._skipped}
 
     def with_unlabelled(self, spec: str) -> str:
-        """`spec` and the split of unlabelled images, where there is one beside it."""
+        """Returns `spec` plus the split of unlabelled images, if there is one alongside."""
         more = self.contents.unlabelled_split if self.contents else None
         named = {self._split_name(part)[0] for part in spec.split("+")}
         return f"{spec}+{more}" if more and more not in named else spec
 
     def own_names(self, spec: str) -> str:
-        """`spec` with the splits by their own names: `validation[:9]` for `val[:9]`."""
+        """Returns `spec` with the actual names of splits: `validation[:9]` for `val[:9]`."""
         return "+".join("".join(self._split_name(part)) for part in spec.split("+"))
 
     def _split_name(self, part: str) -> tuple[str, str]:
-        """The split of a part of a specification, by its own name, and the rest of the part."""
+        """Returns the split in a part of a specification, by its actual name, and the rest."""
         name, bracket, rest = part.partition("[")
         meant = split_names.canonical(name) if self.contents else None
         known = meant in self.splits and name.strip() not in self.splits
@@ -139,8 +138,8 @@ class ImageDataset:
         """Selects examples in the slicing language of TensorFlow Datasets.
 
         Args:
-            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`. A split of
-                a folder answers to every word that means it, such as `val` for `validation`.
+            spec: For instance `train`, `train[:80%]`, `train[100:200]` or `train+test`. A folder's
+                split has aliases, such as `val` for `validation`.
 
         Raises:
             DatasetError: `spec` cannot be read, names no split, or selects nothing.
@@ -153,7 +152,7 @@ class ImageDataset:
         own = self.own_names(spec)
         if size := self.splits.get(own):
             return [(own, 0, size)]
-        # Half a second to import, for slices alone.
+        # Half a second to import, only needed for slices.
         import tensorflow_datasets as tfds
 
         sizes = {
@@ -164,7 +163,7 @@ class ImageDataset:
             instructions = tfds.core.ReadInstruction.from_spec(own).to_absolute(sizes)
         except (ValueError, NotImplementedError) as error:
             raise DatasetError(
-                f"A split of {self.name} must be made of {', '.join(self.splits)}, such as "
+                f"A split of {self.name} must be composed of {', '.join(self.splits)}, such as "
                 f"train, train[:80%] or train+test ({str(error).splitlines()[-1]}). "
                 f"Received: split={spec!r}"
             ) from None
@@ -184,19 +183,19 @@ class ImageDataset:
 
 
 def resolve(name: str, data_dir: str | None = None) -> tuple[str, str | None]:
-    """The full name of a data set that may be called by the path of a local folder.
+    """Returns the full name of a data set, whose name may be the path of a local folder.
 
-    A name that begins with `.`, `~` or `/` is `folder:PATH`. So is any other that is the path of a
-    folder, unless a source or prepared data have that name. Needs neither TensorFlow nor a server:
-    that a builder could prepare the name does not count.
+    A name that begins with `.`, `~` or `/` is `folder:PATH`. So is the path of an existing folder,
+    unless a source or prepared data have that name. Uses neither TensorFlow nor a server: a builder
+    that could prepare the name is ignored.
 
     Args:
         name: As for `open_dataset`, or a path.
         data_dir: As for `open_dataset`.
 
     Returns:
-        The name, of which `folder:PATH` is without superfluous separators; and a line to say where
-        the name could mean two things, or None.
+        The name, with superfluous separators removed from `folder:PATH`; and a line that explains
+        the choice if the name could mean two things, or None.
     """
     prefix, colon, path = name.partition(":")
     if prefix == "folder" and path and "://" not in path:
@@ -217,7 +216,7 @@ def resolve(name: str, data_dir: str | None = None) -> tuple[str, str | None]:
 
 
 def prepared_folder(name: str, data_dir: str | None) -> str:
-    """Where TensorFlow Datasets keeps the data of a builder, whatever its config and version."""
+    """Returns the folder of a builder's data in TensorFlow Datasets, with all its versions."""
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     folder = os.path.expanduser(data_dir or default)
     return os.path.join(folder, name.partition(":")[0].partition("/")[0])
@@ -226,14 +225,15 @@ def prepared_folder(name: str, data_dir: str | None) -> str:
 def check_folder(name: str, data_dir: str | None = None) -> None:
     """Checks that a local folder of images exists, without TensorFlow.
 
-    Other names pass, unless nothing of that name is prepared and a folder here is called nearly so.
+    Accepts other names, unless no prepared data have that name and a local folder has a similar
+    one.
 
     Args:
         name: A data set's name, as for `open_dataset`.
         data_dir: As for `open_dataset`.
 
     Raises:
-        DatasetError: The folder is missing, or its name was misspelt.
+        DatasetError: The folder is missing, or its name seems misspelt.
     """
     if meant := _nearly_called(name, data_dir):
         raise DatasetError(
@@ -247,7 +247,7 @@ def check_folder(name: str, data_dir: str | None = None) -> None:
 
 
 def _nearly_called(name: str, data_dir: str | None) -> str | None:
-    """A folder here whose name is close to that of a data set which is not there."""
+    """Returns a local folder whose name is similar to the name of a missing data set."""
     prefix, colon, _ = name.partition(":")
     is_source = any(form.partition(":")[:2] == (prefix, colon) for form in SOURCES)
     prepared = prepared_folder(name, data_dir)
@@ -270,13 +270,13 @@ def open_dataset(
         name: `fashion_mnist_small`, see `packaged`; `folder:PATH`, see `folder`; or the name of a
             TensorFlow Datasets builder, also `name/config` and `name:1.0.0`, whose data is
             prepared on disk. The builder's code is not needed.
-        data_dir: Folder where TensorFlow Datasets keeps its data, by default its own; and where
-            files of a folder that TensorFlow does not read are converted to, by default the
-            user's cache.
-        split_seed: Decides which images are held out of a folder without a held-out split.
+        data_dir: Folder of TensorFlow Datasets' data, by default its own. Also the folder for
+            converted copies of files that TensorFlow does not read, by default the user's cache.
+        split_seed: Seed that decides which images are held out of a folder without a held-out
+            split.
         value_range: The 16-bit samples that become black and white; None: 0 and 65,535.
-        channels: Of the images: 1, to which colors are converted; 3, to which gray is; or another
-            number, which files must have. Those that have not are skipped.
+        channels: Channels of the images: 1 (colors are converted to gray), 3 (gray is converted to
+            RGB), or another number; files with a different number are then skipped.
 
     Raises:
         DatasetError: The data set does not exist, is not prepared, or has no images of these

@@ -1,4 +1,4 @@
-"""The words by which folders, and tables of labels, call the splits of a data set."""
+"""The names that folders and tables of labels use for the splits of a data set."""
 
 import re
 from collections.abc import Iterable
@@ -14,25 +14,25 @@ _SPLITS = {
     word + end: split for split, words in _WORDS.items() for word in words for end in _ENDINGS
 }
 
-# These are names of classes too, as in valid/ and invalid/.
+# These can also be names of classes, as in valid/ and invalid/.
 DOUBTFUL = ("valid", "dev", "eval")
 
 
 def canonical(name: str) -> str | None:
-    """The split that a word means: `train`, `validation`, `test` or `unlabelled`; None: none.
+    """Returns the split that a word means: `train`, `validation`, `test` or `unlabelled`, or None.
 
-    Case does not count, nor do spaces, `_`, `-` and `.`, nor a number at the end: `Training set`
-    and `train2017` mean `train`.
+    Ignores case, spaces, `_`, `-`, `.` and a number at the end: `Training set` and `train2017` mean
+    `train`.
     """
     word = re.sub(r"[\s_.-]+", "", name).casefold()
     return _SPLITS.get(word) or _SPLITS.get(word.rstrip("0123456789"))
 
 
 def families(names: Iterable[str]) -> list[dict[str, str]]:
-    """Names that differ in the word of a split alone, such as `seg_train` and `seg_test`.
+    """Finds names that differ only in the word of a split, such as `seg_train` and `seg_test`.
 
     Returns:
-        For each family of names with `train` and another split: name -> split.
+        For each family of names with `train` and another split, a map from name to split.
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:

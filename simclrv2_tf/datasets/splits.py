@@ -1,7 +1,7 @@
 """Selected examples of a data set, in a fixed or a shuffled order.
 
-The order of shuffled records is drawn anew in each epoch from `seed` and the number of the epoch
-alone. Epochs follow each other without a gap.
+Each epoch draws a new order of its shuffled records, which depends only on `seed` and the number of
+the epoch. Epochs follow each other without a gap.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from simclrv2_tf.channels import RGB
 from simclrv2_tf.datasets.balance import balanced_order
 from simclrv2_tf.datasets.sources import DatasetError
 
-# Functions mapped here do not branch in Python on a tensor. To convert them, with `augment`, would
-# cost seconds at each start.
+# Functions mapped here do not branch in Python on a tensor. Converting them, and `augment`, with
+# AutoGraph would add seconds to each start.
 as_is = tf.autograph.experimental.do_not_convert
 
-# What a seed is used for: each use has draws of its own.
+# The uses of a seed: each use has its own draws.
 ORDER, CROP, VIEW = range(3)
 
 CORES = os.cpu_count() or 1
 
 
 def fixed_parallelism() -> tf.data.Options:
-    """Options of every pipeline here, so that it ends at once and holds what `buffers` counts.
+    """Options of every pipeline here: it ends immediately, and only holds what `buffers` counts.
 
-    Autotuning is off, as its thread can delay a pipeline's end by up to a minute. `map` and `batch`
-    are not fused: the fused operation at times keeps several batches more than it promises.
+    Autotuning is off, because its thread can delay a pipeline's end by up to a minute. `map` and
+    `batch` are not fused, because the fused operation can keep several more batches than
+    documented.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -43,21 +44,21 @@ def fixed_parallelism() -> tf.data.Options:
 
 
 def seed_for(seed: int, use: int, position) -> tf.Tensor:
-    """A (2,) stateless seed for one use at one position; `position` is () int64."""
+    """Returns a (2,) stateless seed for one use at one position; `position` is () int64."""
     return tf.random.fold_in(tf.constant([seed, use], tf.int64), position)
 
 
 class Split(abc.ABC):
     """Selected examples of a data set, in a fixed order; made by `ImageDataset.split`.
 
-    A *record*, which is small to shuffle, is an index or a still encoded example.
+    A *record*, which is small enough to shuffle, is an index or an encoded example.
 
     Attributes:
         name: The specification that selected the split, for messages.
         num_examples: Number of examples, over all shards.
-        labelled: Whether examples have labels; else every label is -1.
-        channels: C of the images.
-        reads_by_id: Whether any examples can be read by themselves, so that a subset is no copy.
+        labelled: Whether examples have labels; if not, every label is -1.
+        channels: C, the channels of the images.
+        reads_by_id: Whether single examples can be read, so that a subset needs no copy.
     """
 
     reads_by_id = False
@@ -70,19 +71,19 @@ class Split(abc.ABC):
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Calls `make`, or returns what it made for `key` before.
+        """Returns the result of `make`, cached by `key`.
 
-        For pipelines, which take as long to build as a stage of few steps to train: the stages of a
-        run that read the same examples in the same way share one. Iterators begin anew.
+        For pipelines, which take as long to build as a short stage to train: stages of a run that
+        read the same examples in the same way share one. Iterators start from the beginning.
         """
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def examples(self) -> tf.data.Dataset:
-        """Every readable example once, in order: `image` (H, W, C) uint8, `label` and `id`.
+        """Returns every readable example once, in order: `image` (H, W, C) uint8, `label` and `id`.
 
-        `label` is () int64, -1 where unlabelled; `id` is () string, the same for the same data.
+        `label` is () int64, -1 if unlabelled; `id` is () string, the same for the same data.
         """
         load = as_is(lambda record: self.load(record, replace_unreadable=False))
         return (
@@ -94,14 +95,14 @@ class Split(abc.ABC):
         )
 
     def subset(self, ids: Iterable[str]) -> Split:
-        """The examples with these ids, in the order of this split.
+        """Returns the examples with these ids, in the order of this split.
 
-        An unreadable image is replaced from within the subset, so that no other label comes in. A
-        TensorFlow Datasets split is read at once, in one pass over all of it, and the subset stays
-        in memory still encoded.
+        An unreadable image is replaced from within the subset, so that no other label is used. A
+        TensorFlow Datasets split is read immediately, in one pass, and the subset stays in memory
+        in encoded form.
 
         Args:
-            ids: As `labels` gives them, in any order; one that occurs twice counts once.
+            ids: Ids as in `labels`, in any order; repeated ids count once.
 
         Raises:
             DatasetError: `ids` is empty, or one of them is not in this split.
@@ -116,7 +117,7 @@ class Split(abc.ABC):
         if missing := [name for name in wanted if name not in found]:
             raise DatasetError(
                 f"`ids` must all be examples of {self.name}. Received: {len(wanted)} ids, "
-                f"{len(missing)} of them not there, the first {str(missing[0])!r}"
+                f"{len(missing)} of them not in the split, the first {str(missing[0])!r}"
             )
         return subset
 
@@ -127,66 +128,67 @@ class Split(abc.ABC):
 
     @property
     def num_labels(self) -> int | None:
-        """Number of examples with a label; None where counting takes reading the data."""
+        """Number of examples with a label; None if counting requires reading the data."""
         return None if self.labelled else 0
 
     @abc.abstractmethod
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ids (N,) str and labels (N,) int64 of all examples, in order; no image is decoded.
+        """Returns the ids (N,) str and labels (N,) int64 of all examples, in order, without
+        decoding.
 
-        Images that turn out to be unreadable are among them.
+        Includes images that later prove unreadable.
         """
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 that tells whether the examples are the same, of ids, labels and sizes; no image
-        is decoded.
+        """SHA-256 of ids, labels and sizes, to compare examples without decoding images.
 
-        It depends neither on the machine nor on where the data lie.
+        It depends neither on the machine nor on the location of the data.
         """
 
     @abc.abstractmethod
     def _select(self, ids: Set[str]) -> Split:
-        """The examples with one of these ids; there may be none."""
+        """Returns the examples with one of these ids, possibly none."""
 
     @abc.abstractmethod
     def unlabelled(self) -> Split:
-        """The same examples in the same orders, every label -1: none is read."""
+        """Returns the same examples in the same orders; reads no labels, every label is -1."""
 
     @abc.abstractmethod
     def cached(self) -> Split:
-        """The same split, its encoded examples kept in memory from their first reading on."""
+        """Returns the same split; keeps encoded examples in memory after their first reading."""
 
     def balanced(self) -> Split:
-        """The same examples, of which `shuffled_records` draws each class equally often.
+        """Returns the same examples, with each class drawn equally often by `shuffled_records`.
 
         Raises:
-            DatasetError: They can only be read in order, or some have no label.
+            DatasetError: The examples can only be read in order, or some have no label.
         """
         raise DatasetError(
-            "`balanced_sampling` must be False for data that are read in order, such as those of "
-            "TensorFlow Datasets; --class_weights=balanced weighs their losses instead, and a "
-            "label subset (--label_fraction or --labels_per_class), which is kept in memory, can "
-            f"be balanced. Received: balanced_sampling=True, for {self.name}"
+            "`balanced_sampling` must be False for data that are read in order, such as TensorFlow "
+            "Datasets; use --class_weights=balanced to weight the losses instead, or a label "
+            "subset (--label_fraction or --labels_per_class), which is kept in memory. Received: "
+            f"balanced_sampling=True, for {self.name}"
         )
 
     @abc.abstractmethod
     def shard_positions(self, shard: tuple[int, int]) -> range:
-        """The places in the split, from 0, of the examples of a shard, in its order."""
+        """Returns the positions in the split, from 0, of a shard's examples, in order."""
 
     def shard_size(self, shard: tuple[int, int]) -> int:
-        """Number of examples of shard (index, count). Shards are disjoint, as equal as can be."""
+        """Returns the number of examples of shard (index, count). Shards differ by at most one."""
         return len(self.shard_positions(shard))
 
     @abc.abstractmethod
     def ordered_records(self, shard: tuple[int, int]) -> tf.data.Dataset:
-        """The records of a shard once, in order."""
+        """Returns the records of a shard once, in order."""
 
     @abc.abstractmethod
     def shuffled_records(
         self, seed: int, shard: tuple[int, int], start: int, buffer_size: int
     ) -> tf.data.Dataset:
-        """The records of a shard without end, shuffled in each epoch, from element `start` on.
+        """Returns the records of a shard without end, shuffled in each epoch, from element `start`
+        on.
 
         A source that can only be read in order shuffles `buffer_size` records at a time; others
         shuffle the whole epoch.
@@ -205,14 +207,14 @@ class Split(abc.ABC):
 class IndexedSplit(Split):
     """Examples that can be read in any order; a record is an index.
 
-    An epoch is one order for all shards, and the shards take turns: with any number of them,
-    the batches of all together hold the same examples, with the same crops, at every step.
+    An epoch is one order for all shards, which alternate: for any number of shards, their batches
+    together hold the same examples, with the same crops, at every step.
 
     Args:
-        name: As of `Split`.
+        name: As in `Split`.
         columns: The examples: `id` (N,) string; `label` (N,) int64 unless unlabelled; `image`
-            (N, ...), the images as they are stored.
-        decode: From a stored image to (H, W, C) uint8.
+            (N, ...), the stored images.
+        decode: Function from a stored image to (H, W, C) uint8.
         channels: C.
     """
 
@@ -266,7 +268,7 @@ class IndexedSplit(Split):
     def balanced(self):
         if self.num_labels < self.num_examples:
             raise DatasetError(
-                "`balanced_sampling` must be False where images have no label. Received: "
+                "`balanced_sampling` must be False if images have no label. Received: "
                 f"balanced_sampling=True, for {self.name}"
             )
         return self._with(_balanced=True)
@@ -293,7 +295,7 @@ class IndexedSplit(Split):
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).shard(count, 0)
 
     def _order(self, epoch, draw) -> tf.Tensor:
-        """(N,) int64, the indices that an epoch draws, by its own seed (2,)."""
+        """Returns (N,) int64, the indices that an epoch draws from its own seed (2,)."""
         if self._balanced:
             return balanced_order(self._columns["label"], epoch, draw)
         indices = tf.range(self.num_examples, dtype=tf.int64)

@@ -1,4 +1,4 @@
-"""How many images a data set has for training and how large they are, without TensorFlow."""
+"""Counts the training images of a data set and measures their size, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from simclrv2_tf.datasets import folder_layout, folder_table
 from simclrv2_tf.datasets.folder_tree import FolderTree
 from simclrv2_tf.datasets.sources import PACKAGED
 
-# Those of `images.EXTENSIONS`, whose file needs TensorFlow; a test compares them.
+# The same as `images.EXTENSIONS`, whose module needs TensorFlow; a test compares them.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".ppm", ".pgm", ".pnm"),
 )
-# Files whose size is read.
+# Number of files whose size is read.
 _SAMPLE = 100
-_HEADER_BYTES = 2**18  # a JPEG tells its size after its thumbnail and color profile
-# Markers of JPEG that begin a frame, and so tell its size: SOF0 to SOF15 without DHT, JPG and DAC.
+_HEADER_BYTES = 2**18  # a JPEG has its size after its thumbnail and color profile
+# Markers of JPEG that begin a frame, with its size: SOF0 to SOF15 without DHT, JPG and DAC.
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What is known of the training images of a data set.
+    """The number and the size of a data set's training images.
 
     Attributes:
-        count: Number of the images, at least 1; None: not known.
+        count: Number of images, at least 1; None: not known.
         side: Median of their shorter sides, in pixels; None: not known.
         classes: Number of classes; 0 without labels.
-        unread: Whether `count` is of files by their names, also of those that cannot be read.
+        unread: Whether `count` counts file names, including files that cannot be read.
     """
 
     count: int | None = None
@@ -42,7 +42,7 @@ class Survey:
     unread: bool = False
 
 
-# Published sets, whose files do not lie in folders.
+# Published data sets that are not folders.
 _KNOWN = {
     PACKAGED: Survey(10_000, 28, 10),
     "cifar10": Survey(50_000, 32, 10),
@@ -57,17 +57,17 @@ def survey(name: str) -> Survey:
     """Counts the training images of a data set.
 
     Args:
-        name: As for `open_dataset`. Of a remote folder and of most other sets nothing is known.
+        name: As for `open_dataset`. Nothing is known about remote folders and most other data sets.
 
     Raises:
-        DatasetError: A folder has no images, or is laid out in a way that is not read.
+        DatasetError: A folder has no images, or a layout that cannot be read.
     """
     if not name.startswith("folder:") or "://" in name:
         return _KNOWN.get(name, Survey())
     root = os.path.expanduser(name.removeprefix("folder:"))
     try:
         tree, layout = _read(root)
-    except OSError:  # what is wrong is said where the images are opened
+    except OSError:  # reported when the images are opened
         return Survey()
     train = layout.splits[folder_layout.TRAIN]
     count = len(train)
@@ -79,7 +79,7 @@ def survey(name: str) -> Survey:
 
 
 def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:
-    """The folder of the images, and their layout, as `folder.open_dataset` finds them."""
+    """Returns the folder of the images, and their layout, as in `folder.open_dataset`."""
     tree = FolderTree(root, _is_image, quiet=True)  # opening the images warns
     while inner := folder_layout.wrapped(tree, _is_image):
         tree = FolderTree(os.path.join(tree.root, inner), _is_image, quiet=True)
@@ -92,7 +92,7 @@ def _read(root: str) -> tuple[FolderTree, folder_layout.Layout]:
 
 
 def _holds_out(layout: folder_layout.Layout) -> bool:
-    """Whether images to evaluate on lie apart, with labels where there are classes."""
+    """Whether there is a folder of images to evaluate on, with labels if there are classes."""
     splits = (folder_layout.TEST, folder_layout.VALIDATION)
     apart = [label for split in splits for label in layout.splits.get(split, {}).values()]
     return bool(apart) and (not layout.class_names or any(label is not None for label in apart))
@@ -103,14 +103,14 @@ def _is_image(path: str) -> bool:
 
 
 def _median_side(paths: Sequence[str]) -> int | None:
-    """The median of the shorter sides of about 100 files; None where none can be read."""
+    """Returns the median of the shorter sides of about 100 files; None if none can be read."""
     sample = paths[:: max(len(paths) // _SAMPLE, 1)]
     sizes = [size for size in map(image_size, sample) if size]
     return int(statistics.median(min(size) for size in sizes)) if sizes else None
 
 
 def image_size(path: str) -> tuple[int, int] | None:
-    """Width and height of a PNG or JPEG file, by its header; None of other and damaged files."""
+    """Returns width and height of a PNG or JPEG file, from its header; None for other files."""
     try:
         with open(path, "rb") as file:
             header = file.read(_HEADER_BYTES)
@@ -128,7 +128,7 @@ def _jpeg_size(header: bytes) -> tuple[int, int] | None:
         if marker in _FRAMES:
             height, width = struct.unpack(">HH", header[at + 5 : at + 9])
             return width, height
-        if marker == 0xFF:  # a byte that fills
+        if marker == 0xFF:  # padding
             at += 1
             continue
         at += 2 + struct.unpack(">H", header[at + 2 : at + 4])[0]

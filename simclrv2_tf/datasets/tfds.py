@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets has prepared on disk, read in order as streams."""
+"""Data sets prepared on disk by TensorFlow Datasets, read in order as streams."""
 
 import difflib
 import hashlib
@@ -33,7 +33,7 @@ def open_dataset(
     value_range: ValueRange = None,
     channels: int = RGB,
 ) -> ImageDataset:
-    """Opens the prepared data of a TensorFlow Datasets builder; never asks a server."""
+    """Opens the prepared data of a TensorFlow Datasets builder; never contacts a server."""
     del split_seed
     builder = _prepared_builder(name, data_dir)
     features = builder.info.features
@@ -50,12 +50,12 @@ def open_dataset(
     bands = features[image_key].shape[-1]
     if channels not in COLORS and bands != channels:
         raise DatasetError(
-            f"`channels` must be 1, 3 or the number that the images have. Received: "
+            f"`channels` must be 1, 3 or the images' own number. Received: "
             f"channels={channels}, for {name}, whose images have "
             f"{bands or 'no fixed number of'} channels"
         )
     if label_key is None:
-        logging.warning("%s has no class label; its images are used as unlabelled.", name)
+        logging.warning("%s has no class label; using its images as unlabelled.", name)
     elif not features[label_key].num_classes:
         raise wrong("The label feature of `dataset` must have a number of classes.")
 
@@ -63,7 +63,7 @@ def open_dataset(
     for path in (path for info in infos.values() for path in info.filepaths):
         if not tf.io.gfile.exists(os.fspath(path)):
             raise DatasetError(
-                f"The files of a prepared data set must all be there; {path} is missing, so "
+                f"The files of a prepared data set must be complete, but {path} is missing; "
                 f"prepare it again. Received: dataset={name!r}"
             )
 
@@ -89,7 +89,7 @@ def open_dataset(
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """The builder of data on disk; its own class would ask a server, which hangs offline."""
+    """Returns a builder of data on disk; its own class would contact a server and hang offline."""
     data_dir = os.path.expanduser(data_dir) if data_dir else None
     received = f"Received: dataset={name!r}, data_dir={data_dir!r}"
     try:
@@ -115,21 +115,21 @@ def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuild
     known = set(tfds.list_builders(with_community_datasets=False))
     if builder_name in known or builder_name in on_disk:
         raise DatasetError(
-            f"`dataset` must be prepared on disk, and {name} (this config and version) was not "
-            f"found in {' or '.join(folders)}; prepare it where there is network: "
+            f"`dataset` must be prepared on disk, but {name} (this config and version) was not "
+            f"found in {' or '.join(folders)}; prepare it with network access: "
             f"tfds build {name} --data_dir={folders[0]}. {received}"
         )
     folders_here = [entry.name for entry in os.scandir() if entry.is_dir()]
     close = [f"folder:{folder}" for folder in difflib.get_close_matches(name, folders_here, n=1)]
     close += difflib.get_close_matches(builder_name, sorted(known | on_disk | {PACKAGED}))
     raise DatasetError(
-        f"`dataset` must be {_OTHER_NAMES}, or a TensorFlow Datasets name; {name} is none"
+        f"`dataset` must be {_OTHER_NAMES}, or a TensorFlow Datasets name; {name} is none of these"
         f"{' (did you mean ' + ' or '.join(close) + '?)' if close else ''}. {received}"
     )
 
 
 def _feature_key(builder, kind: type, preferred: str) -> str | None:
-    """The feature of a kind that is supervised, has the preferred name, or is the only one."""
+    """Returns the supervised feature of a type, or the preferred one, or the only one."""
     features = builder.info.features
     keys = [key for key, feature in features.items() if isinstance(feature, kind)]
     candidates = [key for key in (builder.info.supervised_keys or ()) if key in keys]
@@ -139,22 +139,22 @@ def _feature_key(builder, kind: type, preferred: str) -> str | None:
 
 
 class StreamedSplit(Split):
-    """Examples prepared by TensorFlow Datasets; a record is a still encoded example.
+    """Examples prepared by TensorFlow Datasets; a record is an encoded example.
 
-    A shard is a contiguous part of the split, so that a host reads its own part only. Each epoch
+    A shard is a contiguous part of the split, so that a host only reads its own part. Each epoch
     reads the files in a new order, and shuffles the records in a buffer.
 
-    In training, the first readable example of the split replaces one whose image is damaged: any
-    other would take a second reading from an unknown place.
+    In training, the first readable example of the split replaces one with a damaged image: any
+    other would require a second reading from an unknown position.
 
     Args:
-        name: As of `Split`.
+        name: As in `Split`.
         ranges: The parts of the builder's splits.
-        builder: Of the prepared data.
-        image_key, label_key: Names of the features; without a label, None.
+        builder: The builder of the prepared data.
+        image_key, label_key: Names of the features; `label_key` is None without labels.
         skipped: Damaged images by id, and the reasons; reading adds to them.
-        reading: How stored samples become an image. TFDS and the reference leave an EXIF
-            orientation alone, and so should this.
+        reading: How stored samples become an image. TFDS and the reference ignore an EXIF
+            orientation, and so should this reading.
     """
 
     def __init__(self, name, ranges, builder, image_key, label_key, skipped, reading):
@@ -166,8 +166,8 @@ class StreamedSplit(Split):
         self._label_key = label_key
         self._skipped = skipped
         self._reading = reading
-        self._in_memory = False  # whether encoded examples stay in memory
-        self._first: dict | None = None  # the first readable example, once it is needed
+        self._in_memory = False  # whether to keep encoded examples in memory
+        self._first: dict | None = None  # the first readable example, read when needed
 
     def labels(self):
         ids, labels = [], []
@@ -177,8 +177,10 @@ class StreamedSplit(Split):
         return np.array(ids), np.concatenate(labels)
 
     def fingerprint(self):
-        """As of `Split`: of the builder's version and the records in each file, which no one edits
-        in place; the records themselves are not read."""
+        """As in `Split`, but from the builder's version and the number of records in each file.
+
+        The records themselves, which nobody edits in place, are not read.
+        """
         info = self._builder.info
         splits = {
             name: (info.splits[name].shard_lengths, info.splits[name].num_bytes)
@@ -206,11 +208,11 @@ class StreamedSplit(Split):
         return IndexedSplit(f"a subset of {self.name}", columns, self._decode, self.channels)
 
     def _readable(self, records: list[dict]) -> list[dict]:
-        """The records, with the next readable image and its label in place of a damaged one."""
+        """Replaces records of damaged images with the next readable image and its label."""
         whole = [self._why_damaged(r["id"].decode(), r["image"]) is None for r in records]
         if not any(whole) and records:
             raise DatasetError(
-                f"A split must hold at least one readable image. Received: {self.name}, where none "
+                f"A split must hold at least one readable image. Received: {self.name}, but none "
                 f"of {len(records)} can be read"
             )
         places = np.flatnonzero(whole)
@@ -224,7 +226,7 @@ class StreamedSplit(Split):
         return decode(encoded, self._reading)
 
     def _why_damaged(self, name: str, encoded: bytes) -> str | None:
-        """Why an image cannot be decoded, reported once; None where it can."""
+        """Returns why an image cannot be decoded, and logs it once; None if it can."""
         try:
             self._decode(tf.constant(encoded))
         except tf.errors.OpError as error:
@@ -245,7 +247,7 @@ class StreamedSplit(Split):
         return range(self.num_examples * index // count, self.num_examples * (index + 1) // count)
 
     def _read(self, shard, file_seed=None, with_images=True) -> tf.data.Dataset:
-        """The records of a shard: `id`, `label` and, unless they are left out, `image`."""
+        """Returns the records of a shard: `id`, `label` and, unless left out, `image`."""
         positions = self.shard_positions(shard)
         first, last = positions.start, positions.stop
         parts, passed = [], 0
@@ -254,7 +256,7 @@ class StreamedSplit(Split):
             if part[0] < part[1]:
                 parts.append(f"{split}[{part[0]}:{part[1]}]")
             passed += end - begin
-        # Other features are not parsed. One must be: without labels, the images.
+        # Other features are not parsed. At least one must be: without labels, the images.
         keys = {"label": self._label_key} if self.labelled else {}
         if with_images or not keys:
             keys["image"] = self._image_key
@@ -267,7 +269,7 @@ class StreamedSplit(Split):
                 add_tfds_id=True,
                 shuffle_seed=file_seed,
                 shuffle_reshuffle_each_iteration=False,
-                enable_ordering_guard=False,  # a set that is stored in order is shuffled too
+                enable_ordering_guard=False,  # also shuffle a set that is stored in order
                 try_autocache=False,
                 skip_prefetch=True,
             ),
@@ -293,8 +295,8 @@ class StreamedSplit(Split):
 
         @as_is
         def epoch_records(epoch):
-            # `shuffle` mixes the global seed into its own: in this function's graph this one,
-            # whatever the caller has set.
+            # `shuffle` mixes the global seed into its own seed: fix it in this function's graph, so
+            # that the caller's has no effect.
             tf.random.set_seed(1)
             draw = tf.random.split(seed_for(seed, ORDER, epoch), 2)
             if in_memory is None:
@@ -306,11 +308,11 @@ class StreamedSplit(Split):
         return tf.data.Dataset.counter(first_epoch).flat_map(epoch_records).skip(offset)
 
     def load(self, record, replace_unreadable):
-        """As `Split.load`; raises a `DatasetError` when no image of the split can be read."""
+        """Same as `Split.load`; raises a `DatasetError` if no image of the split can be read."""
         image, readable = decode_or_black(lambda: record["image"], self._reading)
 
         def rescue():
-            # Python runs for damaged images only, so it does not hold up the rest.
+            # Python only runs for damaged images, so it does not slow the others.
             encoded, label, readable = tf.py_function(
                 lambda name, encoded: self._stand_in(name, encoded, replace_unreadable),
                 [record["id"], record["image"]],
@@ -327,7 +329,7 @@ class StreamedSplit(Split):
         return {"id": record["id"], "label": label, "image": image, "readable": readable}
 
     def _stand_in(self, name, encoded, replace: bool) -> tuple[bytes, int, bool]:
-        """The first readable example, or (b"", -1, False); reports the damaged one."""
+        """Returns the first readable example, or (b"", -1, False); logs the damaged one."""
         self._why_damaged(name.numpy().decode(), encoded.numpy())
         if not replace:
             return b"", -1, False
@@ -337,7 +339,7 @@ class StreamedSplit(Split):
             self._first = next(found, None)
         if self._first is None:
             raise DatasetError(
-                f"A split must hold at least one readable image. Received: {self.name}, where none "
+                f"A split must hold at least one readable image. Received: {self.name}, but none "
                 f"of {self.num_examples} can be read"
             )
         return self._first["image"], int(self._first["label"]), True

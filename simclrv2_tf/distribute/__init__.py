@@ -1,6 +1,6 @@
-"""Replicas: the strategy by name, the processes of a run, and all collectives.
+"""Replicas: strategies by name, the processes of a run, and all collectives.
 
-Collectives are the identity with one replica, so that the mathematics above them is written once.
+With one replica, collectives are the identity, so the mathematics that uses them is written once.
 """
 
 from etils import epy

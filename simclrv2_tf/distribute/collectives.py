@@ -1,6 +1,6 @@
-"""Collectives, used inside of `strategy.run`: the identity with one replica.
+"""Collectives for use inside `strategy.run`; the identity with one replica.
 
-Replicas are TensorFlow's: with another Keras backend there is always one.
+Replicas need TensorFlow: with another Keras backend there is always one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ with epy.lazy_imports():
 
 
 def replica_count() -> int:
-    """Number of replicas in the current replica context; 1 outside of a context."""
+    """Returns the number of replicas in the current replica context; 1 outside a context."""
     if keras.backend.backend() != "tensorflow":
         return 1
     context = tf.distribute.get_replica_context()
@@ -24,20 +24,20 @@ def replica_count() -> int:
 
 
 def replica_id():
-    """Index of this replica, from 0: an int32 scalar tensor, or 0 with one replica."""
+    """Returns the index of this replica, from 0: an int32 scalar tensor, or 0 with one replica."""
     if replica_count() == 1:
         return 0
     return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
 
 
 def in_turn(function: Callable, count: int) -> list[tf.Tensor]:
-    """`function(index)` for each index below `count`, one after the other; each result stacked.
+    """Calls `function(index)` for each index below `count`, one after the other; stacks results.
 
-    The memory of one call is free before the next begins. For traced steps; not differentiable.
+    Frees the memory of a call before the next begins. For traced steps; not differentiable.
 
     Args:
-        function: From an index, () int32, to a list of tensors, whose shapes do not depend on it.
-            It may use collectives.
+        function: Function of an index, () int32, that returns a list of tensors, whose shapes do
+            not depend on the index. It may use collectives.
 
     Returns:
         The list, each tensor (count, ...).
@@ -45,14 +45,14 @@ def in_turn(function: Callable, count: int) -> list[tf.Tensor]:
     if not _loops_hold_collectives():
         results = list(_unrolled(function, count))
         return [tf.stack(values) for values in zip(*results, strict=True)]
-    # A loop needs the shapes of its results, which this graph, otherwise unused, tells.
+    # A loop needs the shapes of its results: this graph, otherwise unused, gives them.
     traced = tf.function(function, autograph=False).get_concrete_function(tf.constant(0))
     specs = [tf.TensorSpec(x.shape, x.dtype) for x in traced.structured_outputs]
     return tf.map_fn(function, tf.range(count), fn_output_signature=specs, parallel_iterations=1)
 
 
 def in_turn_summed(function: Callable, count: int, zeros: Sequence) -> list[tf.Tensor]:
-    """As `in_turn`, but the sum of the results, added to `zeros` one by one."""
+    """Same as `in_turn`, but returns the sum of the results, added to `zeros` one by one."""
 
     def add(sums, result):
         return [total + value for total, value in zip(sums, result, strict=True)]
@@ -69,7 +69,7 @@ def in_turn_summed(function: Callable, count: int, zeros: Sequence) -> list[tf.T
 
 
 def _loops_hold_collectives() -> bool:
-    """Whether collectives work in loops: mirrored replicas meet outside of their threads."""
+    """Whether collectives work in loops: mirrored replicas synchronize outside their threads."""
     strategy = tf.distribute.get_strategy()
     return replica_count() == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
 
@@ -93,11 +93,11 @@ def all_gather(x):
         return x
     rows = None if x.shape[0] is None else replica_count() * x.shape[0]
     gathered = tf.distribute.get_replica_context().all_gather(x, axis=0)
-    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])  # the collective drops the shape
+    return tf.ensure_shape(gathered, [rows, *x.shape[1:]])  # the collective loses the shape
 
 
 def all_reduce_mean(x):
-    """Mean over replicas of a tensor or a list of them; its gradient is the mean as well."""
+    """Returns the mean over replicas of one or several tensors; its gradient is also a mean."""
     if replica_count() == 1:
         return x
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, x)
@@ -106,12 +106,13 @@ def all_reduce_mean(x):
 def assign_each(function: Callable, variables: Sequence, others: Sequence) -> None:
     """Assigns `function(variable, other)` to each of `variables`, without communication.
 
-    `variable.assign` in a replica would average values over replicas that are equal anyway.
+    `variable.assign` in a replica would average over replicas, although the values are equal.
 
     Args:
-        function: From a variable and its other, on this replica, to a tensor of its shape.
-        variables: Variables made under the strategy.
-        others: For each, another variable made under it.
+        function: Function of a variable and its counterpart, on this replica, that returns a tensor
+            of the variable's shape.
+        variables: Variables created under the strategy.
+        others: For each variable, its counterpart, created under the same strategy.
     """
 
     def assign(strategy):
@@ -120,14 +121,14 @@ def assign_each(function: Callable, variables: Sequence, others: Sequence) -> No
                 variable, lambda v, w: v.assign(function(v, w)), args=(other,), group=False
             )
 
-    # As Keras's optimizers do: on a TPU replicas do not leave their program for this.
+    # Same as Keras's optimizers: on a TPU, replicas do not leave their program for this.
     tf.__internal__.distribute.interim.maybe_merge_call(assign, tf.distribute.get_strategy())
 
 
 def equal_on_replicas(value, name: str) -> keras.Variable:
-    """A variable with a copy on every replica, which assigns it the same value everywhere.
+    """Creates a variable with a copy on every replica; every replica must assign the same value.
 
-    Assigning it sends nothing; outside of a replica, it has the first replica's value.
+    Assigning does not communicate; outside a replica, the variable has the first replica's value.
     """
     return keras.Variable(
         value,

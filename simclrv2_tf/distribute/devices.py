@@ -1,4 +1,4 @@
-"""Strategies by name: on which devices a run trains."""
+"""Strategies by name: the devices that a run trains on."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ with epy.lazy_imports():
 
 
 class DeviceError(UserError):
-    """The devices that a run needs are missing."""
+    """Raised if the devices that a run needs are missing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceOptions(options.Group, title="Devices", once=True, incidental=True):
-    """Where a run trains."""
+    """The devices that a run trains on."""
 
     strategy: str = option(
         "auto",
         "default: one device. mirrored: a replica on each GPU, or on `num_replicas` logical CPUs. "
         "multi_worker: this command in each process that the environment variable TF_CONFIG names, "
-        "with one model_dir that all can reach. tpu: every core of a TPU. auto: multi_worker where "
-        "TF_CONFIG names several workers, mirrored where there are several GPUs or num_replicas is "
+        "with one model_dir that all can reach. tpu: every core of a TPU. auto: multi_worker if "
+        "TF_CONFIG names several workers, mirrored if there are several GPUs or num_replicas is "
         "above 1, else default.",
         choices=("auto", "default", "mirrored", "multi_worker", "tpu"),
     )
     num_replicas: int = option(0, "Number of replicas; 0: every GPU, or one CPU.", minimum=0)
-    use_tpu: bool = option(False, "The same as strategy=tpu; an error where there is no TPU.")
+    use_tpu: bool = option(False, "Same as strategy=tpu; an error if there is no TPU.")
     tpu_name: str | None = option(
         None, "With a TPU: name or grpc address of the Cloud TPU, or `local`."
     )
     tpu_zone: str | None = option(None, "With a TPU: zone of the Cloud TPU.")
     gcp_project: str | None = option(None, "With a TPU: project of the Cloud TPU.")
     master: str | None = option(
-        None, "With a TPU: address of the TensorFlow master, in place of `tpu_name`."
+        None, "With a TPU: address of the TensorFlow master, instead of `tpu_name`."
     )
 
 
@@ -68,9 +68,10 @@ def make_strategy(
 
     Args:
         name: As the option `strategy`. A TPU has not been tried yet.
-        num_replicas: As the option. Logical CPUs must be made before TensorFlow is first used.
+        num_replicas: As the option. Logical CPUs must be created before TensorFlow is first used.
         tpu_name: Name or address of a Cloud TPU; None: this machine's (Colab, TPU VM).
-        tpu_zone, gcp_project: Zone and project of the Cloud TPU, unless the environment has them.
+        tpu_zone, gcp_project: Zone and project of the Cloud TPU, unless environment variables give
+            them.
 
     Raises:
         DeviceError: There are fewer GPUs than `num_replicas`, or fewer logical CPUs in a process
@@ -85,8 +86,8 @@ def make_strategy(
         if name == "multi_worker" or num_workers > 1:
             if num_replicas:
                 raise DeviceError(
-                    "`num_replicas` must be 0 with several workers, which take every device of "
-                    f"each. Received: num_replicas={num_replicas}, TF_CONFIG names {num_workers}"
+                    "`num_replicas` must be 0 with several workers, which use every device. "
+                    f"Received: num_replicas={num_replicas}, TF_CONFIG names {num_workers}"
                 )
             return _multi_worker_strategy()
     gpus = tf.config.list_physical_devices("GPU")
@@ -112,19 +113,19 @@ def _split_cpu(count: int) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * count
         )
-        # A replica that waits in a collective holds a thread, which the others need to get there.
+        # A replica that waits in a collective blocks a thread, which the others need to reach it.
         if not tf.config.threading.get_inter_op_parallelism_threads():
             threads = max(os.cpu_count() or 1, 2 * count)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
         raise DeviceError(
-            "`num_replicas` logical CPUs must be made before TensorFlow is first used: make the "
+            "`num_replicas` logical CPUs must be created before TensorFlow is first used: make the "
             f"strategy first. Received: num_replicas={count}"
         ) from None
 
 
 def _num_workers() -> int:
-    """The number of workers that `TF_CONFIG` names."""
+    """Returns the number of workers that `TF_CONFIG` names."""
     text = os.environ.get("TF_CONFIG", "")
 
     def wrong(what: str) -> DeviceError:
@@ -137,9 +138,9 @@ def _num_workers() -> int:
     try:
         value = json.loads(text) if text else None
     except json.JSONDecodeError as error:
-        raise wrong(f"this is no JSON ({error})") from None
+        raise wrong(f"the text is not JSON ({error})") from None
     if value is None:
-        raise wrong("there is none")
+        raise wrong("it is not set")
     match value:
         case {"cluster": dict(cluster), "task": {"index": int()} as task}:
             listed = all(isinstance(hosts, list) and hosts for hosts in cluster.values())
@@ -170,7 +171,7 @@ def _multi_worker_strategy() -> tf.distribute.Strategy:
     except (RuntimeError, tf.errors.OpError) as error:
         raise DeviceError(
             f"The workers of TF_CONFIG could not be connected ({str(error).splitlines()[0]}). Each "
-            "must run this same command, can be reached at its address, and makes its strategy "
+            "worker must run this same command, be reachable at its address, and make its strategy "
             "before TensorFlow is first used."
         ) from error
 
@@ -179,10 +180,11 @@ def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
     try:
         importlib.metadata.version("tensorflow-tpu")
     except importlib.metadata.PackageNotFoundError:
-        # Before the resolver, which without kernels would try a metadata server for minutes.
+        # Checked before the resolver, which without kernels would try a metadata server for
+        # minutes.
         raise DeviceError(
             "strategy='tpu' (or use_tpu) needs a TensorFlow with TPU kernels, which the package "
-            "tensorflow has not: install tensorflow-tpu==2.20.0 with libtpu==0.0.24 in its place, "
+            "tensorflow lacks: install tensorflow-tpu==2.20.0 with libtpu==0.0.24 instead, "
             "on a machine with a TPU, or choose another strategy. Received: "
             f"tensorflow=={tf.__version__}"
         ) from None
@@ -193,7 +195,7 @@ def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        # Its first line may be no more than "Graph execution error:".
+        # Its first line may only be "Graph execution error:".
         reason = " ".join(str(error).split())[:400]
         raise DeviceError(
             f"No TPU answers ({reason}). In Colab choose a TPU runtime; on a "
@@ -204,7 +206,7 @@ def _tpu_strategy(name, zone, project) -> tf.distribute.Strategy:
 
 
 def device_names() -> list[str]:
-    """The kinds of the devices that TensorFlow computes on, such as `GPU NVIDIA H100`."""
+    """Returns the types of the devices that TensorFlow uses, such as `GPU NVIDIA H100`."""
     names = []
     for kind in ("TPU", "GPU"):
         for device in tf.config.list_physical_devices(kind):

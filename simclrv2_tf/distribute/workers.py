@@ -8,7 +8,7 @@ from simclrv2_tf.distribute.collectives import all_gather
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the files of a run; always, where there is only one."""
+    """Whether this process writes the files of a run; True if there is only one process."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return True
     resolver = strategy.cluster_resolver
@@ -18,12 +18,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
-    """Waits for every worker to get here; returns at once where there is only one."""
+    """Waits for every worker to reach this call; returns immediately if there is only one."""
     of_all_replicas(strategy, 0)
 
 
 def of_all_replicas(strategy: tf.distribute.Strategy, value: int) -> list[int]:
-    """The `value` of each replica's worker; of one worker, its own alone."""
+    """Returns the `value` of each replica's worker; with one worker, only its own."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return [value]
     values = _gathering(strategy)(tf.constant([value], tf.float32))  # exact to 16 million
@@ -34,19 +34,19 @@ def of_all_replicas(strategy: tf.distribute.Strategy, value: int) -> list[int]:
 def _gathering(strategy: tf.distribute.Strategy):
     @tf.function(autograph=False)
     def gather(value):
-        return strategy.run(lambda: all_gather(tf.identity(value)))  # one made on the replica
+        return strategy.run(lambda: all_gather(tf.identity(value)))  # a tensor made on the replica
 
     return gather
 
 
 class Agreement:
-    """Makes one answer of those of all processes that train together: the largest.
+    """Combines the answers of all processes that train together: the largest one.
 
-    With several workers these exchange their answers at every tenth call alone, and the others give
-    0: an exchange at every step would cost more than it is worth.
+    Several workers exchange their answers only at every tenth call, and the other calls give 0,
+    because an exchange at every step would be too slow.
 
     Args:
-        strategy: Of the run. All its processes must call as often.
+        strategy: The run's strategy. All its processes must make the same number of calls.
     """
 
     _EVERY = 10

@@ -1,7 +1,7 @@
-"""Runs: which stages a run has, one run of a stage in its folder, and the results of them all.
+"""Runs: the stages of a run, the run of a stage in its folder, and the results.
 
-A stage is described once, by a subclass of `stage.StageRun` with its train mode, its published
-settings, what it builds and how it is evaluated: `pretrain`, `classification`, `distill`.
+Each stage is a subclass of `stage.StageRun`, with its train mode, its published settings, how to
+build it and how to evaluate it: `pretrain`, `classification`, `distill`.
 """
 
 from etils import epy

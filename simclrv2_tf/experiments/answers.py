@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """Collects what `stages.Evaluation.answers` gives for the batches of a split."""
+    """Collects `stages.Evaluation.answers` for the batches of a split."""
 
     def __init__(self):
         self._batches: list[dict[str, np.ndarray]] = []
         self._hosts = 1
 
     def expect(self, context: tf.distribute.InputContext) -> None:
-        """Notes by how many hosts the split is read."""
+        """Records the number of hosts that read the split."""
         self._hosts = context.num_input_pipelines
 
     def add(self, batch: dict[str, np.ndarray]) -> None:
-        """Adds the answers for a global batch, (B,) each, those of one host after the other."""
+        """Adds the answers for a global batch, (B,) each, ordered by host."""
         self._batches.append(batch)
 
     @property
     def right(self) -> np.ndarray:
-        """Whether the answer is right, for each readable and labelled image, (n,) bool."""
+        """Whether the answer is correct, for each readable, labelled image, (n,) bool."""
         label, predicted, counts = map(self._all, ("label", "predicted", "counts"))
         return (label == predicted)[counts.astype(bool)]
 
     def of(self, split: datasets.Split, class_names: tuple[str, ...]) -> predictions.Predictions:
-        """The answers for the readable, labelled images of `split` as far as it was evaluated.
+        """Returns the answers for the readable, labelled images of `split` evaluated so far.
 
         Args:
             split: The split, whose ids are read.
-            class_names: The names of the classes; none: their numbers.
+            class_names: The names of the classes; if empty, numbers are used.
         """
         ids, _ = split.labels()
         label, predicted, confidence = (
@@ -59,7 +59,7 @@ class Answers:
         return np.concatenate([batch[name] for batch in self._batches])
 
     def _in_order(self, split: datasets.Split, name: str) -> np.ndarray:
-        """(N,): the answers of all images of a split, 0 for those that were not evaluated."""
+        """Returns (N,): the answers for all images of a split, 0 for those not evaluated."""
         by_host = np.stack([batch[name] for batch in self._batches]).reshape(
             len(self._batches), self._hosts, -1
         )

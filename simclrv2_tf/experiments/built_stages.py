@@ -1,4 +1,4 @@
-"""The stages of a run, built and traced once for those that differ in weights alone."""
+"""Builds the stages of a run; stages that differ only in weights are traced once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FREE = {
     "learning_rate_scaling",
     "warmup_epochs",
 }
-# Large networks train for hours, beside which tracing is nothing; their memory is worth more.
+# Large networks train for hours: saving memory matters more than saving a trace.
 _MOST_KEPT_BYTES = 2**28
 
 
@@ -52,15 +52,15 @@ class _Kept:
 
 
 class BuiltStages:
-    """Builds the stages of a run, and keeps what a later stage needs again.
+    """Builds the stages of a run, and keeps what a later stage can reuse.
 
     A stage with the options of an earlier one, and other weights, labels, teacher or schedule,
-    gets the networks and the traced steps of the earlier one at their initial state. What no later
-    stage needs is not kept. Kept weights and optimizers take at most 256 MiB; their copies for
-    export, and teachers, come on top.
+    reuses the networks and the traced steps of the earlier one, reset to their initial state. Only
+    what a later stage needs is kept. Kept weights and optimizers take at most 256 MiB, not counting
+    copies for export and teachers.
 
     Args:
-        runs: The stages of the run, in their order.
+        runs: The stages of the run, in order.
     """
 
     def __init__(self, runs: Sequence[StageRun]):
@@ -69,7 +69,7 @@ class BuiltStages:
         self._kept: dict[str, _Kept] = {}
 
     def skip(self, run: StageRun) -> None:
-        """Drops what is kept for `run` alone, which has finished before."""
+        """Drops what is only kept for `run`, which has finished before."""
         key = self._keys[str(run.directory)]
         self._ahead[key] -= 1
         if not self._ahead[key]:
@@ -78,7 +78,7 @@ class BuiltStages:
     def build(self, run: StageRun) -> Built:
         """Returns the stage of `run`, compiled, at its initial weights.
 
-        Must be called in the scope of the run's strategy.
+        Call it in the scope of the run's strategy.
         """
         key = self._keys[str(run.directory)]
         kept = self._kept.pop(key, None)
@@ -100,7 +100,7 @@ class BuiltStages:
         return dataclasses.replace(kept.built, networks=run.used_networks(kept.built.networks))
 
     def keeps(self, run: StageRun) -> bool:
-        """Whether what was built for `run` is kept for a later stage."""
+        """Whether a later stage reuses what was built for `run`."""
         return self._keys[str(run.directory)] in self._kept
 
     def _fits(self, kept: _Kept) -> bool:
@@ -130,19 +130,19 @@ def _build(run: StageRun) -> _Kept:
 
 
 def _variables(built: Built) -> Iterator[keras.Variable]:
-    """All variables that training changes, except metrics."""
+    """Returns all variables that training changes, except metrics."""
     yield from built.networks.weights
     yield from built.stage.optimizer.variables
     yield from built.state.values()
 
 
 def num_bytes(built: Built) -> int:
-    """The size of weights, optimizer and what else a checkpoint holds."""
+    """Returns the size of weights, optimizer and all else in a checkpoint."""
     return sum(4 * int(np.prod(variable.shape)) for variable in _variables(built))
 
 
 def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
-    """A text that is equal for stages with equal networks and traced steps."""
+    """Returns a text that is equal for stages with equal networks and traced steps."""
     config = run.config
     incidental = {name for name, option in of(type(config)).items() if option.incidental}
     fixed = {
@@ -150,12 +150,12 @@ def _key(run: StageRun, runs: Sequence[StageRun]) -> str:
         for field in dataclasses.fields(config)
         if field.name not in incidental | _FREE
     }
-    if config.ema_schedule != "constant":  # by the number of steps, a constant of the traced step
+    if config.ema_schedule != "constant":  # of the steps, traced as a constant
         fixed["steps"] = [config.train_epochs, config.train_steps]
-    if config.class_weights != "none":  # of the labels, and constants of the traced step
+    if config.class_weights != "none":  # from the labels, constants of the traced step
         fixed["labels"] = [config.label_fraction, config.labels_per_class, config.label_seed]
     taught = [_network(other.config) for other in runs if str(other.directory) == config.teacher]
-    teacher = taught or config.teacher  # of one from outside the run, only the path is known
+    teacher = taught or config.teacher  # only the path is known of a teacher from outside the run
     return json.dumps([fixed, teacher], sort_keys=True)
 
 

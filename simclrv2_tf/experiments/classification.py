@@ -13,7 +13,7 @@ with epy.lazy_imports():
     from simclrv2_tf import resnet, stages
     from simclrv2_tf.datasets import labels as label_subset
 
-# Whatever pretraining is given: its optimizer, and its layer for the online classifier, are others.
+# Not taken from pretraining's flags: its optimizer, and its layer for the online classifier.
 _NESTEROV = {
     "optimizer": "momentum",
     "momentum": 0.9,
@@ -26,7 +26,7 @@ _NESTEROV = {
 
 
 class Classification(StageRun):
-    """Trains a classifier, and the network below it as far as it is not frozen.
+    """Trains a classifier, and the parts of the network below it that are not frozen.
 
     Attributes:
         frozen_up_to: The block group up to which the encoder is frozen, as for `resnet.freeze`.
@@ -48,14 +48,14 @@ class Classification(StageRun):
         """The examples whose labels the stage may use.
 
         Raises:
-            RunError: these, or the evaluation split, have no labels.
+            RunError: the examples or the evaluation split have no labels.
         """
         split = self.data.labelled_images(self.config)
         if not (has_labels(split) and has_labels(self.eval_split)):
             raise RunError(
-                f"train_mode={self.train_mode} needs labels, and {self.data.main.name} has none "
-                f"in {split.name} or {self.eval_split.name}. Put the images in a folder for each "
-                "class, or use --train_mode=pretrain."
+                f"train_mode={self.train_mode} needs labels, but {self.data.main.name} has none in "
+                f"{split.name} or {self.eval_split.name}. Put the images in one folder per class, "
+                "or use --train_mode=pretrain."
             )
         self.check_all_labelled()
         return split
@@ -86,7 +86,7 @@ class Classification(StageRun):
 
 
 class LinearEvaluation(Classification):
-    """Trains a classifier on the encoder and head, which stay as they are."""
+    """Trains a classifier on the frozen encoder and head."""
 
     train_mode = "linear_eval"
     title = "linear evaluation"
@@ -105,7 +105,7 @@ class LinearEvaluation(Classification):
 
 
 class Supervised(Classification):
-    """Trains encoder and classifier on the labelled images alone: the baseline."""
+    """Trains encoder and classifier only on the labelled images: the baseline."""
 
     train_mode = "supervised"
     title = "supervised training"
@@ -121,7 +121,7 @@ class Supervised(Classification):
 def _fine_tuning(config, fraction):
     """60 epochs at 1%, 30 at 10% and above; a lower rate for wider or selective-kernel networks.
 
-    All labels train from the encoder's output, fewer from the first layer of the head.
+    Uses the encoder's output with all labels, and the first layer of the head with fewer.
     """
     large = config.width_multiplier > 1 or config.sk_ratio > 0
     all_labels = fraction is not None and fraction >= 1

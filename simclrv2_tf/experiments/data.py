@@ -1,4 +1,4 @@
-"""Which images a run trains on, which labels it may use, and the batches that a replica sees."""
+"""The images and labels of a run, and the batches of a replica."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Data:
     """The data sets of a run.
 
     Attributes:
-        main: The set that is trained on with labels and evaluated on; it may have no labels at all.
-        unlabelled: The set of the unlabelled images; None: `main`.
+        main: The data set for training with labels and for evaluation; it may have no labels.
+        unlabelled: The data set of the unlabelled images; None: `main`.
     """
 
     main: datasets.ImageDataset
     unlabelled: datasets.ImageDataset | None = None
-    # Drawing reads every label, and may read the subset into memory: once for all stages.
+    # Drawing reads every label, and may read the subset into memory: do it once for all stages.
     _subsets: dict[tuple, datasets.Split] = dataclasses.field(default_factory=dict)
 
     @property
@@ -44,29 +44,29 @@ class Data:
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """Files that are left out, or used without a label, and the reasons, sorted."""
+        """Files that are skipped, or used without a label, and the reasons, sorted."""
         found = list(self.main.skipped.items())
         if other := self.unlabelled:
             found += [(f"{other.name}/{path}", why) for path, why in other.skipped.items()]
         return sorted(found)
 
     def evaluated_images(self, config: Config) -> datasets.Split:
-        """The images of the evaluation: training images, with a warning, if none are held out."""
+        """Returns the evaluation images; if none are held out, warns and uses training images."""
         if not config.eval_split and not self.main.default_eval_split:
             logging.warning(
-                "%s holds no images out: evaluation is on the training images. `eval_split` and "
-                "`train_split` can cut it, as in --train_split='train[:80%%]'.",
+                "%s has no held-out images: evaluating on the training images. Use `eval_split` "
+                "and `train_split` to divide it, such as --train_split='train[:80%%]'.",
                 self.main.name,
             )
         return self.main.split(self.evaluated_split(config))
 
     def unlabelled_images(self, config: Config) -> datasets.Split:
-        """The images of pretraining and distillation; with labels where they are of `main`."""
+        """Returns the images of pretraining and distillation; images of `main` keep labels."""
         split = (self.unlabelled or self.main).split(self.unlabelled_split(config))
         return split if self.unlabelled is None else without_labels(split)
 
     def unlabelled_split(self, config: Config) -> str:
-        """The split of `unlabelled_images`: by default with those that have no label anyway."""
+        """Returns the split of `unlabelled_images`, by default plus the images without labels."""
         if config.unlabelled_split:
             return config.unlabelled_split
         if self.unlabelled is None:
@@ -74,14 +74,14 @@ class Data:
         return self.unlabelled.with_unlabelled("train")
 
     def evaluated_split(self, config: Config) -> str:
-        """The split of `evaluated_images`."""
+        """Returns the split of `evaluated_images`."""
         return config.eval_split or self.main.default_eval_split or config.train_split
 
     def labelled_images(self, config: Config) -> datasets.Split:
-        """The examples whose labels a run may use: all, or the subset that `config` asks for.
+        """Returns the examples whose labels a run may use: all, or the subset in `config`.
 
         Raises:
-            DatasetError, RunError: there are no such labels, or no classes to tell apart.
+            DatasetError, RunError: there are no such labels, or not enough classes.
         """
         split = self.main.split(config.train_split)
         classes.check(self.main, config)
@@ -96,8 +96,8 @@ class Data:
     def _draw(self, split: datasets.Split, config: Config) -> datasets.Split:
         if not split.labelled:
             raise RunError(
-                f"A label subset needs labels, and {self.main.name} has none in {split.name}. "
-                "Put the images in a folder for each class."
+                f"A label subset needs labels, but {self.main.name} has none in {split.name}. Put "
+                "the images in one folder per class."
             )
         ids, labels = split.labels()
         (fraction,) = config.label_fraction or (None,)
@@ -129,26 +129,26 @@ def open_data(config: Config) -> Data:
 
 
 def without_labels(split: datasets.Split) -> datasets.Split:
-    """The same examples without labels: one split for all stages, which share its pipelines."""
+    """Returns the same examples without labels: one split whose pipelines all stages share."""
     return split.once("unlabelled", split.unlabelled)
 
 
 def has_labels(split: datasets.Split) -> bool:
     """Whether a split has labels; a data set may have them in some splits.
 
-    Looks at the first example alone where more would take reading the data.
+    Only checks the first example if more would require reading the data.
     """
     if split.num_labels is not None:
         return split.num_labels > 0
-    # One record is loaded as it is, since a pipeline of `examples` takes half a second to build.
+    # Loads one record directly, because a pipeline of `examples` takes half a second to build.
     first = split.ordered_records((0, 1)).take(1)
     return any(int(split.load(record, replace_unreadable=False)["label"]) >= 0 for record in first)
 
 
 def labelled_batch_size(config: Config, split: datasets.Split, replicas: int, part: int = 1) -> int:
-    """Labelled images a step, beside unlabelled ones: a multiple of `replicas`.
+    """Returns the labelled images per step, alongside unlabelled ones: a multiple of `replicas`.
 
-    As given; else a `part`-th of the unlabelled ones, or as many as `split` has.
+    Uses the given number; else a `part`-th of the unlabelled images, at most the size of `split`.
     """
     most = min(config.train_batch_size // part, split.num_examples)
     return config.labelled_batch_size or max(most // replicas, 1) * replicas
@@ -156,31 +156,31 @@ def labelled_batch_size(config: Config, split: datasets.Split, replicas: int, pa
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """The batches of one input pipeline, split among its replicas.
+    """Makes the batches of one input pipeline, split among its replicas.
 
     Args:
         config: The options of the data and of the augmentation.
-        context: The pipeline's place among those of the run.
+        context: The pipeline's position among the run's pipelines.
     """
 
     config: Config
     context: tf.distribute.InputContext
 
     def views(self, split, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
-        """Endless ((view1, view2), label), `batch_size` images over all replicas."""
+        """Returns infinite ((view1, view2), label), with `batch_size` images over all replicas."""
         return self._training(datasets.pretraining_batches, split, batch_size, start_step)
 
     def crops(self, split, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
-        """Endless (image, label), as the stages after pretraining see the images."""
+        """Returns infinite (image, label), for the stages after pretraining."""
         return self._training(datasets.training_batches, split, batch_size, start_step)
 
     def unlabelled(self, split, strong, batch_size: int, start_step: int = 0) -> tf.data.Dataset:
-        """Endless tuples of views, of which each is `strong` (True) or weak (False)."""
+        """Returns infinite tuples of views, each `strong` (True) or weak (False)."""
         make = datasets.unlabelled_batches
         return self._training(make, split, batch_size, start_step, strong=tuple(strong))
 
     def evaluation(self, split, batch_size: int) -> tf.data.Dataset:
-        """Each image once: (image, label, weight)."""
+        """Returns each image once: (image, label, weight)."""
         batches = self._made(
             datasets.evaluation_batches,
             split,
@@ -192,8 +192,7 @@ class Batches:
         return self._per_replica(batches, batch_size)
 
     def first_views(self, split, count: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The first batch of `count` in `views`: both views, and the images as evaluation crops
-        them."""
+        """Returns the first batch of `count` in `views`: both views, and the evaluation crops."""
         config = self.config
         return datasets.first_views(
             split,
@@ -210,7 +209,7 @@ class Batches:
 
     @property
     def _antialias(self) -> bool:
-        return bool(self.config.antialias)  # None where no run has chosen
+        return bool(self.config.antialias)  # None if no run has chosen
 
     @property
     def _shard(self) -> tuple[int, int]:
@@ -234,14 +233,14 @@ class Batches:
         return self._per_replica(batches, batch_size)
 
     def _made(self, make, split, **options) -> tf.data.Dataset:
-        """`make(split, **options)`, once for all stages."""
-        if options.get("cache"):  # whose images leave the memory with the stage
+        """Returns `make(split, **options)`, made once for all stages."""
+        if options.get("cache"):  # the images are freed with the stage
             return make(split, **options)
         key = make.__name__, *sorted(options.items(), key=lambda item: item[0])
         return split.once(key, lambda: make(split, **options))
 
     def _per_replica(self, batches, batch_size) -> tf.data.Dataset:
-        """Splits a host's batches, made and augmented whole, among its replicas."""
+        """Splits a host's complete, augmented batches among its replicas."""
         replicas = self.context.num_replicas_in_sync
         if replicas == self.context.num_input_pipelines:
             return batches

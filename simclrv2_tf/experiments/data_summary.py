@@ -1,4 +1,4 @@
-"""What a run understood of its data, in a few lines that it prints before it trains."""
+"""Describes the data of a run in a few lines, printed before training."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NO_LABELS = " without labels"
 
 
 def lines(data: Data, config: Config) -> list[str]:
-    """The lines of a run's data sets: one for each, and more for a folder of images."""
+    """Yields the lines of a run's data sets: one per data set, and more for a folder of images."""
     found = [*_of_data_set("Data", data.main, data.evaluated_split(config), config)]
     if data.unlabelled is not None:
         found += _of_data_set("Unlabelled data", data.unlabelled, None, config)
     unlabelled = data.unlabelled_split(config)
     if unlabelled != (config.train_split if data.unlabelled is None else "train"):
         found.append(
-            f"  Pretraining and distillation use {unlabelled}; --unlabelled_split changes that."
+            f"  Pretraining and distillation use {unlabelled}; use --unlabelled_split to change it."
         )
     reported = data.evaluated_split(config) or ""
     if _validates(config) and VALIDATION in data.main.splits and VALIDATION not in reported:
@@ -39,14 +39,14 @@ def lines(data: Data, config: Config) -> list[str]:
         )
     if config.channels != RGB and config.color_jitter_strength > 0 and _has_views(config):
         found.append(
-            "  Without RGB, color jitter changes brightness and contrast alone, not hue and "
-            "saturation, and no view is made gray."
+            "  Without RGB, color jitter only changes brightness and contrast, not hue and "
+            "saturation, and no view becomes gray."
         )
     return found
 
 
 def _validates(config: Config) -> bool:
-    """Whether a stage is validated while it trains, on images that no flag names."""
+    """Whether a stage validates during training on images that no flag names."""
     epochs = [config.eval_epochs, *(o.get("eval_epochs") for o in config.stage_options.values())]
     return any(epochs) and not config.validation_split
 
@@ -71,9 +71,9 @@ def _of_data_set(
         f"{split} {size:,}{_folder(split, folders)}{_without_labels(split, data)}"
         for split, size in data.splits.items()
     )
-    told = {0: "no classes", 1: "1 class"}.get(data.num_classes, f"{data.num_classes} classes")
+    known = {0: "no classes", 1: "1 class"}.get(data.num_classes, f"{data.num_classes} classes")
     evaluates = f"; evaluation on {_own(evaluated, data)}" if evaluated else ""
-    yield f"{title}: {data.name}{where}. Images: {splits}; {told}{evaluates}."
+    yield f"{title}: {data.name}{where}. Images: {splits}; {known}{evaluates}."
     read_as = f"read as {in_words(config.channels)}"
     if contents is None:
         if data.stored:
@@ -82,7 +82,7 @@ def _of_data_set(
     if data.num_classes:
         yield f"  Classes: {_of_classes(classes.counted(data), data.class_names)}."
     if single := classes.singles(data):
-        yield f"  Classes of one image: {_few(single)}."
+        yield f"  Classes with one image: {_few(single)}."
     if data.stored:
         yield f"  Images: {data.stored}; {read_as}."
     if contents.held_out:
@@ -90,7 +90,7 @@ def _of_data_set(
     for split in data.splits:
         if split != contents.unlabelled_split and _without_labels(split, data) == _NO_LABELS:
             joined = f"--unlabelled_split=train+{split}"
-            yield f"  {split} can join pretraining and distillation: {joined}."
+            yield f"  To use {split} in pretraining and distillation too: {joined}."
     for note in contents.notes:
         yield f"  {note[0].upper()}{note[1:]}."
     if count := len(data.skipped):
@@ -99,31 +99,30 @@ def _of_data_set(
 
 
 def _own(spec: str, data: ImageDataset) -> str:
-    """A specification of splits, and what it is by their own names."""
+    """Returns a specification of splits, followed by their actual names if these differ."""
     own = data.own_names(spec)
     return spec if own == spec else f"{spec}, which is {own}"
 
 
 def _held_out(data: ImageDataset, contents: Contents) -> str:
     tenth = "a tenth of each class" if data.num_classes else "a tenth"
-    apart = f"a folder {contents.held_out}/ beside train/"
+    apart = f"a folder {contents.held_out}/ alongside train/"
     if contents.table and not contents.folders:
         apart = f"a column split in {contents.table}"
     return (
-        f"{contents.held_out} was held out of train: {tenth}. "
-        f"--split_seed draws another, {apart} takes its place, and --train_split with "
-        "--eval_split cuts train otherwise."
+        f"{contents.held_out} was held out of train: {tenth}. Use --split_seed to draw another, "
+        f"{apart} to replace it, or --train_split with --eval_split to divide train differently."
     )
 
 
 def _folder(split: str, folders: Mapping[str, str]) -> str:
-    """The folder of a split, where it is not called like the split."""
+    """Returns the folder of a split, if its name differs from the split's."""
     folder = folders.get(split, split)
     return f" in {folder}/" if folder != split else ""
 
 
 def _without_labels(split: str, data: ImageDataset) -> str:
-    """A remark on a split that has no labels, or lacks some, where others have them."""
+    """Returns a remark on a split without labels, or with some missing, if others have labels."""
     if data.contents is None or not data.num_classes:
         return ""
     lacking = data.splits[split] - sum(data.contents.classes[split].values())

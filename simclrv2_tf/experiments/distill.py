@@ -1,4 +1,4 @@
-"""Distillation: SimCLRv2's third stage, a student of a teacher's class probabilities."""
+"""Distillation: SimCLRv2's third stage, which trains a student on a teacher's probabilities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def _student(config, temperature):
     """The student has no projection head; its optimizer, schedule and batch are pretraining's.
 
-    The run's own `temperature` is that of the contrastive loss, which is another quantity.
+    The run's own `temperature` belongs to the contrastive loss and is a different quantity.
     """
     of_pretraining = config.stage_options.get("pretrain", {})
     schedule = set(of(OptimizerOptions)) - {"train_epochs", "train_steps"}
@@ -55,13 +55,13 @@ def _small_student(config, fraction):
 
 
 def _shown(names: Sequence[str], first: int) -> str:
-    """Three names from number `first` on."""
+    """Returns three names, starting with number `first`."""
     return ", ".join(names[first : first + 3]) + ", ..." * (len(names) > first + 3)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Built(Built):
-    """With the teacher, which is evaluated beside its student."""
+    """Adds the teacher, which is evaluated alongside its student."""
 
     teacher: Teacher | None = None
 
@@ -71,7 +71,7 @@ class Distillation(StageRun):
 
     train_mode = "distill"
     title = "distillation"
-    passes = 4  # with the teacher's
+    passes = 4  # including the teacher's
     summary = "a student that matches the class probabilities of `teacher` on unlabelled images."
     published = {
         "self_distilled": lambda config, fraction: _student(config, 0.1),
@@ -80,7 +80,7 @@ class Distillation(StageRun):
 
     def open(self):
         config = self.config
-        # The split has no labels, whatever the data: the loader does not read them.
+        # The split never has labels: the loader does not read them.
         split = without_labels(self.data.unlabelled_images(config))
         split, self.validation_split = validation.parts(self, split)
         if config.distill_alpha == 1:
@@ -132,12 +132,12 @@ class Distillation(StageRun):
         channels, path = self.config.channels, self.config.teacher
         if teacher.channels != channels:
             raise RunError(
-                f"`channels` must be {teacher.channels}, as for the teacher: teacher and student "
+                f"`channels` must be {teacher.channels}, the teacher's number: teacher and student "
                 f"see the same images. Received: channels={channels}, teacher={path}"
             )
 
     def _check_classes(self, teacher: Teacher) -> None:
-        """Refuses a teacher of other classes than the data set's, or of another order of them."""
+        """Rejects a teacher whose classes, or their order, differ from the data set's."""
         main, path = self.data.main, self.config.teacher
         if not main.num_classes:
             return
@@ -151,21 +151,21 @@ class Distillation(StageRun):
         if first is not None:
             theirs, ours = (_shown(x, first) for x in (teacher.class_names, main.class_names))
             raise RunError(
-                f"`teacher` must have the classes of {main.name} in their order: from number "
-                f"{first} on {ours}. Received: teacher={path}, with {theirs} there. Train a "
-                "teacher on these classes; where its labels.txt is wrong, correct that."
+                f"`teacher` must have the classes of {main.name} in the same order: starting with "
+                f"number {first}, {ours}. Received: teacher={path}, with {theirs}. Train a teacher "
+                "on these classes, or correct its labels.txt if that is wrong."
             )
         if not teacher.class_names:
             logging.warning(
-                "No labels.txt with the teacher %s names its %d classes: only their number was "
-                "compared with those of %s.",
+                "There is no labels.txt with the class names of the teacher %s: only the number of "
+                "classes, %d, was compared with %s.",
                 path,
                 teacher.num_classes,
                 main.name,
             )
 
     def reuse(self, built):
-        if built.teacher.models:  # others come from outside the run, and stay
+        if built.teacher.models:  # a teacher from outside the run is kept
             weights.load(self.config.teacher, built.teacher.models)
 
     def batches(self, context, start_step):

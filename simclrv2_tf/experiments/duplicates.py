@@ -1,14 +1,14 @@
-"""Evaluation images that look like training images, for the report.
+"""Finds evaluation images that look like training images, for the report.
 
 `near_duplicates.npz` holds
 
-    compared      (2,) int64, how many evaluation and training images were compared
-    of            (2,) int64, how many there are
-    ids           (n, 2) str, the evaluation and the training image of pairs, the most alike first
+    compared      (2,) int64, number of compared evaluation and training images
+    of            (2,) int64, number of all evaluation and training images
+    ids           (n, 2) str, pairs of evaluation and training images, the most similar first
     labels        (n, 2) int64, -1 without a label
     differences   (n,) float64, see `metrics.near_duplicates`
-    mirrored      (n,) bool, whether the one is the other from left to right
-    thumbnails    (at most 12, 2, 32, 32, 1 or 3) uint8, of the first pairs
+    mirrored      (n,) bool, whether one image is the mirror image of the other
+    thumbnails    (at most 12, 2, 32, 32, 1 or 3) uint8, thumbnails of the first pairs
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FILE = "near_duplicates.npz"
 
-# At most so many evaluation and training images are read again, which bounds the time.
+# Limits on the images that are read again, which bound the time.
 MOST = (1_000, 10_000)
 _SIDE = 32  # of a thumbnail, in pixels
 _SHOWN = 12
@@ -44,7 +44,8 @@ _BATCH = 256
 def write(run: StageRun) -> None:
     """Compares evaluation with training images and writes `near_duplicates.npz`.
 
-    The chief alone calls it. Where no image of one of the two can be read, nothing is written.
+    Only the chief calls it. If no evaluation image or no training image can be read, writes
+    nothing.
     """
     both = run.eval_split, run.train_split
     (ids, labels, images), (bank_ids, bank_labels, bank) = (
@@ -73,7 +74,7 @@ def write(run: StageRun) -> None:
 
 
 def drawn(split: datasets.Split, seed: int, most: int) -> datasets.Split:
-    """At most `most` images by a seed; the split itself where its data is read in order."""
+    """Draws at most `most` images by a seed; returns the split itself if it is read in order."""
     if split.num_examples <= most or not split.reads_by_id:
         return split
     ids, _ = split.labels()
@@ -81,7 +82,7 @@ def drawn(split: datasets.Split, seed: int, most: int) -> datasets.Split:
 
 
 def _read(split: datasets.Split, most: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Ids, labels and thumbnails (n, S, S, 1 or 3) uint8 of the first `most` images."""
+    """Returns ids, labels and thumbnails (n, S, S, 1 or 3) uint8 of the first `most` images."""
 
     @splits.as_is
     def small(example):
@@ -101,7 +102,7 @@ def _read(split: datasets.Split, most: int) -> tuple[list[str], np.ndarray, np.n
 
 
 def _smaller(images: np.ndarray) -> np.ndarray:
-    """What is compared: gray means of 2 x 2 pixels, in which the traces of encoders are small."""
+    """Returns the compared values: gray means of 2 x 2 pixels, with little compression noise."""
     gray = images.mean(-1, keepdims=True, dtype=np.float32)
     corners = (gray[:, row::2, column::2] for row in range(2) for column in range(2))
     return sum(corners) / 4

@@ -1,4 +1,4 @@
-"""Checks before TensorFlow is imported, which takes seconds: answers that need nothing else."""
+"""Checks that need no TensorFlow, before its import, which takes seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from simclrv2_tf.experiments.directory import RunDirectory
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
-# Options that leave a choice to the run, and the value that does. A run records what it chose.
+# Options with a value that leaves the choice to the run. The run records its choice.
 _CHOICES = {"precision": "auto", "antialias": None}
 
 
 def check(config: Config) -> None:
     """Checks the options of each stage, the folder of the run and the folders of images.
 
-    Paths with a scheme, such as `gs://...`, are left for later: TensorFlow reads them.
+    Paths with a scheme, such as `gs://...`, are checked later, because TensorFlow reads them.
 
     Raises:
         ConfigError: the options of a stage do not fit together.
@@ -35,7 +35,7 @@ def check(config: Config) -> None:
 
 
 def report_finished(config: Config) -> bool:
-    """Prints what this very run has left, where it has finished before; else returns False."""
+    """Prints the results of this run if it has finished before; else returns False."""
     summary = summary_of_finished(config)
     if summary is None:
         return False
@@ -44,7 +44,7 @@ def report_finished(config: Config) -> bool:
 
 
 def summary_of_finished(config: Config) -> str | None:
-    """What this very run printed last; None where it has not finished, or that takes TensorFlow."""
+    """Returns the last output of this run; None if it has not finished or TensorFlow is needed."""
     if config.mode != "train_then_eval" or config.dry_run or "://" in config.model_dir:
         return None
     config = as_begun(config)
@@ -56,13 +56,13 @@ def summary_of_finished(config: Config) -> str | None:
 
 
 def as_begun(config: Config) -> Config:
-    """`config` with what the run that it resumes chose, where `config` leaves the choice to it.
+    """Returns `config` with the resumed run's choices for options that `config` leaves open.
 
     Raises:
-        RunError: as `RunDirectory.earlier`.
+        RunError: as for `RunDirectory.earlier`.
     """
     open_choices = [name for name, left in _CHOICES.items() if getattr(config, name) == left]
-    # A run of several stages has options of its own once its first stage has ended.
+    # A run of several stages records its own options when its first stage has ended.
     for own in (config, plan.plan_stages(config)[0].config) if open_choices else ():
         if (earlier := RunDirectory(own).earlier()) is not None:
             chosen = {name: getattr(earlier, name) for name in open_choices}

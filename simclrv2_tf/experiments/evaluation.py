@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from simclrv2_tf import datasets
     from simclrv2_tf.experiments.stage import Built, StageRun
 
-OWN = "evaluation"  # of the stage's own classifier
-# What a result holds beside metrics: counts, steps, and the ends of an interval.
+OWN = "evaluation"  # by the stage's own classifier
+# Entries of a result that are not metrics: counts, steps, and the ends of an interval.
 _NO_METRICS = {
     *("images", "global_step", "encoder_parameters", "selected_step", "stopped_step"),
     *("pretrain_global_step", "label_top_1_low", "label_top_1_high"),
@@ -35,10 +35,10 @@ def evaluate(
     shown: bool = True,
     answers: Answers | None = None,
 ) -> dict[str, float]:
-    """The metrics of `stage.test_step` over a split, by default the evaluation split.
+    """Returns the metrics of `stage.test_step` over a split, by default the evaluation split.
 
-    `eval_steps` holds for that one alone. `shown` says whether the run's console shows it;
-    `answers` collects those of a `stages.Evaluation`.
+    `eval_steps` only applies to the evaluation split. `shown` says whether the run's console shows
+    the evaluation; `answers` collects the answers of a `stages.Evaluation`.
     """
 
     def batches(context):
@@ -68,16 +68,16 @@ def evaluate_classifier(
     num_classes: int,
     name: str = OWN,
 ) -> tuple[dict, dict]:
-    """Accuracy and calibration of a classifier: the metrics, and what `calibration.json` holds.
+    """Measures accuracy and calibration of a classifier; returns metrics and calibration data.
 
-    Writes `predictions.csv` for the stage's own classifier, by the chief.
+    The chief writes `predictions.csv` for the stage's own classifier.
 
     Args:
         run: The stage's run.
-        built: What the stage has built, which keeps the evaluation by its `name`.
-        make: Makes the classifier, `predict` of `stages.Evaluation`.
+        built: The built stage, which caches the evaluation by its `name`.
+        make: Function that makes the classifier, `predict` of `stages.Evaluation`.
         num_classes: Number of its classes.
-        name: Name of the evaluation, where the stage has several.
+        name: Name of the evaluation, if the stage has several.
     """
     with run.strategy.scope():
         stage = built.once(name, lambda: stages.Evaluation(make(), num_classes))
@@ -119,7 +119,7 @@ def write_result(run: StageRun, result: Mapping[str, float], step: int) -> None:
     """Writes `result.json`, and its metrics for TensorBoard."""
     metrics = {k: v for k, v in result.items() if k not in _NO_METRICS}
     if not run.labelled and "loss" in metrics:
-        # That of the online classifier; while pretraining trains, `loss` is of all that it trains.
+        # The online classifier's loss; during pretraining, `loss` includes all trained parts.
         metrics["probe_loss"] = metrics.pop("loss")
     summaries.write(run.directory.evaluation_logs, metrics, step)
     files.write_text(run.directory.result, files.to_json(dict(result)))

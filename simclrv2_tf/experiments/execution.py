@@ -40,23 +40,23 @@ if TYPE_CHECKING:
     from simclrv2_tf.experiments.built_stages import BuiltStages
     from simclrv2_tf.experiments.stage import Built, StageRun
 
-# The newest may be damaged by what ends the process.
+# Whatever ends the process may damage the newest checkpoint.
 _KEPT_WHILE_TRAINING = 2
 
 
 def execute(
     run: StageRun, built_stages: BuiltStages, root: epath.Path, number: str = ""
 ) -> tuple[dict, bool]:
-    """Trains, exports and evaluates, as far as `mode` says.
+    """Trains, exports and evaluates, according to `mode`.
 
     Args:
         run: The stage.
-        built_stages: Those of the whole run.
+        built_stages: The built stages of the whole run.
         root: The folder of the whole run.
-        number: Of the stage in a run of several, for the log.
+        number: Number of the stage in a run of several, for the log.
 
     Returns:
-        The result, and whether there was anything to do.
+        The result, and whether anything was done.
     """
     print(f"\n{broken(f'{number}{run.in_words}')}\n  in {run.directory}", flush=True)
     made_of = run.made_of()
@@ -72,7 +72,7 @@ def execute(
     names = (run.config.report_to or ()) if run.is_chief else ()
     with trackers.tracking(names, run.directory.path) as tracked:
         result = _execute(run, built_stages, made_of, root, tracked)
-    distribute.barrier(run.strategy)  # the next stage reads what the chief has written
+    distribute.barrier(run.strategy)  # the next stage reads the chief's files
     return result, True
 
 
@@ -102,7 +102,7 @@ def _execute(
     if config.mode == "eval":
         if not restored:
             raise RunError(
-                f"mode=eval needs a checkpoint, and {run.directory} has none. Train first."
+                f"mode=eval needs a checkpoint, but {run.directory} has none. Train first."
             )
     else:
         _begin(run, built, restored, made_of)
@@ -117,7 +117,7 @@ def _execute(
     exported = Exports(run, ended_at)
     selected = validated.take_best() if validated else None
     if config.mode != "eval":
-        exported.write(built, anew=not had_ended)
+        exported.write(built, replace=not had_ended)
     if config.mode == "train":
         if run.is_chief:
             exported.finish({})
@@ -131,7 +131,9 @@ def _execute(
     if run.is_chief:
         exported.finish(result)
         tracked.log_results(result, run.directory.evaluation_logs.name)
-        evaluation.write_result(run, result, ended_at)  # last: it says that the stage has ended
+        evaluation.write_result(
+            run, result, ended_at
+        )  # last: its presence means that the stage has ended
     _end(run, store, stopped)
     print(f"  {in_words(result, everything=config.verbose)}", flush=True)
     return result
@@ -139,7 +141,7 @@ def _execute(
 
 def _description(run: StageRun, root: epath.Path) -> trackers.Description:
     options = {k: v for k, v in json.loads(run.config.to_json()).items() if v is not None}
-    # In a sweep, the folders above say which cell it is.
+    # In a sweep, the parent folders name the cell.
     whole = root.name if root.is_absolute() else root.as_posix().removeprefix("runs/")
     below = run.directory.path.relative_to(root)
     name = f"{whole}/{below.as_posix()}".removesuffix("/.")
@@ -147,7 +149,7 @@ def _description(run: StageRun, root: epath.Path) -> trackers.Description:
 
 
 def _end(run: StageRun, store: weights.Checkpoints, stopped: str | None) -> None:
-    """Removes checkpoints that only a stage that trains needs, and notes the end."""
+    """Removes checkpoints that are only needed for training, and records the end."""
     if run.is_chief and run.config.mode != "eval":
         run.directory.record.end(stopped)
     if run.config.keep_checkpoint_max is None and run.config.mode != "eval":
@@ -159,16 +161,17 @@ def _check_workers_agree(run: StageRun, what: str, value: int) -> None:
     if len(set(values)) > 1:
         raise RunError(
             "`model_dir` must be on a disk that all workers share. Received: "
-            f"{run.directory}, by which the workers {what}: {values}"
+            f"{run.directory}, according to which the workers {what}: {values}"
         )
 
 
 def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
-    """Loads the starting weights unless a checkpoint was restored, and takes the folder."""
+    """Loads the starting weights unless a checkpoint was restored, and claims the folder."""
     if restored:
         if run.directory.record.made_of() is None:
             logging.warning(
-                "%s has no run.json: whether data and weights are those that it began with is not "
+                "%s has no run.json: whether it still has the same data and starting weights is "
+                "not "
                 "known.",
                 run.directory,
             )
@@ -178,23 +181,23 @@ def _begin(run: StageRun, built: Built, restored: bool, made_of: dict) -> None:
     subset, path = _label_subset(run), run.directory.labelled_examples
     if subset and path.exists() and label_subset.read(path) != subset:
         raise RunError(
-            f"{path} lists other examples than the label subset has now: the data has changed. "
-            "Choose another --model_dir; nothing there was changed."
+            f"{path} lists other examples than the current label subset: the data have changed. "
+            "Choose another --model_dir; that folder was not changed."
         )
     if run.is_chief:
         session = record.session(run.replicas, run.config.precision, distribute.device_names())
         if changed := run.directory.begin(made_of, session):
-            print(f"Different from the last session: {'; '.join(changed)}.", flush=True)
+            print(f"Changed since the last session: {'; '.join(changed)}.", flush=True)
         _list_skipped(run)
         if subset:
             label_subset.write(path, subset)
 
 
 def load_start(run: StageRun, built: Built) -> None:
-    """Loads the weights that a run starts from.
+    """Loads the starting weights of a run.
 
     Raises:
-        CheckpointError: they are missing, unreadable, or of another network.
+        CheckpointError: the weights are missing, unreadable, or of another network.
     """
     config = run.config
     if config.checkpoint:
@@ -213,7 +216,7 @@ def load_start(run: StageRun, built: Built) -> None:
 
 
 def _label_subset(run: StageRun) -> tuple[str, ...]:
-    """The ids of the examples that have labels; none where these are not a subset."""
+    """Returns the ids of the label subset; none if all labels are used."""
     config = run.config
     if run.labelled_split is None or not (config.label_fraction or config.labels_per_class):
         return ()
@@ -221,7 +224,7 @@ def _label_subset(run: StageRun) -> tuple[str, ...]:
 
 
 class _Progress:
-    """What a checkpoint within an epoch holds of it: its metrics and seconds so far."""
+    """The metrics and seconds of an epoch so far, for a checkpoint within the epoch."""
 
     def __init__(self, built: Built):
         self.seconds = keras.Variable(0.0, trainable=False, dtype="float32", name="seconds")
@@ -287,7 +290,7 @@ def _train(
     if run.data.num_skipped:
         print(f"{run.data.num_skipped:,} unreadable image(s) were skipped.", flush=True)
     if run.is_chief:
-        _list_skipped(run)  # with those that training has met
+        _list_skipped(run)  # including those found during training
 
 
 def _list_skipped(run: StageRun) -> None:
@@ -300,7 +303,7 @@ def _newest(run: StageRun) -> str | None:
 
 
 def _first_loss(run: StageRun) -> float | None:
-    """The mean loss of the first epoch, where the run was resumed after it."""
+    """Returns the mean loss of the first epoch, for a run resumed after it."""
     rows = history.read_history(run.directory.history) if run.directory.history.exists() else []
     return float(rows[0]["loss"]) if rows else None
 
@@ -308,7 +311,7 @@ def _first_loss(run: StageRun) -> float | None:
 def _explained(
     error: divergence.NonFiniteError, run: StageRun, step: int, begin: int
 ) -> divergence.NonFiniteError:
-    """`error` with what is known of the run."""
+    """Adds what is known about the run to `error`."""
     causes = divergence.likely_causes(
         first=step - begin <= 1,
         rate=float(run.schedule(max(step - 1, 0))),
@@ -324,7 +327,7 @@ def _step_of(built: Built) -> int:
 
 
 def in_words(result: Mapping[str, float | None], everything: bool = False) -> str:
-    """A result in one line, for the log; `everything`: all of its numbers."""
+    """Formats a result in one line, for the log; with `everything`, all of its numbers."""
     if everything:
         return "  ".join(f"{name} {_shown(value)}" for name, value in result.items())
     found = {

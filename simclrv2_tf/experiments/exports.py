@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Exports:
-    """What a run exports.
+    """The exports of a run.
 
     Args:
         run: The stage's run.
@@ -36,13 +36,13 @@ class Exports:
         )
 
     def finished(self) -> bool:
-        """Whether everything that is asked for has been written."""
+        """Whether all requested files have been written."""
         return self._artifacts.finished()
 
-    def write(self, built: Built, anew: bool) -> None:
-        """Writes the networks' files; not again unless `anew`, or one of them is missing."""
+    def write(self, built: Built, replace: bool) -> None:
+        """Writes the networks' files, unless all exist already; with `replace`, replaces them."""
         run, networks = self._run, built.trained or built.networks
-        if not anew and self._artifacts.written(networks):
+        if not replace and self._artifacts.written(networks):
             return
         copies = built.once("copies", lambda: self._copies(networks))
         if networks.head is None:
@@ -57,7 +57,7 @@ class Exports:
             copies,
             config.image_size,
             names,
-            anew,
+            replace,
             bool(config.antialias),
             config.value_range,
         )
@@ -65,7 +65,7 @@ class Exports:
         print(f"  networks in *.keras{module}", flush=True)
 
     def _copies(self, networks: Networks) -> Networks:
-        """Networks for the files: in float32, and without the strategy's distributed variables."""
+        """Returns networks for export: in float32, without the strategy's distributed variables."""
         keras.config.set_dtype_policy("float32")
         classes = networks.classifier.output_shape[-1] if networks.classifier else 0
         copies = self._run.build_networks(classes)
@@ -76,19 +76,19 @@ class Exports:
         """Writes the model card and the other formats; removes the oldest SavedModels.
 
         Args:
-            result: The metrics; empty where the networks were not evaluated.
+            result: The metrics; empty if the networks were not evaluated.
         """
         config = self._run.config
         if not self._artifacts.path("keras").exists():
             return
-        # A named evaluation may be of other networks than the exported ones.
+        # A named evaluation may use other networks than the exported ones.
         text = None if config.eval_name else card(self._run, result, self._step)
         self._artifacts.finish(text, config.image_size)
         self._artifacts.remove_older(config.keep_hub_module_max)
 
 
 def card(run: StageRun, result: Mapping[str, float], step: int) -> str:
-    """The model card of a run; `result` is empty where the run was not evaluated."""
+    """Returns the model card of a run; `result` is empty if the run was not evaluated."""
     config, main = run.config, run.data.main
     steps = f"{step:,} of {run.total_steps:,}" if step < run.total_steps else f"{step:,}"
     name = model_card.public(main.name)
@@ -111,7 +111,7 @@ def card(run: StageRun, result: Mapping[str, float], step: int) -> str:
         },
         measured=result,
         measured_on=f"`{run.eval_split.name}` of {name} ({images:,} images)",
-        licence="Whoever trained the weights chooses their licence, within what the licence of the "
+        licence="The owner of the weights chooses their licence, as far as the licence of the "
         "images allows. The code, simclrv2_tf, is under Apache-2.0.",
         image_size=config.image_size,
         antialias=bool(config.antialias),

@@ -1,4 +1,4 @@
-"""The labels that a teacher learned from, held against those that its student's run may use."""
+"""Compares the labels that a teacher learned from with the labels of its student's run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Labels:
-    """Which labels of a data set the options of a run ask for."""
+    """The labels of a data set that the options of a run select."""
 
     dataset: str
     fraction: float
@@ -54,16 +54,15 @@ class _Labels:
 
 
 def check(config: Config, data: Data) -> None:
-    """Checks that a teacher learned from no labels but those of the run's label subset.
+    """Checks that a teacher only learned from the labels of the run's label subset.
 
-    Where the run has no such subset, any teacher will do. Where nothing says which labels the
-    teacher learned from, or they are of another data set, one line says that they were not
-    compared.
+    Without such a subset, any teacher is accepted. If the teacher's labels are not known, or are of
+    another data set, logs that they were not compared.
 
     Raises:
-        RunError: the teacher learned from more labels, or others. Pretraining's online classifier
-            learned from all of them.
-        CheckpointError: the options of the teacher's run cannot be read.
+        RunError: the teacher learned from other or more labels. The online classifier of
+        pretraining learned from all labels. CheckpointError: the options of the teacher's run
+        cannot be read.
     """
     own = _Labels.of(vars(config))
     if config.teacher is None or own.all:
@@ -71,24 +70,24 @@ def check(config: Config, data: Data) -> None:
     path, options = source_of_labels(config.teacher)
     used = _Labels.of(options)
     if not options or used.dataset != own.dataset:
-        where = f"which learned on {used.dataset}" if options else "which belongs to no run"
+        where = f"which learned on {used.dataset}" if options else "which is not part of a run"
         logging.warning(
             "The labels of the teacher %s, %s, were not compared with %s.", path, where, own
         )
     elif _more(used, own, path, config, data):
         source = f", by its teacher {path}" if path != config.teacher else ""
         raise RunError(
-            f"`teacher` must have learned from no labels but those of this run, {own}. "
+            f"`teacher` must only have learned from this run's labels, {own}. "
             f"Received: teacher={config.teacher}, which learned from {used}{source} in "
             f"train_mode {options.get('train_mode')}. Fine-tune a teacher with this run's labels, "
-            "or give this run the teacher's."
+            "or use the teacher's labels in this run."
         )
 
 
 def source_of_labels(teacher: str) -> tuple[str, Mapping[str, Any]]:
-    """The run whose labels reached a teacher, and its options; none where these are not known.
+    """Returns the run whose labels a teacher learned from, and its options; none if not known.
 
-    A student without labels has those of its own teacher.
+    A student trained without labels learned from its own teacher's labels.
     """
     path, passed = teacher, set()
     while True:
@@ -103,7 +102,7 @@ def source_of_labels(teacher: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def _more(used: _Labels, own: _Labels, path: str, config: Config, data: Data) -> bool:
-    """Whether `used` has labels that `own` has not. Subsets of one seed lie inside each other."""
+    """Whether `used` has labels that `own` lacks. Subsets with the same seed are nested."""
     if used.seed == own.seed and not used.all and bool(used.per_class) == bool(own.per_class):
         return used.per_class > own.per_class or used.fraction > own.fraction
     split = data.labelled_images(config)

@@ -1,7 +1,6 @@
-"""The learning curves of stages: which columns of `history.csv` are drawn, and under which names.
+"""The learning curves of stages: which columns of `history.csv` to draw, and their names.
 
-A panel has one quantity. What is measured on held-out images (see `eval_epochs`) is drawn beside
-what is measured on the training images.
+A panel shows one quantity, on held-out images (see `eval_epochs`) alongside training images.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _AGREEMENT = "agreement with the teacher (%)"
 
 
 def of_stage(path: epath.Path) -> list[report.Panel]:
-    """The panels of one stage, against its epochs.
+    """Returns the panels of one stage, against its epochs.
 
     Args:
         path: Its `history.csv`.
@@ -44,7 +43,7 @@ def of_stage(path: epath.Path) -> list[report.Panel]:
         for column in ("teacher_agreement", "top_1_accuracy", validation.ACCURACY)
     )
     if agreement[_NETWORK][0]:
-        # A student is trained on its teacher's answers, and validated on labels.
+        # A student trains on its teacher's answers, but is validated on labels.
         held_out_loss = {}
     return [
         *_together("", "loss", loss, held_out_loss),
@@ -56,14 +55,14 @@ def of_stage(path: epath.Path) -> list[report.Panel]:
 def of_stages(
     pretraining: epath.Path, few_label: Mapping[str, Mapping[str, epath.Path]]
 ) -> list[report.Panel]:
-    """The panels of a run of several stages.
+    """Returns the panels of a run of several stages.
 
-    Stages of differing length share a panel, so that they are drawn against the training done.
+    Stages of different length share a panel, so the x axis is the share of the training done.
 
     Args:
         pretraining: The `history.csv` of pretraining.
-        few_label: Share of the labels in words -> method, a key of `report.METHODS` -> its
-            `history.csv`.
+        few_label: Maps the share of the labels in words to {method: its `history.csv`}, with
+            methods of `report.METHODS`.
     """
     panels = _pretraining(history.read_history(pretraining))
     for share, paths in few_label.items():
@@ -100,7 +99,7 @@ def _together(
     held_out: Mapping[str, Curve],
     x_label: str | None = None,
 ) -> list[report.Panel]:
-    """A panel of the curves that have points, or none without such."""
+    """Returns a panel of the curves with points, or None."""
     curves, held_out = (
         {name: points for name, points in found.items() if points[0]}
         for found in (curves, held_out)
@@ -111,12 +110,12 @@ def _together(
 
 
 def _epochs(rows: list[dict[str, str]], column: str, scale: float = 1.0) -> Curve:
-    """Epochs that have the column, and its values."""
+    """Returns the epochs that have the column, and its values."""
     found = [(float(row["epoch"]), scale * float(row[column])) for row in rows if row.get(column)]
     return [epoch for epoch, _ in found], [value for _, value in found]
 
 
 def _done(rows: list[dict[str, str]], column: str) -> Curve:
-    """Share of the training done, and the values of a share, both in percent."""
+    """Returns the share of the training done, and the values of a share, both in percent."""
     epochs, values = _epochs(rows, column, 100)
     return [100 * epoch / float(rows[-1]["epoch"]) for epoch in epochs], values

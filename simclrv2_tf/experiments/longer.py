@@ -1,8 +1,8 @@
-"""Training a finished run for longer: which options a new run from its weights has.
+"""Trains a finished run for longer: the options of a new run from its weights.
 
-The learning rate falls to 0 along a cosine over the whole length of a run. More steps at the end of
-a finished run would have a rate of 0, and with a cosine over more epochs its first steps would have
-been others. A new run has a warm-up and a cosine of its own.
+The learning rate falls to 0 along a cosine over the whole length of a run. Further steps after a
+finished run would have a rate of 0, and a cosine over more epochs would have changed the earlier
+steps. A new run has its own warm-up and cosine.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
-# What they train would not be loaded: the classifier, or, of the baseline from random weights, all.
+# Stages whose trained parts are not loaded: a classifier, or the whole supervised baseline.
 _FROM_THE_BEGINNING = ("linear_eval", "supervised")
 
 
 def changes(earlier: Config, config: Config, differing: Collection[str]) -> dict[str, Any]:
-    """The options of a run that trains for longer, where that is all that `config` asks for.
+    """Returns the options of a longer run, if `config` differs only in the length.
 
     Args:
         earlier: The options of the finished run in `config.model_dir`.
-        config: The options that are given now.
-        differing: The names of those that differ.
+        config: The current options.
+        differing: The names of the options that differ.
 
     Returns:
-        What the new run has in place of `config`'s options: another `model_dir` and, where it
-        starts from the weights of `earlier`, `checkpoint` and what remains to be trained. Empty
-        where something else differs, or the run would not be longer.
+        Options that replace `config`'s in the new run: another `model_dir` and, if it starts from
+        the weights of `earlier`, `checkpoint` and the remaining length. Empty if something else
+        differs, or the run would not be longer.
     """
     length = _length(config)
     done, wanted = getattr(earlier, length), getattr(config, length)
-    # Presets choose the warm-up by the length.
+    # Presets choose the warm-up from the length.
     if not {*differing} <= {length, "warmup_epochs"} or not 0 < done < wanted:
         return {}
     folder = {"model_dir": f"{config.model_dir.rstrip('/')}-longer"}
@@ -42,20 +42,22 @@ def changes(earlier: Config, config: Config, differing: Collection[str]) -> dict
 
 
 def reason(earlier: Config, config: Config) -> str:
-    """Why `earlier` is not continued, and what the new run of `changes` is, in words."""
+    """Explains why `earlier` is not continued, and the new run with `changes`."""
     length = _length(config)
     unit = length.removeprefix("train_")
     done, wanted = getattr(earlier, length), getattr(config, length)
-    how = f"begin a run of the other {wanted - done:,} {unit} from its weights, with a warm-up and"
-    how += " a cosine of its own"
+    how = (
+        f"start a run of the other {wanted - done:,} {unit} from its weights, with its own warm-up"
+    )
+    how += " and cosine"
     if config.train_mode in _FROM_THE_BEGINNING:
-        how = f"begin a run of {wanted:,} {unit} in another folder"
+        how = f"start a run of {wanted:,} {unit} in another folder"
     elif config.train_mode == "finetune":
-        how += "; its classifier begins anew"
+        how += "; its classifier starts from initial weights"
     return (
-        f"`{length}` must stay as it is in a finished run, whose learning rate has followed a "
-        f"cosine over its {done:,} {unit}. Received: {length}={wanted}, for {config.model_dir}. "
-        f"Nothing there was changed. To train for longer, {how}:"
+        f"`{length}` cannot change in a finished run, whose learning rate has followed a cosine "
+        f"over its {done:,} {unit}. Received: {length}={wanted}, for {config.model_dir}. That "
+        f"folder was not changed. To train for longer, {how}:"
     )
 
 

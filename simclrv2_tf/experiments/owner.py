@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder: two would race for its files."""
+"""Allows one process at a time in a run's folder, because two would overwrite its files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from simclrv2_tf.experiments.record import now
 
 
 class Owner:
-    """Holds a run's folder for this process, as a context manager.
+    """Locks a run's folder for this process, as a context manager.
 
-    A lock of the file system ends with its process, so the folder of a killed run on this host is
-    taken over at once. Such locks may not reach other hosts: a note in `owner.json` does, and a
-    folder that another host's process has left with its note is refused unless `take_over`.
+    A lock of the file system ends with its process, so a run that was killed on this host can
+    resume immediately. Such locks may not reach other hosts. For these there is `owner.json`: a
+    folder with the file of another host's process is an error unless `take_over`.
 
-    Not held: folders on remote file systems such as `gs://`, which have no locks.
+    Folders on remote file systems such as `gs://`, which have no locks, are not locked.
 
     Args:
         folder: The run's folder.
-        take_over: Whether to take the folder from a process of another host, which is not running
-            any more.
+        take_over: Whether to take the folder from a process of another host that no longer runs.
 
     Raises:
-        RunError: another process holds the folder.
+        RunError: another process owns the folder.
     """
 
     def __init__(self, folder: epath.Path, take_over: bool = False):
@@ -49,13 +48,16 @@ class Owner:
             self._lock.acquire(blocking=False)
         except filelock.Timeout:
             raise self._refusal("which is running") from None
-        except NotImplementedError:  # a file system without locks: the note alone serves
+        except (
+            NotImplementedError
+        ):  # a file system without locks: only `owner.json` protects the folder
             pass
         held = self._held()
         if held and held.get("host") != socket.gethostname() and not self._take_over:
             self._lock.release()
             raise self._refusal(
-                "which may be running on that host. Look there; once it has ended, add --take_over"
+                "which may be running on that host. Check that host; if the process has ended, add "
+                "--take_over"
             )
         note = {"host": socket.gethostname(), "process": os.getpid(), "since": now()}
         files.write_text(self._note, files.to_json(note))
@@ -66,7 +68,7 @@ class Owner:
             self._note.unlink(missing_ok=True)
             self._lock.release()
             lock = epath.Path(self._lock.lock_file)
-            # A run that is refused leaves nothing behind.
+            # A rejected run leaves no files.
             if self._made and all(path == lock for path in self._folder.iterdir()):
                 lock.unlink(missing_ok=True)
                 for path in self._made:
@@ -87,6 +89,6 @@ class Owner:
             f"{held.get('since', 'an unknown time')}"
         )
         return RunError(
-            f"`model_dir` must be free. Received: model_dir={self._folder}, held by {holder}, "
-            f"{why}; nothing there was changed."
+            f"`model_dir` must not be in use. Received: model_dir={self._folder}, owned by "
+            f"{holder}, {why}; the folder was not changed."
         )

@@ -1,4 +1,4 @@
-"""Which stages a run has, and the options of each: known before any work, without TensorFlow."""
+"""The stages of a run and their options, known before any work and without TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ RUNS = {
     "pretrain_linear_eval": "pretrain, then linear evaluation of the pretrained encoder and of the "
     "same encoder at random initialization.",
     "semi_supervised": "pretrain, then for each `label_fraction` the supervised baseline, "
-    "fine-tuning, self-distillation and distillation into a small student. The last two work in "
-    "sub-directories of `model_dir`.",
+    "fine-tuning, self-distillation and distillation into a small student. The last two train "
+    "modes write to sub-directories of `model_dir`.",
 }
 
 
@@ -35,11 +35,11 @@ class PlannedStage:
     """One stage of a run.
 
     Attributes:
-        name: Its sub-directory and the key of its options: one of `ORDER`, or `RANDOM_INIT`.
+        name: Sub-directory and key of its options: one of `ORDER`, or `RANDOM_INIT`.
         config: Its options. `model_dir` is its folder.
-        fraction: The label fraction it belongs to; None where it uses no or all labels.
-        caps_batch: Whether its batch may shrink to the number of labels: nobody chose it for this
-            stage.
+        fraction: Its label fraction; None if it uses no or all labels.
+        caps_batch: Whether its batch may shrink to the number of labels, because it was not given
+            for this stage.
     """
 
     name: str
@@ -49,7 +49,7 @@ class PlannedStage:
 
 
 def stage_key(stage: str, fraction: float) -> str:
-    """The key of `Config.stage_options` for a stage at one label fraction."""
+    """Returns the key of `Config.stage_options` for a stage at one label fraction."""
     return f"{stage}@{fraction:g}"
 
 
@@ -59,20 +59,20 @@ def learns_from_labels(train_mode: str, distill_alpha: float) -> bool:
 
 
 def can_stop_early(train_mode: str, eval_epochs: float, validation_split: str | None) -> bool:
-    """Whether a stage, or a run of several, is validated by labels while it trains."""
+    """Whether a stage, or a run of several, validates with labels during training."""
     if train_mode == "pretrain" or not eval_epochs:
         return False
     return train_mode != "distill" or validation_split is not None
 
 
 def plan_stages(config: Config) -> list[PlannedStage]:
-    """The stages that `config` asks for, in the order in which they run.
+    """Returns the stages that `config` describes, in the order in which they run.
 
-    With `labels_per_class`, the fraction that they make is only known with the data: it is 0 here.
+    With `labels_per_class`, the fraction is only known from the data: it is 0 here.
 
     Raises:
         ConfigError: the options of a stage do not fit together, each error with the stage's name;
-            or options of validation are given, and no stage is validated.
+            or options of validation are given, but no stage is validated.
     """
     errors: list[str] = []
     if config.train_mode in RUNS:
@@ -80,7 +80,7 @@ def plan_stages(config: Config) -> list[PlannedStage]:
     else:
         planned = [PlannedStage(config.train_mode, config)]
     if not errors and (found := _without_validation(config, [stage.config for stage in planned])):
-        # A run that an earlier version began with options of no use is resumed all the same.
+        # A run of an earlier version with such options without effect is still resumed.
         begun = (epath.Path(config.model_dir) / "config.json").exists()
         errors += [] if begun else found
     if errors:
@@ -89,17 +89,17 @@ def plan_stages(config: Config) -> list[PlannedStage]:
 
 
 def _without_validation(config: Config, stages: Sequence[Config]) -> list[str]:
-    """What is wrong with options of validation, where no stage has a use for them."""
+    """Returns the errors of options of validation that no stage uses."""
     several = config.train_mode in RUNS
     how = "give --eval_epochs=1" + " (or --STAGE.eval_epochs=1 for one stage)" * several
     errors = []
     if config.validation_split and not any(stage.eval_epochs for stage in stages):
         errors.append(
-            "`validation_split` must be left out where nothing is validated while a stage trains: "
+            "`validation_split` must be left out if no stage is validated during training: "
             f"{how}, or leave it out. Received: validation_split={config.validation_split!r}, "
             f"eval_epochs=0{' in every stage' * several}"
         )
-    # Of a stage alone, `Config` itself judges `patience`.
+    # For a single stage, `Config` itself checks `patience`.
     if (
         several
         and config.patience
@@ -109,7 +109,7 @@ def _without_validation(config: Config, stages: Sequence[Config]) -> list[str]:
         )
     ):
         errors.append(
-            f"`patience` must be 0 where no accuracy is measured while a stage trains: {how}, in "
+            f"`patience` must be 0 if no accuracy is measured while a stage trains: {how}, in "
             "distillation --validation_split too, or leave it out. "
             f"Received: patience={config.patience}, train_mode={config.train_mode!r}, "
             f"eval_epochs={config.eval_epochs:g}, validation_split={config.validation_split!r}"
@@ -118,7 +118,7 @@ def _without_validation(config: Config, stages: Sequence[Config]) -> list[str]:
 
 
 def _stages_of_run(config: Config, errors: list[str]) -> list[PlannedStage]:
-    """The stages of a run of several; what is wrong with them is appended to `errors`."""
+    """Returns the stages of a run of several; appends their problems to `errors`."""
     pretrain = _stage(config, "pretrain", errors, checkpoint=config.checkpoint)
     planned = [pretrain]
     weights = _pretrained(config, pretrain)
@@ -136,7 +136,7 @@ def _stages_of_run(config: Config, errors: list[str]) -> list[PlannedStage]:
 
 
 def _pretrained(config: Config, pretrain: PlannedStage) -> str:
-    """What later stages start from: the checkpoint, or the momentum network that was exported."""
+    """Returns what later stages start from: the checkpoint, or the exported momentum network."""
     folder = f"{config.model_dir}/pretrain"
     return f"{folder}/encoder.keras" if pretrain.config.eval_ema else folder
 
@@ -166,7 +166,7 @@ def _few_label_stages(
             teacher=f"{root}/fine_tuned",
             checkpoint=weights if config.pretrained_student else None,
         ),
-        # The teacher of the small student is the self-distilled network (section 2.2).
+        # The self-distilled network is the small student's teacher (section 2.2).
         stage("small_student", teacher=f"{root}/self_distilled"),
     ]
 
@@ -179,8 +179,8 @@ def _stage(
     folder: str = "",
     **fixed: Any,
 ) -> PlannedStage:
-    """One stage: what is given for it, else its published settings, else the run's options."""
-    from simclrv2_tf.experiments import registry  # stages are checked against the runs above
+    """Makes a stage from its given options, else its published settings, else the run's options."""
+    from simclrv2_tf.experiments import registry  # checks stages against the runs above
 
     train_mode, published = registry.published(name)
     given = dict(config.stage_options.get(name, {}))
@@ -188,7 +188,7 @@ def _stage(
         given |= config.stage_options.get(stage_key(name, fraction), {})
     options = {
         "checkpoint": None,
-        # A SavedModel takes longer to write than a small stage to train.
+        # Writing a SavedModel takes longer than training a small stage.
         "export_formats": config.export_formats or (None if name == "pretrain" else ("keras",)),
         "label_fraction": None,
         "labels_per_class": 0,
@@ -210,9 +210,9 @@ def _stage(
 
 
 def _without_effect(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the whole run that have no effect on a stage, as if they had not been given.
+    """Resets options of the whole run that have no effect on a stage.
 
-    Where they are given for that stage, they are refused.
+    If they are given for that stage, they are an error.
     """
     train_mode = options["train_mode"]
     alpha = options.get("distill_alpha", config.distill_alpha)

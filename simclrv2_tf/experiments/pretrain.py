@@ -1,4 +1,4 @@
-"""Pretraining: SimCLRv2's first stage, with its online classifier, memory and alarm of collapse."""
+"""Pretraining: SimCLRv2's first stage, with online classifier, memory and collapse alarm."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ with epy.lazy_imports():
 if TYPE_CHECKING:
     from simclrv2_tf.networks import Networks
 
-# Two views of each: enough to tell how many dimensions they fill.
+# Two views of each: enough to measure how many dimensions they fill.
 _JUDGED_IMAGES = 256
 _DRAWN_IMAGES = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class _Built(Built):
-    """With the measurement of representations, traced once for training and evaluation."""
+    """Adds the measurement of representations, traced once for training and evaluation."""
 
     measure: Callable[[], dict[str, float]] | None = None
 
 
 class Pretraining(StageRun):
-    """Trains encoder and projection head without labels; its online classifier is evaluated."""
+    """Trains encoder and projection head without labels; evaluates its online classifier."""
 
     train_mode = "pretrain"
     title = "pretraining, online classifier"
@@ -60,12 +60,12 @@ class Pretraining(StageRun):
             )
         if config.memory_size > split.num_examples:
             logging.warning(
-                "`memory_size` (%d) is larger than the data set (%d images): past embeddings of an "
-                "image will be among its own negatives.",
+                "`memory_size` (%d) is larger than the data set (%d images): an image's own past "
+                "embeddings will be among its negatives.",
                 config.memory_size,
                 split.num_examples,
             )
-        # A classifier of one class is always right.
+        # A classifier with one class is always right.
         has_probe = (
             config.lineareval_while_pretraining
             and has_labels(split)
@@ -148,14 +148,14 @@ class Pretraining(StageRun):
         return representations.settled_after(self.config.batch_norm_decay)
 
     def _measurement(self, stage: stages.Pretrainer) -> Callable[[], dict[str, float]]:
-        """Returns a function that measures a fixed batch of training images, as `stage` sees it."""
+        """Returns a function that measures representations of a fixed batch of training images."""
         most = min(self.config.train_batch_size, _JUDGED_IMAGES)
         batch = max(most // self.replicas, 1) * self.replicas
         gathered = None
 
         def measure():
             nonlocal gathered
-            if gathered is None:  # after the strategy's scope, in which a stage is built
+            if gathered is None:  # not in the strategy's scope, in which a stage is built
                 gathered = loop.gather(
                     stage.representations,
                     self.strategy,
@@ -216,14 +216,15 @@ class Pretraining(StageRun):
         return {**metrics, **numbers}
 
     def _evaluate_contrast(self, stage: stages.Pretrainer) -> dict[str, float]:
-        """Without labels: the contrastive metrics on views of the evaluation split."""
+        """Returns, without labels, the contrastive metrics on views of the evaluation split."""
         config = self.config
         batch = min(config.train_batch_size, self.eval_split.num_examples)
         parts = self.replicas * (config.micro_batch_size or 1)
         batch -= batch % (parts if batch >= parts else self.replicas)
         if not batch:
             raise RunError(
-                f"An evaluation on {self.replicas} replicas needs as many images. Received: "
+                f"An evaluation on {self.replicas} replicas needs at least as many images. "
+                "Received: "
                 f"{self.eval_split.num_examples} in {self.eval_split.name}"
             )
         steps = self.eval_split.num_examples // batch

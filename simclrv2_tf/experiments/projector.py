@@ -1,10 +1,10 @@
 """Files of a sample of representations for TensorBoard's embedding projector.
 
-They stand in the TensorBoard folder of the evaluation:
+The files in the TensorBoard folder of the evaluation:
 
-    projector_config.pbtxt   what TensorBoard reads first; it names the other files
-    representations.tsv      (n, f) numbers, a line an image
-    metadata.tsv             class and file of each image, below a header; without labels the file
+    projector_config.pbtxt   the file that TensorBoard reads first, which names the others
+    representations.tsv      (n, f) numbers, one line per image
+    metadata.tsv             class and file of each image, after a header; without labels, the file
     sprite.png               thumbnails of 32 x 32 pixels, row by row
 """
 
@@ -31,15 +31,15 @@ CONFIG = "projector_config.pbtxt"  # the name that TensorBoard looks for
 TENSOR = "representation"
 
 _TENSORS, _METADATA, _SPRITE = "representations.tsv", "metadata.tsv", "sprite.png"
-_DIGITS = 5  # that tell any two numbers of float16 apart
+_DIGITS = 5  # digits that distinguish any two float16 numbers
 
 
 def write(folder: epath.Path, sampled: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
     """Writes the files to `folder`, the configuration last.
 
     Args:
-        folder: Of TensorBoard's files.
-        sampled: At least one image, as `samples` describes them.
+        folder: Folder of TensorBoard's files.
+        sampled: At least one image, see `samples`.
         names: Class names by label.
     """
     from tensorboard.plugins import projector
@@ -69,10 +69,10 @@ def write(folder: epath.Path, sampled: Mapping[str, np.ndarray], names: Sequence
 
 
 def _metadata(ids: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> str:
-    """A line an image. TensorBoard takes the first line for a header where it has a tab."""
+    """Returns one line per image. TensorBoard reads a first line with a tab as a header."""
     rows = [[name] for name in ids.tolist()]
     if (labels >= 0).any():
         classes = [names[label] if label >= 0 else "no label" for label in labels.tolist()]
         rows = [["class", "file"], *([c, *row] for c, row in zip(classes, rows, strict=True))]
-    # A name with a tab or a line break would be two cells or lines.
+    # A tab or a line break in a name would split it into two cells or lines.
     return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)

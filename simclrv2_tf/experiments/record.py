@@ -1,12 +1,12 @@
-"""What a run is made of, in `run.json`: a rerun tells by it whether the run is the same.
+"""`run.json`: the data and weights of a run, so that a rerun can check that they are unchanged.
 
 ```
 {
   "made_of": {
     "data": {"main": {"name", "class_names", "splits": {NAME: {"examples", "fingerprint"}}},
              "unlabelled": ...},
-    "weights": the fingerprint of the weights that the run began with, or null,
-    "teacher": the same of its teacher, where it has one
+    "weights": the fingerprint of the run's starting weights, or null,
+    "teacher": the fingerprint of its teacher, if it has one
   },
   "sessions": [{"began", "ended", "command", "host", "process", "versions", "devices", "replicas",
                 "precision", "onednn", "stopped": where and why training ended early, if it did}],
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from simclrv2_tf.config import Config
     from simclrv2_tf.datasets import ImageDataset, Split
 
-# What is written into a folder when nothing is trained or evaluated, or by other commands.
+# Files that do not come from training or evaluation, or that other commands write.
 _NOT_OUTPUTS = ("run.json", "owner.json", ".owner.lock", "logs", "report.html")
 
 
 class RecordError(UserError):
-    """A `run.json` that cannot be read."""
+    """Raised for a `run.json` that cannot be read."""
 
 
 class RunRecord:
@@ -58,10 +58,10 @@ class RunRecord:
         self.path = folder / "run.json"
 
     def read(self) -> dict:
-        """The record; empty where there is none.
+        """The record; empty if there is none.
 
         Raises:
-            RecordError: the file is no record.
+            RecordError: the file is not a record.
         """
         if not self.path.exists():
             return {}
@@ -72,14 +72,14 @@ class RunRecord:
         if not isinstance(held, dict) or not isinstance(held.get("made_of", {}), dict):
             raise RecordError(
                 f"{self.path} cannot be read as a run's record. Remove that file to resume without "
-                "its checks, or choose another --model_dir; nothing was changed."
+                "its checks, or choose another --model_dir; the folder was not changed."
             )
         return held
 
     def made_of(self) -> dict | None:
-        """What the run was made of; None where no record says so.
+        """The data and weights of the run; None if not recorded.
 
-        A run of an earlier version of this package has `start.json`, of its weights alone.
+        Runs of an earlier version of this package have `start.json`, only for the weights.
         """
         if held := self.read().get("made_of"):
             return held
@@ -87,7 +87,7 @@ class RunRecord:
         return json.loads(earlier.read_text()) if earlier.exists() else None
 
     def begin(self, made_of: Mapping[str, Any], session: Mapping[str, Any]) -> list[str]:
-        """Adds a session; returns what differs from the last one, in words."""
+        """Adds a session; returns descriptions of its differences from the last session."""
         held = self.read()
         sessions = held.get("sessions", [])
         changed = session_changes(sessions[-1], session) if sessions else []
@@ -96,19 +96,19 @@ class RunRecord:
         return changed
 
     def end(self, stopped: str | None = None) -> None:
-        """Notes when the last session ended, and where and why it was stopped, if it was."""
+        """Records when the last session ended, and where and why it stopped early, if it did."""
         held = self.read()
         if held.get("sessions"):
             held["sessions"][-1] |= {"ended": now()} | ({"stopped": stopped} if stopped else {})
             files.write_text(self.path, files.to_json(held))
 
     def finish(self, identity: str, summary: str) -> None:
-        """Notes that the run has finished, its outputs, and the text that it printed last."""
+        """Records that the run has finished, its outputs, and its last printed text."""
         finished = {"identity": identity, "outputs": self._outputs(), "summary": summary}
         files.write_text(self.path, files.to_json({**self.read(), "finished": finished}))
 
     def summary_of_finished(self, identity: str) -> str | None:
-        """The last text of this very run; None where it has not finished or a file has changed."""
+        """Returns the last text of this run; None if it has not finished or a file has changed."""
         found = self.read().get("finished")
         if not isinstance(found, dict) or found.get("identity") != identity:
             return None
@@ -119,10 +119,11 @@ class RunRecord:
 
 
 def identity(config: Config) -> str | None:
-    """A checksum of all that a run's outputs follow from; None where that takes TensorFlow.
+    """Returns a checksum of all inputs of a run's outputs; None if that needs TensorFlow.
 
-    Of the options, and of the names, sizes and times of the files of data sets and weights. So
-    equal runs may differ in it, where a file was copied, and different runs do not share it.
+    Covers the options, and the names, sizes and times of the files of data sets and weights. So
+    equal runs can have different checksums, if a file was copied, but different runs never share
+    one.
     """
     parts: list[Any] = [simclrv2_tf.__version__, config.to_json()]
     for name in filter(None, (config.dataset, config.unlabelled_dataset)):
@@ -135,7 +136,7 @@ def identity(config: Config) -> str | None:
 
 
 def of_data(data: ImageDataset, splits: Mapping[str, Split | None]) -> dict[str, Any]:
-    """What `made_of` holds of a data set and the splits that a run uses."""
+    """Returns the entry of `made_of` for a data set and the splits that a run uses."""
     return {
         "name": data.name,
         "class_names": list(data.class_names),
@@ -148,7 +149,7 @@ def of_data(data: ImageDataset, splits: Mapping[str, Split | None]) -> dict[str,
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two values of `made_of`, in words; nothing where one does not say."""
+    """Describes the differences between two values of `made_of`; ignores missing entries."""
     found = []
     held = earlier.get("data") or {}
     for part, data in now["data"].items():
@@ -162,12 +163,12 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             then = before["splits"].get(name)
             if then and then["examples"] != split["examples"]:
                 found.append(
-                    f"{name} of {label} has {split['examples']:,} images now, "
-                    f"{then['examples']:,} then"
+                    f"{name} of {label} now has {split['examples']:,} images, {then['examples']:,} "
+                    "before"
                 )
             elif then and then["fingerprint"] != split["fingerprint"]:
                 found.append(
-                    f"{name} of {label} has as many images, {split['examples']:,}, and others: "
+                    f"{name} of {label} has the same number of images, {split['examples']:,}, but "
                     "their names, sizes or labels differ"
                 )
     return found
@@ -175,13 +176,13 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _class_difference(label: str, then: list[str], now: list[str]) -> str:
     if len(then) != len(now):
-        return f"{label} has {len(now)} classes now, {len(then)} then"
+        return f"{label} now has {len(now)} classes, {len(then)} before"
     first = next(i for i, pair in enumerate(zip(then, now, strict=True)) if len({*pair}) == 2)
-    return f"class {first} of {label} is {now[first]!r} now, {then[first]!r} then"
+    return f"class {first} of {label} is now {now[first]!r}, {then[first]!r} before"
 
 
 def session(replicas: int, precision: str, devices: list[str]) -> dict[str, Any]:
-    """The present session: when, where and with what."""
+    """Returns the current session: its time, host, versions and devices."""
     return {
         "began": now(),
         "ended": None,
@@ -198,7 +199,7 @@ def session(replicas: int, precision: str, devices: list[str]) -> dict[str, Any]
 
 
 def session_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two sessions of a run that are resumed all the same, in words."""
+    """Describes differences between two sessions that do not prevent resuming."""
     found = []
     before, after = then.get("versions", {}), now["versions"]
     for name in sorted(before | after):
@@ -211,7 +212,7 @@ def session_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package and of those that its numbers depend on."""
+    """Returns the versions of this package and of the packages that its numbers depend on."""
     import keras
     import numpy
     import tensorflow as tf
@@ -226,7 +227,7 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Returns the time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 

@@ -1,4 +1,4 @@
-"""The stages by name, found by their files: a file with a `StageRun` in this package is a stage."""
+"""Finds the stages: each file of this package with a `StageRun` defines a stage."""
 
 import functools
 import importlib
@@ -9,7 +9,7 @@ from simclrv2_tf.experiments import plan, stage
 
 @functools.cache
 def stages() -> dict[str, type[stage.StageRun]]:
-    """The kinds of stages by their train mode."""
+    """Returns the classes of stages by train mode."""
     package = __name__.rpartition(".")[0]
     path = importlib.import_module(package).__path__
     found = {}
@@ -24,24 +24,24 @@ def stages() -> dict[str, type[stage.StageRun]]:
 
 
 def train_modes() -> tuple[str, ...]:
-    """The values of `train_mode`: the stages, then the runs of several stages."""
+    """Returns the values of `train_mode`: the stages, then the runs of several stages."""
     return (*stages(), *plan.RUNS)
 
 
 def summaries() -> str:
-    """What each train mode trains, for `--help`."""
+    """Describes what each train mode trains, for `--help`."""
     described = {mode: kind.summary for mode, kind in stages().items()} | plan.RUNS
     return " ".join(f"{mode}: {summary}" for mode, summary in described.items())
 
 
 def stage_names() -> tuple[str, ...]:
-    """The stages that a run of several has, each with a folder and options of its own."""
+    """Returns the stages of runs of several, each with its own folder and options."""
     names = {name for kind in stages().values() for name in kind.published}
     return (*(name for name in plan.ORDER if name in names), *sorted(names - {*plan.ORDER}))
 
 
 def published(name: str) -> tuple[str, stage.Settings]:
-    """The train mode and the published settings of a stage of a run of several."""
+    """Returns the train mode and the published settings of a stage of a run of several."""
     return next(
         (mode, kind.published[name]) for mode, kind in stages().items() if name in kind.published
     )

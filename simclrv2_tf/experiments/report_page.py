@@ -21,11 +21,11 @@ def write(runs: Sequence[str], output: str | None = None) -> epath.Path:
     """Writes one page that shows runs; returns its path.
 
     Args:
-        runs: The runs' folders; several are compared.
+        runs: Folders of the runs; several are compared.
         output: The file, or a folder to write `report.html` into; by default the only run's folder.
 
     Raises:
-        RunFilesError, OptionsError: a folder holds no run, or one that cannot be read.
+        RunFilesError, OptionsError: a folder holds no run, or its run cannot be read.
         ValueError: several runs have no `output`.
     """
     if output is None and len(runs) != 1:
@@ -40,12 +40,12 @@ def write(runs: Sequence[str], output: str | None = None) -> epath.Path:
 
 
 def write_or_log(run: str) -> epath.Path | None:
-    """Writes the report of a run that continues; logs what prevents it, and never raises.
+    """Writes the report during a run; logs errors and never raises.
 
-    The results of a run are worth more than a picture of them.
+    A failed report must not end a run.
 
     Returns:
-        The path of the report; None where it could not be written.
+        The path of the report; None if it could not be written.
     """
     try:
         return write([run])

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from simclrv2_tf.experiments.stage import StageRun
 
 
-_COLUMNS = 100  # of a line of the console
+_COLUMNS = 100  # width of a line on the console
 
 
 @dataclasses.dataclass
 class Outcome:
-    """A planned stage, its run, and its result once the run has ended."""
+    """A planned stage, its run, and its result after the run."""
 
     planned: plan.PlannedStage
     run: StageRun
@@ -49,11 +49,11 @@ class Outcome:
 
     @property
     def seconds(self) -> int:
-        """Seconds of this stage's training."""
+        """Returns the seconds of this stage's training."""
         return history.seconds_spent(self.run.directory.history)
 
     def predictions(self) -> predictions.Predictions | None:
-        """The predictions of the stage's own classifier; None where an earlier version ran it."""
+        """The predictions of the stage's own classifier; None for runs of an earlier version."""
         path = self.run.directory.named(predictions.NAME)
         return predictions.read(path) if path.exists() else None
 
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
-    """Writes the results of all stages; returns what `result.json` holds, and a text to print."""
+    """Writes the results of all stages; returns the content of `result.json` and its text."""
     few_label = [outcome for outcome in outcomes if outcome.name in plan.METHODS]
     others = [outcome for outcome in outcomes if outcome.name not in plan.METHODS]
     result = _main_result(others)
@@ -96,7 +96,7 @@ def report(root: RunDirectory, outcomes: list[Outcome]) -> tuple[dict, str]:
 
 
 def _more_labels(few_label: list[Outcome], rows: list[dict]) -> tuple[list[dict], str]:
-    """What more labels brought: `label_steps` of `results.json`, and the text below the table."""
+    """Returns the gains by more labels: `label_steps` of `results.json`, and their text."""
     points = [
         report_lib.LabelPoint(row["method"], row["num_labels"], row["top1"], outcome.predictions())
         for outcome, row in zip(few_label, rows, strict=True)
@@ -108,7 +108,7 @@ def _more_labels(few_label: list[Outcome], rows: list[dict]) -> tuple[list[dict]
 
 
 def draw_learning_curves(directory: RunDirectory) -> None:
-    """Draws the learning curves of a run of one stage; a run of several has one figure."""
+    """Draws the learning curves of a run of one stage; runs of several stages have one figure."""
     if not directory.history.exists():
         return
     if panels := learning_curves.of_stage(directory.history):
@@ -117,9 +117,9 @@ def draw_learning_curves(directory: RunDirectory) -> None:
 
 
 def draw_calibration(directory: RunDirectory) -> None:
-    """Draws the calibration of a run of one stage; a run of several has a figure of them all.
+    """Draws the calibration of a run of one stage; runs of several stages have one figure.
 
-    A classifier without examples, or with a number that is not finite, is left out.
+    Omits classifiers without examples, or with a number that is not finite.
     """
     path = directory.named("calibration.json")
     if path.exists():
@@ -138,7 +138,7 @@ def _drawable(results: dict[str, dict]) -> dict[str, dict]:
 
 
 def _main_result(others: list[Outcome]) -> dict:
-    """The result of the run: of its pretraining, or of linear evaluation where it has one."""
+    """Returns the run's result: of its linear evaluation if it has one, else of pretraining."""
     result = dict(others[0].result)
     if len(others) == 1:
         return result
@@ -151,7 +151,7 @@ def _main_result(others: list[Outcome]) -> dict:
 
 
 def _table(outcomes: list[Outcome]) -> str:
-    """Pretraining and linear evaluation."""
+    """Returns the rows of pretraining and linear evaluation."""
     rows = [
         (
             outcome.run.title + STARTS.get(outcome.name, ""),
@@ -174,15 +174,15 @@ def _table(outcomes: list[Outcome]) -> str:
 
 
 def _baseline(outcome: Outcome, few_label: list[Outcome]) -> Outcome:
-    """The supervised training on the same labels."""
+    """Returns the supervised training on the same labels."""
     return next(o for o in few_label if o.planned.fraction == outcome.planned.fraction)
 
 
 def _row(outcome: Outcome, baseline: Outcome) -> dict:
-    """A row of `results.json`.
+    """Returns a row of `results.json`.
 
-    `parameters` are those of the encoder with its moving statistics, as the paper counts them;
-    `seconds` those of this stage's training alone; `gain` is over `baseline`, on the same images.
+    `parameters` counts the encoder with its moving statistics, like the paper. `seconds` only
+    counts this stage's training. `gain` is over `baseline`, on the same images.
     """
     num_labels = baseline.run.num_labels
     images = outcome.run.data.main.split(outcome.run.config.train_split).num_examples

@@ -1,4 +1,4 @@
-"""What a run has left in its folder so far, read without TensorFlow, for its report."""
+"""Reads the files of a run, finished or not, without TensorFlow, for its report."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ with epy.lazy_imports():
     from simclrv2_tf import predictions
     from simclrv2_tf.report.page import runs
 
-# What pretraining and linear evaluation begin with, in the names of their rows.
+# Prefixes of the row names of pretraining and linear evaluation.
 STARTS = {"linear_eval": ", pretrained", plan.RANDOM_INIT: ", random"}
 
 _USABLE = (contents.IMAGE_CLASSIFIER, *contents.KERAS_FILES)
 
 
 class RunFilesError(UserError):
-    """A folder that holds no run, or a file of a run that cannot be read."""
+    """Raised for a folder without a run, or a file of a run that cannot be read."""
 
 
 def read(path: str) -> runs.Run:
     """Reads a run of one stage or of several, finished or not.
 
-    A file that the report can do without and that is damaged is left out, with a line of the log.
+    Damaged files that the report does not require are omitted with a warning.
 
     Raises:
         RunFilesError: there is no run in the folder, or a `result.json` or `run.json` is damaged.
@@ -49,11 +49,11 @@ def read(path: str) -> runs.Run:
 
 
 class _Optional:
-    """Reads files that the report can do without.
+    """Reads files that the report does not require.
 
     Attributes:
         root: The folder of the run.
-        unreadable: (file, reason) of those that could not be read so far.
+        unreadable: (file, reason) of files that could not be read so far.
     """
 
     def __init__(self, root: epath.Path):
@@ -61,14 +61,14 @@ class _Optional:
         self.unreadable: list[tuple[str, str]] = []
 
     def read(self, path: epath.Path, reader: Callable[[epath.Path], Any], missing: Any) -> Any:
-        """What `reader` makes of a file; `missing` where there is none, or it is damaged."""
+        """Returns `reader(path)`, or `missing` if the file does not exist or is damaged."""
         if not path.exists():
             return missing
         try:
             return reader(path)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            logging.warning("%s cannot be read (%s). The report leaves it out.", path, reason)
+            logging.warning("%s cannot be read (%s). The report omits it.", path, reason)
             self.unreadable.append((path.relative_to(self.root).as_posix(), reason))
             return missing
 
@@ -76,11 +76,11 @@ class _Optional:
 def _read(path: str) -> runs.Run:
     root = epath.Path(path)
     if not root.is_dir():
-        raise RunFilesError(f"`run` must be the folder of a run. Received: {path}, which is none")
+        raise RunFilesError(f"`run` must be the folder of a run. Received: {path}, no such folder")
     folders = _stage_folders(root)
     if not folders:
         raise RunFilesError(
-            f"`run` must be the folder of a run. Received: {path}, in which no stage has begun "
+            f"`run` must be the folder of a run. Received: {path}, in which no stage has started "
             "(it has no config.json)"
         )
     optional = _Optional(root)
@@ -101,7 +101,7 @@ def _read(path: str) -> runs.Run:
 
 
 def _stage_folders(root: epath.Path) -> list[epath.Path]:
-    """The run's own folder, or those of its stages, in their order."""
+    """Returns the run's own folder, or the folders of its stages, in order."""
     if (root / "config.json").exists() and contents.Contents(str(root)).kind != "stages":
         options = run_options.read(root)
         if options.get("train_mode") not in plan.RUNS:
@@ -118,7 +118,7 @@ def _stage_folders(root: epath.Path) -> list[epath.Path]:
 
 
 def _stage(root: epath.Path, folder: epath.Path, optional: _Optional) -> dict[str, Any]:
-    """The fields of a `runs.Stage`, those that depend on other stages left out."""
+    """Returns the fields of a `runs.Stage`, except for those that depend on other stages."""
     options = run_options.read(folder)
     mode = options.get("train_mode")
     if mode not in registry.stages():
@@ -145,7 +145,7 @@ def _stage(root: epath.Path, folder: epath.Path, optional: _Optional) -> dict[st
 
 
 def _with_counts(found: list[dict[str, Any]]) -> list[runs.Stage]:
-    """Fills in what follows from several stages: numbers of labels, and of evaluated images."""
+    """Fills in fields that depend on several stages: numbers of labels and evaluated images."""
     listed: dict[str, int] = {}
     for fields in found:
         if fields["num_labels"]:
@@ -171,14 +171,13 @@ def _with_counts(found: list[dict[str, Any]]) -> list[runs.Stage]:
 
 
 def _examples(record: Mapping[str, Any]) -> dict[str, int]:
-    """Images of each split, by `run.json`."""
+    """Returns the number of images of each split, from `run.json`."""
     main = ((record.get("made_of") or {}).get("data") or {}).get("main") or {}
     return {name: split["examples"] for name, split in main.get("splits", {}).items()}
 
 
 def _evaluated(fields: Mapping[str, Any]) -> int | None:
-    """How many images a stage was evaluated on; of one of an earlier version, by what else it left:
-    its calibration, or its splits."""
+    """Returns the number of evaluated images; of earlier versions, from calibration or splits."""
     if fields["result"].get("images"):
         return fields["result"]["images"]
     calibration = fields["calibration"]
@@ -193,7 +192,7 @@ def _evaluated(fields: Mapping[str, Any]) -> int | None:
 
 
 def _json(path: epath.Path) -> dict[str, Any]:
-    """The object in a file; empty where there is no file."""
+    """Returns the JSON object in a file; empty if there is no file."""
     if not path.exists():
         return {}
     with raised_as(RunFilesError, f"{path} cannot be read"):
@@ -203,12 +202,12 @@ def _json(path: epath.Path) -> dict[str, Any]:
 def _object(path: epath.Path) -> dict[str, Any]:
     held = json.loads(path.read_text())
     if not isinstance(held, dict):
-        raise TypeError(f"it holds no object but a {type(held).__name__}")
+        raise TypeError(f"it holds a {type(held).__name__}, not an object")
     return held
 
 
 def _calibration(path: epath.Path) -> dict[str, Any]:
-    """Classifier's name -> calibration."""
+    """Maps a classifier's name to its calibration."""
     held = _object(path)
     numbers = {"expected_calibration_error", "top1", "bins"}
     for name, result in held.items():
@@ -218,12 +217,12 @@ def _calibration(path: epath.Path) -> dict[str, Any]:
 
 
 def _rows(path: epath.Path) -> list[dict[str, str]]:
-    """The rows of a table by column."""
+    """Returns the rows of a table by column."""
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def _history(path: epath.Path) -> list[dict[str, str]]:
-    """Rows of numbers, or of empty cells for what was not measured."""
+    """Returns rows of numbers; empty cells were not measured."""
     rows = _rows(path)
     for row in rows:
         float(row["epoch"])
@@ -237,17 +236,17 @@ def _skipped(path: epath.Path) -> list[tuple[str, str]]:
 
 
 def _listed(path: epath.Path) -> int:
-    """The number of lines of a file."""
+    """Returns the number of lines of a file."""
     return len(path.read_text().splitlines())
 
 
 def _samples(path: epath.Path) -> runs.Samples:
-    """The images whose representations are finite."""
+    """Returns the images whose representations are finite."""
     names = ("ids", "labels", "representations", "thumbnails")
     arrays = _arrays(path, names)
     shapes = [array.shape for array in arrays.values()]
     if [len(shape) for shape in shapes] != [1, 1, 2, 4] or len({shape[0] for shape in shapes}) > 1:
-        raise ValueError(f"it needs {', '.join(names)} of the same images, and has shapes {shapes}")
+        raise ValueError(f"it needs {', '.join(names)} of the same images, but has shapes {shapes}")
     finite = np.isfinite(arrays["representations"]).all(axis=1)
     kept = {name: array[finite] for name, array in arrays.items()}
     return runs.Samples(**kept, left_out=int(np.sum(~finite)))
@@ -262,15 +261,15 @@ def _near_duplicates(path: epath.Path) -> runs.NearDuplicates:
     expected["mirrored"] = (pairs,)
     shown = shapes["thumbnails"]
     if {**shapes, **expected} != shapes or len(shown) != 5 or shown[1] != 2 or shown[0] > pairs:
-        raise ValueError(f"it needs {', '.join(names)} of the same pairs, and has shapes {shapes}")
+        raise ValueError(f"it needs {', '.join(names)} of the same pairs, but has shapes {shapes}")
     both = [tuple(map(int, arrays.pop(name))) for name in ("compared", "of")]
     return runs.NearDuplicates(*both, **arrays)
 
 
 def _arrays(path: epath.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of an NPZ file by name."""
+    """Returns the arrays of an NPZ file by name."""
     content = path.read_bytes()
-    if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy would speak of pickles
-        raise ValueError("it is no NPZ file, or was cut off")
+    if not zipfile.is_zipfile(io.BytesIO(content)):  # NumPy's error would be about pickles
+        raise ValueError("it is not an NPZ file, or is truncated")
     with np.load(io.BytesIO(content), allow_pickle=False) as held:
         return {name: held[name] for name in names}

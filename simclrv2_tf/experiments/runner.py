@@ -1,15 +1,15 @@
 """A whole run: its stages in order, and their results together.
 
-A run of one stage is that stage in `model_dir`. A run of several has a folder for each:
+A run of one stage uses `model_dir` itself. A run of several stages has a folder per stage:
 
     model_dir/
       config.json, result.json
       pretrain/
-      linear_eval/, linear_eval_random_init/       where linear evaluation is asked for
+      linear_eval/, linear_eval_random_init/       with linear evaluation
       label_fraction_0.01/                         for each label fraction
         supervised/, fine_tuned/, self_distilled/, small_student/
-      results.json, results.md                     a row for each fraction and method
-      report.html                                  all of it on one page
+      results.json, results.md                     one row per fraction and method
+      report.html                                  all results on one page
       figures/                                     accuracy, learning curves, reliability
 """
 
@@ -57,22 +57,22 @@ if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
 _NO_SEAMS = Seams()
-_OBJECTS_A_COLLECTION = 20_000  # new ones; Python's default is 700
+_OBJECTS_A_COLLECTION = 20_000  # new objects; Python's default is 700
 
 
 def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
-    """Carries out `config`: `train_mode` says which stage or stages.
+    """Runs the stage or stages that `config.train_mode` names.
 
     Args:
         config: The options of the run.
-        seams: Where tests make a run smaller.
+        seams: Replacements with which tests make a run smaller.
 
     Returns:
         The content of `result.json`; empty after `mode="train"` and after `dry_run`.
 
     Raises:
         ConfigError, DatasetError, RunError, CheckpointError, DeviceError, ExportError, ModelError,
-            TrackerError: the run cannot begin; nothing on disk was changed.
+            TrackerError: the run cannot start; nothing on disk was changed.
         NonFiniteError: training diverged.
     """
     strategy = distribute.strategy_of(config)
@@ -90,19 +90,19 @@ def run(config: Config, seams: Seams = _NO_SEAMS) -> dict:
     if distribute.is_chief(strategy):
         trackers.check(config.report_to or ())
     else:
-        print("This worker trains along; the chief reports and writes.", flush=True)
+        print("This worker trains; the chief reports and writes files.", flush=True)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             return _run(config, planned, strategy, seams)
     return _run(config, planned, strategy, seams)
 
 
 def with_precision(config: Config, strategy: tf.distribute.Strategy) -> tuple[Config, str]:
-    """Replaces the precision `auto`: by the precision of the run that is resumed, or by devices."""
+    """Replaces the precision `auto` by the resumed run's precision, or by one for the devices."""
     if config.precision != "auto":
         return config, "as given"
     begun = early.as_begun(config)
     if begun.precision != "auto":
-        return dataclasses.replace(config, precision=begun.precision), "as the run began"
+        return dataclasses.replace(config, precision=begun.precision), "as in the resumed run"
     found, reason = precision.detect()
     if len(set(distribute.of_all_replicas(strategy, precision.PRECISIONS.index(found)))) > 1:
         found, reason = "float32", "the processors of the workers differ"
@@ -110,9 +110,9 @@ def with_precision(config: Config, strategy: tf.distribute.Strategy) -> tuple[Co
 
 
 def with_antialias(config: Config) -> Config:
-    """Resolves `antialias` None: as in the resumed run, as the weights were trained, or by data.
+    """Resolves `antialias` None: from the resumed run, the weights, or the data.
 
-    Warns where it is given and the weights that the run begins with were trained otherwise.
+    Warns if the given value differs from the starting weights' value.
     """
     source = config.teacher or config.checkpoint
     trained = weights.antialiased(source) if source else config.dataset.startswith("folder:")
@@ -130,20 +130,20 @@ def with_antialias(config: Config) -> Config:
 
 
 def check_channels(config: Config) -> None:
-    """Refuses weights of RGB images, or of other bands, before any image is read.
+    """Rejects weights for images of other channels, before any image is read.
 
     Raises:
         RunError: `checkpoint` was trained on images of other channels.
-        CheckpointError: there are no weights, or unreadable ones.
+        CheckpointError: the weights are missing or unreadable.
     """
-    if not config.checkpoint or config.channels == RGB:  # other weights for RGB do not fit, either
+    if not config.checkpoint or config.channels == RGB:  # other weights do not fit RGB, either
         return
     trained = weights.channels(config.checkpoint)
     if trained != config.channels:
         raise RunError(
             f"`channels` must be {trained}, as in the run of `checkpoint`. Received: "
-            f"channels={config.channels}, checkpoint={config.checkpoint}. Weights for other "
-            "channels are made by a pretraining on such images."
+            f"channels={config.channels}, checkpoint={config.checkpoint}. For other channels, "
+            "pretrain on such images."
         )
 
 
@@ -153,7 +153,7 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
     if several:
         RunDirectory(config).check()
     data = open_data(config)
-    # All are made, and so checked, before the first begins.
+    # All stages are made, and so checked, before the first starts.
     outcomes = [
         results.Outcome(
             stage,
@@ -168,7 +168,7 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
     if config.dry_run:
         dry_run.rehearse([outcome.run for outcome in outcomes])
         return {}
-    # Evaluations write files of their own, and may run beside the training.
+    # Evaluations write their own files, and may run at the same time as the training.
     owns = outcomes[0].run.is_chief and config.mode != "eval"
     root = RunDirectory(config)
     works = [outcome.run.work for outcome in outcomes]
@@ -189,12 +189,12 @@ def _run(config: Config, planned: list[plan.PlannedStage], strategy, seams: Seam
         if owns and config.mode == "train_then_eval" and (found := record.identity(config)):
             root.record.finish(found, summary)
     if several and summary:
-        print(summary, flush=True)  # after the bars, beside which lines are broken
+        print(summary, flush=True)  # after the bars, which would break lines
     return result
 
 
 def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
-    """The result, and the text that says it."""
+    """Returns the result, and its text."""
     result, worked = execution.execute(run, built_stages, run.directory.path)
     if run.is_chief and run.config.mode != "train":
         results.draw_calibration(run.directory)
@@ -206,7 +206,7 @@ def _run_stage(run: StageRun, built_stages: BuiltStages) -> tuple[dict, str]:
 
 
 def _write_report(run: StageRun, whole: Config) -> epath.Path | None:
-    """Writes the page of the whole run, as far as it has come, once a stage has ended."""
+    """Writes the report of the run so far, after a stage has ended."""
     if not run.is_chief or not run.seams.exports or whole.eval_name:
         return None
     return report_page.write_or_log(whole.model_dir)
@@ -214,9 +214,9 @@ def _write_report(run: StageRun, whole: Config) -> epath.Path | None:
 
 @contextlib.contextmanager
 def _few_collections() -> Iterator[None]:
-    """Makes Python look for circles of garbage less often, and not in imported modules.
+    """Makes Python's garbage collector run less often, and skip imported modules.
 
-    Tracing and building make millions of objects, nearly all of which stay.
+    Tracing and building create millions of objects, most of which stay.
     """
     thresholds = gc.get_threshold()
     gc.freeze()
@@ -234,7 +234,7 @@ def _run_stages(
     built_stages: BuiltStages,
     console: Console,
 ) -> tuple[dict, str]:
-    """The result, and the text that says it."""
+    """Returns the result, and its text."""
     root = RunDirectory(config)
     with _few_collections():
         for index, outcome in enumerate(outcomes):
@@ -243,7 +243,7 @@ def _run_stages(
             outcome.result, worked = execution.execute(outcome.run, built_stages, root.path, number)
             console.end()
             if not built_stages.keeps(outcome.run) and index + 1 < len(outcomes):
-                gc.collect()  # the graphs of a stage that was dropped are circles, and large
+                gc.collect()  # the graphs of a dropped stage are large reference cycles
             if index == 0 and config.mode != "eval" and outcome.run.is_chief:
                 root.claim()
             if worked:

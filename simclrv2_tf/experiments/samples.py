@@ -1,6 +1,6 @@
-"""Representations of some evaluation images, with thumbnails, for the map of the report.
+"""Writes representations of some evaluation images, with thumbnails, for the report's map.
 
-`representations.npz` holds, of at most 1,000 images, in the order of the split:
+`representations.npz` holds, for at most 1,000 images, in the order of the split:
 
     ids              (n,) str
     labels           (n,) int64, -1 without a label
@@ -35,18 +35,18 @@ FILE = "representations.npz"
 
 _MOST = 1_000  # images
 _SIDE = 32  # of a thumbnail, in pixels
-_LARGEST = 65_504  # of float16: an infinity would have no place on a map
+_LARGEST = 65_504  # largest float16: a map cannot show infinity
 
 
 def write(run: StageRun, encoder: keras.Model) -> None:
-    """Writes `representations.npz` of the evaluation images: the chief does, all workers call it.
+    """Writes `representations.npz` of the evaluation images. All workers call it; the chief writes.
 
-    With `embedding_projector`, TensorBoard's files of them too. Where no image can be read, nothing
-    is written.
+    With `embedding_projector`, also writes TensorBoard's files. Writes nothing if no image can be
+    read.
 
     Args:
         run: The stage's run, whose seed draws the images.
-        encoder: Images (B, S, S, C) to representations (B, f).
+        encoder: Model from images (B, S, S, C) to representations (B, f).
     """
     if run.replicas > 1:
         encoder = _copy(run, encoder)
@@ -64,7 +64,7 @@ def write(run: StageRun, encoder: keras.Model) -> None:
 
 
 def _copy(run: StageRun, encoder: keras.Model) -> keras.Model:
-    """An encoder without distributed variables, reading some of which takes all workers."""
+    """Returns an encoder without distributed variables, because reading these needs all workers."""
     copy = run.build_networks(0).encoder
     copy.set_weights([variable.numpy() for variable in encoder.weights])
     return copy
@@ -79,7 +79,7 @@ def _sampled(run: StageRun, encoder: keras.Model) -> dict[str, np.ndarray]:
         cropped = augment.evaluation_image(image, config.image_size, bool(config.antialias))
         return example["id"], example["label"], cropped
 
-    # As many as one replica evaluates at once, so that they fit where the evaluation does.
+    # The evaluation batch of one replica, which is known to fit in memory.
     batch = max(config.eval_batch_size // run.replicas, 1)
     drawn = duplicates.drawn(run.eval_split, config.seed, _MOST).examples().take(_MOST)
     ids: list[str] = []
@@ -87,7 +87,7 @@ def _sampled(run: StageRun, encoder: keras.Model) -> dict[str, np.ndarray]:
     for names, label, images in drawn.map(crop, num_parallel_calls=splits.CORES).batch(batch):
         ids += [name.decode() for name in names.numpy()]
         labels.append(label.numpy())
-        # Not traced: a few batches take less time than the graph of the encoder.
+        # Not traced: a few batches take less time than tracing the encoder.
         found = keras.ops.convert_to_numpy(encoder(images, training=False))
         representations.append(np.clip(found, -_LARGEST, _LARGEST).astype(np.float16))
         thumbnails.append(_small(images))
@@ -102,5 +102,5 @@ def _sampled(run: StageRun, encoder: keras.Model) -> dict[str, np.ndarray]:
 
 
 def _small(images: tf.Tensor) -> np.ndarray:
-    """Thumbnails of images (B, S, S, C) in [0, 1]: gray of one or two channels, else RGB."""
+    """Makes thumbnails of images (B, S, S, C) in [0, 1]: gray for one or two channels, else RGB."""
     return pictures.thumbnails(tf.image.resize(images, (_SIDE, _SIDE), antialias=True).numpy())

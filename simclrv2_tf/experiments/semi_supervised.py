@@ -1,4 +1,4 @@
-"""Labelled training with unlabelled images: the task-specific methods of the paper's Table 3."""
+"""Training with labelled and unlabelled images: the other methods of the paper's Table 3."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 
 class SemiSupervisedTraining(Classification):
-    """Trains a classifier on labelled images and, without their labels, on others.
+    """Trains a classifier on labelled images and, without reading labels, on unlabelled images.
 
-    A moving average of the networks is evaluated, exported and given to later stages.
+    A moving average of the networks is evaluated, exported and passed to later stages.
 
     Attributes:
-        labelled_part: By which `train_batch_size` is divided for the labelled images a step.
+        labelled_part: Divisor of `train_batch_size` that gives the number of labelled images per
+            step.
     """
 
     labelled_part: ClassVar[int] = 1
@@ -45,7 +46,7 @@ class SemiSupervisedTraining(Classification):
         return self._unlabelled(), labelled
 
     def _unlabelled(self) -> datasets.Split:
-        """All unlabelled images but those of the validation, whose labels are not read."""
+        """Returns all unlabelled images except validation images; their labels are not read."""
         split = without_labels(self.data.unlabelled_images(self.config))
         if self.validation_split is None or self.data.unlabelled is not None:
             return split
@@ -57,7 +58,7 @@ class SemiSupervisedTraining(Classification):
 
     @property
     def labels_note(self):
-        return f"{super().labels_note} ({self._labelled_size:,} labelled images a step)"
+        return f"{super().labels_note} ({self._labelled_size:,} labelled images per step)"
 
     @property
     def images_name(self):
@@ -85,7 +86,7 @@ class SemiSupervisedTraining(Classification):
             **self._more(averaged),
             **options,
         )
-        # In the place of the networks that train: whoever loads the run gets the averages.
+        # Instead of the networks that train: loading the run gives the averages.
         return Built(
             averaged,
             stage,
@@ -94,7 +95,7 @@ class SemiSupervisedTraining(Classification):
         )
 
     def _more(self, averaged: Networks) -> dict[str, Any]:
-        """Arguments of the method's own stage."""
+        """Returns the arguments of the method's own stage."""
         return {"threshold": self.config.confidence_threshold}
 
     @property
@@ -102,7 +103,7 @@ class SemiSupervisedTraining(Classification):
         return max(1, round(self.config.unlabelled_ramp * self.total_steps))
 
     def _decay(self, step):
-        """Less at first, so that the initial weights do not stay in the average."""
+        """Returns a decay that is lower at first, so that initial weights are forgotten."""
         step = tf.cast(step, tf.float32)
         return tf.minimum(self.config.ema_decay, (1.0 + step) / (10.0 + step))
 
@@ -116,13 +117,14 @@ class SemiSupervisedTraining(Classification):
 
 
 class PseudoLabels(SemiSupervisedTraining):
-    """Learns its own most probable classes of unlabelled images as labels (Lee 2013)."""
+    """Uses its own most probable classes of unlabelled images as labels (Lee 2013)."""
 
     train_mode = "pseudo_label"
     title = "pseudo-labels"
     passes = 6
     summary = (
-        "a classifier that learns, beside the labels, its own most probable classes of unlabelled "
+        "a classifier that learns, in addition to the labels, its own most probable classes of "
+        "unlabelled "
         "images."
     )
     method = "pseudo-labels of unlabelled images"
@@ -139,7 +141,8 @@ class MeanTeaching(SemiSupervisedTraining):
     title = "mean teacher"
     passes = 7
     summary = (
-        "a classifier that learns, beside the labels, its moving average's class probabilities of "
+        "a classifier that learns, in addition to the labels, its moving average's class "
+        "probabilities of "
         "unlabelled images."
     )
     method = "mean teacher on unlabelled images"
@@ -152,21 +155,22 @@ class MeanTeaching(SemiSupervisedTraining):
         return {"teacher": averaged.image_classifier()}
 
     def _decay(self, step):
-        """0.99 at most until the weight has its full size, as in the paper's section 3.1."""
+        """Returns at most 0.99 while the loss weight ramps up, as in the paper's section 3.1."""
         decay = super()._decay(step)
         early = tf.cast(step, tf.float32) < self._ramp_steps
         return tf.where(early, tf.minimum(decay, 0.99), decay)
 
 
 class FixMatching(SemiSupervisedTraining):
-    """Learns its most probable classes of weak views by strong ones (arXiv 2001.07685)."""
+    """Learns its most probable classes of weak views from strong views (arXiv 2001.07685)."""
 
     train_mode = "fixmatch"
     title = "FixMatch"
     passes = 7
     labelled_part = 7
     summary = (
-        "a classifier that learns, beside the labels, its own most probable classes of unlabelled "
+        "a classifier that learns, in addition to the labels, its own most probable classes of "
+        "unlabelled "
         "images from strongly augmented views of them."
     )
     method = "FixMatch on unlabelled images"

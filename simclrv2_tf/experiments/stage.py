@@ -1,4 +1,4 @@
-"""One run of a stage in its folder: data, networks, training, evaluation, export."""
+"""The run of a stage in its folder: data, networks, training, evaluation, export."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from simclrv2_tf.config import Config
 
 # The published settings of a stage of a run of several, from the run's own options and the share of
-# the labels (None: the stage uses all of them, or none).
+# the labels (None: the stage uses all labels, or none).
 Settings = Callable[["Config", float | None], Mapping[str, Any]]
 
-# More epochs than this are taken together where they would be shorter than so many steps.
+# More epochs than this are grouped if they are shorter than this number of steps.
 _MOST_SHORT_EPOCHS, _SHORT_EPOCH = 50, 20
-# What a step takes beside the images: two thirds of a step of the demo's fine-tuning, as measured
-# on two cores. In units of `work`.
+# Fixed cost of a step, in units of `work`: two thirds of a step of the demo's fine-tuning, measured
+# on two cores.
 _BESIDE_THE_NETWORK = 4e5
 
 
 @dataclasses.dataclass(frozen=True)
 class Seams:
-    """Where tests make a run smaller.
+    """Replacements with which tests make a run smaller.
 
     Attributes:
-        resnet: A function in place of `resnet.resnet`.
-        exports: Whether SavedModels are written by default, `views.png`, the learning curves of a
-            run of one stage, `report.html` and what is read again for it.
+        resnet: A function instead of `resnet.resnet`.
+        exports: Whether to write SavedModels by default, `views.png`, the learning curves of a run
+            of one stage, `report.html` and the files that it reads.
     """
 
     resnet: Callable | None = None
@@ -56,13 +56,13 @@ class Built:
 
     Attributes:
         networks: The networks that train, or their moving averages.
-        stage: The stage, not compiled; it is frozen where it stays as it is.
+        stage: The stage, not compiled; its constant parts are frozen.
         trained: The networks that are evaluated and exported; by default `networks`.
-        state: Variables beside weights and optimizer that a checkpoint holds, by name.
-        start: Called where a run starts, and not where it is resumed.
+        state: Variables of a checkpoint in addition to weights and optimizer, by name.
+        start: Called when a run starts, but not when it resumes.
         callbacks: Keras callbacks that come before those that write.
-        at_peak: A network of `stage` whose learning rate stays at its peak after warm-up.
-        made: What a later stage with these networks needs again, by name: see `once`. None where no
+        at_peak: A network of `stage` whose learning rate stays at the peak after warm-up.
+        made: Objects that a later stage with these networks reuses, by name: see `once`. None if no
             later stage does.
     """
 
@@ -76,7 +76,7 @@ class Built:
     made: dict[str, Any] | None = None
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Calls `make`, or returns what an earlier stage with these networks made as `name`."""
+        """Calls `make`, or returns the object `name` of an earlier stage with these networks."""
         if self.made is None:
             return make()
         if name not in self.made:
@@ -85,26 +85,26 @@ class Built:
 
 
 class StageRun(abc.ABC):
-    """One stage in its folder. Making it checks everything that can be checked before it begins.
+    """One stage in its folder. The constructor checks everything possible before the run starts.
 
     Args:
-        config: The stage's options; its `train_mode` names one stage.
+        config: The stage's options; `train_mode` names one stage.
         data: The data sets.
-        strategy: Where it runs.
-        caps_batch: Whether a batch larger than the label subset is made smaller, not refused.
-        seams: For tests.
+        strategy: The `tf.distribute` strategy.
+        caps_batch: Whether to reduce a batch larger than the label subset instead of raising.
+        seams: Replacements for tests.
 
     Attributes:
         train_mode: The value of `--train_mode`.
         title: The name of the stage in tables.
         summary: What the stage trains, for `--help`.
-        published: The published settings of the stage, by the name that it has in a run of several.
+        published: The published settings of the stage, by its name in a run of several.
         labelled: Whether its networks map images to logits: whether it trains a classifier.
-        passes: Forward passes of the encoder that a training step takes for each image, a backward
-            pass being two.
+        passes: Cost of a training step per image, in forward passes of the encoder; a backward pass
+            counts as two.
         train_split: The examples that its epochs count.
         labelled_split: The examples whose labels its training and validation use; None: none.
-        validation_split: The examples that it is validated on while it trains; None: none.
+        validation_split: The examples for validation during training; None: none.
 
     Raises:
         DatasetError, RunError: the options do not fit the data, the devices or the folder.
@@ -127,9 +127,9 @@ class StageRun(abc.ABC):
         seams: Seams,
     ):
         self.config, self.data, self.strategy, self.seams = config, data, strategy, seams
-        # Reading variables and evaluating takes all workers; files are the chief's alone.
+        # Reading variables and evaluating needs all workers; only the chief writes files.
         self.is_chief = distribute.is_chief(strategy)
-        self.console = Console()  # the run's, once it has one
+        self.console = Console()  # replaced by the run's console
         self.directory = RunDirectory(config)
         self.eval_split = data.evaluated_images(config)
         self.validation_split: datasets.Split | None = None
@@ -143,18 +143,18 @@ class StageRun(abc.ABC):
 
     @abc.abstractmethod
     def open(self) -> tuple[datasets.Split, datasets.Split | None]:
-        """Returns `train_split` and `labelled_split`; refuses data that cannot be trained on."""
+        """Returns `train_split` and `labelled_split`; raises for data that it cannot train on."""
 
     @abc.abstractmethod
     def build(self, **options) -> Built:
-        """Builds networks at random weights, and the stage, which takes `options`."""
+        """Builds networks with random weights, and the stage, which receives `options`."""
 
     def reuse(self, built: Built) -> None:  # noqa: B027 (most stages hold no other networks)
-        """Prepares `built`, of an earlier stage with the same options, beside its networks."""
+        """Prepares `built`, from an earlier stage with the same options, but not its networks."""
 
     @abc.abstractmethod
     def batches(self, context: tf.distribute.InputContext, start_step: int) -> tf.data.Dataset:
-        """Returns the endless training batches of one input pipeline, from `start_step` on."""
+        """Returns the infinite training batches of one input pipeline, from `start_step` on."""
 
     @abc.abstractmethod
     def evaluate(self, built: Built) -> dict[str, float]:
@@ -163,21 +163,21 @@ class StageRun(abc.ABC):
     @property
     @abc.abstractmethod
     def method(self) -> str:
-        """How the weights were trained, for the model card."""
+        """Describes how the weights were trained, for the model card."""
 
     @property
     def images_name(self) -> str:
-        """The data set of the training images, for the model card."""
+        """Names the data set of the training images, for the model card."""
         return self.config.dataset
 
     @property
     def labels_note(self) -> str:
-        """How many labels the training uses, in words."""
+        """Describes how many labels the training uses."""
         note = f"{self.num_labels:,} labels" if self.num_labels else "no labels"
         return note + ", each class drawn equally often" * self.config.balanced_sampling
 
     def made_of(self) -> dict[str, Any]:
-        """Data and weights that decide what the run learns, as `run.json` holds them."""
+        """Returns the data and weights that determine the run, as stored in `run.json`."""
         main = {name: self.data.main.split(name) for name in self._splits_of_main()}
         data = {"main": record.of_data(self.data.main, main), "unlabelled": None}
         if other := self.data.unlabelled:
@@ -192,11 +192,11 @@ class StageRun(abc.ABC):
             names.append(data.unlabelled_split(config))
         return list(dict.fromkeys(names))
 
-    # --- A run, whatever the stage ------------------------------------------------------------
+    # --- The run of any stage ------------------------------------------------------------
 
     @property
     def num_labels(self) -> int:
-        """How many labels the training uses."""
+        """The number of labels that the training uses."""
         split = self.labelled_split
         if split is None:
             return 0
@@ -204,7 +204,7 @@ class StageRun(abc.ABC):
 
     @property
     def in_words(self) -> str:
-        """What the stage trains, on what and for how long, in one line."""
+        """Describes in one line the training, its data and its length."""
         config = self.config
         return (
             f"{config.train_mode}: {config.encoder_description}, "
@@ -214,7 +214,7 @@ class StageRun(abc.ABC):
 
     @property
     def work(self) -> float:
-        """Roughly what its training and validation compute, to compare the stages of a run."""
+        """The approximate cost of training and validation, to compare the stages of a run."""
         config = self.config
         network = config.resnet_depth * config.width_multiplier**2 * config.image_size**2
         a_step = config.train_batch_size * self.passes * network + _BESIDE_THE_NETWORK
@@ -222,7 +222,7 @@ class StageRun(abc.ABC):
 
     @property
     def export_formats(self) -> tuple[str, ...]:
-        """What is exported beside the `.keras` files."""
+        """The formats to export in addition to the `.keras` files."""
         default = formats.DEFAULT_FORMATS if self.seams.exports else ()
         return self.config.export_formats or default
 
@@ -231,10 +231,10 @@ class StageRun(abc.ABC):
         return self.strategy.num_replicas_in_sync
 
     def check_all_labelled(self) -> None:
-        """Refuses parts of `train_split` without labels where all labels are trained on.
+        """Rejects parts of `train_split` without labels, if training uses all labels.
 
-        Looks at one image of each part where more would take reading the data; the training step
-        checks every label. A label subset has labelled images alone.
+        Checks one image of each part if more would require reading the data; the training step
+        checks every label. A label subset only has labelled images.
 
         Raises:
             RunError: a part has no labels.
@@ -250,14 +250,14 @@ class StageRun(abc.ABC):
             if labels < split.num_examples:
                 lacking = "lacks some" if labels else "has none"
                 raise RunError(
-                    f"train_mode={self.train_mode} needs a label of every image that it trains on. "
-                    f"Received: train_split={config.train_split} of {main.name}, where {part} "
-                    f"{lacking}. Leave that out, or give --label_fraction=1, which takes the "
-                    "labelled images alone."
+                    f"train_mode={self.train_mode} needs a label for every training image. "
+                    f"Received: train_split={config.train_split} of {main.name}, in which {part} "
+                    f"{lacking}. Leave that part out, or give --label_fraction=1 to use only the "
+                    "labelled images."
                 )
 
     def build_networks(self, num_classes: int, **more) -> networks.Networks:
-        """The networks that the options describe, without a classifier for 0 classes."""
+        """Builds the networks that the options describe, without a classifier for 0 classes."""
         return networks.build_networks(
             self.config,
             num_classes,
@@ -270,7 +270,7 @@ class StageRun(abc.ABC):
         )
 
     def _fix_batch_size(self, caps_batch: bool) -> None:
-        """Makes the batch smaller where it may be, and checks that it fits data and replicas."""
+        """Reduces the batch if allowed, and checks that it fits data and replicas."""
         examples, batch = self.train_split.num_examples, self.config.train_batch_size
         if caps_batch and batch > examples:
             batch = max(examples // self.replicas, 1) * self.replicas
@@ -288,7 +288,7 @@ class StageRun(abc.ABC):
         except datasets.DatasetError as error:
             raise datasets.DatasetError(
                 f"{error}. Give --train_batch_size={1 << examples.bit_length() - 1} or less; the "
-                "short commands, such as `simclrv2-tf pretrain FOLDER`, choose it by themselves."
+                "short commands, such as `simclrv2-tf pretrain FOLDER`, choose it automatically."
             ) from None
 
     def _plan_steps(self) -> None:
@@ -300,14 +300,15 @@ class StageRun(abc.ABC):
         if 0 < config.eval_epochs < 1:
             self.epochs = min(round(epochs / config.eval_epochs), self.total_steps)
             return
-        # Epochs over few labels would be hundreds of lines, and of checkpoints, in a minute.
+        # Epochs over few labels would log hundreds of lines, and write as many checkpoints, in a
+        # minute.
         self.epochs = min(epochs, max(_MOST_SHORT_EPOCHS, self.total_steps // _SHORT_EPOCH))
 
     def before_training(self) -> None:  # noqa: B027 (most stages write nothing)
-        """Writes what a stage shows before it trains; called in the chief alone."""
+        """Writes the files of a stage before it trains; only called on the chief."""
 
     def used_networks(self, made: networks.Networks) -> networks.Networks:
-        """Keeps a head that has no part in the stage only where there is one to pass on."""
+        """Keeps a head that the stage does not use only if there is one to pass on."""
         if self.labelled and self.config.ft_proj_selector == 0:
             source = weights.latest(str(self.directory)) or self.config.checkpoint
             if not source or not weights.fits(source, [made.head]):

@@ -1,6 +1,6 @@
-"""Checksums of the names, sizes and times of files: told without TensorFlow, in milliseconds.
+"""Checksums of the names, sizes and times of files, in milliseconds and without TensorFlow.
 
-Where a stamp is the same, so are the files. Another stamp says nothing: a copy has other times.
+If a stamp is the same, so are the files. A different stamp proves nothing: a copy has other times.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from simclrv2_tf.datasets.sources import PACKAGED, prepared_folder
 
 
 def of_dataset(name: str, data_dir: str | None) -> str | None:
-    """The stamp of a data set's local files; None where they are remote or not found."""
+    """Returns the stamp of a data set's local files; None if they are remote or not found."""
     if name == PACKAGED:
         return of_path(os.path.join(os.path.dirname(simclrv2_tf.__file__), "data"))
     if name.startswith("folder:"):
@@ -23,11 +23,11 @@ def of_dataset(name: str, data_dir: str | None) -> str | None:
 
 
 def of_path(path: str, without: Container[str] = ()) -> str | None:
-    """The stamp of a file, of all files below a folder, or of those of a checkpoint's prefix.
+    """Returns the stamp of a file, of all files below a folder, or of a checkpoint's files.
 
     Args:
-        path: The path; of a remote one the stamp is None.
-        without: Names of files and folders that do not count.
+        path: The path; remote paths give None.
+        without: Names of files and folders to ignore.
     """
     if "://" in path:
         return None

@@ -1,8 +1,8 @@
-"""Validation while a stage trains: on images that it neither trains on nor reports.
+"""Validation during training, on images that the stage neither trains on nor reports.
 
-The measurement is a callback that adds to the logs; with `select=best` another one keeps the
-weights of the best measurement in the folder `best`, beside the checkpoints, and with `patience`
-one more stops the training.
+A callback measures and adds to the logs. With `select=best` another callback keeps the weights of
+the best measurement in the folder `best`, alongside the checkpoints. With `patience` a third one
+stops the training.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ if TYPE_CHECKING:
 
 ACCURACY, LOSS, NEIGHBOURS = "val_top_1_accuracy", "val_loss", "knn_top_1_accuracy"
 
-VALIDATION = "validation"  # the split that is meant for it, where a data set has one
+VALIDATION = "validation"  # the data set's split for validation, if it has one
 _SHARE = 0.1  # of each class
-_FEWEST_LABELS = 10  # of a class; with fewer, a tenth says nothing
-_MOST_QUERIES, _MOST_IN_BANK = 1_000, 5_000  # images of the nearest neighbours
+_FEWEST_LABELS = 10  # of a class; with fewer, a tenth is too small
+_MOST_QUERIES, _MOST_IN_BANK = 1_000, 5_000  # images for nearest neighbours
 
 
 class Parts(NamedTuple):
-    """The images that are trained on, and those that are validated on, if any."""
+    """The training images, and the validation images, if any."""
 
     train: datasets.Split
     validation: datasets.Split | None = None
 
 
 def parts(run: StageRun, split: datasets.Split) -> Parts:
-    """Opens the split of validation images, or takes some out of a stage's training images.
+    """Opens the split of validation images, or holds some out of a stage's training images.
 
     Args:
         run: The stage's run.
-        split: The training images, before validation images are taken out.
+        split: The training images, before validation images are held out.
 
     Raises:
-        RunError: the validation images would be trained on or reported, or are too many to read.
+        RunError: the validation images overlap with training or reported images, or are too many to
+            read.
     """
     config = run.config
     if not config.eval_epochs:
@@ -75,8 +76,8 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
         return Parts(split, own)
     if run.labelled and not split.labelled:
         print(
-            f"No validation in {config.train_mode}: its training images have no labels. "
-            "--validation_split can name some that have.",
+            f"No validation in {config.train_mode}: its training images have no labels. Use "
+            "--validation_split to name labelled images.",
             flush=True,
         )
         return Parts(split)
@@ -84,33 +85,33 @@ def parts(run: StageRun, split: datasets.Split) -> Parts:
     counts = np.bincount(labels[labels >= 0]) if split.labelled else np.array([len(ids)])
     if counts.min(initial=len(ids)) < _FEWEST_LABELS:
         print(
-            f"No validation in {config.train_mode}: a class has {counts.min()} images to train "
-            f"with, and fewer than {_FEWEST_LABELS} leave none to spare. The last weights are "
-            f"taken{', and patience has no effect' if config.patience else ''}.",
+            f"No validation in {config.train_mode}: a class has only {counts.min()} training "
+            f"images, and holding out images needs at least {_FEWEST_LABELS}. The last weights are "
+            f"used{', and patience has no effect' if config.patience else ''}.",
             flush=True,
         )
         return Parts(split)
     if not split.reads_by_id:
         raise RunError(
-            "`validation_split` must be given for data that are not read by id: a tenth of them "
-            "would have to be kept in memory. Received: validation_split=None, for "
+            "`validation_split` must be given for data that are read in order: a tenth of them "
+            "would have to stay in memory. Received: validation_split=None, for "
             f"{run.data.main.name}; --validation_split='train[90%:]' "
             "--train_split='train[:90%]' would do"
         )
     held = set(label_subset.hold_out(ids.tolist(), labels.tolist(), _SHARE, config.label_seed))
     train = split.subset(name for name in ids.tolist() if name not in held)
     print(
-        f"{len(held):,} of {len(ids):,} training images are for validation, a tenth of each class.",
+        f"Holding out {len(held):,} of {len(ids):,} training images for validation, a tenth of "
+        "each class.",
         flush=True,
     )
     return Parts(train, split.subset(held))
 
 
 def takes_own_split(config: Config, labelled: bool) -> bool:
-    """Whether the split `validation` may be taken though no flag names it.
+    """Whether the split `validation` may be used although no flag names it.
 
-    A stage with a label subset must not choose its weights or its end by other labels: they would
-    be more than the subset.
+    A stage with a label subset must not choose its weights or its end by labels beyond the subset.
 
     Args:
         config: The options of the stage, or of a run of several.
@@ -122,7 +123,7 @@ def takes_own_split(config: Config, labelled: bool) -> bool:
 
 
 def _own_split(run: StageRun, train: datasets.Split) -> datasets.Split | None:
-    """The data set's split `validation`, unless it is trained on, is reported or lacks labels."""
+    """Returns the split `validation`, unless the run uses it otherwise or it lacks labels."""
     main = run.data.main
     if VALIDATION not in main.splits or VALIDATION in run.eval_split.name:
         return None
@@ -149,12 +150,12 @@ def _check_apart(found: Parts, reported: datasets.Split, name: str) -> None:
 
 
 def selects(run: StageRun) -> bool:
-    """Whether the weights of the best validation are taken."""
+    """Whether to use the weights of the best validation."""
     return run.labelled and run.validation_split is not None and run.config.select == "best"
 
 
 def images_passed(run: StageRun) -> int:
-    """Number of images that all validations of a stage pass through its encoder."""
+    """Returns the number of images that all validations of a stage pass through its encoder."""
     split, config = run.validation_split, run.config
     if split is None:
         return 0
@@ -165,7 +166,7 @@ def images_passed(run: StageRun) -> int:
 
 
 def every(config: Config) -> int:
-    """How many of a run's epochs, as its logs count them, are between validations."""
+    """Returns the number of logged epochs between validations."""
     return max(1, int(config.eval_epochs))
 
 
@@ -174,7 +175,7 @@ class Validation:
 
     Args:
         run: The stage's run, whose `validation_split` is not None.
-        built: What it has built.
+        built: The built stage.
     """
 
     def __init__(self, run: StageRun, built: Built):
@@ -186,7 +187,7 @@ class Validation:
             self._best = weights.Checkpoints(
                 str(run.directory.path / BEST),
                 weights.named(built.networks.weights),
-                keep=2,  # the last may be after the checkpoint from which the run resumes
+                keep=2,  # the last may be newer than the checkpoint from which the run resumes
                 writes=run.is_chief,
             )
             keep = callbacks.KeepBest(self._best, ACCURACY, run.directory.history)
@@ -199,25 +200,25 @@ class Validation:
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """The callbacks, which come before those that write the logs."""
+        """Returns the callbacks, to run before those that write the logs."""
         return self._callbacks
 
     @property
     def progress(self) -> dict[str, keras.Variable]:
-        """What a checkpoint holds of the measurements, by name."""
+        """Returns the state of the measurements for a checkpoint, by name."""
         return {f"{weights.PROGRESS}waited": self._early.variable} if self._early else {}
 
     @property
     def stopped(self) -> str | None:
-        """Why the training was stopped before its end; None where it was not."""
+        """The reason why the training stopped early; None if it did not."""
         return self._early.reason if self._early and self._early.stopped else None
 
     def take_best(self) -> int | None:
-        """Fills the networks with the best weights; returns their step, or None: the last stay."""
+        """Loads the best weights into the networks; returns their step, or None without any."""
         if self._best is None or not self._best.restore():
             return None
         step = self._best.newest_step()
-        print(f"Taking the weights of step {step:,}, the best by validation.", flush=True)
+        print(f"Using the weights of step {step:,}, the best in validation.", flush=True)
         return step
 
 
@@ -236,7 +237,7 @@ def _accuracy(run: StageRun, built: Built) -> Callable[[], dict[str, float]]:
 
 
 def _neighbours(run: StageRun, built: Built) -> Callable[[], dict[str, float]]:
-    """Measures by nearest neighbours; nothing where labels may not be read or have one class."""
+    """Measures by nearest neighbours; nothing if labels may not be read or have only one class."""
     bank, queries = run.train_split, run.validation_split
     if not (bank.labelled and queries.labelled):
         return dict
@@ -269,7 +270,7 @@ def _neighbours(run: StageRun, built: Built) -> Callable[[], dict[str, float]]:
 
 
 def _at_most(split: datasets.Split, count: int) -> datasets.Split:
-    """Evenly spaced examples, `count` at most."""
+    """Returns evenly spaced examples, at most `count`."""
     if split.num_examples <= count or not split.reads_by_id:
         return split
     ids = split.labels()[0]

@@ -1,8 +1,8 @@
-"""Trained networks as files: written, and read again for inference.
+"""Writes trained networks to files, and reads them for inference.
 
 * `export` writes a SavedModel that can be fine-tuned without this package;
-* `Artifacts` are all files of the networks of a run or an import;
-* `formats` has a row for each format: how it is written and how it is read;
+* `Artifacts` covers all files of the networks of a run or an import;
+* `formats` has one row per format, which writes and reads it;
 * `load_model` reads any of these files.
 """
 

@@ -1,21 +1,21 @@
-"""The files of trained networks: Keras's, their model card, and the formats that are asked for.
+"""The files of trained networks: `.keras` files, the model card, and the requested formats.
 
-Below the directory of a run, and of what `python -m simclrv2_tf.official` imports:
+In the directory of a run, or of an import by `python -m simclrv2_tf.official`:
 
     encoder.keras, head.keras, classifier.keras,
     predictor.keras                               the networks
     image_classifier.keras                        with a classifier: images to logits
     labels.txt, inputs.json                       class names; the images' side and resizing
     README.md                                     the model card
-    SHA256SUMS                                    the sums of the networks and of inputs.json
+    SHA256SUMS                                    checksums of the networks and of inputs.json
 
-and, as the formats say,
+and, depending on the formats,
 
     hub/NAME/                                     the SavedModel of `export.export`, with the card
-    hub/NAME.tar.gz                               that folder as one file
-    encoder.onnx or image_classifier.onnx         ONNX, of the .keras file
+    hub/NAME.tar.gz                               the same folder as one file
+    encoder.onnx or image_classifier.onnx         ONNX, from the .keras file
     encoder.tflite or image_classifier.tflite     LiteRT
-    encoder.safetensors and so on                 weights alone, see `safetensors_file`
+    encoder.safetensors and so on                 weights only, see `safetensors_file`
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ from simclrv2_tf.networks import Networks
 
 @dataclasses.dataclass(frozen=True)
 class Artifacts:
-    """The files of trained networks below one directory.
+    """The files of trained networks in one directory.
 
     Args:
         directory: The directory.
         name: Name of the SavedModel, such as the number of its last step.
-        labelled: Whether the networks turn images into logits.
-        formats: What is written beside the `.keras` files, of `EXPORT_FORMATS`. An archive of the
-            SavedModel brings the SavedModel along.
+        labelled: Whether the networks map images to logits.
+        formats: Formats of `EXPORT_FORMATS` to write in addition to the `.keras` files. An archive
+            of the SavedModel includes the SavedModel.
     """
 
     directory: epath.Path
@@ -59,11 +59,11 @@ class Artifacts:
 
     @property
     def has_module(self) -> bool:
-        """Whether the formats have a SavedModel."""
+        """Whether the formats include a SavedModel."""
         return any("saved_model" in (name, FORMATS[name].source) for name in self.formats)
 
     def path(self, name: str) -> epath.Path:
-        """The file of the export format `name`."""
+        """Returns the file of the export format `name`."""
         row = FORMATS[name]
         if name == "saved_model":
             return self.module
@@ -75,29 +75,29 @@ class Artifacts:
         networks: Networks,
         image_size: int,
         class_names: Sequence[str],
-        anew: bool = True,
+        replace: bool = True,
         antialias: bool = False,
         value_range: tuple[float, float] | None = None,
     ) -> None:
-        """Writes the `.keras` files and, if asked for, the SavedModel: each whole or not at all.
+        """Writes the `.keras` files and, if requested, the SavedModel. Each write is atomic.
 
         Args:
-            networks: In float32, and not a strategy's.
-            image_size: Side of the images they were trained with.
+            networks: Networks in float32, without a strategy's variables.
+            image_size: Side of their training images in pixels.
             class_names: (C,) in the order of the logits; empty if the classes have no names.
-            anew: Whether existing files are of other weights, and replaced.
-            antialias: Whether those images were resized with antialiasing.
-            value_range: The 16-bit samples of their files that were black and white.
+            replace: Whether existing files have other weights and must be replaced.
+            antialias: Whether the training images were resized with antialiasing.
+            value_range: The 16-bit samples that were black and white in the training images.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         keras_file.keep_skipped_names()
-        if anew:
+        if replace:
             for path in (self.directory / sums.NAME, *map(self.path, _converted())):
                 path.unlink(missing_ok=True)
             if self.module.exists():
                 self.module.rmtree()
         for path, model in self._keras_files(networks).items():
-            if anew or not path.exists():
+            if replace or not path.exists():
                 with whole(path) as unfinished:
                     model().save(unfinished)
         for name, text in notes(
@@ -118,19 +118,19 @@ class Artifacts:
                 )
 
     def written(self, networks: Networks) -> bool:
-        """Whether all files that `write` makes of `networks` exist."""
+        """Whether all files that `write` makes from `networks` exist."""
         modules = [self.module] if self.has_module else []
         return all(path.exists() for path in (*self._keras_files(networks), *modules))
 
     def finish(self, card: str | None, image_size: int) -> None:
-        """Writes the model card and the other formats, which are made of the files.
+        """Writes the model card and the other formats, which are made from the files.
 
         Args:
-            card: The text of the model card; None leaves an earlier card.
+            card: The text of the model card; None keeps an earlier card.
             image_size: As for `write`.
 
         Raises:
-            ExportError: Keras cannot write a format. All other files are there.
+            ExportError: Keras cannot write a format. All other files are written.
         """
         places = [self.directory, self.module] if self.has_module else [self.directory]
         if card is not None:
@@ -146,12 +146,12 @@ class Artifacts:
         sums.write(self.directory, self._in_directory())
 
     def finished(self) -> bool:
-        """Whether the networks' `.keras` files, the card and every format asked for exist."""
+        """Whether the networks' `.keras` files, the card and every requested format exist."""
         always = (self.directory / name for name in (KERAS_FILES[0], "README.md"))
         return all(path.exists() for path in (*always, *map(self.path, ("keras", *self.formats))))
 
     def remove_older(self, keep: int) -> None:
-        """Removes SavedModels of other steps but the newest, `keep` in all; 0 keeps all."""
+        """Removes the oldest SavedModels; keeps `keep` in total, 0 keeps all."""
         if not self.module.exists():
             return
         others = [p for p in self.module.parent.iterdir() if p.name.isdigit()]
@@ -163,8 +163,7 @@ class Artifacts:
             old.rmtree()
 
     def _in_directory(self) -> list[epath.Path]:
-        """The files that are exported, without the SavedModel and its archive, and without the
-        card and the names of the classes, which may be edited."""
+        """Returns the exported files, except for SavedModels and what users may edit."""
         names = [*KERAS_FILES, IMAGE_CLASSIFIER, INPUTS]
         paths = [*(self.directory / name for name in names), *map(self.path, _converted())]
         return [path for path in paths if path.parent == self.directory and path.exists()]
@@ -180,5 +179,5 @@ class Artifacts:
 
 
 def _converted() -> list[str]:
-    """The names of the formats that are made of files of another format."""
+    """Returns the names of the formats that are made from files of another format."""
     return [name for name, row in FORMATS.items() if row.write]

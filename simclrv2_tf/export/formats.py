@@ -1,4 +1,4 @@
-"""The formats of exported networks, a row each: how a file is written, and how it is read."""
+"""The table of export formats: how to write and read the files of each format."""
 
 import dataclasses
 import importlib.util
@@ -21,14 +21,14 @@ class Format:
 
     Attributes:
         name: Its name in `--export_formats`.
-        suffix: Ends the names of its files.
+        suffix: Suffix of its file names.
         read: Reads a file, or a folder of a SavedModel.
-        write: Writes a file, `write(source, path, image_size)`; None for the formats that are
-            written from the networks themselves.
-        source: The format of the file that it is made of.
+        write: Writes a file, `write(source, path, image_size)`; None for formats that are written
+            from the networks themselves.
+        source: The format of the file that it is made from.
         packages: The packages that writing it needs.
         extra: The extra of `setup.py` that installs them.
-        check: Raises an `ExportError` where a network of given options cannot be written.
+        check: Raises an `ExportError` if a network with the given options cannot be written.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Format:
     check: Callable[[Any], None] | None = None
 
     def path(self, source: epath.Path) -> epath.Path:
-        """The file of this format that is made of the file or folder `source`."""
+        """Returns the file of this format for the file or folder `source`."""
         return source.parent / (source.name.removesuffix(".keras") + self.suffix)
 
 
@@ -66,7 +66,7 @@ FORMATS = {
             extra="onnx",
         ),
         Format("litert", ".tflite", keras_file.read_litert, keras_file.write_litert),
-        # Before the row of the shorter suffix.
+        # Must precede the row of the shorter suffix.
         Format(
             "torchvision",
             ".torchvision.safetensors",
@@ -91,7 +91,7 @@ DEFAULT_FORMATS = ("saved_model",)
 
 
 def of_file(path: epath.Path) -> Format | None:
-    """The format of a file by the suffix of its name, or None."""
+    """Returns the format of a file from its suffix, or None."""
     rows = (row for row in FORMATS.values() if row.suffix and path.name.endswith(row.suffix))
     return next(rows, None)
 
@@ -100,16 +100,16 @@ def load_model(path: str, option: str = "model", *, encoder: bool = False) -> Mo
     """Loads a network from any file of `FORMATS`.
 
     Args:
-        path: The folder of a run or of an import, whose newest SavedModel is loaded, or without
-            one its .keras file of the whole network; the folder of a SavedModel or its tar.gz; a
+        path: The folder of a run or an import, from which the newest SavedModel is loaded, or else
+            the .keras file of the whole network; the folder of a SavedModel or its tar.gz; a
             .keras, .onnx or .tflite file.
-        option: What errors call the path.
-        encoder: Whether the .keras file of the encoder is loaded in place of that of the whole
-            network, which gives no representation.
+        option: The option with this path, for errors.
+        encoder: Whether to load the encoder's .keras file instead of the whole network's, which has
+            no representation.
 
     Raises:
         ModelError: there is no such file, it cannot be read, or its runtime is not installed.
-        SumError: it is not the file that was exported, by the sums beside it.
+        SumError: the file differs from the exported one, according to its checksum.
     """
     contents = Contents(path)
     found = epath.Path(path) if contents.kind == "file" else contents.saved_model
@@ -133,28 +133,28 @@ def load_model(path: str, option: str = "model", *, encoder: bool = False) -> Mo
 
 
 def _advice(contents: Contents) -> str:
-    """What to give in place of a path that holds no export, where that can be told."""
+    """Suggests another path for one without an export, if possible."""
     if runs := contents.runs[:3]:
-        return f" In it there are {', '.join(runs)}."
+        return f" It contains {', '.join(runs)}."
     if contents.kind == "run":
-        return ". It has no exports yet: its own command resumes it, and exports at its end"
+        return ". It has no exports yet: rerun its command to resume it; the end of the run exports"
     run = run_options.run_folder(contents.path)
     return f". It is a checkpoint: give the folder of its run, {run}" if run is not None else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportOptions(options.Group, title="Export", incidental=True):
-    """What is exported of a run's networks, and kept."""
+    """Which exports of a run's networks to write and keep."""
 
     export_formats: tuple[str, ...] | None = option(
         None,
-        "What to write, with commas between; the .keras files always are. saved_model (default; in "
-        "a run of several stages, of its pretraining alone): for TF Hub. tar.gz: the SavedModel "
-        "also as one file, as TF Hub loads it from an address. onnx (needs 'simclrv2-tf[onnx]'), "
-        "litert: the encoder, or the whole image classifier, in these formats. safetensors: its "
-        "weights alone; torchvision: as torchvision's ResNet-50, 101 or 152 names them (both need "
-        "'simclrv2-tf[safetensors]'). A finished run is "
-        "given more formats by its own command with this flag; nothing is trained again.",
+        "Formats to write in addition to the .keras files, separated by commas. saved_model "
+        "(default; in a run of several stages, only for pretraining): for TF Hub. tar.gz: also the "
+        "SavedModel as one file, which TF Hub loads from a URL. onnx (needs 'simclrv2-tf[onnx]'), "
+        "litert: the encoder, or the whole image classifier, in these formats. safetensors: only "
+        "its weights; torchvision: the weights with the names of torchvision's ResNet-50, 101 or "
+        "152 (both need 'simclrv2-tf[safetensors]'). To add formats to a finished run, rerun its "
+        "command with this flag; nothing is trained again.",
         choices=EXPORT_FORMATS,
     )
     keep_hub_module_max: int = option(
@@ -172,7 +172,7 @@ def check_formats(formats: Sequence[str], network: Any = None) -> None:
         network: The options of the network, see `Format.check`; None: not known yet.
 
     Raises:
-        ExportError: a package is missing, or a format has no such network.
+        ExportError: a package is missing, or a format does not support the network.
     """
     for row in map(FORMATS.__getitem__, formats):
         missing = [p for p in row.packages if importlib.util.find_spec(p) is None]

@@ -1,4 +1,4 @@
-"""A network as a `.keras` file, and as the ONNX and LiteRT files that are made of it."""
+"""Networks as `.keras` files, and the ONNX and LiteRT files made from them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ with epy.lazy_imports():
     import numpy as np
     import tensorflow as tf
 
-# The one output of a file, by the stem of its name.
+# The only output of a file, by the stem of its name.
 _ENDPOINTS = {"encoder": "representation", "image_classifier": "logits"}
 
 
 def keep_skipped_names() -> None:
-    """Spares a layer for each layer that is saved in a `.keras` file, where Keras is as 3.15.
+    """Avoids the creation of a layer for each layer saved in a `.keras` file, for Keras 3.15.
 
-    For each layer that it saves Keras lists the attributes that hold no weights, of a layer that it
-    makes for that. It means to do so once for each kind of object, but keeps the list as
-    `saving_attr_skipset_KIND` and looks for `saving_attr_skiplist_KIND`. Another Keras is left
-    alone.
+    For each layer that it saves, Keras creates a new layer to list the attributes without weights.
+    It intends to do so once per type of object, but stores the list as `saving_attr_skipset_KIND`
+    and looks for `saving_attr_skiplist_KIND`. Other versions of Keras are not changed.
     """
     try:
         state = importlib.import_module("keras.src.backend.common.global_state")
@@ -37,8 +36,8 @@ def keep_skipped_names() -> None:
 
 
 def read(path: epath.Path) -> Model:
-    """Reads a `.keras` file; its name, or the name of the model in it, says what it gives."""
-    importlib.import_module("simclrv2_tf.resnet")  # its layers, which are then known to Keras
+    """Reads a `.keras` file; the file's or the model's name determines its endpoint."""
+    importlib.import_module("simclrv2_tf.resnet")  # registers its layers with Keras
     model = keras.saving.load_model(str(path), compile=False)
     shape = getattr(model, "input_shape", None) or ()
     takes_images = len(shape) == 4
@@ -51,7 +50,7 @@ def read(path: epath.Path) -> Model:
 
 
 def read_onnx(path: epath.Path) -> Model:
-    """Reads an ONNX file by the package onnxruntime."""
+    """Reads an ONNX file with the package onnxruntime."""
     try:
         import onnxruntime
     except ImportError:
@@ -82,11 +81,11 @@ def read_litert(path: epath.Path) -> Model:
     def outputs(images, names):
         if images.shape[1:3] != (height, width):
             raise ModelError(
-                f"`image_size` must be {height}, the only one that {path} takes. "
+                f"`image_size` must be {height}, the only size that {path} accepts. "
                 f"Received: image_size={images.shape[1]}"
             )
         found = []
-        for image in images:  # the file takes one image at a time
+        for image in images:  # the file accepts one image at a time
             interpreter.set_tensor(given["index"], image[None])
             interpreter.invoke()
             found.append(interpreter.get_tensor(made["index"])[0])
@@ -111,19 +110,19 @@ def _convert(source, path, image_size, kind):
     model(np.zeros(shape, np.float32))  # ONNX needs one call before it
     options = {}
     if kind == "litert":
-        # Its runtimes are made for one shape; with others they leave their fast kernels.
+        # Runtimes are optimized for one shape, and slow for others.
         signature = keras.InputSpec(shape=shape, dtype="float32", name="images")
         options["input_signature"] = [signature]
-    # The exporters write to local files alone.
+    # The exporters only write to local files.
     with tempfile.TemporaryDirectory() as folder:
         made = epath.Path(folder) / f"{source.stem}{path.suffix}"
-        advice = f"All other files are there; leave {kind} out of --export_formats."
+        advice = f"All other files are written; leave {kind} out of --export_formats."
         with raised_as(ExportError, f"Keras could not write {made.name}", advice):
             model.export(str(made), format=kind, verbose=False, **options)
         made.copy(path, overwrite=True)
 
 
 def _endpoints(path: epath.Path, model_name: str = "") -> tuple[str, ...]:
-    """The one output of a file, by the file's name or else the model's; none if neither says."""
+    """Returns the only output of a file, from the file's name or else the model's, or none."""
     names = [_ENDPOINTS[stem] for stem in (path.stem, model_name) if stem in _ENDPOINTS]
     return tuple(names[:1])

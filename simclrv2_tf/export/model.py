@@ -1,4 +1,4 @@
-"""An exported network as its readers give it, and the notes that are exported with it."""
+"""An exported network as returned by readers, and its metadata files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LABELS, INPUTS = "labels.txt", "inputs.json"
 
 
 class ExportError(UserError):
-    """An export cannot be written as asked."""
+    """Raised for an export that cannot be written as requested."""
 
 
 class ModelError(UserError):
-    """A file holds no network that can be used as asked."""
+    """Raised for a file without a network that can be used as requested."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Model:
     """An exported network, for inference.
 
     Attributes:
-        endpoints: Names of its outputs: "logits", "representation" and so on. Empty if it takes
-            no images, or if neither the file nor its name says what it gives.
-        outputs: Images (B, S, S, C) float32 in [0, 1], and some of `endpoints`, to (B, ...) arrays
-            by name.
-        image_size: S; None if the file does not say.
+        endpoints: Names of its outputs: "logits", "representation" and so on. Empty if its input is
+            not images, or if neither the file nor its name gives the output.
+        outputs: Function of images (B, S, S, C) float32 in [0, 1] and some of `endpoints`; returns
+            (B, ...) arrays by name.
+        image_size: S; None if not known.
         class_names: (C,); empty if the classes have no names.
-        antialias: Whether it was trained on images that are resized with antialiasing.
+        antialias: Whether it was trained on images resized with antialiasing.
         value_range: The 16-bit samples that are black and white; None: 0 and 65,535.
         channels: C: 1 (gray), 3 (RGB), or the number of bands.
-        loaded: The Keras model, or the object of the SavedModel, to be called in a function of
-            TensorFlow; None for the files of other runtimes.
+        loaded: The Keras model or the SavedModel's object, for calls in a TensorFlow function; None
+            for files of other runtimes.
     """
 
     endpoints: tuple[str, ...]
@@ -57,7 +57,7 @@ class Model:
     def noted(
         cls, folder: epath.Path, endpoints: Iterable[str], outputs, shape: Sequence, loaded=None
     ) -> Self:
-        """A model whose notes are in `folder`, and which takes images of `shape`."""
+        """Makes a model whose metadata files are in `folder`, for images of `shape`."""
         file = folder / INPUTS
         inputs = json.loads(file.read_text()) if file.exists() else {}
         return cls(
@@ -65,7 +65,7 @@ class Model:
             outputs,
             inputs.get("image_size"),
             class_names(folder),
-            bool(inputs.get("antialias")),  # files of earlier versions lack it, and the next
+            bool(inputs.get("antialias")),  # missing in files of earlier versions, like the next
             tuple(inputs.get("value_range") or ()) or None,
             shape[-1] if shape and isinstance(shape[-1], int) else RGB,
             loaded,
@@ -73,7 +73,7 @@ class Model:
 
 
 def class_names(folder: epath.Path) -> tuple[str, ...]:
-    """The names of `labels.txt` in `folder`, in the order of the logits; empty without it."""
+    """Returns the names in `labels.txt`, in the order of the logits; empty without this file."""
     labels = folder / _LABELS
     return tuple(labels.read_text().splitlines()) if labels.exists() else ()
 
@@ -85,12 +85,11 @@ def notes(
     value_range: tuple[float, float] | None = None,
     channels: int = RGB,
 ) -> dict[str, str]:
-    """The texts of the files that say how to use a network, by name, of those that are known.
+    """Returns the texts of a network's metadata files, by name, as far as they are known.
 
-    `labels.txt` has a class name in each line, in the order of the logits; `inputs.json` says how
-    to crop and scale images as `augment.evaluation_image` does with its `image_size` and
-    `antialias`, and how files are decoded, as `datasets.decode` does with its `value_range` and
-    `channels`.
+    `labels.txt` has one class name per line, in the order of the logits. `inputs.json` has the
+    arguments to crop and scale images, `image_size` and `antialias` of `augment.evaluation_image`,
+    and to decode files, `value_range` and `channels` of `datasets.decode`.
     """
     found = {}
     if class_names:

@@ -1,4 +1,4 @@
-"""The model card of an exported network: what it is, from what, how good, how to use it."""
+"""The model card of an exported network: origin, accuracy and use."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ _METRICS = {
 
 
 def public(path: str) -> str:
-    """How cards show a path, `folder:PATH` too: an absolute one without this machine's folders.
+    """Returns a path, or `folder:PATH`, for cards: absolute paths lose this machine's folders.
 
-    A local copy of what is on the Hugging Face Hub is shown by its name there.
+    A local copy of a repository on the Hugging Face Hub has its name on the Hub.
     """
     if "://" in path:
         return path
@@ -48,19 +48,19 @@ def model_card(
     antialias: bool = False,
     channels: int = channels_lib.RGB,
 ) -> str:
-    """The card's text, in Markdown.
+    """Returns the card's text, in Markdown.
 
     Args:
-        title: What the network is, in a line.
+        title: Description of the network, in one line.
         about: Rows of the first table: data, recipe, and so on.
-        measured: Metrics by the names of `result.json`; those that a card shows are taken.
-        measured_on: What they were measured on.
-        licence: A sentence on it.
-        image_size: Side of the images it was trained with, in pixels.
-        class_names: (C,) in the order of its logits; empty if it has none or they are unknown.
-        output: What calling it gives: "logits" or "representation".
-        antialias: Whether those images were resized with antialiasing.
-        channels: Of those images.
+        measured: Metrics by the names of `result.json`; a card shows some of them.
+        measured_on: The images on which they were measured.
+        licence: A sentence about the licence.
+        image_size: Side of the training images, in pixels.
+        class_names: (C,) in the order of the logits; empty if unknown or without a classifier.
+        output: Its output: "logits" or "representation".
+        antialias: Whether the training images were resized with antialiasing.
+        channels: Channels of the images.
     """
     shown = {text: f"{measured[name]:.4f}" for name, text in _METRICS.items() if name in measured}
     result = (
@@ -75,22 +75,22 @@ def model_card(
         names = ", ".join(class_names[:_MOST_CLASSES])
         more = len(class_names) - _MOST_CLASSES
         classes = f"\n\nClasses ({len(class_names)}): {names}" + f" and {more} more" * (more > 0)
-        classes += ". All of them are in `labels.txt`, in the order of the logits."
+        classes += ". `labels.txt` has all of them, in the order of the logits."
     return f"""# {title}
 
 {table(("", ""), [*about.items()])}{classes}
 
-## How good
+## Accuracy
 
 {result}
 
-## How to use
+## Usage
 
 Images are float32 in [0, 1], {channels_lib.in_words(channels)}, \
-(batch, height, width, {channels}); it was trained with {image_size} x \
+(batch, height, width, {channels}); the network was trained with {image_size} x \
 {image_size} pixels, resized by bicubic interpolation {resized}.
 
-The SavedModel (`hub/`, which `--export_formats=saved_model` writes) needs no other code:
+The SavedModel (`hub/`, written by `--export_formats=saved_model`) needs no other code:
 
 ```python
 import tensorflow_hub as hub  # or tf.saved_model.load

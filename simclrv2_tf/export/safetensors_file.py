@@ -1,12 +1,12 @@
-"""The weights of a network without its graph, as safetensors: for other frameworks.
+"""The weights of a network, without its graph, as safetensors for other frameworks.
 
-`encoder.safetensors` or `image_classifier.safetensors` holds each variable as Keras lays it out, by
+`encoder.safetensors` or `image_classifier.safetensors` holds each variable in Keras's layout, by
 `LAYER/VARIABLE`, such as `block_group1_block0_conv1/kernel` (height, width, in, out) or
 `stem_bn/moving_variance`. All are float32. The metadata has `image_size`, the side of the training
 images in pixels.
 
-`*.torchvision.safetensors` holds those of a ResNet-50, 101 or 152 by the names and in the layout of
-`torchvision.models`; `docs/tf_hub.md` has the lines that load it.
+`*.torchvision.safetensors` holds the variables of a ResNet-50, 101 or 152 with the names and the
+layout of `torchvision.models`; `docs/tf_hub.md` shows how to load it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def write(source: epath.Path, unfinished: epath.Path, image_size: int) -> None:
 
 
 def write_torchvision(source: epath.Path, unfinished: epath.Path, image_size: int) -> None:
-    """Writes the weights of a `.keras` file as torchvision names them.
+    """Writes the weights of a `.keras` file with torchvision's names.
 
     Raises:
         ExportError: torchvision has no such network.
@@ -51,21 +51,21 @@ def write_torchvision(source: epath.Path, unfinished: epath.Path, image_size: in
 
 
 def read(path: epath.Path) -> Model:
-    """Says that such a file has no graph to run."""
+    """Raises an error: such a file has no graph to run."""
     raise ModelError(
-        "`model` must be a file with a graph: one of safetensors holds weights alone. Give the "
-        f".keras file that it was made of. Received: model={path}"
+        "`model` must be a file with a graph, but a safetensors file only holds weights. Give the "
+        f".keras file from which it was made. Received: model={path}"
     )
 
 
 def check_torchvision(options: Any) -> None:
-    """Checks that torchvision has the network of these options.
+    """Checks that torchvision has a network with these options.
 
     Args:
         options: Any object with the fields of `NetworkOptions`, `image_size` and `channels`.
 
     Raises:
-        ExportError: it has not.
+        ExportError: torchvision has no such network.
     """
     found = {
         "resnet_depth": options.resnet_depth,
@@ -90,19 +90,19 @@ def check_torchvision(options: Any) -> None:
 
 
 def torchvision_state(model: keras.Model) -> dict[str, np.ndarray]:
-    """The weights of a network by the names of torchvision's ResNet.
+    """Returns the weights of a network by the names of torchvision's ResNet.
 
     Convolutions are (out, in, height, width), dense layers (out, in). A network with a classifier
-    has `fc.weight` and `fc.bias`; where k layers of the projection head lie in between, these are
-    `fc.0.weight`, `fc.1.weight` (dense, batch norm), `fc.3.weight` and so on, as of an
-    `nn.Sequential` in which a ReLU follows each batch norm.
+    has `fc.weight` and `fc.bias`. With k layers of the projection head in between, these become
+    `fc.0.weight`, `fc.1.weight` (dense, batch norm), `fc.3.weight` and so on, as in an
+    `nn.Sequential` with a ReLU after each batch norm.
 
     Args:
-        model: Images to representations or to logits: ResNet-50, 101 or 152 of width 1 with the
-            stem "imagenet", without selective kernels and squeeze-excitation.
+        model: Model from images to representations or logits: ResNet-50, 101 or 152 of width 1 with
+            the stem "imagenet", without selective kernels and squeeze-excitation.
 
     Raises:
-        ExportError: the network is another one.
+        ExportError: the network is not one of these.
     """
     found = dict(_named(model))
     names = dict(_torchvision_names(found))
@@ -128,7 +128,7 @@ def _load(source: epath.Path) -> keras.Model:
 
 
 def _named(model: keras.Model) -> Iterator[tuple[str, np.ndarray]]:
-    """The variables of a model and of the models in it, by `LAYER/VARIABLE`."""
+    """Returns the variables of a model and its nested models, by `LAYER/VARIABLE`."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _named(layer)
@@ -143,7 +143,7 @@ def _save(tensors: Mapping[str, np.ndarray], unfinished: epath.Path, image_size:
 
 
 def _torchvision_names(found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
-    """Our name and torchvision's of each variable that a network with these blocks has."""
+    """Yields our name and torchvision's for each variable of a network with these blocks."""
 
     def conv_bn(prefix: str, number: str, conv: str, bn: str) -> Iterator[tuple[str, str]]:
         yield f"{prefix}_conv{number}/kernel", f"{conv}.weight"
@@ -171,7 +171,7 @@ def _torchvision_names(found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, s
 
 
 def _blocks(found: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """The blocks of the four stages, of the depth that has as many as the third stage."""
+    """Returns the blocks of the four stages, for the depth with this number in the third stage."""
     third = sum(
         name.startswith("block_group3_") and name.endswith("_conv1/kernel") for name in found
     )
@@ -180,7 +180,7 @@ def _blocks(found: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 
 
 def _as_torch(value: np.ndarray) -> np.ndarray:
-    """A kernel with the outputs first; other variables are the same."""
+    """Returns a kernel with the outputs first; other variables unchanged."""
     if value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
     return value.T if value.ndim == 2 else value

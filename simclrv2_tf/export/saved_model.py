@@ -37,48 +37,48 @@ def export(
 ) -> None:
     """Writes a SavedModel that `hub.load` and `tf.saved_model.load` read without this package.
 
-    Images are (B, H, W, C) float32 in [0, 1], of any batch size, height and width that the
-    network can take. The loaded object has
+    Images are (B, H, W, C) float32 in [0, 1], of any batch size, height and width that the network
+    supports. The loaded object has
 
     * `__call__(images, training=False)`: the endpoint named by `output`, differentiable; with
       training=True batch norm uses and updates its statistics;
-    * `infer(images)` and `train(images)`, the same as two functions, as
-      `keras.layers.TFSMLayer` wants them;
-    * `variables`, all of them; `trainable_variables`, those that `output` depends on;
+    * `infer(images)` and `train(images)`, the same as two functions, for `keras.layers.TFSMLayer`;
+    * `variables`, all variables; `trainable_variables`, the variables that `output` depends on;
       `regularization_losses`, empty; `weights`, the same variables as a dict by variable path,
       such as "classifier/kernel", from which `weights.load` fills a network;
-    * `signatures`: "serving_default" gives a dict of all endpoints, and each of these its own:
-      "representation", and what a head and a classifier add (`Networks.endpoints`). "features"
-      gives a dict of the encoder's, from "stem" (B, h, w, c) to "representation" (B, f). Where
-      `image_size` is known, "encoded_images" takes JPEG, PNG, WebP, BMP and GIF files, (B,) string,
-      which it decodes, crops and resizes as evaluation does, and gives what "serving_default" does.
-      Of C other than 1 and 3 it takes PNG files with C samples a pixel, or of gray with the C bands
-      one below another, (C * H, W);
-    * assets that say how to use it, each where it is known: `labels.txt`, a class name in each
-      line, and `inputs.json` with the side of its images in pixels, and how they are resized.
+    * `signatures`: "serving_default" returns a dict of all endpoints, and each endpoint has its own
+      signature: "representation", and the endpoints of a head and a classifier
+          (`Networks.endpoints`). "features" returns a dict of the encoder's endpoints, from "stem"
+          (B, h, w, c) to "representation" (B, f). If `image_size` is known, "encoded_images"
+          accepts JPEG, PNG, WebP, BMP and GIF files, (B,) string, decodes, crops and resizes them
+          as in evaluation, and returns the same as "serving_default". For C other than 1 and 3 it
+          accepts PNG files with C samples per pixel, or gray ones that stack the C bands
+          vertically, (C * H, W);
+    * assets with metadata, if known: `labels.txt`, one class name per line, and `inputs.json` with
+      the side of its images in pixels, and how to resize them.
 
-    `SHA256SUMS` in the folder has the sums of all its files.
+    `SHA256SUMS` in the folder has the checksums of all its files.
 
-    `keras.Model.export` is not used: what it writes has frozen batch norm and cannot be called.
+    `keras.Model.export` is not used: its SavedModel has frozen batch norm and cannot be called.
 
     Args:
-        path: Folder to write, which must not exist or be empty.
+        path: Folder to write, which must be empty or not exist.
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`: gives "projection" (B, d).
-        classifier: From features (B, w) to "logits" (B, C).
-        classifier_layer: Which hidden of the head feeds the classifier; 0 is the representation.
+        classifier: A model from features (B, w) to "logits" (B, C).
+        classifier_layer: The head's layer that feeds the classifier; 0 is the representation.
         predictor: A model of `heads.predictor`: gives "prediction" (B, d).
-        output: What calling the object returns: an endpoint's name. By default "logits" with a
-            classifier, else "representation".
-        image_size: Side of the images it was trained with, in pixels.
+        output: The endpoint that calling the object returns. By default "logits" with a classifier,
+            else "representation".
+        image_size: Side of the training images, in pixels.
         class_names: (C,) in the order of the logits.
-        antialias: Whether those images were resized with antialiasing.
-        value_range: The 16-bit samples of their files that were black and white; None: 0 and
-            65,535.
+        antialias: Whether the training images were resized with antialiasing.
+        value_range: The 16-bit samples that were black and white in the training images; None: 0
+            and 65,535.
 
     Raises:
-        ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or
-            there are not as many names as classes.
+        ValueError: `classifier_layer` is not 0 without a head, `output` is not an endpoint, or the
+            numbers of names and classes differ.
     """
     num_classes = 0 if classifier is None else classifier.output_shape[-1]
     if class_names and len(class_names) != num_classes:
@@ -92,7 +92,7 @@ def export(
     output = output or ("representation" if classifier is None else "logits")
     if output not in names:
         raise ValueError(f"`output` must be one of {names}. Received: output={output!r}")
-    # Concrete functions: what calls them while the module is saved does not trace them again.
+    # Concrete functions, so that callers do not trace them again while the module is saved.
     infer = _traced(lambda images: endpoints(images, training=False), channels)
     called = networks.leading_to(output)
 
@@ -109,14 +109,14 @@ def export(
 
     def signature(*selected):
         def select(images):
-            outputs = infer(images)  # what is left out is pruned when it runs
+            outputs = infer(images)  # unused outputs are pruned when it runs
             return {name: outputs[name] for name in selected}
 
         return tf.function(select, [_images(channels)], autograph=False)
 
     for training in (False, True):
         call.get_concrete_function(_images(channels), training=training)
-    # Plain variables: Keras models in the object graph would bring Keras's own saving along.
+    # Plain variables: Keras models in the object graph would add Keras's own saving.
     module = tf.train.Checkpoint(
         variables=[v.value for v in networks.weights],
         trainable_variables=[v.value for m in called for v in m.weights if v.trainable],
@@ -151,7 +151,7 @@ def export(
 
 
 def _preparing(image_size: int, antialias: bool, reading: image_files.Reading):
-    """Returns what makes images (B, S, S, C) of encoded ones (B,), one after the other."""
+    """Returns a function that decodes files (B,) one by one into images (B, S, S, C)."""
 
     def one(encoded):
         image = image_files.decode(encoded, reading)
@@ -172,7 +172,7 @@ def _traced(function, channels):
 def read(path: epath.Path) -> Model:
     """Reads a SavedModel; its endpoints are the outputs of its signature "serving_default".
 
-    Warns where it is not in the folder of a run: a SavedModel is a program.
+    Warns if it is not in the folder of a run, because a SavedModel is a program.
     """
     if not (path.parent.parent / "config.json").exists():
         logging.warning(
@@ -183,7 +183,7 @@ def read(path: epath.Path) -> Model:
     together = signatures.get("serving_default")
 
     def outputs(images, names):
-        # The endpoint's own signature computes no other endpoint.
+        # An endpoint's own signature does not compute the other endpoints.
         images = tf.constant(images)
         return {n: signatures.get(n, together)(images=images)[n].numpy() for n in names}
 
@@ -194,7 +194,7 @@ def read(path: epath.Path) -> Model:
 
 
 def write_archive(folder: epath.Path, path: epath.Path, image_size: int) -> None:
-    """Packs the contents of `folder`, without the folder itself, as TF Hub loads an address."""
+    """Packs the contents of `folder`, without the folder itself, as TF Hub requires for URLs."""
     del image_size
     with path.open("wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
         for member in _below(folder):
@@ -214,7 +214,7 @@ def read_archive(path: epath.Path) -> Model:
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as packed:
         packed.extractall(folder.name, filter="data")
     model = read(epath.Path(folder.name))
-    # The folder is removed with the last reference to it: not before the model.
+    # The folder is removed with the last reference to it, so not before the model.
     model.outputs.folder = folder  # type: ignore[attr-defined]
     return dataclasses.replace(model, loaded=None)
 

@@ -5,12 +5,12 @@ from keras import ops
 
 
 class Calibration(keras.metrics.Metric):
-    """The mean distance between a classifier's confidence and accuracy over bins, equation 3.
+    """The mean distance between a classifier's confidence and accuracy over bins (equation 3).
 
     An example's confidence is its largest softmax probability. Bin k of m holds the confidences
-    in (k/m, (k+1)/m]. Of classes that tie, the first is predicted, as in Keras's accuracy. A logit
-    that is NaN or +infinity makes the result NaN. The state is float32 sums per bin, which replicas
-    add: counts stop growing at 2^24 examples per bin and replica.
+    in (k/m, (k+1)/m]. Ties predict the first class, as in Keras's accuracy. A logit
+    that is NaN or +infinity makes the result NaN. The state is float32 sums per bin, summed over
+    replicas: counts saturate at 2^24 examples per bin and replica.
 
     Args:
         num_bins: Bins of equal width over [0, 1]; the paper's experiments have 15.
@@ -59,22 +59,22 @@ class Calibration(keras.metrics.Metric):
         upper = ops.convert_to_tensor(self.edges[1:], "float32")
         inside = (confidence[:, None] > lower) & (confidence[:, None] <= upper)
         weighted = ops.cast(inside, "float32") * weights[:, None]  # (b, m)
-        # Sums, not products of matrices: accelerators round the operands of those.
+        # Sums, not matrix products, whose operands accelerators round.
         self.counts.assign_add(ops.sum(weighted, 0))
         self.confidence_sums.assign_add(ops.sum(weighted * confidence[:, None], 0))
         self.correct_sums.assign_add(ops.sum(weighted * ops.cast(correct, "float32")[:, None], 0))
 
     def result(self):
-        """Equation 3 of the batches since the last reset: () float32 in [0, 1], 0 without any."""
+        """Returns equation 3 for all batches since the last reset: () float32 in [0, 1]."""
         # In sums over a bin, |B| / n * |accuracy - confidence| is |correct - confidence sum| / n.
         gaps = ops.abs(self.correct_sums - self.confidence_sums)  # (m,)
         return ops.divide_no_nan(ops.sum(gaps), ops.sum(self.counts))
 
     def bins(self) -> list[dict[str, float | None]]:
-        """The contents of a reliability diagram, for JSON and `report.reliability_figure`.
+        """Returns the contents of a reliability diagram, for JSON and `report.reliability_figure`.
 
         Each bin has `lower` and `upper` edge, `count` (sum of weights), and mean `confidence` and
-        `accuracy` in [0, 1], both None where the count is 0.
+        `accuracy` in [0, 1], both None if the count is 0.
         """
         sums = (
             ops.convert_to_numpy(variable).astype(float).tolist()

@@ -1,4 +1,4 @@
-"""Counts of a classifier's answers, in NumPy: confusion matrix, per class, confidence intervals."""
+"""Statistics of a classifier's answers, in NumPy: confusion matrix, classes, intervals."""
 
 import math
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, total: int, z: float = 1.959964) -> Interval:
-    """A share and its score interval (Wilson, JASA 1927), of 95% by default.
+    """Returns a share and its score interval (Wilson, JASA 1927), 95% by default.
 
     Unlike a share plus and minus its standard error, the interval stays in [0, 1], and is not empty
-    where all or none succeed.
+    if all or none succeed.
 
     Args:
         successes: Between 0 and `total`.
@@ -33,26 +33,26 @@ def wilson(successes: int, total: int, z: float = 1.959964) -> Interval:
     """
     if not 0 <= successes <= total or total < 1:
         raise ValueError(
-            "`successes` must be between 0 and `total`, and that at least 1. "
+            "`successes` must be between 0 and `total`, and `total` at least 1. "
             f"Received: successes={successes}, total={total}"
         )
     share = successes / total
     center = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
-    # Where none or all succeed an end is 0 or 1, but for rounding.
+    # If none or all succeed, an end is 0 or 1, up to rounding.
     low = max(0.0, center - reach) if successes else 0.0
     high = min(1.0, center + reach) if successes < total else 1.0
     return Interval(share, low, high)
 
 
 class Comparison(NamedTuple):
-    """What one classifier gains over another on the same images, as shares of them.
+    """The gain of one classifier over another on the same images, as shares of the images.
 
     Attributes:
         gain: The difference of the accuracies, in [-1, 1].
         low, high: Its 95% interval.
-        p_value: Of the exact McNemar test: how likely a difference as large is between classifiers
-            that are equally good.
+        p_value: Of the exact McNemar test: the probability of a difference at least this large
+            between equally good classifiers.
     """
 
     gain: float
@@ -64,18 +64,18 @@ class Comparison(NamedTuple):
 def paired_comparison(right: np.ndarray, baseline: np.ndarray, z: float = 1.959964) -> Comparison:
     """Compares two classifiers by the images on which they differ (McNemar, Psychometrika 1947).
 
-    The interval is that of Agresti and Min (Statistics in Medicine 2005): Wald's with half an image
-    added to each of the four counts, which holds its level for few images as well.
+    The interval follows Agresti and Min (Statistics in Medicine 2005): Wald's with half an image
+    added to each of the four counts, which keeps its level for few images too.
 
     Args:
         right: (N,) bool, whether the classifier is right about each image; N at least 1.
-        baseline: (N,) bool, the same of the classifier that it is compared with.
+        baseline: (N,) bool, the same for the classifier to compare with.
         z: Half the interval's width in standard deviations of a normal distribution.
 
     Raises:
         ValueError: The arguments differ in shape, or hold no image.
     """
-    from scipy import special  # `stats` takes a second to import
+    from scipy import special  # importing `stats` takes a second
 
     right, baseline = np.asarray(right, bool), np.asarray(baseline, bool)
     if right.shape != baseline.shape or right.ndim != 1 or not len(right):
@@ -94,11 +94,10 @@ def paired_comparison(right: np.ndarray, baseline: np.ndarray, z: float = 1.9599
 
 
 def gain(own: Predictions | None, baseline: Predictions | None) -> Comparison | None:
-    """Compares two classifiers by their predictions; None where these are not of the same images.
+    """Compares two classifiers by their predictions; None if these are for different images.
 
     Args:
-        own, baseline: Predictions of the classifier and of the one that it is compared with; None
-            where there are none.
+        own, baseline: Predictions of the classifier and of the one to compare with, or None.
     """
     if own is None or baseline is None or not len(own.ids):
         return None
@@ -108,7 +107,7 @@ def gain(own: Predictions | None, baseline: Predictions | None) -> Comparison | 
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts of (N,) labels and predictions: (C, C) int64, a row a label, a column a prediction."""
+    """Counts (N,) labels and predictions: (C, C) int64, rows are labels, columns predictions."""
     places = np.asarray(labels) * num_classes + np.asarray(predictions)
     return np.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -116,7 +115,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 def confusion_counts(
     labels: np.ndarray, predictions: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `confusion_matrix` holds where it is not 0, in the memory that N images take.
+    """Returns the entries of `confusion_matrix` that are not 0, in memory O(N).
 
     Returns:
         (k, 2) int64, pairs of label and prediction in ascending order, and (k,) their counts.
@@ -127,9 +126,9 @@ def confusion_counts(
 
 
 def per_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict]:
-    """A row for each class of a confusion matrix: images, recall with its interval, precision, F1.
+    """Returns a row per class of a confusion matrix: images, recall with interval, precision, F1.
 
-    A number that has no images to be of is None.
+    Numbers that need images but have none are None.
     """
     return by_class(np.diag(matrix), matrix.sum(1), matrix.sum(0), names)
 
@@ -137,12 +136,12 @@ def per_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict]:
 def by_class(
     right: np.ndarray, images: np.ndarray, answers: np.ndarray, names: Sequence[str]
 ) -> list[dict]:
-    """The rows of `per_class`, of the counts of each class.
+    """Returns the rows of `per_class` from the counts of each class.
 
     Args:
-        right: (C,) images that are classified correctly.
-        images: (C,) images of the class.
-        answers: (C,) images that are classified as it.
+        right: (C,) number of images classified correctly.
+        images: (C,) number of images of the class.
+        answers: (C,) number of images classified as the class.
         names: (C,).
     """
     rows = []

@@ -1,4 +1,4 @@
-"""Images that look like copies of each other, by their thumbnails."""
+"""Finds images that look like copies of each other, from thumbnails."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 
 from simclrv2_tf.metrics.representations import unit_rows
 
-# Of the packaged images, of which many look alike, no unrelated pair of 1,000 test and 1,000 to
-# 10,000 training images has a ratio of 0.05.
+# In the packaged images, many of which look similar, no unrelated pair of 1,000 test and 1,000 to
+# 10,000 training images has a ratio below 0.05.
 _LARGEST_RATIO = 0.05
 _LARGEST_DIFFERENCE = 0.05
-_OTHERS = 20  # the neighbour that tells how much other images differ
-_SAME = 1e-4  # is rounding
-_AT_ONCE = 1024  # queries, whose correlations are in memory
+_OTHERS = 20  # the neighbour that measures how much other images differ
+_SAME = 1e-4  # differences by rounding
+_AT_ONCE = 1024  # queries whose correlations are in memory together
 
 
 class Pair(NamedTuple):
-    """Two images that look alike.
+    """Two images that look the same.
 
     Attributes:
-        query: The row of the one.
-        bank: The row of the other.
-        difference: 1 - their correlation, in [0, 2].
-        mirrored: Whether that is of the one from left to right with the other.
+        query: The row of the query.
+        bank: The row of the bank image.
+        difference: 1 - correlation, in [0, 2].
+        mirrored: Whether the query was mirrored from left to right.
     """
 
     query: int
@@ -34,17 +34,17 @@ class Pair(NamedTuple):
 
 
 def find(queries: np.ndarray, bank: np.ndarray) -> list[Pair]:
-    """Finds the queries that look like a copy of an image in the bank, the most alike first.
+    """Finds the queries that look like a copy of an image in the bank, the most similar first.
 
-    Images are compared by the correlation of their pixels, which neither brightness nor contrast
-    changes, of each query as it is and mirrored from left to right. A pair is reported where its
-    difference, 1 - correlation, is at most 0.05 and at most a twentieth of the difference to the
-    query's 20th nearest neighbour: in a set of similar images, a copy must stand out. Images of one
-    color are left out. Crops, turned images and copies with a border are not found.
+    Images are compared by the correlation of their pixels, which does not depend on brightness or
+    contrast. Each query is also compared mirrored from left to right. A pair is reported if
+    its difference, 1 - correlation, is at most 0.05 and at most a twentieth of the difference to
+    the query's 20th nearest neighbour: among similar images, a copy must stand out. Images of one
+    color are skipped. Crops, rotated images and copies with a border are not found.
 
     Args:
         queries: (n, S, S, C) thumbnails.
-        bank: (m, S, S, C) thumbnails, of which the nearest is reported for each query.
+        bank: (m, S, S, C) thumbnails; the nearest is reported for each query.
     """
     if not len(queries) or not len(bank):
         return []
@@ -77,7 +77,7 @@ def find(queries: np.ndarray, bank: np.ndarray) -> list[Pair]:
 
 
 def _standardized(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of gray pixels with mean 0 and length 1, and the places of the images that have any."""
+    """Returns gray pixels as rows of mean 0 and length 1, and the indices of the rows' images."""
     gray = images.astype(np.float32).mean(-1).reshape(len(images), -1)
     gray -= gray.mean(1, keepdims=True)
     kept = np.flatnonzero(np.abs(gray).max(1, initial=0) > 0)

@@ -1,11 +1,11 @@
-"""Weighted nearest neighbours: how well a representation separates classes, without training."""
+"""Weighted nearest neighbours, to measure without training how well classes separate."""
 
 import numpy as np
 
 from simclrv2_tf.metrics.representations import unit_rows
 
 _TEMPERATURE = 0.07
-_AT_ONCE = 1024  # queries, whose similarities are in memory
+_AT_ONCE = 1024  # queries whose similarities are in memory together
 
 
 def predict(
@@ -13,16 +13,16 @@ def predict(
 ) -> np.ndarray:
     """Predicts classes by a weighted vote of the nearest neighbours.
 
-    The k most similar of the bank vote for their class, each with exp(s / 0.07) of its cosine
-    similarity s (Wu et al., CVPR 2018, arXiv 1805.01978, section 3.4). Of classes that tie, the
-    first is predicted.
+    The k most similar rows of the bank vote for their class, with weight exp(s / 0.07) for cosine
+    similarity s (Wu et al., CVPR 2018, arXiv 1805.01978, section 3.4). Ties predict the first
+    class.
 
     Args:
         bank: (M, d) representations with labels.
-        labels: (M,) their classes, in [0, `num_classes`).
+        labels: (M,) classes of the bank, in [0, `num_classes`).
         queries: (n, d).
         num_classes: C.
-        k: Neighbours; all of the bank where it holds fewer.
+        k: Number of neighbours; all rows if the bank has fewer.
 
     Returns:
         (n,) int64.
@@ -41,9 +41,9 @@ def predict(
 
 
 def nearest(x: np.ndarray, k: int) -> np.ndarray:
-    """The k other rows of `x` (n, d) of the highest cosine similarity, (n, k) int64, nearest first.
+    """Returns the k other rows of `x` (n, d) with the highest cosine similarity, nearest first.
 
-    All other rows where there are fewer than k.
+    The result is (n, k) int64, or all other rows if there are fewer than k.
     """
     x = unit_rows(x, np.float32)
     k = min(k, len(x) - 1)
@@ -57,12 +57,12 @@ def nearest(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def share_kept(x: np.ndarray, points: np.ndarray, k: int = 10) -> float:
-    """The share of nearest neighbours that a map keeps, the mean over rows.
+    """Returns the share of nearest neighbours that a map keeps, as a mean over rows.
 
     Args:
         x: (n, d) representations, compared by cosine similarity.
-        points: (n, 2) their places on the map, compared by distance.
-        k: Neighbours of each row, in either; n - 1 where there are fewer.
+        points: (n, 2) positions on the map, compared by distance.
+        k: Neighbours per row, in both; n - 1 if there are fewer.
 
     Returns:
         In [0, 1]; 1 for fewer than two rows.
@@ -71,7 +71,7 @@ def share_kept(x: np.ndarray, points: np.ndarray, k: int = 10) -> float:
     k = found.shape[1]
     if not k:
         return 1.0
-    # |p - q|^2 less |p|^2, which is the same for all q: the order of the distances to p.
+    # |p - q|^2 - |p|^2 orders q by the distance to p, because |p|^2 is the same for all q.
     distances = np.sum(points**2, axis=1) - 2 * points @ points.T
     np.fill_diagonal(distances, np.inf)
     on_map = np.argpartition(distances, k - 1, axis=1)[:, :k]

@@ -1,4 +1,4 @@
-"""Points in the plane for a map of representations, in NumPy."""
+"""Principal components in the plane, for a map of representations, in NumPy."""
 
 from typing import NamedTuple
 
@@ -18,14 +18,14 @@ class Plane(NamedTuple):
 
 
 def principal_plane(x: np.ndarray) -> Plane:
-    """The two directions in which rows (n, d) vary most, and the rows along them.
+    """Projects rows (n, d) onto the two directions in which they vary most.
 
-    The largest entry of each direction is positive, so that the same rows give the same map. Rows
-    that do not vary, or along fewer directions, have zeros for the others.
+    The largest entry of each direction is positive, so that the same rows give the same map.
+    Directions without variance give zeros.
     """
     x = np.asarray(x, np.float64)
     centered = x - x.mean(0)
-    # Of the smaller of the two products, which takes a fraction of the time of an SVD.
+    # From the smaller of the two products, in a fraction of the time of an SVD.
     wide = x.shape[1] > len(x)
     product = centered @ centered.T if wide else centered.T @ centered
     values, vectors = np.linalg.eigh(product)

@@ -7,25 +7,25 @@ import math
 
 import numpy as np
 
-# One point has a spread and a rank of 0, a line a rank of 1; rounding and noise add a little.
+# One point has spread 0 and rank 0, a line rank 1; rounding and noise add a little.
 _LEAST_SPREAD, _LEAST_RANK = 0.01, 1.5
 
 
 def unit_rows(x: np.ndarray, dtype: type = np.float64) -> np.ndarray:
-    """The rows of `x` (n, d), each divided by its length; a row of zeros stays one."""
+    """Returns the rows of `x` (n, d), each divided by its length; zero rows stay zero."""
     x = np.asarray(x, dtype)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def effective_rank(x: np.ndarray) -> float:
-    """In how many dimensions the rows of `x` (n, d) vary: exp of its singular values' entropy.
+    """Returns the effective rank of the rows of `x` (n, d): exp of their singular values' entropy.
 
-    RankMe (Garrido et al., arXiv 2210.02885, equation 1) of centered rows: from 1, all rows on one
-    line, to min(n - 1, d); 0 where they are one point.
+    RankMe (Garrido et al., arXiv 2210.02885, equation 1) of centered rows: from 1, all rows on a
+    line, to min(n - 1, d); 0 if all rows are equal.
     """
     x = np.asarray(x, np.float64)
     values = np.linalg.svd(x - x.mean(0), compute_uv=False)
-    # Equal rows leave rounding once their mean is subtracted.
+    # Equal rows leave rounding errors after their mean is subtracted.
     if values.max(initial=0) <= 1e-6 * np.linalg.norm(x):
         return 0.0
     p = values[values > 0] / values.sum()
@@ -33,17 +33,18 @@ def effective_rank(x: np.ndarray) -> float:
 
 
 def spread(x: np.ndarray) -> float:
-    """Mean over dimensions of the standard deviation of unit-length rows (n, d), times sqrt(d).
+    """Returns the mean over dimensions of the standard deviation of unit-length rows, times
+    sqrt(d).
 
-    As in SimSiam (arXiv 2011.10566, section 4.1), scaled: 1 where the rows point in all directions
-    alike, 0 where they point in one.
+    For rows (n, d), as in SimSiam (arXiv 2011.10566, section 4.1), but scaled: 1 if the rows point
+    equally in all directions, 0 if they point in one direction.
     """
     x = unit_rows(x)
     return float(x.std(0).mean() * np.sqrt(x.shape[1]))
 
 
 def alignment(z1: np.ndarray, z2: np.ndarray) -> float:
-    """Mean squared distance of the unit-length embeddings of an image's two views: 0 to 4.
+    """Returns the mean squared distance of the unit-length embeddings of two views: 0 to 4.
 
     Wang and Isola, arXiv 2005.10242, section 4, with alpha = 2. Collapse makes it 0.
     """
@@ -51,9 +52,9 @@ def alignment(z1: np.ndarray, z2: np.ndarray) -> float:
 
 
 def uniformity(z: np.ndarray) -> float:
-    """Log of the mean Gaussian potential of all pairs of unit-length rows: -4 or more, to 0.
+    """Returns the log of the mean Gaussian potential of all pairs of unit-length rows: -4 to 0.
 
-    Wang and Isola, arXiv 2005.10242, section 4, with t = 2. 0 for one row, or rows of one point.
+    Wang and Isola, arXiv 2005.10242, section 4, with t = 2. 0 for one row, or equal rows.
     """
     z = unit_rows(z)
     i, j = np.triu_indices(len(z), 1)
@@ -64,7 +65,7 @@ def uniformity(z: np.ndarray) -> float:
 
 
 def measure(h1, h2, z1, z2) -> dict[str, float]:
-    """All measures of two views' representations (n, f) and embeddings (n, d), by name.
+    """Returns all measures of two views' representations (n, f) and embeddings (n, d), by name.
 
     Raises:
         FloatingPointError: a number is NaN or infinite.
@@ -83,18 +84,18 @@ def measure(h1, h2, z1, z2) -> dict[str, float]:
 
 
 def settled_after(batch_norm_decay: float) -> int:
-    """After how many steps 1% is left of what batch norm's moving statistics began with."""
+    """Returns the number of steps after which batch norm's initial statistics weigh 1%."""
     return math.ceil(math.log(0.01) / math.log(batch_norm_decay)) if batch_norm_decay else 1
 
 
 def collapsed(numbers: dict[str, float], settled: bool = True) -> str | None:
-    """Describes what has collapsed by the numbers of `measure`; None where nothing has.
+    """Describes what has collapsed, from the numbers of `measure`; None if nothing has.
 
     Args:
         numbers: Measured in inference mode.
-        settled: Whether batch norm's moving statistics have left their start. Until then the last
-            batch norm does not remove the embeddings' mean, which makes them look alike:
-            representations alone are judged.
+        settled: Whether batch norm's moving statistics have left their initial values. Before that,
+            the last batch norm does not remove the embeddings' mean, so that they look similar:
+            only representations are checked.
     """
     for what in ("representation", "embedding")[: 1 + settled]:
         spread, rank = numbers[f"{what}_spread"], numbers[f"{what}_rank"]

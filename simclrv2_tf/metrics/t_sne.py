@@ -1,4 +1,4 @@
-"""t-SNE of representations by openTSNE, which the extra `map` installs."""
+"""t-SNE of representations with openTSNE, which the extra `map` installs."""
 
 import importlib.util
 
@@ -9,7 +9,7 @@ with epy.lazy_imports():
     import openTSNE
 
 _PERPLEXITY = 30.0  # the library's default
-_LEAST = 50  # rows: fewer are seen at a glance wherever they lie
+_LEAST = 50  # rows; fewer need no t-SNE
 
 
 def installed() -> bool:
@@ -18,12 +18,12 @@ def installed() -> bool:
 
 
 def fits(x: np.ndarray) -> bool:
-    """Whether rows (n, d) can be placed by t-SNE: at least 50, and not all the same."""
+    """Whether t-SNE can place rows (n, d): at least 50, and not all equal."""
     return len(x) >= _LEAST and bool(np.ptp(x, axis=0).any())
 
 
 def t_sne_plane(x: np.ndarray) -> np.ndarray:
-    """Points in the plane that keep the nearest neighbours of rows together.
+    """Returns points in the plane that keep the nearest neighbours of rows together.
 
     t-SNE (van der Maaten and Hinton, JMLR 2008) from the first two principal components, on one
     thread and with a fixed seed: the same rows give the same map on the same machine.

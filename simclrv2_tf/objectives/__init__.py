@@ -1,7 +1,8 @@
-"""Objectives: pure functions of embeddings or of logits, with thin objects to configure them.
+"""Objectives: pure functions of embeddings or logits, and thin objects that configure them.
 
 `--objective=NAME` is the file NAME here, with the formula as a function of that name and an
-`Objective` that holds its options. New files are discovered. `base.Objective` is the contract.
+`Objective` that holds its options. New files are found automatically. `base.Objective` is the
+contract.
 
 b = examples per replica, R = replicas, N = R * b, d = embedding width, C = classes. Every objective
 takes the embeddings or logits of this replica, tensors or NumPy arrays of any float dtype, computes
@@ -38,7 +39,8 @@ def _discover() -> dict[str, type[Objective]]:
             ours = isinstance(value, type) and value.__module__ == module.__name__
             if ours and issubclass(value, Objective) and "summary" in vars(value):
                 found[file.name] = value
-                # The import has set the package's attribute to the module; the function wins.
+                # The import has set the package's attribute to the module: replace it with the
+                # function.
                 globals()[file.name] = getattr(module, file.name)
     return found
 
@@ -53,7 +55,7 @@ ObjectiveOptions = options.merged(
     tuple(OBJECTIVES.values()),
     objective=(
         "str",
-        options.option("nt_xent", f"What pretraining minimizes. {_SUMMARIES}", choices=NAMES),
+        options.option("nt_xent", f"Loss of pretraining. {_SUMMARIES}", choices=NAMES),
     ),
 )
 

@@ -13,18 +13,18 @@ with epy.lazy_imports():
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal: float = 5e-3) -> Tensor:
-    """Barlow Twins: the cross-correlation of the two views is to be the identity.
+    """Barlow Twins: drives the cross-correlation of the two views to the identity.
 
     Equations 1 and 2 of arXiv 2103.03230, over the N images of the global batch:
 
         L = sum_i (1 - c_ii)^2 + off_diagonal * sum_{i != j} c_ij^2,   c = s1^T s2 / N,
 
-    where s1 and s2 are the columns of z1 and z2 standardized over the batch. As in the released
-    code, whose batch norm does that, the variance is biased and 1e-5 is added to it: a column that
-    does not vary has correlation 0 with all others, and so has a global batch of one image, whose
-    loss is d, without gradient.
+    where s1 and s2 are the columns of z1 and z2 standardized over the batch. As in the batch norm
+    of the released code, the variance is biased and 1e-5 is added to it. So a constant column has
+    correlation 0 with all others. In a global batch of one image all columns are constant: the loss
+    is d, without gradient.
 
-    Views, result and errors are those of `vicreg`.
+    Views, result and errors are as for `vicreg`.
 
     Args:
         off_diagonal: Weight of the off-diagonal entries, finite, at least 0. The paper's is 5e-3
@@ -42,7 +42,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal: float = 5e-3) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class BarlowTwins(Objective):
-    """`barlow_twins` with its weight set, as an objective of pretraining."""
+    """`barlow_twins` with a fixed weight, as an objective of pretraining."""
 
     summary = "the views' cross-correlation"
     smallest_batch = 2

@@ -12,7 +12,7 @@ with epy.lazy_imports():
     import keras
     from keras import ops
 
-Tensor: TypeAlias = Any  # of whichever Keras backend; NumPy arrays are taken too
+Tensor: TypeAlias = Any  # of any Keras backend, or a NumPy array
 
 
 class Objective(options.Checked):
@@ -22,17 +22,16 @@ class Objective(options.Checked):
     holds the formula as a function of that name; `barlow_twins.py` is the shortest example.
 
     Attributes:
-        summary: What it minimizes, in a few words for `--help`.
+        summary: The loss in a few words, for `--help`.
         metric_names: Names of the metrics that a call returns.
         takes_negatives: Whether a call takes `negatives` and `negatives_valid`, such as a memory.
         takes_targets: Whether a call takes `targets`, and a predictor's outputs for embeddings: see
             `prediction.Prediction`.
-        momentum_targets: Whether the targets are a momentum network's embeddings, not the
+        momentum_targets: Whether the targets are a momentum network's embeddings instead of the
             network's own.
-        predictor_rate_decays: Whether the learning rate of the predictor follows the schedule after
-            warm-up, or stays at its peak.
-        smallest_batch: The fewest images of a global batch: 2 where the objective has a variance
-            over images.
+        predictor_rate_decays: Whether the predictor's learning rate follows the schedule after
+            warm-up, or stays at the peak.
+        smallest_batch: Smallest global batch: 2 if the objective computes a variance over images.
         momentum_views: Whether the second view's embeddings come from a momentum network.
 
     Raises:
@@ -50,12 +49,12 @@ class Objective(options.Checked):
 
     @classmethod
     def from_options(cls, flags: Any, width: int) -> Self:
-        """Makes the objective, for embeddings of `width` d, from an object that has its flags."""
+        """Makes the objective, for embeddings of `width` d, from an object with its flags."""
         return cls(**options.values(flags, cls))
 
     @property
     def variables(self) -> dict[str, keras.Variable]:
-        """What a checkpoint has to hold beside the networks, by name."""
+        """Returns the variables to add to a checkpoint, by name."""
         return {}
 
     def __call__(
@@ -80,7 +79,7 @@ def check_pair(columns: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_shape(rule: str, shape: tuple[int | None, ...], **tensors: Tensor) -> None:
-    """Raises ValueError, with `rule` and all shapes, unless the first tensor can have `shape`."""
+    """Raises a ValueError, with `rule` and all shapes, unless the first tensor can have `shape`."""
     first = next(iter(tensors.values())).shape
     if len(first) != len(shape) or any(
         m != n for m, n in zip(first, shape, strict=True) if None not in (m, n)

@@ -1,4 +1,4 @@
-"""What contrastive losses share: their options, and the logits of positives and negatives."""
+"""Shared parts of contrastive losses: options, and the logits of positives and negatives."""
 
 import dataclasses
 from typing import NamedTuple
@@ -24,9 +24,9 @@ class Contrastive(Objective):
 
     temperature: float = option(
         0.1,
-        "Softmax temperature of nt_xent and decoupled; in distill that of teacher and student. In "
-        "a run of several stages it is the objective's alone: --self_distilled.temperature (0.1 "
-        "by default) and --small_student.temperature (1) are the students'.",
+        "Softmax temperature of nt_xent and decoupled; in distill, of teacher and student. In a "
+        "run of several stages it only applies to the objective; use --self_distilled.temperature "
+        "(default: 0.1) and --small_student.temperature (default: 1) for the students.",
         positive=True,
     )
     normalize: bool = option(
@@ -34,8 +34,8 @@ class Contrastive(Objective):
     )
     chunk_size: int = option(
         0,
-        "nt_xent and decoupled: compute the loss over blocks of this many rows, exactly and in "
-        "less memory; 0: in one block.",
+        "nt_xent and decoupled: compute the loss in blocks of this many rows, with the same result "
+        "and less memory; 0: in one block.",
         minimum=0,
         incidental=True,
     )
@@ -47,15 +47,16 @@ class Contrastive(Objective):
 
 
 class Logits(NamedTuple):
-    """Similarities over the temperature, for the 2b views of this replica's b images.
+    """Similarities divided by the temperature, for the 2b views of this replica's b images.
 
     Attributes:
-        positive: (2b,), with the other view of the image; view 1 of all images, then view 2.
+        positive: (2b,), similarity to the other view of the image; view 1 of all images, then view
+            2.
         negative: (2b,), logsumexp over the views of other images and the valid extra negatives;
-            -1e30 where a view has none.
+            -1e30 if a view has none.
         positives: (N,), the similarities of the two views of all images of the global batch, not
             divided by the temperature.
-        metrics: Those of `nt_xent`.
+        metrics: The metrics of `nt_xent`.
     """
 
     positive: Tensor
@@ -75,7 +76,7 @@ def logits(
 ) -> Logits:
     """Compares every view of this replica with all views of the global batch.
 
-    Arguments and errors are those of `nt_xent`.
+    Arguments and errors are as for `nt_xent`.
     """
     check_numbers(Contrastive, temperature=temperature)
     rule = dataclasses.replace(of(Contrastive)["chunk_size"], minimum=1, optional=True)
@@ -89,7 +90,7 @@ def logits(
     batch, width = ops.shape(z1)
     total = batch * distribute.replica_count()
     image = distribute.replica_id() * batch + ops.arange(batch)  # (b,), index in the global batch
-    # Gathering forgets the static shape, by which blocks are sized; the reshape restores it.
+    # Gathering loses the static shape, which block sizes depend on; the reshape restores it.
     keys1, keys2 = (ops.reshape(z, (total, width)) for z in statistics.gather_views(z1, z2))
     keys = [keys1, keys2]  # (N, d) each
     # A negative of an anchor is a key of another image.

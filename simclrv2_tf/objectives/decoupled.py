@@ -1,4 +1,4 @@
-"""The decoupled contrastive loss (arXiv 2110.06848): NT-Xent without the positive below."""
+"""The decoupled contrastive loss (arXiv 2110.06848): NT-Xent without the positive in the sum."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from simclrv2_tf.options import check_numbers, option
 with epy.lazy_imports():
     from keras import ops
 
-# Below any logsumexp of logits, above the logit of a key that is no negative.
+# Below any logsumexp of logits, above the logit of a key that is not a negative.
 _NO_NEGATIVE = -1e29
 
 
@@ -28,28 +28,28 @@ def decoupled(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The decoupled contrastive loss, DCL, and its weighted form, DCLW.
 
-    Equations 5 and 6 of arXiv 2110.06848: NT-Xent whose denominator leaves the positive out, so
-    that an image whose views are close already still learns from its negatives,
+    Equations 5 and 6 of arXiv 2110.06848: NT-Xent without the positive in the denominator, so that
+    an image whose views are already close still learns from its negatives,
 
         l(i, j) = -w_i sim(z_i, z_j) / t + log sum_{k != i, j} exp(sim(z_i, z_k) / t),
 
     with w = 1, or with `weighted` the negative von Mises-Fisher weight of the image among the N of
-    the global batch, through which the gradient flows too,
+    the global batch, which also receives gradient,
 
         w_i = 2 - exp(sim(z_i, z_j) / s) / mean_n exp(sim(z_n, z_n') / s).
 
-    The value is on the scale of `nt_xent`: the sum of the two directions, averaged over the N
-    images. Where a view has no negative, the second term is left out.
+    The value has the scale of `nt_xent`: the sum of the two directions, averaged over the N images.
+    If a view has no negative, the second term is omitted.
 
-    Views, metrics, the other arguments and errors are those of `nt_xent`.
+    Views, metrics, the other arguments and errors are as for `nt_xent`.
 
     Args:
-        weighted: Whether images whose views are far apart count more.
-        sigma: s, above 0: the smaller, the more the weights differ.
+        weighted: Whether images whose views are far apart have more weight.
+        sigma: s, above 0: a smaller value makes the weights differ more.
 
     Returns:
         loss: () float32, of either sign.
-        metrics: as `nt_xent`.
+        metrics: as for `nt_xent`.
     """
     check_numbers(Decoupled, sigma=sigma)
     logits = contrast.logits(z1, z2, temperature, normalize, negatives, negatives_valid, chunk_size)
@@ -65,19 +65,20 @@ def decoupled(
 
 @dataclasses.dataclass(frozen=True)
 class Decoupled(contrast.Contrastive):
-    """`decoupled` with its options set: `loss, metrics = Decoupled(temperature=0.1)(z1, z2)`."""
+    """`decoupled` with fixed options: `loss, metrics = Decoupled(temperature=0.1)(z1, z2)`."""
 
     summary = "nt_xent without the positive in the denominator, for small batches"
     smallest_batch = 2
 
     weighted: bool = option(
         False,
-        "decoupled: weigh the positives so that images whose views are far apart count more.",
+        "decoupled: weight the positives, so that images whose views are far apart count more.",
         flag="decoupled_weighted",
     )
     sigma: float = option(
         0.5,
-        "decoupled: scale of the similarity in the weights; the smaller, the more they differ.",
+        "decoupled: scale of the similarity in the weights; a smaller value makes them differ "
+        "more.",
         flag="decoupled_sigma",
         positive=True,
     )

@@ -13,7 +13,7 @@ with epy.lazy_imports():
 def distillation(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """Distillation loss of SimCLRv2: the cross entropy of the student to the teacher's labels.
+    """Distillation loss of SimCLRv2: the student's cross entropy to the teacher's probabilities.
 
     Equation 2 of arXiv 2006.10029, as the mean over the batch's images x:
 
@@ -24,14 +24,14 @@ def distillation(
 
     Args:
         student_logits: (b, C).
-        teacher_logits: (b, C), of the same images and classes. No gradient flows into them.
+        teacher_logits: (b, C), for the same images and classes. They receive no gradient.
         temperature: t, above 0.
 
     Returns:
         () float32 in nats, at least 0.
 
     Raises:
-        ValueError: shapes that do not fit, or `temperature` out of range.
+        ValueError: the shapes do not match, or `temperature` is out of range.
     """
     return ops.mean(distillation_per_example(student_logits, teacher_logits, temperature))
 

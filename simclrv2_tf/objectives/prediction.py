@@ -1,4 +1,4 @@
-"""What objectives with a predictor share: their contract, and the cosines with targets."""
+"""Shared parts of objectives with a predictor: the contract, and the cosines with targets."""
 
 from etils import epy
 
@@ -10,20 +10,20 @@ with epy.lazy_imports():
 
 
 class Prediction(Objective):
-    """An objective that compares a predictor's outputs with targets, which get no gradient.
+    """An objective that compares a predictor's outputs with targets, which receive no gradient.
 
-    A call takes the predictor's outputs in place of the embeddings, and `targets`.
+    A call takes the predictor's outputs instead of the embeddings, and `targets`.
     """
 
     takes_targets = True
 
     @staticmethod
     def predictor_width(hidden_dim: int, width: int) -> int:
-        """The default width of the predictor's hidden layer.
+        """Returns the default width of the predictor's hidden layer.
 
         Args:
             hidden_dim: Width of the projection head's hidden layers.
-            width: d, of the embeddings.
+            width: d, the width of the embeddings.
         """
         raise NotImplementedError
 

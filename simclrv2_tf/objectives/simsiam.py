@@ -21,7 +21,7 @@ def simsiam(p1: Tensor, p2: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
     Args:
         p1, p2: (b, d), the predictor's outputs for views 1 and 2 of the same images.
         targets: z1, z2, (b, d) each: the network's embeddings of the same views, not normalized.
-            They get no gradient.
+            They receive no gradient.
 
     Returns:
         () float32, from -1 to 1. The cosine with a row of zeros is 0.

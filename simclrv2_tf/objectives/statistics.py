@@ -1,4 +1,4 @@
-"""Statistics of a batch of embeddings, over the N images of the global batch."""
+"""Statistics of embeddings over the N images of the global batch."""
 
 from etils import epy
 
@@ -10,7 +10,7 @@ with epy.lazy_imports():
     from simclrv2_tf import distribute
 
 _NORM_EPSILON = 1e-12  # on the squared norm, as in the reference
-# On variances, as in the released code of VICReg, and of Barlow Twins by way of its batch norm.
+# On variances, as in the released code of VICReg, and in the batch norm of Barlow Twins' code.
 _DEVIATION_EPSILON, _STANDARDIZE_EPSILON = 1e-4, 1e-5
 
 
@@ -23,16 +23,16 @@ def unit_rows(x):
 def gather_views(z1, z2):
     """Two (b, d) of this replica -> two (N, d), the same on every replica.
 
-    The statistics of a batch are not the mean of its parts', so every replica computes the whole
-    objective. Gathering then sums R equal gradients where they reach this replica's rows, which
-    makes the mean over replicas the global batch's.
+    The statistics of a batch are not the mean of the statistics of its parts, so every replica
+    computes the whole objective. Gathering then sums R equal gradients for this replica's rows, so
+    that the mean over replicas is the gradient of the global batch.
     """
     return distribute.all_gather(z1), distribute.all_gather(z2)
 
 
 def center(z):
     """(N, d) -> (N, d), the mean of each column subtracted."""
-    # The mean of equal large numbers may be off in its last digit, which looks like variance.
+    # The mean of equal large numbers may differ in its last digit, which would look like variance.
     # Subtracting the first row makes equal rows exactly 0, and changes nothing else.
     z = z - ops.stop_gradient(z[:1])
     return z - ops.mean(z, axis=0)
@@ -45,7 +45,7 @@ def standardize(z):
 
 
 def variance_hinge(*centered):
-    """(N, d) of each view -> () mean of how much the columns' deviations fall short of 1."""
+    """(N, d) of each view -> () mean of max(0, 1 - the columns' standard deviations)."""
     variances = (ops.sum(ops.square(z), axis=0) / _one_less(z) for z in centered)  # (d,) each
     short = [ops.mean(ops.relu(1.0 - ops.sqrt(v + _DEVIATION_EPSILON))) for v in variances]
     return sum(short) / len(short)
@@ -60,7 +60,7 @@ def covariance_energy(centered):
 def covariance_contrast(z, covariance, beta, diagonal=True, into_covariance=True):
     """(N, d), (d, d) -> mean((z C) . z) (), and C (d, d), the running mean of z^T z / N.
 
-    Without `into_covariance` the gradient takes C for a constant.
+    Without `into_covariance`, the gradient treats C as a constant.
     """
     now = mean_outer_product(z, z)
     beta = float32(beta)
@@ -84,5 +84,5 @@ def without_diagonal(matrix):
 
 
 def _one_less(z):
-    """The denominator N - 1 of unbiased statistics of (N, d), of one row 1."""
+    """Returns the denominator N - 1 of unbiased statistics of (N, d); 1 for one row."""
     return ops.maximum(float32(ops.shape(z)[0]) - 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""NT-Xent's sums over keys, of a whole matrix of logits or streamed over its blocks."""
+"""NT-Xent's sums over keys, from the whole matrix of logits or streamed over blocks."""
 
 from etils import epy
 
@@ -7,15 +7,15 @@ with epy.lazy_imports():
     import tensorflow as tf
     from keras import ops
 
-# The logit of a key that is no negative: finite, as -inf - -inf would be NaN in a masked block.
+# The logit of a key that is not a negative: finite, because -inf - -inf is NaN in a masked block.
 _MASKED = -1e30
-# The image index of a key from outside the batch, and of one that does not count: invalid, padding.
+# The image index of a key from outside the batch, and of an invalid key or padding.
 NO_IMAGE, NO_KEY = -1, -2
 _ENTROPY_EPSILON = 1e-8
 
 
 def mask(logits, anchor_image, key_image):
-    """(A, M) logits, (A,), (M,) -> (A, M), where only the negatives keep their logits."""
+    """(A, M) logits, (A,), (M,) -> (A, M), in which only the negatives keep their logits."""
     other = ops.not_equal(anchor_image[:, None], key_image[None, :])
     return ops.where(ops.logical_and(other, key_image[None, :] != NO_KEY), logits, _MASKED)
 
@@ -34,7 +34,7 @@ def _metrics(predicted, label, entropy):
 
 
 def logsumexp(anchors, keys, anchor_image, key_image, chunk_size):
-    """Logsumexp (A,) of every anchor's negative logits, by blocks of keys, in both passes.
+    """Returns the logsumexp (A,) of every anchor's negative logits, in blocks of keys.
 
     Args: anchors (A, d), divided by the temperature; keys (M, d); their images (A,) and (M,).
     """
@@ -78,7 +78,7 @@ def logsumexp(anchors, keys, anchor_image, key_image, chunk_size):
 
 
 def contrast_metrics(anchors, keys, label, chunk_size):
-    """`metrics_of` the logits of anchors (b, d) and keys (N, d), by blocks of keys."""
+    """Returns `metrics_of` the logits of anchors (b, d) and keys (N, d), in blocks of keys."""
     count = ops.shape(keys)[0]
     keys, chunk_size, num_blocks = _in_blocks(keys, chunk_size)
 
@@ -100,7 +100,7 @@ def contrast_metrics(anchors, keys, label, chunk_size):
     (maximum, total), best = _fold(find_best, (empty, none_yet), num_blocks)
 
     def add_entropy(index, entropy):
-        # Normalized in two steps, as log(total) would lose its digits beside a large maximum.
+        # Normalized in two steps: next to a large maximum, log(total) would lose its digits.
         p = ops.exp(block_logits(index) - maximum[:, None]) / total[:, None]
         return entropy - ops.sum(p * ops.log(p + _ENTROPY_EPSILON), axis=-1)
 
@@ -113,12 +113,12 @@ def _in_blocks(keys, chunk_size):
     if keys.shape[0] is not None:
         chunk_size = max(1, min(chunk_size, keys.shape[0]))
     num_blocks = (ops.shape(keys)[0] + chunk_size - 1) // chunk_size
-    # This much padding is enough for any number of keys, so their number may be unknown here.
+    # Enough padding for any number of keys, whose number may be unknown here.
     return ops.pad(keys, ((0, chunk_size - 1), (0, 0))), chunk_size, num_blocks
 
 
 def _empty_logsumexp(anchors):
-    """The logsumexp (A,) of no logits, as (largest logit so far, sum relative to it)."""
+    """Returns the logsumexp (A,) of no logits, as (largest logit so far, sum relative to it)."""
     zeros = ops.zeros_like(anchors[:, 0])
     return zeros + _MASKED, zeros
 
@@ -131,9 +131,9 @@ def _add_to_logsumexp(state, logits):
 
 
 def _fold(body, state, num_blocks):
-    """`ops.fori_loop` from 0 that never runs two iterations at once.
+    """Same as `ops.fori_loop` from 0, but never runs two iterations in parallel.
 
-    TensorFlow's graph executor runs up to ten at once, and with them ten blocks are in memory.
+    TensorFlow's graph executor runs up to ten in parallel, with ten blocks in memory.
     """
     if keras.backend.backend() != "tensorflow":
         return ops.fori_loop(0, num_blocks, body, state)

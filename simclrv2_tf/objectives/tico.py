@@ -34,20 +34,20 @@ def tico(
         C = beta * C_before + (1 - beta) * z1^T z1 / N
         L = -mean(z1 . z2) + rho * mean((z1 C) . z1).
 
-    The gradient flows into z1 and z2, and by both places of z1 in the second term: C has this
-    batch's z1 in it. The paper's pseudo-code does the same; its figure stops the gradient before C,
-    as `into_covariance=False` does. No gradient flows into `covariance`, nor into an earlier batch
-    by way of it. In the paper z2 comes from a moving average of the network: stop its gradient
-    outside.
+    The gradient flows into z1 and z2, also through C, which depends on this batch's z1. The paper's
+    pseudo-code does the same; its figure stops the gradient before C, like `into_covariance=False`.
+    No gradient flows into `covariance` or through it into earlier batches. In the paper z2 comes
+    from a moving average of the network: the caller must then stop its gradient.
 
-    Views and errors are those of `vicreg`.
+    Views and errors are as for `vicreg`.
 
     Args:
-        covariance: (d, d), C_before: what the previous step returned, the same on every replica;
-            zeros before the first.
+        covariance: (d, d), C_before: the result of the previous step, the same on every replica;
+            zeros in the first step.
         beta: Weight of C_before, from 0 to 1.
         rho: Weight of the covariance term, finite, at least 0.
-        into_covariance: Whether the gradient flows into C by this batch's z1. The loss is the same.
+        into_covariance: Whether the gradient flows through C into this batch's z1. The loss is the
+            same.
 
     Returns:
         loss: () float32, at least -1.
@@ -76,10 +76,10 @@ def check_with_covariance(z1, z2, covariance, beta):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithCovariance(Objective):
-    """An objective with a running covariance: (d, d) float32 zeros, then what each step returns.
+    """An objective with a running covariance (d, d), float32, zeros before the first step.
 
-    The covariance belongs in a checkpoint. Make the objective under the strategy it is used with.
-    `width` is d, of the embeddings, at least 1.
+    The covariance belongs in a checkpoint. Create the objective under the strategy that uses it.
+    `width` is d, the width of the embeddings, at least 1.
     """
 
     width: int
@@ -113,13 +113,13 @@ class WithCovariance(Objective):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TiCo(WithCovariance):
-    """`tico` with its options set and its covariance kept: an objective of pretraining."""
+    """`tico` with fixed options and a running covariance, as an objective of pretraining."""
 
     summary = "invariance and the running covariance of the embeddings"
 
     beta: float = option(
         0.9,
-        "Weight of the past in the running covariance of tico and vicreg_tico.",
+        "Decay of the running covariance of tico and vicreg_tico.",
         flag="tico_beta",
         minimum=0,
         below=1,
@@ -127,15 +127,15 @@ class TiCo(WithCovariance):
     rho: float = option(8.0, "Weight of tico's covariance term.", flag="tico_rho", minimum=0)
     momentum_views: bool = option(
         False,
-        "tico: the second view's embeddings come from a momentum network (`ema_decay`), as in its "
-        "paper, and not from the network itself.",
+        "tico: take the second view's embeddings from a momentum network (`ema_decay`), as in the "
+        "paper, instead of the network itself.",
         flag="tico_momentum_views",
     )
 
     into_covariance: bool = option(
         True,
-        "tico: let the gradient flow into the covariance by this batch's embeddings, as in the "
-        "paper's pseudo-code; its figure stops the gradient there.",
+        "tico: let the gradient flow through the covariance into this batch's embeddings, as in "
+        "the paper's pseudo-code; the paper's figure stops the gradient.",
         flag="tico_into_covariance",
     )
 

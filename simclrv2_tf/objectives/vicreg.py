@@ -28,11 +28,11 @@ def vicreg(
         + variance * 1/2 sum_{z in z1, z2} mean_i max(0, 1 - sqrt(C(z)_ii + 1e-4))
         + covariance * sum_{z in z1, z2} 1/d sum_{i != j} C(z)_ij^2.
 
-    The paper writes the first term d times as large, its mean being over images only, and the
-    second without the half; the published weights belong to the form used here.
+    In the paper the first term is d times as large, because its mean is only over images, and the
+    second has no factor 1/2. The published weights are for the form used here.
 
     A global batch of one image has variance and covariance 0 (the denominator is at least 1): the
-    variance term then is 0.99 for each unit of its weight, without gradient.
+    variance term is then 0.99 times its weight, without gradient.
 
     Args:
         z1: (b, d), embeddings of view 1 of this replica's images, not normalized.
@@ -43,7 +43,7 @@ def vicreg(
         () float32, at least 0.
 
     Raises:
-        ValueError: shapes that do not fit, or a weight out of range.
+        ValueError: the shapes do not match, or a weight is out of range.
     """
     check_numbers(VICReg, invariance=invariance, variance=variance, covariance=covariance)
     z1, z2 = statistics.gather_views(*check_pair("embedding width", z1=z1, z2=z2))
@@ -54,7 +54,7 @@ def vicreg(
 
 
 def invariance_and_variance(z1, z2, centered, invariance, variance):
-    """The first two terms of `vicreg`, of (N, d) and their centered forms: () float32."""
+    """Returns the first two terms of `vicreg`, for (N, d) and their centered forms: () float32."""
     distance = ops.mean(ops.square(z1 - z2))
     hinge = statistics.variance_hinge(*centered)
     return float32(invariance) * distance + float32(variance) * hinge
@@ -67,7 +67,7 @@ def _weight(default: float, term: str):
 
 @dataclasses.dataclass(frozen=True)
 class VICReg(Objective):
-    """`vicreg` with its weights set, as an objective of pretraining."""
+    """`vicreg` with fixed weights, as an objective of pretraining."""
 
     summary = "variance, invariance, covariance"
     smallest_batch = 2

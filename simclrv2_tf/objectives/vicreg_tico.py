@@ -1,4 +1,4 @@
-"""VICReg with TiCo's covariance term, from neither paper."""
+"""VICReg with TiCo's covariance term, a combination from neither paper."""
 
 import dataclasses
 
@@ -20,24 +20,25 @@ def vicreg_tico(
     diagonal: bool = True,
     normalize: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """VICReg with TiCo's covariance term: that of `tico` in place of that of `vicreg`.
+    """VICReg with TiCo's covariance term instead of its own.
 
-    From neither paper. The invariance and variance terms are those of `vicreg`, followed by
+    A combination from neither paper: the invariance and variance terms of `vicreg`, plus
 
         rho * mean((z1 C) . z1),   C = beta * C_before + (1 - beta) * z1^T z1 / N,
 
-    where z1 is not centered. The gradient flows by both places of z1, not into `covariance`.
+    where z1 is not centered. The gradient flows into both occurrences of z1, but not into
+    `covariance`.
 
-    Views, covariance, result and errors are those of `tico`; without `diagonal` the loss may be
+    Views, covariance, result and errors are as for `tico`; without `diagonal` the loss can be
     negative.
 
     Args:
         invariance, variance, rho: The weights of the terms, finite, at least 0.
-        diagonal: Whether the diagonal of C counts. It holds the mean squares of z1, which the
-            variance term wants to be large. The returned C is whole either way.
-        normalize: Whether z1 is scaled to unit length in the covariance term, and so in C. The
-            other terms keep raw z: in d dimensions the deviations of unit vectors are 1 / sqrt(d)
-            on average at most, and could never reach the variance term's 1.
+        diagonal: Whether the loss includes the diagonal of C. It holds the mean squares of z1,
+            which the variance term increases. The returned C always has its diagonal.
+        normalize: Whether to scale z1 to unit length in the covariance term, and so in C. The other
+            terms use raw z: in d dimensions the deviations of unit vectors average at most 1 /
+            sqrt(d) and could never reach the variance term's 1.
     """
     check_numbers(VICRegTiCo, invariance=invariance, variance=variance, rho=rho)
     z1, z2, covariance = check_with_covariance(z1, z2, covariance, beta)
@@ -52,7 +53,7 @@ def vicreg_tico(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VICRegTiCo(WithCovariance):
-    """`vicreg_tico` with its options set and its covariance kept: an objective of pretraining."""
+    """`vicreg_tico` with fixed options and a running covariance, as an objective of pretraining."""
 
     summary = "vicreg with tico's covariance"
     smallest_batch = 2
@@ -63,7 +64,7 @@ class VICRegTiCo(WithCovariance):
     rho: float = shared(VICReg, "covariance")
     diagonal: bool = option(
         True,
-        "vicreg_tico: keep the diagonal of the running covariance, which pulls against the "
+        "vicreg_tico: keep the diagonal of the running covariance, which counteracts the "
         "variance term.",
         flag="hybrid_diagonal",
     )

@@ -1,8 +1,8 @@
-"""The reference's released weights, in our networks.
+"""Imports the reference's released weights into our networks.
 
-* `Variables` reads its files, TF1 checkpoints and TF2 SavedModels, by variable name;
+* `Variables` reads its TF1 checkpoints and TF2 SavedModels, by variable name;
 * `infer` infers the networks from names and shapes;
-* `load_checkpoint` and `load_weights` fill networks, every variable used once or named;
+* `load_checkpoint` and `load_weights` fill networks; each variable is used once or reported;
 * `released` lists the published models by short name, with their accuracy.
 
 `python -m simclrv2_tf.official` imports from the command line.
@@ -10,7 +10,7 @@
 
 from etils import epy
 
-# Lazily: `python -m simclrv2_tf.official` has settings to make before TensorFlow is imported.
+# Lazily: `python -m simclrv2_tf.official` changes settings before TensorFlow is imported.
 with epy.lazy_api_imports(globals()):
     from simclrv2_tf.official.architecture import Architecture, infer
     from simclrv2_tf.official.catalog import ReleasedModel, released, resolve

@@ -25,10 +25,9 @@ with epy.lazy_imports():
     from simclrv2_tf.export import artifacts
 
 _LICENCE = (
-    "The released weights are under Apache-2.0, as their authors publish them; ImageNet's images "
-    "have terms of their own."
+    "The authors released the weights under Apache-2.0; ImageNet's images have their own terms."
 )
-_UNKNOWN_LICENCE = "Not known. Ask whoever trained the weights."
+_UNKNOWN_LICENCE = "Not known. Ask the authors of the weights."
 
 # Options that check what was inferred.
 _CHECKED = {
@@ -44,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or 2 for bad input.
 
     Args:
-        argv: The arguments; by default those of the process.
+        argv: The arguments; by default the process's own.
     """
     args = _parser().parse_args(argv)
     environment.start()
@@ -60,8 +59,8 @@ def _import(args: argparse.Namespace) -> None:
     source, known = official.resolve(args.source)
     if known and known.ft_proj_selector is None and args.ft_proj_selector is None:
         raise official.OfficialError(
-            "`ft_proj_selector` must say which layer of the head feeds the classifier: neither the "
-            f"paper nor the file tells of {args.source}. Received: none"
+            "`ft_proj_selector` must give the layer of the head that feeds the classifier, because "
+            f"neither the paper nor the file gives it for {args.source}. Received: none"
         )
     class_names = _class_names(args.labels)
 
@@ -111,9 +110,9 @@ def _new_directory(output: str) -> epath.Path:
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         begun, ended = directory / "encoder.keras", directory / "import.json"
         unfinished = begun.exists() and not ended.exists()
-        advice = " It holds an import that did not end: remove it." if unfinished else ""
+        advice = " It holds an unfinished import: remove it." if unfinished else ""
         raise official.OfficialError(
-            f"`output` must be new or empty; nothing is overwritten. Received: {output=!s}{advice}"
+            f"`output` must be a new or empty folder. Received: {output=!s}{advice}"
         )
     return directory
 
@@ -121,15 +120,15 @@ def _new_directory(output: str) -> epath.Path:
 def _class_names(path: str | None) -> tuple[str, ...]:
     if path is None:
         return ()
-    problem = "`labels` must be a text file with a class name in each line"
+    problem = "`labels` must be a text file with one class name per line"
     with raised_as(official.OfficialError, problem, f"Received: labels={path}"):
         return tuple(epath.Path(path).expanduser().read_text().splitlines())
 
 
 def _check_expected(args, architecture, known) -> None:
-    """Checks what was inferred against the flags and the list of released models."""
+    """Checks the inferred architecture against the flags and the list of released models."""
     wrong = [
-        f"{name} is {getattr(architecture, name):g} there and {expected:g} by the {whose}"
+        f"{name} is {getattr(architecture, name):g} in the file and {expected:g} in the {whose}"
         for name in _CHECKED
         for whose, source in (("flags", args), ("list", known))
         if (expected := getattr(source, name, None)) not in (None, getattr(architecture, name))
@@ -139,12 +138,12 @@ def _check_expected(args, architecture, known) -> None:
 
 
 def _classifier_layer(args, models, known) -> int:
-    """The head's layer that feeds the classifier, by the flag, the paper or its width; else 0."""
+    """Returns the head's layer that feeds the classifier, from flag, paper or width; else 0."""
     layer = args.ft_proj_selector
     if "classifier" not in models:
         if layer:
             raise official.OfficialError(
-                "`ft_proj_selector` must be 0 without a classifier, and there is none. "
+                "`ft_proj_selector` must be 0, because there is no classifier. "
                 f"Received: ft_proj_selector={layer}"
             )
         return 0
@@ -154,16 +153,17 @@ def _classifier_layer(args, models, known) -> int:
     shown = ", ".join(map(str, fitting))
     if layer is None and known is None and len(fitting) > 1:
         raise official.OfficialError(
-            "`ft_proj_selector` must say which layer of the head feeds the classifier, which no "
-            f"file tells: {shown} have its width. By the paper it is 0 for linear evaluation, all "
-            "labels and supervised training, 1 for fine-tuning with 1% and 10% of the labels. "
+            "`ft_proj_selector` must give the layer of the head that feeds the classifier, which "
+            f"files do not record: {shown} have its width. In the paper it is 0 for linear "
+            "evaluation, all labels and supervised training, and 1 for fine-tuning with 1% and 10% "
+            "of the labels. "
             "Received: none"
         )
     if layer is None:
         layer = known.ft_proj_selector if known else fitting[0]
     if not -1 <= layer < len(outputs) or layer % len(outputs) not in fitting:
         raise official.OfficialError(
-            "`ft_proj_selector` must be a layer of the head whose width is the classifier's, "
+            "`ft_proj_selector` must be a layer of the head with the classifier's width, "
             f"{width}: {shown}. Received: ft_proj_selector={layer}"
         )
     return layer
@@ -197,7 +197,7 @@ def _print_list() -> None:
     models = {model.name: model for model in official.released().values()}.values()
     rows = []
     for model in models:
-        layer = "not told" if model.ft_proj_selector is None else model.ft_proj_selector
+        layer = "not known" if model.ft_proj_selector is None else model.ft_proj_selector
         accuracy = f"{model.top_1_accuracy:.1f}"
         rows.append((model.name, model.parameters_in_millions, accuracy, layer))
     print(table(["name", "parameters (M)", "ImageNet top-1 (%)", "head layer"], rows))
@@ -215,7 +215,7 @@ def _formats(text: str) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m simclrv2_tf.official",
-        description="Imports weights that the authors of SimCLRv2 released: as .keras files and as "
+        description="Import weights released by the authors of SimCLRv2, as .keras files and as "
         "a SavedModel that can be fine-tuned. The architecture is inferred from variable names and "
         "shapes.",
         allow_abbrev=False,
@@ -225,26 +225,27 @@ def _parser() -> argparse.ArgumentParser:
         "of --list such as r50_1x_sk0 or finetuned_1pct/r152_3x_sk1"
     )
     layer = (
-        "layer of the projection head that feeds the classifier, 0 being the encoder's output, "
-        "which no file tells (default: as --list says, or the only one that fits)"
+        "layer of the projection head that feeds the classifier, which files do not record; 0 is "
+        "the encoder's output (default: as in --list, or the only layer that fits)"
     )
-    momentum = "take the momentum network, ema_model/..."
-    size = "side of the images it was trained with (default: %(default)s)"
+    momentum = "import the momentum network, ema_model/..."
+    size = "side of the training images in pixels (default: %(default)s)"
     formats = (
-        f"what to write beside the .keras files, of {', '.join(EXPORT_FORMATS)} (default: "
+        f"formats to write in addition to the .keras files, of {', '.join(EXPORT_FORMATS)} "
+        "(default: "
         f"{','.join(DEFAULT_FORMATS)})"
     )
     add = parser.add_argument
-    add("--list", action="store_true", help="print the released models, and end")
+    add("--list", action="store_true", help="print the released models and exit")
     add("--source", metavar="PATH", help=source)
-    add("--output", metavar="FOLDER", help="new folder for what is imported")
+    add("--output", metavar="FOLDER", help="new folder for the imported networks")
     add("--ft_proj_selector", type=int, metavar="K", help=layer)
     add("--momentum", action="store_true", help=momentum)
     add("--image_size", type=at_least_1, default=224, metavar="S", help=size)
-    add("--labels", metavar="FILE", help="class names, one in each line")
+    add("--labels", metavar="FILE", help="file with one class name per line")
     add("--export_formats", type=_formats, default=DEFAULT_FORMATS, help=formats)
     for name, kind in _CHECKED.items():
-        add(f"--{name}", type=kind, metavar="X", help="refuse a network with another one")
+        add(f"--{name}", type=kind, metavar="X", help="fail if the network has another value")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The architecture of the reference's networks, inferred from variable names and shapes alone."""
+"""Infers the architecture of the reference's networks from variable names and shapes."""
 
 import collections
 import dataclasses
@@ -13,21 +13,21 @@ from simclrv2_tf.official import naming
 from simclrv2_tf.official.files import OfficialError
 
 _RECOMMENDED_SK_RATIO = 0.0625
-# Of an encoder's convolutions so many may be wrong: it is still clear what it should be.
+# Number of an encoder's convolutions that may be wrong without leaving its architecture unclear.
 _MOST_WRONG = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The networks of some variables; attributes are named as the options of `run`.
+    """The inferred networks; attributes have the names of the options of `run`.
 
-    Where shapes leave a choice, it is the reference's default: the `sk_ratio` of 0.0625 where all
-    widths are at their floor, and no selective kernels for basic blocks with the CIFAR stem.
+    If shapes allow several, the reference's default is chosen: the `sk_ratio` of 0.0625 if all
+    widths are at their minimum, and no selective kernels for basic blocks with the CIFAR stem.
 
     Attributes:
         num_proj_layers: 0 without a head.
         num_classes: 0 without a classifier.
-        classifier_inputs: The width of what feeds the classifier; 0 without one.
+        classifier_inputs: The width of the classifier's input; 0 without a classifier.
     """
 
     resnet_depth: int
@@ -42,7 +42,7 @@ class Architecture:
     classifier_inputs: int
 
     def build(self) -> dict[str, keras.Model]:
-        """The networks at random weights: "encoder", and "head" and "classifier" if it has them."""
+        """Builds the networks with random weights: "encoder", "head" and "classifier", if any."""
         encoder = resnet.resnet(
             self.resnet_depth, self.width_multiplier, self.sk_ratio, self.se_ratio, stem=self.stem
         )
@@ -58,25 +58,25 @@ class Architecture:
 def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Architecture:
     """Infers the networks from the reference's variable names and their shapes.
 
-    A few variables may be missing, superfluous or of another shape; `load_weights` names them.
+    A few variables may be missing, superfluous or of another shape; `load_weights` reports them.
 
     Args:
-        shapes: By name, as `Variables.shapes`.
+        shapes: Shapes by name, as in `Variables.shapes`.
         momentum: Whether to infer the momentum network, `ema_model/...`.
 
     Raises:
-        OfficialError: no network of `resnet.resnet` is like it.
+        OfficialError: no network of `resnet.resnet` is similar.
     """
     names = naming.sort(shapes, momentum)
     if not names.part("encoder"):
         raise OfficialError(
-            f"none of the {len(shapes)} variables is called as the reference calls an encoder's"
+            f"none of the {len(shapes)} variables has a name of the reference's encoder"
         )
     encoder = _encoder(names, shapes)
     head = {key: shapes[name] for key, name in names.part("head").items()}
     has_dense = any(kind == "dense" for kind, _, _ in head)
     last = max((layer for _, layer, _ in head), default=-1)
-    # The width of the last layer, of its kernel or of its batch norm.
+    # The width of the last layer, from its kernel or its batch norm.
     out_dims = [shape[-1] for (_, layer, _), shape in head.items() if layer == last]
     classifier = {key: shapes[name] for key, name in names.part("classifier").items()}
     outputs = [shape[-1] for shape in classifier.values()]
@@ -93,7 +93,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], momentum: bool = False) -> Arch
 
 
 def _expansion(depth: int) -> int:
-    """How much wider a block's output is than its convolutions."""
+    """Returns how much wider a block's output is than its convolutions."""
     return 4 if depth >= 50 else 1
 
 
@@ -106,10 +106,10 @@ class _Convolution:
     """One convolution of an encoder.
 
     Attributes:
-        role: Its part in a block.
+        role: Its role in a block.
         kernel: Height, width, and whether it has a bias.
-        base, factor: It has factor * int(base * width_multiplier) filters; with a base of 0 they
-            depend on a ratio.
+        base, factor: The number of filters is factor * int(base * width_multiplier); with base 0 it
+            depends on a ratio.
     """
 
     role: str
@@ -122,7 +122,7 @@ class _Convolution:
 
 
 def _encoder(names: naming.Sorted, shapes) -> dict:
-    """The arguments of `resnet.resnet` for the encoder's convolutions."""
+    """Returns the arguments of `resnet.resnet` for the encoder's convolutions."""
 
     def wrong(kernels, expected):
         kinds = {number: (*shape[:2], bias) for number, (shape, bias) in kernels.items()}
@@ -138,9 +138,9 @@ def _encoder(names: naming.Sorted, shapes) -> dict:
     if wrong(kernels, expected) > _MOST_WRONG * len(expected):
         biases = sum(bias for _, bias in kernels.values())
         raise OfficialError(
-            f"An encoder of {len(kernels)} convolutions, {biases} of them with a bias, is of none "
-            f"of the depths {resnet.DEPTHS}, with or without selective kernels and "
-            "squeeze-excitation: variables are missing, superfluous or of other shapes."
+            f"An encoder of {len(kernels)} convolutions, {biases} of them with a bias, matches "
+            f"none of the depths {resnet.DEPTHS}, with or without selective kernels and "
+            "squeeze-excitation: variables are missing, superfluous or have other shapes."
         )
     depth, selective, excited, stem = structure
     present = [(c, kernels[number][0]) for number, c in enumerate(expected) if number in kernels]
@@ -160,7 +160,7 @@ def _encoder(names: naming.Sorted, shapes) -> dict:
 
 
 def _kernels(names: naming.Sorted, shapes) -> dict[int, tuple[tuple[int, ...], bool]]:
-    """The shape of the encoder's kernels, and whether there is a bias, by their number."""
+    """Returns the shape of the encoder's kernels, and whether there is a bias, by their number."""
     encoder = names.part("encoder")
     return {
         number: (shapes[name], (kind, number, "bias") in encoder)
@@ -170,18 +170,18 @@ def _kernels(names: naming.Sorted, shapes) -> dict[int, tuple[tuple[int, ...], b
 
 
 def _structures() -> Iterable[tuple[int, bool, bool, str]]:
-    """Depth, selective kernels, squeeze-excitation and stem of every kind of encoder."""
+    """Yields depth, selective kernels, squeeze-excitation and stem of every type of encoder."""
     both = (False, True)
     for structure in itertools.product(resnet.DEPTHS, both, both, ("imagenet", "cifar")):
         depth, selective, _, stem = structure
-        # Basic blocks have no selective kernels, and the CIFAR stem is no ResNet-D's.
+        # Basic blocks have no selective kernels, and a ResNet-D has no CIFAR stem.
         if depth >= 50 or not selective or stem != "cifar":
             yield structure
 
 
 @functools.cache
 def _convolutions(depth: int, selective: bool, excited: bool, stem: str) -> list[_Convolution]:
-    """An encoder's convolutions in the order in which the reference creates them."""
+    """Returns an encoder's convolutions in the order in which the reference creates them."""
     small, large, biased = (1, 1, False), (3, 3, False), (1, 1, True)
     expansion = _expansion(depth)
     if stem == "cifar":
@@ -210,7 +210,7 @@ def _convolutions(depth: int, selective: bool, excited: bool, stem: str) -> list
 
 
 def _width_multiplier(filters: list[tuple[_Convolution, int]]) -> float:
-    """The one that gives the most convolutions their filters; of several, the roundest."""
+    """Returns the value that matches the most convolutions; of several, the roundest."""
     exact = {number / convolution.factor / convolution.base for convolution, number in filters}
     within = {(n / c.factor + 0.5) / c.base for c, n in filters}
     candidates = sorted(exact, key=lambda ratio: len(str(ratio))) + sorted(within)
@@ -218,9 +218,9 @@ def _width_multiplier(filters: list[tuple[_Convolution, int]]) -> float:
 
 
 def _ratio(widths: list[tuple[int, int]], floor: int) -> float:
-    """The ratio of hidden to given width, which is rounded down and no less than `floor`.
+    """Returns the ratio of hidden to input width, which is rounded down and at least `floor`.
 
-    Of several ratios that fit, the recommended one, else the one that a person would have chosen.
+    Of several matching ratios, returns the recommended one, else the roundest.
     """
     exact = [hidden / width for width, hidden in reversed(widths)]
     within = [(hidden + 0.5) / width for width, hidden in widths]

@@ -1,4 +1,4 @@
-"""The published models: 13 architectures by 5 ways of training, and the distilled ones.
+"""The published models: 13 architectures with 5 training methods each, and distilled models.
 
 `released.json` has the accuracies of Tables 1 and 2 of the paper (arXiv 2006.10029) and the
 addresses from the README of the released code.
@@ -20,18 +20,18 @@ _FILE = pathlib.Path(__file__).with_name("released.json")
 
 @dataclasses.dataclass(frozen=True)
 class ReleasedModel:
-    """One published model, trained on ImageNet at 224 pixels, with a classifier of 1,000 classes.
+    """A published model, trained on ImageNet at 224 pixels, with a classifier of 1,000 classes.
 
     Attributes:
         name: Such as "pretrained/r50_1x_sk0".
         training: "pretrained", "finetuned_1pct", "finetuned_10pct", "finetuned_100pct",
             "supervised", "distill_1pct" or "distill_10pct".
-        parameters_in_millions: Of its encoder with moving statistics, as the paper counts them.
-        top_1_accuracy: On ImageNet's validation images, in percent; of a pretrained model its
-            linear evaluation.
+        parameters_in_millions: Parameters of its encoder with moving statistics, as in the paper.
+        top_1_accuracy: Accuracy on ImageNet's validation images, in percent; for a pretrained
+            model, of linear evaluation.
         ft_proj_selector: The head's layer that feeds its classifier; None if the paper does not
-            say.
-        saved_model, tf1_checkpoint: Addresses of its TF2 SavedModel, its TF1 checkpoint's folder.
+        give it. saved_model, tf1_checkpoint: URLs of its TF2 SavedModel and its TF1 checkpoint's
+        folder.
     """
 
     name: str
@@ -48,7 +48,7 @@ class ReleasedModel:
 
 @functools.cache
 def released() -> dict[str, ReleasedModel]:
-    """All published models by name, such as "pretrained/r50_1x_sk0", or "r50_1x_sk0" for short."""
+    """Returns all published models by name, such as "pretrained/r50_1x_sk0" or "r50_1x_sk0"."""
     data = json.loads(_FILE.read_text())
     found = {}
     for training, kind in data["trainings"].items():
@@ -70,10 +70,10 @@ def released() -> dict[str, ReleasedModel]:
 
 
 def resolve(source: str) -> tuple[str, ReleasedModel | None]:
-    """The path of weights: `source` itself if it exists, else a released model of this name.
+    """Returns the path of weights: `source` itself if it exists, else the released model's.
 
     Returns:
-        The path, and the released model whose name `source` is, or None.
+        The path, and the released model with this name, or None.
     """
     path = os.path.expanduser(source)
     model = released().get(source)

@@ -1,4 +1,4 @@
-"""The reference's files, read by variable name, one variable at a time."""
+"""Reads the reference's files by variable name, one variable at a time."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,24 +14,24 @@ _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class OfficialError(UserError):
-    """Weights of the reference cannot be read, or fit no network of ours."""
+    """Raised if weights of the reference cannot be read or match none of our networks."""
 
 
 class Variables(Mapping):
-    """The variables of a file of the reference's, by name; each is read when it is asked for.
+    """The variables of a file of the reference, by name; each is read on access.
 
     Args:
-        path: A TF1 checkpoint, its prefix or its folder; or the folder of a SavedModel of the TF2
-            code, whose graph is not run. `tf.io.gfile` opens it, so `gs://` works too.
+        path: A TF1 checkpoint, as a prefix or a folder; or the folder of a SavedModel of the TF2
+            code, whose graph is not run. `tf.io.gfile` opens the path, so `gs://` works too.
 
     Attributes:
-        prefix: Prefix of the files that hold them.
+        prefix: Prefix of the files.
         shapes: Shapes by name.
         nameless: Keys of the file without a name.
 
     Raises:
-        OfficialError: there is neither, it cannot be reached or read, or its variables have no
-            names, or two of them the same one.
+        OfficialError: there is no such file, it cannot be read, its variables have no names, or two
+            variables have the same name.
     """
 
     def __init__(self, path: str):
@@ -39,7 +39,7 @@ class Variables(Mapping):
             self.prefix = Contents(path).released
             if self.prefix is None:
                 raise OfficialError(
-                    "The path must be the prefix of a TF1 checkpoint, the folder of one, or that "
+                    "The path must be the prefix or the folder of a TF1 checkpoint, or the folder "
                     f"of a SavedModel. Received: {path}"
                 )
             self._reader = tf.train.load_checkpoint(checkpoint_files.for_tensorflow(self.prefix))
@@ -48,12 +48,12 @@ class Variables(Mapping):
             if _GRAPH in by_key:
                 self._keys = _keys_by_name(self._reader, by_key)
         if not self._keys:
-            raise OfficialError(f"{path} holds no variables with names.")
+            raise OfficialError(f"{path} has no variables with names.")
         self.shapes = {name: tuple(by_key[key]) for name, key in self._keys.items()}
         self.nameless = sorted(by_key.keys() - set(self._keys.values()) - {_GRAPH})
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Raises `OfficialError` where the file is damaged."""
+        """Reads a variable; raises an `OfficialError` if the file is damaged."""
         problem = f"{name} of {self.prefix} cannot be read"
         with raised_as(OfficialError, problem, "Is the copy complete?"):
             return self._reader.get_tensor(self._keys[name])
@@ -66,7 +66,7 @@ class Variables(Mapping):
 
 
 def object_graph(reader) -> trackable_object_graph_pb2.TrackableObjectGraph:
-    """The graph of objects that a checkpoint of TF2 holds; an empty one of TF1's."""
+    """Returns the object graph of a TF2 checkpoint; empty for TF1."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     if reader.has_tensor(_GRAPH):
         graph.ParseFromString(reader.get_tensor(_GRAPH))
@@ -74,13 +74,13 @@ def object_graph(reader) -> trackable_object_graph_pb2.TrackableObjectGraph:
 
 
 def _keys_by_name(reader, keys) -> dict[str, str]:
-    """The keys of an object-based checkpoint by the names that its graph gives to them."""
+    """Returns the keys of an object-based checkpoint by their names in its graph."""
     found: dict[str, str] = {}
     for value in (value for node in object_graph(reader).nodes for value in node.attributes):
         name, key = value.full_name, value.checkpoint_key
         if name and key in keys and found.setdefault(name, key) != key:
             raise OfficialError(
-                f"Two variables have the name {name}: {found[name]} and {key}. Only the "
-                "released code's own files, which tell them apart, can be read."
+                f"Two variables have the name {name}: {found[name]} and {key}. Only files of the "
+                "released code, which have unique names, can be read."
             )
     return found

@@ -1,10 +1,10 @@
-"""The reference's variable names, TF1's and TF2's, and the places in the networks that they mean.
+"""The reference's variable names, in TF1 and TF2, and their places in the networks.
 
 The released code numbers its layers in the order in which it creates them, one counter for
 convolutions and one for batch norms, and creates a block's shortcut before its main path. So a
 variable's scope, kind and counter give its place, not its position in a list. A place is
-(part, key): the part is "encoder", "head" or "classifier"; a key is (kind, number, slot), such as
-("conv2d", 3, "kernel"), and of the classifier the slot alone.
+(part, key): the part is "encoder", "head" or "classifier"; the key is (kind, number, slot), such as
+("conv2d", 3, "kernel"), or only the slot for the classifier.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOT_WEIGHTS = re.compile(
     r"beta1_power|beta2_power)(:0)?$|(^|/)(SGD|Adam|LARSOptimizer)/"
 )
 _MOMENTUM_NETWORK = "ema_model/"
-# How names of our layers begin, in the order in which the reference creates a residual block's.
+# Prefixes of our layers' names, in the order in which the reference creates a residual block.
 _BLOCK_ORDER = (
     *("shortcut", "conv1", "bn1", "sk_conv", "sk_bn", "sk_squeeze", "sk_mix", "conv2", "bn2"),
     *("conv3", "bn3", "se_reduce", "se_expand"),
@@ -46,14 +46,14 @@ Place = tuple[str, tuple[str, int, str] | str]
 
 @dataclasses.dataclass
 class Sorted:
-    """What `sort` makes of names.
+    """The result of `sort`.
 
     Attributes:
-        names: Those of weights, by place.
-        skipped: By name, why it is none of them: a counter, an optimizer's slot, or of the network
-            that was not asked for.
-        problems: A sentence for each name that cannot be understood.
-        is_linear_head: Whether the head is the linear one, whose layer is called l_0.
+        names: Names of weights, by place.
+        skipped: The reason for each other name: a counter, an optimizer's slot, or part of the
+            network that was not requested.
+        problems: One sentence per name that is not recognized.
+        is_linear_head: Whether the head is linear, with a layer called l_0.
     """
 
     names: dict[Place, str] = dataclasses.field(default_factory=dict)
@@ -62,13 +62,13 @@ class Sorted:
     is_linear_head: bool = False
 
     def part(self, part: str) -> dict:
-        """The names of one part, by key."""
+        """Returns the names of one part, by key."""
         return {key: name for (of, key), name in self.names.items() if of == part}
 
     def shifted(self, kind: str) -> Sorted:
-        """The same with the encoder's layers of `kind` counted from 0.
+        """Returns the same names with the encoder's layers of `kind` counted from 0.
 
-        They begin higher where the network was not the first of its process.
+        They start higher if the network was not the first of its process.
         """
         first = min((key[1] for key in self.part("encoder") if key[0] == kind), default=0)
 
@@ -83,14 +83,16 @@ class Sorted:
 
 
 def sort(names: Iterable[str], momentum: bool = False) -> Sorted:
-    """Finds the place of each of `names`, or with `momentum` of the momentum network's names."""
+    """Finds the place of each of `names`; with `momentum`, of the momentum network's names."""
     found = Sorted()
     for name in names:
         match = _NAME.search(name)
         if _NOT_WEIGHTS.search(name):
-            found.skipped[name] = "no weight: a counter or an optimizer's"
+            found.skipped[name] = "not a weight: a counter or an optimizer's slot"
         elif name.startswith(_MOMENTUM_NETWORK) != momentum:
-            found.skipped[name] = "of the network" if momentum else "of the momentum network"
+            found.skipped[name] = (
+                "part of the network" if momentum else "part of the momentum network"
+            )
         elif match is None:
             found.problems.append(f"{name}: not a variable name of the reference")
         else:
@@ -113,7 +115,7 @@ def _place(name, match) -> Place:
 
 
 def describe(place: Place) -> str:
-    """A place in words."""
+    """Describes a place."""
     part, key = place
     return f"the {part}'s {key if isinstance(key, str) else '{} number {}, {}'.format(*key)}"
 
@@ -123,7 +125,7 @@ def places(
     head: keras.Model | None = None,
     classifier: keras.Model | keras.layers.Layer | None = None,
 ) -> dict[Place, keras.Variable]:
-    """The variables of our models by place."""
+    """Returns the variables of our models by place."""
     found = {"encoder": _encoder_places(encoder)}
     if head is not None:
         found["head"] = _head_places(head)

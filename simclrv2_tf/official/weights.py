@@ -1,4 +1,4 @@
-"""Our networks filled with the reference's variables, each used exactly once or named."""
+"""Fills our networks with the reference's variables; each is used exactly once or reported."""
 
 import dataclasses
 import functools
@@ -14,11 +14,11 @@ from simclrv2_tf.official.files import OfficialError, Variables
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of each of the reference's variables.
+    """How each of the reference's variables was used.
 
     Attributes:
-        used: The path of our variable, by the name of theirs.
-        skipped: Why it was not used, by name.
+        used: The path of our variable, by the name in the reference.
+        skipped: The reason why it was not used, by name.
     """
 
     used: dict[str, str]
@@ -32,12 +32,12 @@ def load_checkpoint(
     classifier: keras.Model | keras.layers.Layer | None = None,
     momentum: bool = False,
 ) -> Report:
-    """Fills our models from a file of the reference's, all of them or none.
+    """Fills our models from a file of the reference, completely or not at all.
 
     Args:
         path: As for `Variables`: a TF1 checkpoint or a TF2 SavedModel of the released code
             (github.com/google-research/simclr).
-        encoder, head, classifier, momentum: As for `load_weights`, like what is returned.
+        encoder, head, classifier, momentum: As for `load_weights`, like the result.
 
     Raises:
         OfficialError: the file cannot be read, or as for `load_weights`.
@@ -52,26 +52,26 @@ def load_weights(
     classifier: keras.Model | keras.layers.Layer | None = None,
     momentum: bool = False,
 ) -> Report:
-    """Fills our models with the reference's variables, all of them or none.
+    """Fills our models with the reference's variables, completely or not at all.
 
     Args:
-        mapping: Reference variable name, of its TF1 code (`base_model/conv2d_3/kernel`) or its
-            TF2 code (`resnet/block_group1/.../conv2d_3/kernel`, with or without `:0`), to its
-            value; or `Variables`, read one at a time. Optimizer slots, the global step and the
+        mapping: Maps the reference's variable names, of its TF1 code (`base_model/conv2d_3/kernel`)
+            or its TF2 code (`resnet/block_group1/.../conv2d_3/kernel`, with or without `:0`), to
+            values; or `Variables`, read one at a time. Optimizer slots, the global step and the
             variables of a part that is not given are skipped.
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`.
         classifier: Any Keras model or layer whose weights are a kernel and a bias.
-        momentum: Whether to take the momentum network, `ema_model/...`, in place of the network.
+        momentum: Whether to use the momentum network, `ema_model/...`, instead of the network.
 
     Returns:
-        What was used for what, and what was not.
+        A report of used and skipped variables.
 
     Raises:
-        OfficialError: with the names of all variables of `mapping` that are not known, have no
-            place or another shape, and of all of ours that nothing fills; or with the name of one
-            that cannot be read. Nothing is assigned then.
-        ValueError: `classifier` has not exactly a kernel and a bias.
+        OfficialError: names all variables of `mapping` that are unknown, have no place or another
+        shape, and all of our variables that remain unfilled; or the variable that cannot be read.
+        Nothing is assigned then. ValueError: `classifier` does not have exactly a kernel and a
+        bias.
     """
     ours = naming.places(encoder, head, classifier)
     shapes = getattr(mapping, "shapes", None) or {n: np.shape(v) for n, v in mapping.items()}
@@ -83,7 +83,7 @@ def load_weights(
     for place, name in names.names.items():
         part, variable = place[0], ours.pop(place, None)
         if part not in parts:
-            skipped[name] = f"no {part} was asked for"
+            skipped[name] = f"no {part} was requested"
         elif variable is None:
             problems.append(f"{name}: the {part} has no such variable")
         elif tuple(variable.shape) != shapes[name]:
@@ -101,16 +101,16 @@ def load_weights(
             + "\n  ".join(problems)
         )
     for _, name in assignments:
-        mapping[name]  # a damaged one is found before the first is assigned
+        mapping[name]  # finds damaged variables before the first assignment
     for variable, name in assignments:
         variable.assign(mapping[name])
     return Report({name: variable.path for variable, name in assignments}, skipped)
 
 
 def _counted_as(names: naming.Sorted, ours: Mapping[naming.Place, object]) -> naming.Sorted:
-    """`names` with the encoder's counters from where they fit `ours`, as they are or from 0.
+    """Returns `names` with the encoder's counters unchanged or shifted to 0, whichever fits `ours`.
 
-    Where one end is off, a variable is missing or superfluous; where both are, all are shifted.
+    If one end differs, a variable is missing or superfluous; if both differ, all are shifted.
     """
     for kind in ("conv2d", "batch_normalization"):
         shifted = names.shifted(kind)
@@ -119,15 +119,15 @@ def _counted_as(names: naming.Sorted, ours: Mapping[naming.Place, object]) -> na
 
 
 def names_by_path(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """The reference's variable names by the paths that these variables have in our networks.
+    """Returns the reference's variable names by the variables' paths in our networks.
 
     Args:
         shapes: By name, as `Variables.shapes`.
 
     Raises:
-        OfficialError: they are of no network of ours, or there is one too many or too few.
+        OfficialError: the variables match none of our networks, or some are superfluous or missing.
     """
-    # Paths do not depend on the width, and a narrow network is quick to build.
+    # Paths do not depend on the width, and a narrow network is built quickly.
     found = infer(shapes)
     classes = min(found.num_classes, 2)
     paths = _paths(
@@ -136,12 +136,12 @@ def names_by_path(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     names = _counted_as(naming.sort(shapes), paths)
     theirs = names.names
     problems = names.problems + [
-        f"{theirs[place]}: no network of ours has it" for place in theirs.keys() - paths.keys()
+        f"{theirs[place]}: none of our networks has it" for place in theirs.keys() - paths.keys()
     ]
     problems += [f"{naming.describe(place)}: missing" for place in paths.keys() - theirs.keys()]
     if problems:
         raise OfficialError(
-            f"The variables fit no network of ours, {len(problems)} problem(s):\n  "
+            f"The variables fit none of our networks, {len(problems)} problem(s):\n  "
             + "\n  ".join(sorted(problems))
         )
     return {paths[place]: name for place, name in theirs.items()}
@@ -149,5 +149,5 @@ def names_by_path(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
 
 @functools.cache
 def _paths(architecture: Architecture) -> dict[naming.Place, str]:
-    """The paths of our variables by place."""
+    """Returns the paths of our variables by place."""
     return {place: v.path for place, v in naming.places(**architecture.build()).items()}

@@ -11,7 +11,7 @@ with epy.lazy_imports():
 
 
 class _Rates(NamedTuple):
-    """What the updates of all variables of one type share in a step: scalars of that type."""
+    """The scalars that all variables of one dtype share in an update."""
 
     beta_1: Any
     beta_2: Any
@@ -25,11 +25,11 @@ class _Rates(NamedTuple):
 class Adam(keras.optimizers.Adam):
     """Adam (Kingma and Ba, arXiv 1412.6980) on TensorFlow's fused kernel.
 
-    Takes the arguments of `keras.optimizers.Adam` and has its variables. The update is the same but
-    for rounding: the kernel takes 1 - beta_2 in float32, 5e-5 off for 0.999. The kernel is one
-    operation for each variable in place of about twenty, which makes networks of many small
-    variables quicker to trace and to train. With `amsgrad`, and under other backends, updates are
-    Keras's own.
+    Has the arguments and the variables of `keras.optimizers.Adam`. The update is the same up to
+    rounding: the kernel computes 1 - beta_2 in float32, 5e-5 off for 0.999. The kernel is one
+        operation per variable instead of about twenty, which makes networks with many small
+        variables faster to trace and train. With `amsgrad`, and under other backends, uses Keras's
+        own update.
     """
 
     @property
@@ -49,7 +49,7 @@ class Adam(keras.optimizers.Adam):
         )
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        """Computes once what the updates of all variables share, where these have one type."""
+        """Computes the shared scalars once, if all variables have one dtype."""
         dtypes = {keras.backend.standardize_dtype(v.dtype) for v in trainable_variables}
         if self._is_fused and len(dtypes) == 1:
             learning_rate = self._rates(learning_rate, *dtypes)

@@ -12,7 +12,7 @@ from keras import ops
 from simclrv2_tf.optimizers.options import OptimizerOptions
 from simclrv2_tf.options import check_numbers
 
-# Searched in the paths Keras gave variables when they were built, such as
+# Searched in the paths of Keras variables, such as
 # `block_group1_block0_bn1/gamma` or `classifier/kernel`.
 BATCH_NORM = (r"(^|/)(gamma|beta)$", r"batch_normalization")
 BIAS = (r"(^|/)bias$",)
@@ -42,13 +42,13 @@ class LARS(keras.optimizers.Optimizer):
         weight_decay: At least 0. Defaults to 0.
         eta: The trust coefficient, above 0. Defaults to 1e-3.
         nesterov: Whether to apply Nesterov momentum. Defaults to False.
-        exclude: Regular expressions, searched in variables' paths: where one is found, the variable
-            is neither decayed nor adapted. Defaults to batch norm parameters, biases, and the
-            supervised head (a layer named `classifier` or `head_supervised`).
+        exclude: Regular expressions, searched in variables' paths: matching variables are neither
+            decayed nor adapted. Defaults to batch norm parameters, biases, and the supervised head
+            (a layer named `classifier` or `head_supervised`).
         name, **kwargs: As for all Keras optimizers (`clipnorm`, `use_ema`, ...).
 
     Raises:
-        ValueError: a value out of range, or a malformed regular expression.
+        ValueError: a value is out of range, or a regular expression is malformed.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class LARS(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._momentums = self.add_optimizer_variables(variables, "momentum")
-        # `update_step` is given backend variables, which know no path: decide here, by index.
+        # `update_step` receives backend variables, which have no path: decide here, by index.
         self._excluded = tuple(matches(variable, self.exclude) for variable in variables)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         buffer = self._momentums[index]
-        # At least float32, where norms of low-precision variables neither overflow nor stall.
+        # At least float32, so that norms of low-precision variables do not overflow or stall.
         dtype = keras.backend.standardize_dtype(variable.dtype)
         dtype = keras.backend.result_type(dtype, "float32")
         p = ops.cast(variable, dtype)
@@ -124,7 +124,7 @@ class LARS(keras.optimizers.Optimizer):
 
 
 def checked_learning_rate(learning_rate):
-    """Returns a number as the Python float that Keras insists on; schedules pass."""
+    """Returns a number as the Python float that Keras requires; returns schedules unchanged."""
     if isinstance(learning_rate, (numbers.Real, np.ndarray)) and np.ndim(learning_rate) == 0:
         learning_rate = float(learning_rate)
         if not 0 <= learning_rate < math.inf:
@@ -136,6 +136,6 @@ def checked_learning_rate(learning_rate):
 
 
 def matches(variable, patterns) -> bool:
-    """Whether a pattern is found in the path of a Keras variable, or the name of a backend's."""
+    """Whether a pattern matches the path of a Keras variable, or the name of a backend variable."""
     path = getattr(variable, "path", None) or variable.name.split(":")[0]
     return any(re.search(pattern, path) for pattern in patterns)

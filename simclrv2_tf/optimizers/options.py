@@ -1,4 +1,4 @@
-"""Options of optimization, and the optimizer, L2 penalty and schedule that they choose."""
+"""Options of optimization, and the optimizer, L2 penalty and schedule made from them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ OPTIMIZERS = ("momentum", "adam", "lars")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerOptions(Group, title="Training"):
-    """How long a stage trains, with which optimizer and at which learning rate."""
+    """The length of training, the optimizer and the learning rate of a stage."""
 
     train_batch_size: int = option(
-        512, "Images a step over all replicas (twice as many views).", minimum=1
+        512, "Images per step over all replicas (twice as many views).", minimum=1
     )
     train_epochs: int = option(100, "Epochs to train.", minimum=1)
     train_steps: int = option(
         0,
-        "Steps to train, in each stage of a run of several; 0: as `train_epochs` says.",
+        "Steps to train, in each stage of a run of several; 0: use `train_epochs`.",
         minimum=0,
     )
     optimizer: str = option(
@@ -42,23 +42,23 @@ class OptimizerOptions(Group, title="Training"):
     )
     warmup_epochs: float = option(
         10.0,
-        "Epochs of linear warm-up from 0; cosine decay to 0 follows. A warm-up longer than the run "
-        "ends with it.",
+        "Epochs of linear warm-up from 0, before cosine decay to 0. A warm-up longer than the run "
+        "ends with the run.",
         minimum=0,
     )
     momentum: float = option(0.9, "Momentum of `lars` and `momentum`.", minimum=0, below=1)
     weight_decay: float = option(
         1e-4,
-        "L2 weight decay. Batch norm parameters are left out; lars leaves out biases too.",
+        "L2 weight decay. Excludes batch norm parameters, and with lars also biases.",
         minimum=0,
     )
 
 
 def make_optimizer(options: OptimizerOptions, schedule) -> keras.optimizers.Optimizer:
-    """Makes LARS, SGD with Nesterov momentum or Adam, set up as in the reference.
+    """Makes LARS, SGD with Nesterov momentum or Adam, configured as in the reference.
 
-    `schedule` is a learning rate schedule or a number. Weight decay that is not LARS's is part of
-    the loss: see `l2_variables`.
+    `schedule` is a learning rate schedule or a number. Except for LARS, weight decay is part of the
+    loss: see `l2_variables`.
     """
     if options.optimizer == "lars":
         return lars.LARS(schedule, options.momentum, options.weight_decay)
@@ -71,9 +71,10 @@ def make_optimizer(options: OptimizerOptions, schedule) -> keras.optimizers.Opti
 def l2_variables(optimizer: keras.optimizers.Optimizer, variables) -> list:
     """Selects the trainable `variables` whose L2 penalty belongs in the loss with `optimizer`.
 
-    The reference's rule. LARS decays all but its excluded variables in its update; of those, the
-    supervised head's kernel is decayed through the loss. Other optimizers decay nothing
-    themselves: all but batch norm parameters are decayed through the loss, biases included.
+    This is the reference's rule. LARS decays all but its excluded variables in its update; of the
+    excluded ones, the supervised head's kernel is decayed through the loss. Other optimizers decay
+    nothing themselves: all variables except batch norm parameters are decayed through the loss,
+    including biases.
 
     ```python
     loss += weight_decay * l2_loss(l2_variables(optimizer, model.trainable_variables))
@@ -90,7 +91,7 @@ def l2_variables(optimizer: keras.optimizers.Optimizer, variables) -> list:
 
 
 def l2_loss(variables):
-    """Sum of ||p||^2 / 2 over `variables`: () float32, 0 where there are none."""
+    """Returns the sum of ||p||^2 / 2 over `variables`: () float32, 0 if there are none."""
     halves = (0.5 * ops.sum(ops.square(ops.cast(v, "float32"))) for v in variables)
     return sum(halves, start=ops.zeros((), "float32"))
 

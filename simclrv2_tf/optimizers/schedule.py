@@ -1,4 +1,4 @@
-"""The learning rate: linear warm-up and cosine decay, with their peak and lengths."""
+"""Learning rate schedules: linear warm-up and cosine decay, with their peak and lengths."""
 
 import math
 
@@ -21,14 +21,14 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     ```
 
     Steps count from 0, so without warm-up the first rate is `peak`. A warm-up longer than the run
-    is followed until the run ends. The default of arXiv 2002.05709, section 2.3.
+    ends with the run. This is the default of arXiv 2002.05709, section 2.3.
 
     Args:
         peak, warmup_steps, total_steps: At least 0, warm-up included in `total_steps`; see
             `peak_learning_rate`, `warmup_steps` and `total_steps`.
 
     Raises:
-        ValueError: a negative or not finite value.
+        ValueError: a value is negative or not finite.
     """
 
     def __init__(self, peak: float, warmup_steps: int, total_steps: int):
@@ -51,12 +51,12 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="simclrv2_tf")
 class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A `WarmupCosine` that can be exchanged in a training step that is traced already.
+    """A `WarmupCosine` that can change in an already traced training step.
 
-    Its peak and lengths are variables, which `follow` sets.
+    The peak and the lengths are variables, which `follow` sets.
 
     Args:
-        schedule: The schedule to begin with.
+        schedule: The initial schedule.
     """
 
     def __init__(self, schedule: WarmupCosine):
@@ -67,14 +67,14 @@ class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.follow(schedule)
 
     def follow(self, schedule: WarmupCosine) -> None:
-        """Takes the peak and the lengths of `schedule` from now on."""
+        """Copies the peak and the lengths of `schedule`."""
         self._schedule = schedule
         self._peak.assign(schedule.peak)
         self._steps.assign((schedule.warmup_steps, schedule.total_steps))
 
     @property
     def warmup_steps(self):
-        """Steps of warm-up, a tensor."""
+        """Number of warm-up steps, as a tensor."""
         return ops.convert_to_tensor(self._steps)[0]
 
     def __call__(self, step):
@@ -93,7 +93,7 @@ class VariableWarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="simclrv2_tf")
 class HeldAtPeak(keras.optimizers.schedules.LearningRateSchedule):
-    """The warm-up of another schedule, and its peak ever after (SimSiam's predictor).
+    """The warm-up of another schedule, then its peak without decay (SimSiam's predictor).
 
     arXiv 2011.10566, section 4.2: the predictor's learning rate does not decay.
 
@@ -130,13 +130,13 @@ def _warmup_cosine(step, peak, warmup_steps, total_steps):
 
 
 def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") -> float:
-    """The learning rate at the end of warm-up, for a global batch (arXiv 2002.05709, B.1).
+    """Returns the learning rate at the end of warm-up, for a global batch (arXiv 2002.05709, B.1).
 
     `"linear"` scaling gives base * batch_size / 256, `"sqrt"` base * sqrt(batch_size), where
     `batch_size` counts images of the global batch, not views.
 
     Raises:
-        ValueError: unknown `scaling`, or `batch_size` below 1.
+        ValueError: `scaling` is unknown, or `batch_size` is below 1.
     """
     of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
     of(OptimizerOptions)["learning_rate_scaling"].check(scaling, "scaling")
@@ -144,12 +144,12 @@ def peak_learning_rate(base: float, batch_size: int, scaling: str = "linear") ->
 
 
 def total_steps(num_examples: int, epochs: int, batch_size: int) -> int:
-    """Steps of a run: num_examples * epochs // batch_size + 1, the reference's count."""
+    """Returns the steps of a run: num_examples * epochs // batch_size + 1, as in the reference."""
     of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
     return int(num_examples * epochs // batch_size) + 1
 
 
 def warmup_steps(num_examples: int, warmup_epochs: float, batch_size: int) -> int:
-    """Steps of warm-up, the reference's count; `warmup_epochs` may be a fraction."""
+    """Returns the steps of warm-up, as in the reference; `warmup_epochs` may be a fraction."""
     of(OptimizerOptions)["train_batch_size"].check(batch_size, "batch_size")
     return int(round(warmup_epochs * num_examples // batch_size))

@@ -11,17 +11,17 @@ _MOST_NUMBERS = 20  # classes up to which each cell has its count
 
 
 def confusion_figure(matrix: np.ndarray, names: Sequence[str]):
-    """Draws a confusion matrix: the share of each class's images that each prediction has.
+    """Draws a confusion matrix: for each class, the share of its images with each prediction.
 
     Args:
-        matrix: (C, C) counts, a row a class, a column a prediction.
+        matrix: (C, C) counts; rows are classes, columns predictions.
         names: (C,).
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: There are not as many names as classes.
+        ValueError: The numbers of names and classes differ.
     """
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
     from matplotlib.figure import Figure
@@ -36,16 +36,16 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]):
     axis = figure.subplots()
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    # Of one color that fades out, it looks the same on white paper and on a dark page.
+    # One color with varying opacity looks the same on a white and on a dark page.
     fading = LinearSegmentedColormap.from_list(
         "share", [(*to_rgb(ACCENT), 0), (*to_rgb(ACCENT), 1)]
     )
     drawn = axis.imshow(shares, cmap=fading, vmin=0, vmax=1)
     figure.colorbar(drawn, label="share of the class's images")
     size = TEXT - 3 if len(names) <= _MOST_NUMBERS else max(3, 170 // len(names))
-    # A long name would leave no place for the matrix.
+    # A long name would leave no space for the matrix.
     shown = [f"{name[:_LONGEST]}…" if len(name) > _LONGEST else name for name in names]
-    shown = [name.replace("$", r"\$") for name in shown]  # which begins mathematics
+    shown = [name.replace("$", r"\$") for name in shown]  # a dollar sign starts a formula
     axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=size)
     axis.set_yticks(range(len(names)), shown, fontsize=size)
     axis.set_xlabel("predicted", fontsize=TEXT)
@@ -54,10 +54,10 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str]):
         if count:
             color = "white" if shares[row, column] > 0.5 else "black"
             cell = axis.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9)
-            cell.set(color=color, in_layout=False)  # measuring hundreds of them takes long
+            cell.set(color=color, in_layout=False)  # measuring hundreds of cells is slow
     right = np.trace(matrix) / max(matrix.sum(), 1)
     figure.set_label(
-        f"Confusion matrix of {len(names)} classes, the share of each class's images that each "
-        f"prediction has: {100 * right:.1f}% of all images are on the diagonal."
+        f"Confusion matrix of {len(names)} classes, with the share of each class's images per "
+        f"prediction: {100 * right:.1f}% of all images are on the diagonal."
     )
     return figure

@@ -11,9 +11,9 @@ from simclrv2_tf.channels import COLORS, RGB
 from simclrv2_tf.report.results import METHODS, ordered, percent
 from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
-EPOCH = "epoch"  # a label of whole numbers
+EPOCH = "epoch"  # label of an axis with whole numbers
 TRAINING, HELD_OUT = "training", "held-out"  # images
-_SETTINGS_INCHES = 9.5  # the width that a line of settings takes
+_SETTINGS_INCHES = 9.5  # width of a line of settings
 _INTERVAL, _DEVIATION = "95% interval", "standard deviation over seeds"  # of error bars
 _WIDE_INCHES = 7  # of a legend of four methods in one line
 _GRAY = "#666666"
@@ -28,14 +28,14 @@ def views_figure(
     originals: np.ndarray | None = None,
     settings: str = "",
 ):
-    """Draws up to `count` pairs of views, one pair a column, below the images they are made of.
+    """Draws up to `count` pairs of views, one pair per column, below their images.
 
     Args:
-        view1, view2: (b, S, S, C) in [0, 1]; of one or two channels the first is drawn as gray, of
-            more the first three as RGB.
-        count: Number of pairs, at most.
+        view1, view2: (b, S, S, C) in [0, 1]. One or two channels are drawn as gray, from the first;
+            more as RGB, from the first three.
+        count: Maximum number of pairs.
         originals: (b, S, S, C) in [0, 1], such as the images cropped for evaluation.
-        settings: How the views were made, a line below the title.
+        settings: The settings of the views, for a line below the title.
     """
     from matplotlib.figure import Figure
 
@@ -57,21 +57,21 @@ def views_figure(
     title = "Two augmented views of each image"
     if channels not in COLORS:
         drawn = "first as gray" if channels < RGB else "first three as red, green and blue"
-        title += f": of {channels} bands the {drawn}"
+        title += f": of {channels} bands, the {drawn}"
     figure.suptitle(f"{title}\n{settings}" if settings else title, fontsize=9)
     figure.set_label(f"{title}, {count} pairs. {settings}".strip())
     return figure
 
 
 class Panel(NamedTuple):
-    """One panel of `learning_curves_figure`: one quantity, against one other.
+    """A panel of `learning_curves_figure`: one quantity against another.
 
     Attributes:
-        title: What the panel is of.
-        y_label, x_label: The quantities, with their units.
-        curves: Label -> equally many x and y values, on the training images. A key of `METHODS` as
-            the label gives a curve the method's name and color.
-        held_out: The same on images that are not trained on, under the same labels or others.
+        title: Title of the panel.
+        y_label, x_label: The quantities, with units.
+        curves: Maps labels to x and y values of equal length, on the training images. A key of
+            `METHODS` as the label gives a curve the method's name and color.
+        held_out: The same on held-out images, with the same or other labels.
     """
 
     title: str
@@ -82,17 +82,17 @@ class Panel(NamedTuple):
 
 
 def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4.8)):
-    """Draws top-1 accuracy against the label fraction, one line a method.
+    """Draws top-1 accuracy against the label fraction, one line per method.
 
-    Methods may be missing at a fraction. Error bars are one standard deviation where a row has
+    Methods may be missing at a fraction. Error bars are one standard deviation if a row has
     `top1_std`, else its 95% interval.
 
     Args:
-        rows: As of `results_markdown`.
+        rows: As for `results_markdown`.
         size: Width and height in inches.
 
     Raises:
-        ValueError: As `results_markdown`.
+        ValueError: As for `results_markdown`.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -104,7 +104,7 @@ def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4
     present = [name for name in METHODS if any(row["method"] == name for row in rows)]
     fractions = sorted({row["label_fraction"] for row in rows})
     axis.set_xscale("log")
-    # Limits are set by hand: matplotlib's own ignore lines that are moved aside.
+    # Sets limits explicitly, because matplotlib's own ignore shifted lines.
     margin = max(1.6, (fractions[-1] / fractions[0]) ** 0.12)
     axis.set_xlim(fractions[0] / margin, fractions[-1] * margin)
     top1 = np.array([100 * row["top1"] for row in rows])
@@ -116,7 +116,7 @@ def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4
         method = METHODS[name]
         own = [row for row in rows if row["method"] == name]
         reach = _percent_reach(own)
-        # Methods close to each other stand apart on paper, by points of 1/72 inch.
+        # Shifts methods with similar values apart, in points of 1/72 inch.
         step = 14 if len(fractions) == 1 else 7
         aside = step / 72 * (index - (len(present) - 1) / 2)
         line, _, _ = axis.errorbar(
@@ -155,9 +155,9 @@ def accuracy_figure(rows: Sequence[Mapping], size: tuple[float, float] = (7.2, 4
 
 
 def bar_ends(row: Mapping) -> tuple[float | None, float | None, str | None]:
-    """The ends of a row's error bar in `accuracy_figure`, in percent, and what the bar is.
+    """Returns the ends of a row's error bar in `accuracy_figure`, in percent, and its type.
 
-    None of a row without one.
+    None for a row without error bar.
     """
     (below,), (above,) = _percent_reach([row])
     if np.isnan(below):
@@ -167,19 +167,19 @@ def bar_ends(row: Mapping) -> tuple[float | None, float | None, str | None]:
 
 
 def _percent_reach(rows) -> np.ndarray:
-    """How far error bars reach below and above `top1`: (2, N), in percent, NaN for none."""
+    """Returns lengths of error bars below and above `top1`: (2, N), in percent, NaN for none."""
 
     def reach(row):
         if row.get("top1_std") is not None or row.get("top1_low") is None:
             return row.get("top1_std"), row.get("top1_std")
         return row["top1"] - row["top1_low"], row["top1_high"] - row["top1"]
 
-    # An accuracy in float32 may lie beyond its interval by rounding.
+    # An accuracy in float32 may be outside its interval by rounding.
     return np.maximum(100 * np.array([reach(row) for row in rows], float).T, 0)
 
 
 def _bars_in_words(rows) -> str:
-    """What the error bars of `accuracy_figure` are, below its y label."""
+    """Describes the error bars of `accuracy_figure`, for the y label."""
     if any(row.get("top1_std") is not None for row in rows):
         return f"\nbars: {_DEVIATION}"
     has_intervals = any(row.get("top1_low") is not None for row in rows)
@@ -187,19 +187,19 @@ def _bars_in_words(rows) -> str:
 
 
 def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | None = None):
-    """Draws learning curves, one panel a quantity, with one legend for all.
+    """Draws learning curves, one panel per quantity, with one legend for all.
 
-    Up to three panels stand side by side. The legend has the curves of panels with several; the
-    title and `y_label` of a panel describe its only curve. Curves on held-out images have a circle
-    at each point, and the color of the training curve of the same label.
+    Up to three panels are side by side. The legend has the curves of panels with several curves;
+    the title and `y_label` of a panel describe a single curve. Curves on held-out images have a
+    circle at each point, and the color of the training curve with the same label.
 
     Args:
         panels: At least one.
-        colors: Of solid curves by label, in place of those that are drawn by default.
+        colors: Colors of solid curves by label, instead of the defaults.
 
     Raises:
-        ValueError: There are no panels, a panel has no curves, or a curve has no points or not as
-            many x as y values.
+        ValueError: There are no panels, a panel has no curves, or a curve has no points or
+            different numbers of x and y values.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -224,7 +224,8 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
         for key, is_held_out, (x, y) in drawn:
             if len(x) != len(y) or len(x) == 0:
                 raise ValueError(
-                    "`panels` must have curves of equally many x and y values, at least one. "
+                    "`panels` must have curves with the same number of x and y values, at least "
+                    "one. "
                     f"Received: {len(x)} and {len(y)} for {key!r} in {panel.title!r}"
                 )
             if key not in styles:
@@ -235,7 +236,7 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
             if is_held_out:
                 look |= _HELD_OUT_LOOK
             elif len(x) == 1:
-                look["marker"] = "o"  # one point makes no line
+                look["marker"] = "o"  # a single point has no line
             points = (np.asarray(values, float) for values in (x, y))
             axis.plot(*points, label=f"{name}, {HELD_OUT}" if is_held_out else name, **look)
             if several:
@@ -257,7 +258,7 @@ def learning_curves_figure(panels: Sequence[Panel], colors: Mapping[str, str] | 
 
 
 def _panel_in_words(panel: Panel) -> str:
-    """The quantity of a panel, and the first and last value of each curve."""
+    """Describes the quantity of a panel, and the first and last value of each curve."""
     ends = "; ".join(
         f"{METHODS[key].name if key in METHODS else key}{where} "
         f"from {float(y[0]):.3g} to {float(y[-1]):.3g}"

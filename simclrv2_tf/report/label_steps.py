@@ -1,4 +1,4 @@
-"""What more labels brought: a method's accuracy with one number of labels against the next."""
+"""The gain by more labels: a method's accuracy with one number of labels against the next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LabelPoint:
         method: A key of `METHODS`.
         labels: The number of labels, at least 1.
         top1: Accuracy in [0, 1].
-        predictions: Of its classifier, where there are any.
+        predictions: Predictions of its classifier, if available.
     """
 
     method: str
@@ -30,14 +30,14 @@ class LabelPoint:
 
 @dataclasses.dataclass(frozen=True)
 class LabelStep:
-    """From one number of labels of a method to its next larger one.
+    """The step from one number of labels of a method to the next larger number.
 
     Attributes:
         method: A key of `METHODS`.
         fewer, more: The two numbers of labels.
         gain: The difference of the accuracies, in [-1, 1].
-        compared: The same with its 95% interval, by the same test images; None where there are no
-            predictions of both for the same images.
+        compared: The gain with its 95% interval, on the same test images; None without predictions
+            of both for the same images.
     """
 
     method: str
@@ -48,7 +48,7 @@ class LabelStep:
 
     @property
     def factor(self) -> float:
-        """How many times as many labels."""
+        """The ratio of the numbers of labels."""
         return self.more / self.fewer
 
     @property
@@ -58,18 +58,18 @@ class LabelStep:
 
     @property
     def conclusion(self) -> str:
-        """What the interval says."""
+        """The conclusion from the interval."""
         if self.compared is None:
-            return "no interval, which needs predictions of both for the same images"
+            return "no interval: predictions of both for the same images are missing"
         if self.compared.low > 0:
             return "more labels helped"
         if self.compared.high < 0:
-            return "more labels made it worse"
-        return "no difference that these test images can show"
+            return "more labels reduced the accuracy"
+        return "no significant difference on these test images"
 
     @property
     def line(self) -> str:
-        """What the step brought, and that no more is known, for the results."""
+        """Describes the gain, and that nothing beyond was measured, for the results."""
         gained = f"{100 * self.gain:+.1f}"
         if self.compared is not None:
             gained += f" ({100 * self.compared.low:.1f}, {100 * self.compared.high:.1f})"
@@ -79,7 +79,7 @@ class LabelStep:
         )
 
     def row(self) -> dict:
-        """The step as `results.json` holds it."""
+        """Returns the step in the format of `results.json`."""
         found = {
             "method": self.method,
             "fewer_labels": self.fewer,
@@ -96,10 +96,11 @@ class LabelStep:
 
 
 def label_steps(points: Iterable[LabelPoint]) -> list[LabelStep]:
-    """The steps of each method, by method and number of labels; none of a method with one number.
+    """Returns the steps of each method, by method and number of labels.
 
     Args:
-        points: In any order. Of several with the same method and number of labels the first counts.
+        points: In any order. The first of several with the same method and number of labels is
+            used.
     """
     curves: dict[str, dict[int, LabelPoint]] = {name: {} for name in METHODS}
     for point in points:
@@ -116,7 +117,7 @@ def label_steps(points: Iterable[LabelPoint]) -> list[LabelStep]:
 
 
 def last_step(points: Sequence[LabelPoint], steps: Sequence[LabelStep]) -> LabelStep | None:
-    """The last step of the method that is the best with the most labels; None without one."""
+    """Returns the last step of the method that is best with the most labels, or None."""
     if not steps:
         return None
     most = max(step.more for step in steps)

@@ -1,4 +1,4 @@
-"""The numbers that a figure draws, as a table: the CSV file beside the figure."""
+"""The numbers in a figure as a table, for the CSV file alongside the figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from simclrv2_tf.report.style import save_figure
 
 
 class Numbers(NamedTuple):
-    """A table of what a figure draws.
+    """The table of a figure's numbers.
 
     Attributes:
         header: Names of the columns, each number with its unit.
-        rows: A cell for each column; None for a number that there is not.
+        rows: One cell per column; None for missing numbers.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str | float | None]]
 
     def csv(self) -> str:
-        """The text of the file; numbers have all their digits."""
+        """Returns the text of the file; numbers have all their digits."""
         cells = ([_text(value) for value in row] for row in self.rows)
         return csv_text([self.header, *cells])
 
@@ -39,10 +39,10 @@ def save_drawn(
 
     Args:
         figure: A matplotlib figure.
-        numbers: What it draws.
+        numbers: The numbers in the figure.
         folder: An `epath.Path`.
-        name: Of the files, without a suffix.
-        suffixes: As `save_figure` knows them.
+        name: Name of the files, without a suffix.
+        suffixes: As for `save_figure`.
     """
     for suffix in suffixes:
         save_figure(figure, folder / f"{name}{suffix}")
@@ -50,10 +50,10 @@ def save_drawn(
 
 
 def accuracy_numbers(rows: Sequence[Mapping]) -> Numbers:
-    """The points and error bars of `accuracy_figure(rows)`.
+    """Returns the points and error bars of `accuracy_figure(rows)`.
 
     Raises:
-        ValueError: As `results_markdown`.
+        ValueError: As for `results_markdown`.
     """
     header = (
         "method",
@@ -80,7 +80,7 @@ def accuracy_numbers(rows: Sequence[Mapping]) -> Numbers:
 
 
 def learning_curves_numbers(panels: Sequence[Panel]) -> Numbers:
-    """The points of `learning_curves_figure(panels)`; the columns of axes tell their units."""
+    """Returns the points of `learning_curves_figure(panels)`; column names include units."""
     return Numbers(
         ("panel", "curve", "images", "x axis", "x", "y axis", "y"),
         [
@@ -95,7 +95,7 @@ def learning_curves_numbers(panels: Sequence[Panel]) -> Numbers:
 
 
 def reliability_numbers(results: Mapping[str, Mapping]) -> Numbers:
-    """The bins of `reliability_figure(results)` that have examples, and the numbers above them."""
+    """Returns the non-empty bins of `reliability_figure(results)`, and the numbers above them."""
     header = (
         "classifier",
         "confidence from (0 to 1)",

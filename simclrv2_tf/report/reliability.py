@@ -9,7 +9,7 @@ from simclrv2_tf.report.style import TEXT, grid, legend_below, style_axis
 
 
 def can_be_drawn(result: Mapping) -> bool:
-    """Whether a result of `reliability_figure` has examples, and finite numbers alone."""
+    """Whether a result of `reliability_figure` has examples and only finite numbers."""
     bins = [entry for entry in result["bins"] if entry["count"]]
     numbers = [result["expected_calibration_error"], result["top1"]]
     numbers += [entry[key] for entry in bins for key in ("count", "confidence", "accuracy")]
@@ -17,28 +17,28 @@ def can_be_drawn(result: Mapping) -> bool:
 
 
 def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
-    """Draws reliability diagrams, one a classifier: accuracy in bins of confidence.
+    """Draws reliability diagrams, one per classifier: accuracy in bins of confidence.
 
     Above, the accuracy of each bin with examples, and its gap to the bin's mean confidence; below,
     the share of the examples in each bin (arXiv 1706.04599, figure 1).
 
     Args:
-        results: Classifier's name -> `bins` (as `Calibration.bins` returns),
+        results: Maps a classifier's name to `bins` (of `Calibration.bins`),
             `expected_calibration_error` and `top1`, both in [0, 1]. The name may be empty.
-        legend: Whether to explain the bars below.
+        legend: Whether to add a legend below.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: There are no results, or one cannot be drawn: it has no examples in bins, or a
-            number that is None, NaN or infinite.
+        ValueError: There are no results, or a result has no examples in bins, or a number that is
+            None, NaN or infinite.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     if not results:
-        raise ValueError(f"`results` must hold at least one. Received: results={results!r}")
+        raise ValueError(f"`results` must hold at least one result. Received: results={results!r}")
     lines, columns = grid(len(results), 4)
     size = (3.6 * columns + 0.4, 5 * lines + 0.5 * legend)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
@@ -46,7 +46,7 @@ def reliability_figure(results: Mapping[str, Mapping], legend: bool = True):
         2 * lines, columns, squeeze=False, sharey="row", height_ratios=[3, 1] * lines
     )
     bar_style = {"facecolor": METHODS["fine_tuned"].color, "edgecolor": "white"}
-    # The look of a gap tells which of its ends is the accuracy.
+    # The style of a gap shows which of its ends is the accuracy.
     over_style = {"facecolor": "#F4C7A8", "edgecolor": "#D55E00", "hatch": "///"}
     under_style = {"facecolor": "#BFE3F7", "edgecolor": "#0072B2", "hatch": "\\\\\\"}
     uppers, lowers = axes.reshape(lines, 2, columns).swapaxes(0, 1).reshape(2, -1)

@@ -18,7 +18,7 @@ class Method(NamedTuple):
     dashes: str
 
 
-# Colors of Okabe and Ito, which readers with any color vision tell apart.
+# Colors of Okabe and Ito, distinguishable with any color vision.
 METHODS = {
     "supervised": Method("supervised", "#000000", "o", "--"),
     "fine_tuned": Method("fine-tuned", "#0072B2", "s", "-"),
@@ -28,12 +28,12 @@ METHODS = {
 
 
 def percent(fraction: float) -> str:
-    """A share in [0, 1] as text of up to four digits: "0.5%", "1%", "100%"."""
+    """Formats a share in [0, 1] with up to four digits: "0.5%", "1%", "100%"."""
     return f"{np.format_float_positional(100 * fraction, 4, fractional=False, trim='-')}%"
 
 
 def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
-    """The text of `results.md`: one line for each label fraction and method.
+    """Returns the text of `results.md`: one line per label fraction and method.
 
     Args:
         rows: Rows of `results.json`: `label_fraction` in (0, 1], `method` (a key of `METHODS`),
@@ -63,13 +63,12 @@ def results_markdown(rows: Sequence[Mapping], title: str | None = None) -> str:
 
 
 def in_percent(share: float | None, sign: str = "") -> str | None:
-    """A share as percent with one decimal, without the sign of percent; None of None."""
+    """Formats a share in percent with one decimal, without the sign; None for None."""
     return None if share is None else f"{100 * share:{sign}.1f}"
 
 
 def with_interval(row: Mapping, name: str, sign: str = "") -> str | None:
-    """`row[name]` in percent and, where the row has them, the ends `name`_low and `name`_high of
-    its interval; None where the row has no `name`."""
+    """Formats `row[name]` in percent, with the interval `name`_low to `name`_high if given."""
     share = in_percent(row.get(name), sign)
     low, high = (in_percent(row.get(f"{name}_{end}")) for end in ("low", "high"))
     return share if low is None or high is None else f"{share} ({low}, {high})"

@@ -1,4 +1,4 @@
-"""The look that all figures share, and how they are written."""
+"""The common style of all figures, and their files."""
 
 import io
 import math
@@ -10,7 +10,7 @@ TEXT = 13  # points, in figures around 7 inches wide: readable from a slide
 
 
 def style_axis(axis, x_label: str = "", y_label: str = "") -> None:
-    """Labels and grids an axis."""
+    """Adds labels and a grid to an axis."""
     axis.set_xlabel(x_label, fontsize=TEXT)
     axis.set_ylabel(y_label, fontsize=TEXT)
     axis.tick_params(labelsize=TEXT - 1)
@@ -20,13 +20,13 @@ def style_axis(axis, x_label: str = "", y_label: str = "") -> None:
 
 
 def grid(count: int, most_columns: int) -> tuple[int, int]:
-    """Rows and columns of `count` panels, the rows as full as can be."""
+    """Returns the number of rows and columns for `count` panels."""
     rows = math.ceil(count / most_columns)
     return rows, math.ceil(count / rows)
 
 
 def legend_below(figure, handles, labels, columns: int) -> None:
-    """Adds one legend for all panels of a figure, in fewer columns where it would be cut off."""
+    """Adds one legend for all panels of a figure, with as many columns as fit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -42,22 +42,22 @@ def legend_below(figure, handles, labels, columns: int) -> None:
 def rendered(
     figure, suffix: str, salt: str = "simclrv2_tf", transparent: bool = False, alt: str = ""
 ) -> bytes:
-    """The bytes of a matplotlib figure; the same figure gives the same ones.
+    """Returns the bytes of a matplotlib figure; equal figures give equal bytes.
 
-    Texts of an SVG stay texts, to be searched and edited.
+    Text in an SVG stays text, for search and editing.
 
     Args:
         figure: The figure.
         suffix: ".png" or ".svg".
-        salt: What the ids within an SVG are hashed with.
+        salt: Salt of the hashed ids in an SVG.
         transparent: Whether the figure has no background.
-        alt: What it shows, for readers who do not see it: the title of an SVG, the description in
-            the metadata of a PNG.
+        alt: Description for readers who do not see the figure: the title of an SVG, the description
+            in the metadata of a PNG.
     """
     import matplotlib
 
     if engine := figure.get_layout_engine():
-        # Once for all formats. A figure with an engine is laid out, and drawn twice, for each.
+        # Once for all formats. With a layout engine, each format would be laid out and drawn twice.
         engine.execute(figure)
         figure.set_layout_engine(None)
     if suffix == ".svg":
@@ -74,10 +74,10 @@ def rendered(
 def save_figure(figure, path) -> None:
     """Writes a matplotlib figure to `path`, an `epath.Path` that ends in `.png` or `.svg`.
 
-    Written whole or not at all, as `rendered`. The label of the figure is its alternative text.
+    Writes atomically. The label of the figure is its alternative text.
 
     Raises:
-        ValueError: `path` ends otherwise.
+        ValueError: `path` has another suffix.
     """
     if path.suffix not in (".png", ".svg"):
         raise ValueError(f"`path` must end in .png or .svg. Received: path={path}")

@@ -1,7 +1,6 @@
-"""The training stages as Keras models: pretraining, classifiers on the encoder, distillation,
-labelled training with unlabelled images.
+"""The training stages as Keras models: pretraining, classifiers, distillation, semi-supervision.
 
-A stage defines its loss, and `Stage` the step around it. Stages work with Keras's own `fit` on one
+A stage defines its loss, and `Stage` the training step. Stages work with Keras's own `fit` on one
 device, and with `training.train` under every `tf.distribute` strategy.
 """
 

@@ -1,4 +1,4 @@
-"""The step around a loss, the same for every stage."""
+"""The training step, the same for every stage."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from simclrv2_tf import distribute, processors
 
 
 class Stage(keras.Model):
-    """A model with its own loss: the base of all stages.
+    """A model with its own loss, the base class of all stages.
 
     A subclass defines `training_loss(data)`, which returns the mean loss over this replica's
     examples, a float32 scalar, and updates the stage's metrics.
 
     Args:
-        penalty: Optional function from the trainable variables to a scalar that is added to the
+        penalty: Optional function of the trainable variables; returns a scalar to add to the
             training loss: weight decay that the optimizer does not apply.
     """
 
@@ -23,46 +23,47 @@ class Stage(keras.Model):
         super().__init__(**kwargs)
         self.penalty = penalty
         self.loss_tracker = keras.metrics.Mean("loss")
-        # Views come as a tuple, which `fit` would otherwise try to call the model on.
+        # `fit` would otherwise call the model on the tuple of views.
         self.built = True
-        # By name: what `training.loop` has traced, for all that train and evaluate this stage.
+        # Functions traced by `training.loop`, by name, shared by all calls for this stage.
         self.traced: dict[str, Callable] = {}
-        # How long `training.loop` has waited for data, in its last training of this stage.
+        # The time that `training.loop` waited for data in the last training of this stage.
         self.waits = None
 
     def training_loss(self, data):
         raise NotImplementedError
 
     def train_step(self, data):
-        """One update from one batch of this replica; returns the metrics so far, by name."""
+        """Updates from one batch of this replica; returns the metrics so far, by name."""
         self.update(data)
         return self.get_metrics_result()
 
     def answers(self, data) -> dict[str, tf.Tensor]:
-        """As `test_step`, for a caller that wants to know more than metrics.
+        """Same as `test_step`, for callers that need more than metrics.
 
         Returns:
-            What the stage says of each example, (b,) tensors by name; nothing by default.
+            The stage's outputs per example, (b,) tensors by name; empty by default.
         """
         self.test_step(data)
         return {}
 
     def update(self, data) -> None:
-        """One update of the weights and the metrics from one batch of this replica."""
+        """Updates the weights and the metrics from one batch of this replica."""
         with processors.faster_operations():
             loss, gradients = self.loss_and_gradients(data)
         self.loss_tracker.update_state(loss)
         self.apply(gradients)
 
     def apply(self, gradients) -> None:
-        """Updates `trainable_variables` by this replica's share of their gradients."""
+        """Updates `trainable_variables` with this replica's share of their gradients."""
         self.optimizer.apply(gradients, self.trainable_variables)
 
     def loss_and_gradients(self, data, *more) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """This replica's loss with the penalty, and its share of the gradients.
+        """Returns this replica's loss with the penalty, and its share of the gradients.
 
-        A gradient for each of `trainable_variables`; the sum over replicas, which the optimizer
-        takes, is the gradient of the mean of the losses. `training_loss` gets `data` and `more`.
+        There is a gradient for each of `trainable_variables`; their sum over replicas, which the
+        optimizer applies, is the gradient of the mean of the losses. `training_loss` receives
+        `data` and `more`.
         """
         with tf.GradientTape() as tape:
             loss = self._penalized(self.training_loss(data, *more))
@@ -79,7 +80,7 @@ def cross_entropy(labels, logits):
 
 
 def accuracies(num_classes: int) -> list[keras.metrics.Metric]:
-    """Top-1 and top-5 accuracy; with fewer than 5 classes, top 5 is all of them."""
+    """Top-1 and top-5 accuracy; with fewer than 5 classes, top-5 includes all."""
     return [
         keras.metrics.SparseCategoricalAccuracy("top_1_accuracy"),
         keras.metrics.SparseTopKCategoricalAccuracy(min(5, num_classes), "top_5_accuracy"),

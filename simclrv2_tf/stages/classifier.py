@@ -7,7 +7,7 @@ from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
 
 
 class ImageClassifier(Stage):
-    """A stage whose network goes from images over an encoder and part of a head to logits."""
+    """A stage whose network maps images to logits by an encoder and part of a head."""
 
     def __init__(self, encoder, classifier, head=None, **kwargs):
         super().__init__(**kwargs)
@@ -16,7 +16,7 @@ class ImageClassifier(Stage):
         self.classifier = classifier
 
     def call(self, images, training=False):
-        """Images (b, S, S, channels) to logits (b, C)."""
+        """Maps images (b, S, S, channels) to logits (b, C)."""
         features = self.encoder(images, training=training)
         if self.head is not None:
             features = self.head(features, training=training)
@@ -26,21 +26,21 @@ class ImageClassifier(Stage):
 class Classifier(ImageClassifier):
     """A classifier on an encoder: linear evaluation, fine-tuning, supervised training.
 
-    Trains what is `trainable` in the models (see `resnet.freeze`); frozen batch norms stay in
+    Trains the `trainable` parts of the models (see `resnet.freeze`); frozen batch norms stay in
     inference mode. Data: `(image, label)` or `(image, label, weight)` with images (b, S, S,
     channels) in [0, 1], labels (b,), weights (b,), 0 for the padding of a last batch. A label below
-    0 means unlabelled: such an image has weight 0 in evaluation, and none may be trained on.
+    0 means unlabelled: such an image has weight 0 in evaluation, and is an error in training.
 
     Args:
         encoder: A model of `resnet.resnet`.
-        classifier: From features (b, w) to logits (b, C).
+        classifier: A model from features (b, w) to logits (b, C).
         head: Optional part of a projection head between the two (`heads.up_to`).
-        class_weights: (C,) factors of the training losses by class, at least 0; None: all 1. The
-            metrics are not weighted, except for the training's own `loss`.
+        class_weights: (C,) factors of the training losses by class, at least 0; None: all 1.
+            Metrics are not weighted, except for the training `loss`.
 
     Raises:
-        ValueError: a batch of another structure, or not as many weights as classes.
-        tf.errors.InvalidArgumentError: a training batch with an unlabelled image.
+        ValueError: a batch has another structure, or the numbers of weights and classes differ.
+        tf.errors.InvalidArgumentError: a training batch has an unlabelled image.
     """
 
     def __init__(self, encoder, classifier, head=None, class_weights=None, **kwargs):
@@ -49,7 +49,7 @@ class Classifier(ImageClassifier):
         self.accuracies = accuracies(num_classes)
         if class_weights is not None and len(class_weights) != num_classes:
             raise ValueError(
-                f"`class_weights` must have one for each of {num_classes} classes. "
+                f"`class_weights` must have one weight for each of {num_classes} classes. "
                 f"Received: {len(class_weights)}"
             )
         self._class_weights = None if class_weights is None else tuple(map(float, class_weights))
@@ -63,7 +63,7 @@ class Classifier(ImageClassifier):
         return tf.reduce_mean(losses if weights is None else losses * weights)
 
     def test_step(self, data):
-        """Loss and accuracies of one batch in inference mode."""
+        """Computes loss and accuracies of one batch in inference mode."""
         images, labels, weights = structure.images_and_labels(data)
         labels, weights = structure.where_labelled(labels, weights)
         losses = self._example_losses(images, labels, weights, training=False)
@@ -71,7 +71,7 @@ class Classifier(ImageClassifier):
         return self.get_metrics_result()
 
     def _example_losses(self, images, labels, weights, training):
-        """Images (b, S, S, channels), labels (b,) and weights (b,) to losses (b,), with metrics."""
+        """Maps images (b, S, S, channels), labels and weights (b,) to losses (b,); adds metrics."""
         logits = self(images, training=training)
         for metric in self.accuracies:
             metric.update_state(labels, logits, weights)

@@ -13,16 +13,17 @@ from simclrv2_tf.stages.options import DistillerOptions
 
 
 class Distiller(ImageClassifier):
-    """SimCLRv2's third stage (arXiv 2006.10029, section 2.2): a student learns a teacher's labels.
+    """SimCLRv2's third stage (arXiv 2006.10029, section 2.2): a student learns from a teacher.
 
     The teacher gives class probabilities to unlabelled images (equation 2). With `alpha` below 1
-    the cross entropy of labelled images joins in (equation 3), each term a mean over its own batch:
+    the loss also has the cross entropy of labelled images (equation 3), each term a mean over its
+    own batch:
 
         loss = (1 - alpha) * cross_entropy(labelled) + alpha * distillation(unlabelled).
 
     Data: images (b, S, S, channels) in [0, 1], alone or in a tuple of one, with `alpha` = 1; else
     `(images, (labelled_images, labels))`, the latter (c, S, S, channels) and (c,). Both pass the
-    student as one batch of b + c, so that batch norm weighs all images alike.
+    student as one batch of b + c, so that batch norm weights all images equally.
 
     Metrics: `distill_loss` (nats, not weighted), `teacher_agreement` (share of unlabelled images
     with the same argmax of student and teacher) and with `alpha` below 1 `label_loss` and
@@ -32,17 +33,18 @@ class Distiller(ImageClassifier):
         encoder: The student's encoder, a model of `resnet.resnet`.
         classifier: The student's classifier, from features (b, w) to logits (b, C).
         teacher: `teacher(images, training=False)` to logits (b, C): a Keras model, a loaded
-            SavedModel or any function. It runs in inference mode, gets no gradient, and is no part
-            of the stage's weights and checkpoints.
+            SavedModel or any function. It runs in inference mode, receives no gradient, and is not
+            part of the stage's weights and checkpoints.
         head: Optional part of the student's projection head before the classifier.
         temperature: Temperature of both softmaxes of the distillation loss, above 0.
         alpha: Weight of the distillation loss, in [0, 1].
         squared_temperature: Whether to multiply the distillation loss by the squared temperature,
-            which keeps its gradient's size (Hinton et al., arXiv 1503.02531). The paper does not.
+            which preserves the gradient's magnitude (Hinton et al., arXiv 1503.02531). The paper
+            does not.
 
     Raises:
-        ValueError: `temperature` or `alpha` out of range; a batch of another structure.
-        tf.errors.InvalidArgumentError: an unlabelled image among the labelled ones.
+        ValueError: `temperature` or `alpha` is out of range, or a batch has another structure.
+        tf.errors.InvalidArgumentError: the labelled images include an unlabelled one.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Distiller(ImageClassifier):
         self.temperature = temperature
         self.alpha = alpha
         self.squared_temperature = squared_temperature
-        # A function, as Keras would track a model among the stage's own.
+        # A function, because Keras would track a model as part of the stage.
         self._teach = lambda images: tf.stop_gradient(teacher(images, training=False))
         self.distill_loss = keras.metrics.Mean("distill_loss")
         self.teacher_agreement = keras.metrics.Mean("teacher_agreement")
@@ -83,10 +85,10 @@ class Distiller(ImageClassifier):
         return self._weighted(tf.reduce_mean(losses), tf.reduce_mean(label_losses))
 
     def test_step(self, data):
-        """Loss and metrics of one batch in inference mode; every image is distilled.
+        """Computes loss and metrics of one batch in inference mode; distills every image.
 
-        Data: images, or as for `Classifier`. Labels count with `alpha` below 1 only, where one
-        below 0 means unlabelled.
+        Data: images, or as for `Classifier`. Labels are only used with `alpha` below 1; a label
+            below 0 means unlabelled.
         """
         images, labels, weights = structure.images_alone(data), None, None
         if images is None:
@@ -117,12 +119,12 @@ class Distiller(ImageClassifier):
             "images (b, H, W, C) with alpha=1, and (images, (labelled_images, labels)), labels "
             "integers (c,), with alpha below 1",
             data,
-            "Labels are for alpha below 1 alone.",
+            "Labels are only for alpha below 1.",
             f"alpha={self.alpha}, ",
         )
 
     def _distill(self, images, logits, weights=None):
-        """Images and the student's logits (b, C) of them to losses (b,)."""
+        """Maps images and the student's logits (b, C) for them to losses (b,)."""
         teacher_logits = self._teach(images)
         losses = objectives.distillation_per_example(logits, teacher_logits, self.temperature)
         agree = tf.equal(tf.argmax(logits, -1), tf.argmax(teacher_logits, -1))
@@ -131,7 +133,7 @@ class Distiller(ImageClassifier):
         return losses
 
     def _classify(self, labels, logits, weights=None):
-        """Labels (c,) and the student's logits (c, C) to losses (c,)."""
+        """Maps labels (c,) and the student's logits (c, C) to losses (c,)."""
         losses = cross_entropy(labels, logits)
         self.label_loss.update_state(losses, weights)
         self.top_1.update_state(labels, logits, weights)

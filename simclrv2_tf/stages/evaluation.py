@@ -10,7 +10,7 @@ from simclrv2_tf.stages.base import Stage, accuracies, cross_entropy
 
 
 class Evaluation(Stage):
-    """Accuracy and calibration of any classifier of images, by `test_step`; trains nothing.
+    """Measures accuracy and calibration of any image classifier in `test_step`; trains nothing.
 
     Data: as for `Classifier`.
 
@@ -21,7 +21,7 @@ class Evaluation(Stage):
 
     def __init__(self, predict: Callable, num_classes: int, **kwargs):
         super().__init__(**kwargs)
-        # A function, as Keras would track a model among the stage's own.
+        # A function, because Keras would track a model as part of the stage.
         self._predict = lambda images: predict(images, training=False)
         self.accuracies = accuracies(num_classes)
         self.calibration = Calibration()
@@ -32,7 +32,7 @@ class Evaluation(Stage):
         return self.get_metrics_result()
 
     def answers(self, data):
-        """Adds one batch; returns what the classifier answers for each example.
+        """Adds one batch; returns the classifier's answer for each example.
 
         Returns:
             (b,) tensors by name: `label` and `predicted`, int64; `confidence`, float32, the softmax

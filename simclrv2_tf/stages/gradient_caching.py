@@ -1,10 +1,10 @@
-"""Gradient caching: a batch's exact loss and gradients in the memory of a micro-batch.
+"""Gradient caching: the exact loss and gradients of a batch, with the memory of a micro-batch.
 
 A batch passes the network twice, a micro-batch at a time, so that memory holds the activations of
 one micro-batch only (Gao et al., arXiv 2101.06983). The first pass, without gradients, gives
 all embeddings, and their loss gives the gradient at each embedding. The second pass propagates
-that gradient to the weights. Loss and gradients are exact, but batch norm takes the statistics of a
-micro-batch. The moving statistics are updated once, with the whole batch's.
+that gradient to the weights. Loss and gradients are exact, except that batch norm uses the
+statistics of a micro-batch. The moving statistics are updated once, with the whole batch's.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ from simclrv2_tf import batch_norm, distribute
 def loss_and_gradients(
     network: Callable, loss: Callable, views: Sequence, variables: Sequence, size: int
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """This replica's loss and its share of the gradients, as `Stage.loss_and_gradients`.
+    """Returns this replica's loss and its share of the gradients, see `Stage.loss_and_gradients`.
 
     Args:
         network: `network(views)` of v views (m, ...) returns tensors (v * m, ...), the embeddings
             first, one view after the other.
         loss: `loss(*outputs)` of the network's outputs for the whole batch returns a scalar.
         views: v batches of images (b, S, S, channels).
-        variables: Keras variables to differentiate by.
-        size: m, images of a micro-batch; it must divide b.
+        variables: Keras variables to differentiate with respect to.
+        size: m, images per micro-batch; it must divide b.
 
     Raises:
         ValueError: `size` does not divide b.
     """
     embeddings, *others = in_parts(network, views, size)
-    # For variables of Keras, the tape does not make zeros where no gradient arrives.
+    # For Keras variables, the tape does not return zeros for missing gradients.
     variables = [v.value for v in variables]
     with tf.GradientTape() as tape:
         tape.watch(embeddings)
@@ -55,7 +55,7 @@ def loss_and_gradients(
 
 
 def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
-    """The network's outputs (v * b, ...) in float32 by micro-batches, without a gradient.
+    """Returns the network's outputs (v * b, ...) in float32, by micro-batches, without gradient.
 
     Updates the moving statistics once. Args and errors as for `loss_and_gradients`.
     """
@@ -66,7 +66,7 @@ def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
             outputs = network([view[index] for view in parts])
         layers[:] = [layer for layer, _, _ in statistics]
         moments = [moment for _, *both in statistics for moment in both]
-        # The views in a first axis: stacked, each comes out in the batch's order.
+        # With views as the first axis, stacking keeps the batch's order in each view.
         outputs = [tf.stack(tf.split(x, len(parts))) for x in outputs]
         numbers[:] = [len(outputs)]
         return [tf.cast(x, tf.float32) for x in (*outputs, *moments)]
@@ -84,7 +84,7 @@ def in_parts(network: Callable, views: Sequence, size: int) -> list[tf.Tensor]:
 
 
 def _parts(batch, size):
-    """(b, ...) to (K, m, ...), K micro-batches of m."""
+    """Reshapes (b, ...) to (K, m, ...), K micro-batches of m."""
     count = batch.shape[0]
     if count is None or count % size:
         raise ValueError(

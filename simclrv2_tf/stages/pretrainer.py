@@ -12,40 +12,41 @@ from simclrv2_tf.stages.base import Stage, cross_entropy
 
 
 class Pretrainer(Stage):
-    """SimCLRv2's first stage (arXiv 2006.10029, section 2): agreement of two views, no labels.
+    """SimCLRv2's first stage (arXiv 2006.10029, section 2): agreement of two views, without labels.
 
-    Data: `((view1, view2), label)`, views (b, S, S, channels) in [0, 1], labels (b,), below 0 where
-    unlabelled and unused without a classifier. Both views pass the network as one batch of 2b, as
-    in the reference: batch norm sees them together.
+    Data: `((view1, view2), label)`, views (b, S, S, channels) in [0, 1], labels (b,), below 0 if
+        unlabelled, and unused without a classifier. Both views pass the network as one batch of 2b,
+        as in the reference, so that batch norm normalizes them together.
 
     Args:
         encoder: A model of `resnet.resnet`.
         head: A model of `heads.projection_head`.
         objective: `objective(z1, z2, training, **more)` takes two batches of embeddings (b, d)
             and returns a scalar loss and a dict of scalars with the keys of its `metric_names`.
-            One that `takes_targets` gets the outputs of `predictor` for embeddings, and `targets`.
+            If it `takes_targets`, it receives the outputs of `predictor` instead of embeddings, and
+            `targets`.
         classifier: Optional linear classifier for a running accuracy. Its gradient stops before
             the head: no label reaches the encoder or the head.
-        classifier_layer: Which of the head's hiddens feeds the classifier.
+        classifier_layer: The head's layer that feeds the classifier.
         micro_batch_size: Optional number of images that a replica passes through the network at a
-            time, see `gradient_caching`; it must divide b. The loss is taken over the whole batch.
-            Batch norm takes the statistics of a micro-batch (both views of its images, of all
-            replicas where it is global).
+            time, see `gradient_caching`; it must divide b. The loss covers the whole batch. Batch
+            norm uses the statistics of a micro-batch (both views of its images, over all replicas
+            if it is global).
         momentum: Optional `memory.MomentumNetwork` of encoder and head, for `queue`,
             `momentum_views` or an objective with `momentum_targets`.
-        queue: Optional `memory.Queue`. The objective gets its embeddings as `negatives` with
+        queue: Optional `memory.Queue`. The objective receives its embeddings as `negatives` with
             `negatives_valid`; after the loss, `momentum`'s outputs for both views are pushed.
-        momentum_views: Whether `momentum`, which gets no gradient, embeds the second views, and
-            the network sees the first views alone.
+        momentum_views: Whether `momentum`, which receives no gradient, embeds the second views, and
+            the network only receives the first views.
         predictor: A model of `heads.predictor`, for an objective that `takes_targets`.
-        predictor_optimizer: Optional optimizer of the predictor, where its learning rate is not
-            that of the network. Build it for `predictor.trainable_variables`.
+        predictor_optimizer: Optional optimizer of the predictor, if its learning rate differs from
+            the network's. Build it for `predictor.trainable_variables`.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1 or does not divide a batch; `queue`,
-            `momentum_views` or an objective with `momentum_targets` without `momentum`, or both of
-            the first two; a predictor without an objective for it, or the other way round; a batch
-            of another structure.
+        ValueError: `micro_batch_size` is below 1 or does not divide a batch; `momentum` is missing
+            for `queue`, `momentum_views` or `momentum_targets`; `queue` and `momentum_views` are
+            both given; only one of predictor and an objective with targets is given; or a batch has
+            another structure.
     """
 
     def __init__(
@@ -72,14 +73,14 @@ class Pretrainer(Stage):
             )
         if queue is not None and momentum_views:
             raise ValueError(
-                "`queue` must be None with `momentum_views`: no objective has both. "
+                "`queue` must be None with `momentum_views`: no objective uses both. "
                 f"Received: queue={queue}"
             )
         predicts = getattr(objective, "takes_targets", False)
         if predicts != (predictor is not None):
             raise ValueError(
-                "`predictor` must be given with an objective that takes targets, such as "
-                f"`objectives.BYOL`, and with no other. Received: {predictor=}, {objective=}"
+                "`predictor` must only be given with an objective that takes targets, such as "
+                f"`objectives.BYOL`. Received: {predictor=}, {objective=}"
             )
         self.momentum_targets = predicts and objective.momentum_targets
         if self.momentum_targets and momentum is None:
@@ -125,7 +126,7 @@ class Pretrainer(Stage):
             optimizer.apply(*map(list, zip(*selected, strict=True)))
 
     def test_step(self, data):
-        """Losses and metrics of two views in inference mode, at the training's batch size."""
+        """Computes losses and metrics of two views in inference mode, at the training batch."""
         views, labels = structure.views_and_labels(data)
         embeddings, features = self._in_inference(views, (-1, self.classifier_layer))
         outputs, targets = embeddings, ()
@@ -155,7 +156,7 @@ class Pretrainer(Stage):
                 self.micro_batch_size,
             )
         if self.queue is not None:
-            # After the loss, so that no image of this batch was its own negative.
+            # After the loss, so that no image of this batch is its own negative.
             for view in keys:
                 self.queue.push(distribute.all_gather(view))
         return result
@@ -164,7 +165,7 @@ class Pretrainer(Stage):
         return self.head(self.encoder(tf.concat(views, 0), training=training), training=training)
 
     def _network(self, views):
-        """Views (b, S, S, channels) to what the objective and the classifier are given.
+        """Maps views (b, S, S, channels) to the inputs of the objective and the classifier.
 
         Returns the embeddings or, with a predictor, its outputs (vb, d); without gradient, the
         classifier's features (vb, w) and, with a predictor, the embeddings (vb, d).
@@ -177,19 +178,19 @@ class Pretrainer(Stage):
         return predictions, features, tf.stop_gradient(hiddens[-1])
 
     def _loss_of(self, outputs, labels, keys):
-        """The loss of what `_network` returns, and of the momentum network's embeddings."""
+        """Computes the loss from the outputs of `_network` and the momentum embeddings."""
         embeddings, features, *own = outputs
         if own and not self.momentum_targets:
             keys = tf.split(own[0], 2)
         return self._loss(embeddings, features, labels, keys)
 
     def representations(self, data) -> list[tf.Tensor]:
-        """Representations h1, h2 (b, f) and embeddings z1, z2 (b, d), in inference mode."""
+        """Returns representations h1, h2 (b, f) and embeddings z1, z2 (b, d), in inference mode."""
         views, _ = structure.views_and_labels(data)
         return [part for x in self._in_inference(views, (0, -1)) for part in tf.split(x, 2)]
 
     def _in_inference(self, views, layers) -> list[tf.Tensor]:
-        """Hiddens of the head in inference mode, by micro-batches where these divide the views."""
+        """Returns the head's layers in inference mode, by micro-batches if these fit."""
 
         def network(views):
             hiddens = self._hiddens(views, training=False)
@@ -207,7 +208,7 @@ class Pretrainer(Stage):
         return views[:1] if self.momentum_views else views
 
     def _keys(self, views) -> list[tf.Tensor]:
-        """The momentum network's embeddings, (b, d) of each view that it sees."""
+        """Returns the momentum network's embeddings, (b, d) for each of its views."""
         if self.momentum is None:
             return []
         shown = views[1:] if self.momentum_views else views
@@ -220,7 +221,7 @@ class Pretrainer(Stage):
         return tf.split(keys, len(shown))
 
     def _loss(self, embeddings, features, labels, keys=(), training=True):
-        """Embeddings (vb, d) and features (vb, w) of v views to the loss, with metrics.
+        """Maps embeddings (vb, d) and features (vb, w) of v views to the loss; adds metrics.
 
         `keys` are the second views' embeddings by the momentum network or, with a predictor, the
         targets of both views.

@@ -19,41 +19,41 @@ WEAK, STRONG = "weak", "strong"
 
 
 class SemiSupervised(ImageClassifier):
-    """A classifier that learns from labelled images and, without their labels, from others.
+    """A classifier that learns from labelled images and, without labels, from unlabelled ones.
 
         loss = mean cross entropy of the labelled images
                + weight * ramp(step / ramp_steps) * mean loss of the unlabelled images
 
     Data: `((images, labels), views)`: images (b, S, S, channels) in [0, 1] with labels (b,), and a
     tuple with one batch (u, S, S, channels) for each of the class's `views`, of the same u images.
-    All of them pass the network as one batch, so that batch norm weighs all images alike.
+    All pass the network as one batch, so that batch norm weights all images equally.
 
     Metrics: `label_loss` (nats) and `top_1_accuracy` of the labelled images, `unlabelled_loss` (not
-    weighted), and those of the subclass.
+        weighted), and the subclass's metrics.
 
-    The stage updates the moving average after each step. The averaged models, which are no part of
-    the stage, are meant for evaluation and export; `test_step` evaluates the network that trains.
+    The stage updates the moving average after each step. The averaged models, which are not part of
+    the stage, are for evaluation and export; `test_step` evaluates the trained network itself.
 
     Args:
         encoder: A model of `resnet.resnet`.
-        classifier: From features (b, w) to logits (b, C).
+        classifier: A model from features (b, w) to logits (b, C).
         average: A `moving_average.MovingAverage` of all three models; updated after each step.
         head: Optional part of a projection head between the two (`heads.up_to`).
-        weight: Of the unlabelled images' loss, at least 0; None: the method's own.
-        ramp_steps: Steps in which the weight rises to its full size, at least 1.
+        weight: Weight of the unlabelled images' loss, at least 0; None: the method's default.
+        ramp_steps: Steps over which the weight rises to its full value, at least 1.
 
     Attributes:
-        views: Which views of an unlabelled image the stage takes, `WEAK` or `STRONG` each.
-        num_seen: How many of them, from the first on, the network sees.
-        default_weight: The method's own weight.
-        ramp: Maps the share of `ramp_steps` that is done, from 0 on, to a factor of the weight in
-            [0, 1].
-        averages_statistics: Whether `average` has the moving statistics of batch norm averaged: the
-            averaged models run in training mode otherwise, and have their own.
+        views: The views of an unlabelled image that the stage uses, each `WEAK` or `STRONG`.
+        num_seen: The number of these views, from the first on, that pass the network.
+        default_weight: The method's default weight.
+        ramp: Maps the completed share of `ramp_steps`, from 0 on, to a factor of the weight in [0,
+            1].
+        averages_statistics: Whether `average` averages the moving statistics of batch norm.
+            Otherwise the averaged models run in training mode, and have their own statistics.
 
     Raises:
-        ValueError: an argument out of range; a batch of another structure.
-        tf.errors.InvalidArgumentError: an unlabelled image among the labelled ones.
+        ValueError: an argument is out of range, or a batch has another structure.
+        tf.errors.InvalidArgumentError: the labelled images include an unlabelled one.
     """
 
     views: ClassVar[tuple[str, ...]]
@@ -84,10 +84,10 @@ class SemiSupervised(ImageClassifier):
         self.accuracies = accuracies(classifier.output_shape[-1])
 
     def unlabelled_losses(self, logits: Sequence[tf.Tensor], views: Sequence[tf.Tensor]):
-        """The loss of each unlabelled image.
+        """Computes the loss of each unlabelled image.
 
         Args:
-            logits: (u, C) of each view that the network sees.
+            logits: (u, C) for each view that passes the network.
             views: (u, S, S, channels), all views.
 
         Returns:
@@ -111,7 +111,7 @@ class SemiSupervised(ImageClassifier):
         return tf.reduce_mean(label_losses) + self._current_weight() * tf.reduce_mean(losses)
 
     def test_step(self, data):
-        """Loss and accuracies of labelled images in inference mode; data as for `Classifier`."""
+        """Computes loss and accuracies in inference mode; data as for `Classifier`."""
         images, labels, weights = structure.images_and_labels(data)
         labels, weights = structure.where_labelled(labels, weights)
         logits = self(images, training=False)
@@ -148,13 +148,13 @@ class SemiSupervised(ImageClassifier):
 
 
 class PseudoLabel(SemiSupervised):
-    """Learns the most probable class of an unlabelled image as its label (Lee 2013).
+    """Uses the most probable class of an unlabelled image as its label (Lee 2013).
 
-    Metrics: those of `SemiSupervised` and `confident`, the share of unlabelled images whose most
-    probable class has at least `threshold`; the others have no loss.
+    Metrics: as for `SemiSupervised`, and `confident`, the share of unlabelled images whose most
+        probable class has at least `threshold`; other images have no loss.
 
     Args:
-        threshold: In [0, 1]; Lee has none, which is 0.
+        threshold: In [0, 1]; 0 as in Lee's paper.
     """
 
     views: ClassVar[tuple[str, ...]] = (WEAK,)
@@ -173,7 +173,7 @@ class PseudoLabel(SemiSupervised):
 
 
 class FixMatch(PseudoLabel):
-    """Learns the most probable class of a weak view by a strong one (arXiv 2001.07685)."""
+    """Learns the most probable class of a weak view from a strong view (arXiv 2001.07685)."""
 
     views = (WEAK, STRONG)
     num_seen = 2
@@ -184,10 +184,10 @@ class FixMatch(PseudoLabel):
 class MeanTeacher(SemiSupervised):
     """Learns the class probabilities of its own moving average (arXiv 1703.01780).
 
-    The average sees another view of the unlabelled images, in training mode.
+    The average receives another view of the unlabelled images, in training mode.
 
     Args:
-        teacher: `teacher(images, training=True)` to logits (u, C), by the averaged models.
+        teacher: `teacher(images, training=True)` returns logits (u, C) of the averaged models.
     """
 
     views = (WEAK, WEAK)
@@ -198,7 +198,7 @@ class MeanTeacher(SemiSupervised):
 
     def __init__(self, *args, teacher: Callable, **kwargs):
         super().__init__(*args, **kwargs)
-        # A function, as Keras would track a model among the stage's own.
+        # A function, because Keras would track a model as part of the stage.
         self._teach = lambda images: tf.stop_gradient(teacher(images, training=True))
 
     def unlabelled_losses(self, logits, views):

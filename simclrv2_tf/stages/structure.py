@@ -1,7 +1,7 @@
-"""What a stage is given: the structure of a batch, checked when a step is traced, and its labels.
+"""The structure of a stage's batches, checked when a step is traced, and their labels.
 
-Without the check two views are taken for images and labels, and halves of a batch for two views:
-the loss is finite, and wrong.
+Without the check, two views could be read as images and labels, or halves of a batch as two views:
+the loss would be finite but wrong.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def views_and_labels(data) -> tuple[Sequence, tf.Tensor]:
-    """Takes `((view1, view2), labels)` apart.
+    """Unpacks `((view1, view2), labels)`.
 
     Args:
         data: Two batches of images (b, H, W, C) of the same shape, and integers (b,).
@@ -25,14 +25,14 @@ def views_and_labels(data) -> tuple[Sequence, tf.Tensor]:
             return views, labels
     raise wrong(
         "((view1, view2), labels): two batches of images (b, H, W, C), and integers (b,), below 0 "
-        "where unlabelled",
+        "if unlabelled",
         data,
         "`datasets.pretraining_batches` makes such batches.",
     )
 
 
 def images_and_labels(data) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    """Takes `(images, labels)` or `(images, labels, weights)` apart; weights may be None.
+    """Unpacks `(images, labels)` or `(images, labels, weights)`; weights may be None.
 
     Args:
         data: Images (b, H, W, C), integers (b,) and numbers (b,).
@@ -54,13 +54,13 @@ def images_and_labels(data) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
 
 
 def images_alone(data) -> tf.Tensor | None:
-    """The images (b, H, W, C) that `data` is, alone or in a sequence of one; None: it is not."""
+    """Returns the images (b, H, W, C) in `data`, directly or in a sequence of one, or None."""
     images = data[0] if _is_sequence(data, 1) else data
     return images if _are_images(images) else None
 
 
 def images_with_labels(data) -> tuple[tf.Tensor, tf.Tensor] | None:
-    """The images (b, H, W, C) and integers (b,) that `data` is; None: it is not."""
+    """Returns the images (b, H, W, C) and integers (b,) in `data`, or None."""
     if not _is_sequence(data, 2):
         return None
     images, labels = data
@@ -68,23 +68,23 @@ def images_with_labels(data) -> tuple[tf.Tensor, tf.Tensor] | None:
 
 
 def wrong(rule: str, data, advice: str, received: str = "") -> ValueError:
-    """The error of a batch that is not `rule`."""
+    """Returns the error for a batch that breaks `rule`."""
     return ValueError(f"`data` must be {rule}. Received: {received}data={_shown(data)}. {advice}")
 
 
 def all_labelled(labels) -> tf.Tensor:
-    """`labels`, of which none may be below 0; else the step fails where it runs."""
+    """Returns `labels`, after a check in the running step that none is below 0."""
     check = tf.debugging.assert_non_negative(
         labels,
         "Every image of a labelled training batch must have a label of 0 or above; -1 means "
-        "unlabelled. Leave unlabelled images out, as --label_fraction=1 does.",
+        "unlabelled. Leave unlabelled images out, for instance with --label_fraction=1.",
     )
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(labels)
 
 
 def where_labelled(labels, weights=None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Labels (b,) of at least 0, and float32 weights (b,) that are 0 where there was no label."""
+    """Returns labels (b,) of at least 0, and float32 weights (b,), 0 for unlabelled images."""
     labelled = tf.cast(tf.convert_to_tensor(labels) >= 0, tf.float32)
     weights = labelled if weights is None else labelled * tf.cast(weights, tf.float32)
     return tf.maximum(labels, 0), weights
@@ -95,7 +95,7 @@ def _is_sequence(value, count: int) -> bool:
 
 
 def _fits(value, shape: tuple) -> bool:
-    """Whether `value` is a tensor or array of this shape, as far as that is known."""
+    """Whether `value` is a tensor or array of this shape, as far as it is known."""
     return hasattr(value, "shape") and tf.TensorShape(value.shape).is_compatible_with(shape)
 
 

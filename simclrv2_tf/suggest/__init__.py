@@ -1,4 +1,4 @@
-"""Which images to label next: `python -m simclrv2_tf.suggest --model=... --images=...`.
+"""Suggests images to label next: `python -m simclrv2_tf.suggest --model=... --images=...`.
 
-`typiclust` is the choice, `labelled` what has labels already, `command` the command line.
+`typiclust` chooses the images, `labelled` finds images with labels, `command` is the command line.
 """

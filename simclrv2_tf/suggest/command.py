@@ -1,4 +1,4 @@
-"""The command line: a table of suggested images, and a page that shows them."""
+"""The command line: writes a table of suggested images, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from simclrv2_tf.datasets import Split
     from simclrv2_tf.export import Model
 
-# `file` and `label` are what a table of labels of a folder has: once filled in, it is one.
+# `file` and `label` are the columns of a table of labels, so the filled-in table is one.
 HEADER = ("rank", "file", "label", "cluster", "cluster_size", "typicality")
-_MOST_SHOWN = 1_000  # thumbnails of the page
+_MOST_SHOWN = 1_000  # thumbnails on the page
 _SIDE = 96  # of a thumbnail, in pixels
 
 
 class SuggestError(UserError):
-    """Images cannot be suggested as asked."""
+    """Raised for suggestions that cannot run as requested."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Carries out the command line.
+    """Runs the command line.
 
     Raises:
         SuggestError, PackageError, PredictError, LabelledError, ModelError, DatasetError: it cannot
-            be carried out; nothing is written.
+        run; nothing is written.
     """
     typiclust.check_installed()
     args.model = hugging_face.local(args.model)
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> None:
     labels = int(has_label.sum())
     if labels:
         print(
-            f"Labelled already: {len(inside):,} of the images, and {labels - len(inside):,} others."
+            f"Already labelled: {len(inside):,} of the images, and {labels - len(inside):,} others."
         )
     if len(inside) == len(paths):
         raise SuggestError(
-            f"`images` must hold an image without a label. Received: images={args.images}, all "
-            f"{len(paths):,} of which have one"
+            f"`images` must hold an image without a label. Received: images={args.images}, whose "
+            f"{len(paths):,} images all have one"
         )
     chosen = typiclust.choose(x, has_label, args.count, args.seed)
     if not chosen:
@@ -104,18 +104,18 @@ def run(args: argparse.Namespace) -> None:
     files.write_text(_followed(shown), text)
     if found.left_over:
         print(found.left_over)
-    print(f"{len(chosen):,} images to label in {table}, shown in {shown}", flush=True)
+    print(f"Wrote {len(chosen):,} images to label to {table}, with a page in {shown}", flush=True)
 
 
 def _targets(output: str) -> tuple[str, str]:
-    """The table, and the page beside it."""
+    """Returns the paths of the table and of the page alongside."""
     if not output.endswith(".csv"):
         raise SuggestError(f"`output` must end in .csv. Received: {output=!s}")
     return output, output.removesuffix(".csv") + ".html"
 
 
 def _followed(path: str) -> epath.Path:
-    """The path that a link leads to: the link stays."""
+    """Returns the target of a link, so that writing keeps the link."""
     return epath.Path(os.path.realpath(path))
 
 
@@ -126,13 +126,13 @@ def _opened(folder: str, model: Model) -> Split:
 def _embedded(
     model: Model, images: Split, args: argparse.Namespace
 ) -> tuple[list[str], np.ndarray]:
-    """Paths of the readable images, and their representations at unit length, (n, d) float32.
+    """Returns paths of the readable images, and their unit-length representations (n, d) float32.
 
     Raises:
         SuggestError: no image can be read.
     """
     paths: list[str] = []
-    # Filled in place: with a list of batches, memory would hold all of it twice.
+    # Filled in place: a list of batches would need twice the memory.
     x = np.zeros((0, 0), np.float32)
     for names, found in predict.outputs(model, images, [args.endpoint], args, quiet=True):
         rows = found[args.endpoint].reshape(len(names), -1)
@@ -146,7 +146,7 @@ def _embedded(
 
 
 def _thumbnails(images: Split, wanted: Sequence[str], batch: int) -> np.ndarray:
-    """Thumbnails (n, S, S, 1 or 3) uint8 of whole images, in the order of the paths `wanted`."""
+    """Makes thumbnails (n, S, S, 1 or 3) uint8 of whole images, in the order of `wanted`."""
 
     @splits.as_is
     def whole(example):
@@ -171,7 +171,7 @@ def _csv(found: suggestions.Suggestions) -> str:
 
 
 def _seed(text: str) -> int:
-    """Reads what scikit-learn takes as a seed."""
+    """Reads a seed for scikit-learn."""
     if not 0 <= (seed := int(text)) < 2**32:
         raise argparse.ArgumentTypeError(f"must be in [0, 2^32). Received: {text}")
     return seed
@@ -180,20 +180,20 @@ def _seed(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m simclrv2_tf.suggest",
-        description="Which images to label next: typical and diverse ones, by clusters of their "
-        "representations (TypiClust, arXiv 2202.02794). Needs scikit-learn: "
+        description="Suggest images to label next: typical and diverse ones, from clusters of "
+        "their representations (TypiClust, arXiv 2202.02794). Needs scikit-learn: "
         "pip install 'simclrv2-tf[suggest]'.",
         allow_abbrev=False,
     )
     model = "a run's folder, a SavedModel's folder or tar.gz, or a .keras, .onnx or .tflite file"
     known = (
-        "images with labels, which count as covered: the folder of a run that learned from labels, "
-        "a folder of labelled images, or none (default: the labels that the model's run learned "
+        "images that already have labels: the folder of a run that learned from labels, a folder "
+        "of labelled images, or none (default: the labels that the model's run learned "
         "from)"
     )
-    size = "side in pixels that images are cropped and scaled to (default: as in training)"
+    size = "side in pixels to crop and scale images to (default: as in training)"
     default = "(default: %(default)s)"
-    table = f"table of the images, to be filled in; a page beside it shows them {default}"
+    table = f"table of the images, to fill in; a page alongside shows them {default}"
     add = parser.add_argument
     home = os.path.expanduser
     add("--model", required=True, metavar="PATH", help=model)
@@ -201,8 +201,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--count", type=at_least_1, default=100, metavar="N", help=f"images to suggest {default}")
     add("--labelled", type=home, metavar="PATH", help=known)
     add("--output", type=home, default="suggestions.csv", metavar="CSV", help=table)
-    add("--seed", type=_seed, default=0, metavar="N", help=f"of the clusters {default}")
-    add("--endpoint", default="representation", metavar="NAME", help=f"what is clustered {default}")
+    add("--seed", type=_seed, default=0, metavar="N", help=f"seed of the clusters {default}")
+    add(
+        "--endpoint",
+        default="representation",
+        metavar="NAME",
+        help=f"endpoint to cluster {default}",
+    )
     add("--image_size", type=at_least_1, metavar="S", help=size)
     add("--batch_size", type=at_least_1, default=64, metavar="B", help=default)
     add("--overwrite", action="store_true", help="replace existing files")

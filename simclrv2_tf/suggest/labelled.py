@@ -1,4 +1,4 @@
-"""Which images have labels already: of a run, or of a folder of labelled images."""
+"""Finds images that already have labels, from a run or a folder of labelled images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FOLDER = "folder:"
 
 
 class LabelledError(UserError):
-    """The images that have labels cannot be told."""
+    """Raised if the images with labels cannot be determined."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Labelled:
     """Images with labels.
 
     Attributes:
-        root: The folder that their paths are below; "" where there are none.
+        root: The folder of their paths; "" if there are none.
         paths: With `/`, in any order.
     """
 
@@ -42,14 +42,14 @@ class Labelled:
     paths: tuple[str, ...] = ()
 
     def divided(self, folder: str, ids: Iterable[str]) -> tuple[set[str], list[str]]:
-        """Tells the images of a folder from others.
+        """Separates labelled images of a folder from other labelled images.
 
         Args:
             folder: The folder, or one image.
-            ids: Paths of its images below it, with `/`; the name of the one image.
+            ids: Paths of its images relative to it, with `/`; the name of a single image.
 
         Returns:
-            Those of `ids` that have labels, and the `paths` that are not among `ids`.
+            The `ids` with labels, and the `paths` that are not among `ids`.
         """
         here, there = _resolved(folder), _resolved(self.root)
         if os.path.isfile(here):
@@ -65,16 +65,16 @@ class Labelled:
 
 
 def find(given: str | None, model: str) -> Labelled:
-    """The images that have labels.
+    """Returns the images with labels.
 
     Args:
-        given: The folder of a run, whose labels count; a folder of labelled images; "none"; or
-            None: the labels of the run that `model` belongs to, where it belongs to one.
+        given: The folder of a run, whose labels are used; a folder of labelled images; "none"; or
+            None for the labels of the run that `model` belongs to, if any.
         model: A run's folder, or files of a network.
 
     Raises:
         LabelledError: `given` is neither, or its images cannot be found.
-        DatasetError: `given` is a folder whose labels cannot be told.
+        DatasetError: `given` is a folder whose labels cannot be read.
     """
     if given == NONE:
         return Labelled()
@@ -94,11 +94,11 @@ def find(given: str | None, model: str) -> Labelled:
 
 
 def _of_run(run: epath.Path, asked: bool) -> Labelled:
-    """The images whose labels a run has learned from.
+    """Returns the images whose labels a run has learned from.
 
     Args:
-        run: Its folder.
-        asked: Whether the user has named it as the source of labels.
+        run: The run's folder.
+        asked: Whether the user has named the run as the source of labels.
     """
     source, options = label_budget.source_of_labels(str(run))
     listed = (run_options.run_folder(source) or run) / "labelled_examples.txt"
@@ -112,7 +112,7 @@ def _of_run(run: epath.Path, asked: bool) -> Labelled:
         return Labelled()
     name = str(options.get("dataset"))
     if not name.startswith(_FOLDER):
-        rule = f"The labels of {run} belong to {name}, which is no folder of images"
+        rule = f"The labels of {run} belong to {name}, which is not a folder of images"
         if asked:
             raise LabelledError(f"{rule}. Give --labelled a folder of labelled images.")
         logging.warning("%s: no image counts as labelled.", rule)
@@ -121,7 +121,7 @@ def _of_run(run: epath.Path, asked: bool) -> Labelled:
         data = _opened(name, options)
     except datasets.DatasetError as error:
         raise LabelledError(
-            f"The images that {run} has labels of cannot be opened ({error}). Give "
+            f"The labelled images of {run} cannot be opened ({error}). Give "
             f"--labelled=FOLDER with the labelled images, or --labelled={NONE}."
         ) from error
     if listed.exists():
@@ -130,7 +130,7 @@ def _of_run(run: epath.Path, asked: bool) -> Labelled:
 
 
 def _opened(name: str, options: Mapping[str, Any]) -> ImageDataset:
-    """The data set of a run."""
+    """Opens the data set of a run."""
     given = {
         option: options[option]
         for option in ("data_dir", "split_seed", "value_range", "channels")
@@ -140,7 +140,7 @@ def _opened(name: str, options: Mapping[str, Any]) -> ImageDataset:
 
 
 def _of_dataset(data: ImageDataset, splits: Iterable[str] | None = None) -> Labelled:
-    """The images with a label; all of a set without classes, which was named as a labelled one."""
+    """Returns the images with a label; all images of a given data set without classes."""
     found: list[str] = []
     for name in splits or data.splits:
         ids, labels = data.split(name).labels()
@@ -149,10 +149,10 @@ def _of_dataset(data: ImageDataset, splits: Iterable[str] | None = None) -> Labe
 
 
 def _root(data: ImageDataset) -> str:
-    assert data.contents is not None  # as every folder has
+    assert data.contents is not None  # every folder has contents
     return data.contents.location
 
 
 def _resolved(path: str) -> str:
-    """A folder's path by which others are compared with it: links are followed."""
+    """Returns a folder's path for comparisons, with links resolved."""
     return path if "://" in path else os.path.realpath(os.path.expanduser(path))

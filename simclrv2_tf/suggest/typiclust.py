@@ -1,7 +1,7 @@
-"""Typical and diverse images by their representations: TypiClust (arXiv 2202.02794).
+"""Finds typical and diverse images from representations: TypiClust (arXiv 2202.02794).
 
-Section 3.2 of the paper: cluster all images into as many clusters as there will be labels, and take
-the most typical image of each of the largest clusters without a label.
+Section 3.2 of the paper: cluster all images into as many clusters as there will be labels, then
+choose the most typical image of each of the largest clusters without a label.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ with epy.lazy_imports():
 _NEIGHBOURS = 20
 _MOST_CLUSTERS = 500
 _SMALLEST = 6  # images of a cluster; smaller ones are mostly outliers
-_MOST_EXACT = 50  # clusters that k-means finds by all images at once
+_MOST_EXACT = 50  # clusters for exact k-means, without mini-batches
 _BATCH = 5_000
 
-_LEAST_DISTANCE = 1e-6  # below is rounding
-_SAME = 1e-4  # the distance of unit-length rows below which two images are one and the same
+_LEAST_DISTANCE = 1e-6  # smaller distances are rounding
+_SAME = 1e-4  # distance of unit-length rows below which two images are copies
 
 
 class PackageError(UserError):
-    """A package of an extra is not installed."""
+    """Raised if the package of an extra is not installed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """An image that is worth a label.
+    """A suggested image.
 
     Attributes:
-        row: Its row.
+        row: Row of the image.
         cluster: Number of its cluster, from 0, the largest cluster first.
         size: Images in the cluster.
-        typicality: As `typicality` gives it, within the cluster.
+        typicality: Result of `typicality` within the cluster.
     """
 
     row: int
@@ -60,7 +60,7 @@ def check_installed() -> None:
     """Checks that scikit-learn is installed, without importing it.
 
     Raises:
-        PackageError: it is not; the message has the line that installs it.
+        PackageError: scikit-learn is missing; the message shows how to install it.
     """
     if importlib.util.find_spec("sklearn") is None:
         raise PackageError(
@@ -72,25 +72,24 @@ def check_installed() -> None:
 def choose(x: np.ndarray, labelled: np.ndarray, count: int, seed: int = 0) -> list[Choice]:
     """Chooses the images to label next.
 
-    All images are clustered, into as many clusters as there will be labels, at most 500. The
-    cluster with the fewest labels is next, the largest one of those that tie, and gives its most
-    typical image that has no label. So each choice covers another cluster as long as there are
-    clusters without labels.
+    All images are clustered, into as many clusters as there will be labels, at most 500. Each step
+    chooses from the cluster with the fewest labels, with ties the largest, its most typical image
+    without a label. So each choice covers another cluster as long as there are clusters without
+    labels.
 
-    Clusters of fewer than six images come last, as the released code of the paper leaves them out.
-    Where clusters are small on average, those under half the average come last instead. An image
-    whose representation is that of an image with a label, or of one that was chosen, is never
-    chosen: a copy needs no second label.
+    Clusters of fewer than six images, which the paper's released code excludes, come last. If
+    clusters are small on average, those under half the average come last instead. An image with the
+    same representation as a labelled or chosen image is never chosen, because a copy needs no
+    second label.
 
     Args:
         x: (n, d) float32 representations, rows of unit length.
         labelled: (n,) bool, the images that have a label.
-        count: How many images to choose, at least 1.
-        seed: Of k-means; the same arguments give the same choice.
+        count: Number of images to choose, at least 1.
+        seed: Seed of k-means; the same arguments give the same choice.
 
     Returns:
-        At most `count` choices, in the order in which they were made; fewer where no more images
-        are left that differ.
+        At most `count` choices, in order; fewer if no more different images are left.
 
     Raises:
         ValueError: An argument is out of range.
@@ -125,21 +124,21 @@ def choose(x: np.ndarray, labelled: np.ndarray, count: int, seed: int = 0) -> li
 
 
 def clusters(x: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Clusters rows by k-means; (n,) int64, the cluster of each row from 0, the largest one first.
+    """Clusters rows by k-means; returns (n,) int64, each row's cluster, the largest cluster first.
 
-    Above 50 clusters by mini-batches, as in the paper. Fewer than `count` clusters are found where
-    fewer rows differ.
+    Above 50 clusters uses mini-batches, as in the paper. Finds fewer than `count` clusters if there
+    are fewer different rows.
 
     Args:
         x: (n, d) float32.
         count: Number of clusters, in [1, n].
-        seed: Of the first centers.
+        seed: Seed of the first centers.
     """
     if count <= _MOST_EXACT:
         kmeans = sklearn.cluster.KMeans(count, random_state=seed)
     else:
         kmeans = sklearn.cluster.MiniBatchKMeans(count, random_state=seed, batch_size=_BATCH)
-    # Several threads would add up the centers in an order that differs from call to call.
+    # Several threads would sum the centers in an order that varies between calls.
     with threadpoolctl.threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         found = kmeans.fit_predict(x)
@@ -150,11 +149,11 @@ def clusters(x: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 
 def typicality(x: np.ndarray) -> np.ndarray:
-    """How typical each row is of the others: (n,) float64, the higher the more.
+    """Returns the typicality of each row, (n,) float64; higher is more typical.
 
-    One over the mean Euclidean distance of its k nearest neighbours (equation 4 of the paper). k is
-    20, or half the number of rows where that is less. Rows that equal their neighbours have 10^6;
-    a row alone has 0.
+    The inverse of the mean Euclidean distance to its k nearest neighbours (equation 4 of the
+    paper). k is 20, or half the number of rows if that is less. Rows that equal their neighbours
+    have 10^6; a single row has 0.
 
     Args:
         x: (n, d), the representations of one cluster.
@@ -165,12 +164,12 @@ def typicality(x: np.ndarray) -> np.ndarray:
         n_neighbors=min(_NEIGHBOURS, len(x) // 2), algorithm="brute"
     )
     with threadpoolctl.threadpool_limits(1):
-        distances, _ = near.fit(x).kneighbors()  # of other rows than each row itself
+        distances, _ = near.fit(x).kneighbors()  # excludes each row itself
     return 1 / np.maximum(distances.mean(1, dtype=np.float64), _LEAST_DISTANCE)
 
 
 def _members(assigned: np.ndarray) -> Sequence[np.ndarray]:
-    """The rows of each cluster, in ascending order."""
+    """Returns the rows of each cluster, in ascending order."""
     order = np.argsort(assigned, kind="stable")
     return np.split(order, np.cumsum(np.bincount(assigned))[:-1])
 
@@ -178,7 +177,7 @@ def _members(assigned: np.ndarray) -> Sequence[np.ndarray]:
 def _candidates(
     x: np.ndarray, members: np.ndarray, labelled: np.ndarray, known: _Known
 ) -> Iterator[tuple[int, float]]:
-    """Yields the rows of a cluster that are worth a label, and their typicality, highest first."""
+    """Yields the candidate rows of a cluster, and their typicality, in descending order."""
     typical = typicality(x[members])
     for place in np.argsort(-typical, kind="stable"):
         row = int(members[place])
@@ -188,10 +187,11 @@ def _candidates(
 
 
 class _Known:
-    """The rows that need no further label: those that have one, and those that are chosen.
+    """The rows that need no further label, because they have one or are chosen.
 
-    Copies of an image differ by rounding, so that k-means may part them. Rows are compared where
-    their places along one direction are near, since these are never farther apart than the rows.
+    Copies of an image differ by rounding, so k-means may separate them. Only rows with similar
+    projections onto one direction are compared, because projections are never farther apart than
+    the rows.
     """
 
     def __init__(self, x: np.ndarray, rows: np.ndarray):
@@ -204,7 +204,7 @@ class _Known:
         bisect.insort(self._rows, (float(self._along[row]), row))
 
     def has_copy(self, row: int) -> bool:
-        """Whether a known row equals this one, but for rounding."""
+        """Whether a known row equals this one, up to rounding."""
         place = float(self._along[row])
         begin = bisect.bisect_left(self._rows, (place - _SAME, -1))
         end = bisect.bisect_left(self._rows, (place + _SAME, len(self._x)))

@@ -1,7 +1,7 @@
-"""Sweeps: grids over options and seeds, each cell an ordinary run in a process of its own.
+"""Sweeps: grids over options and seeds; each cell is an ordinary run in its own process.
 
-`definition` is what was asked for, `cells` the command lines that it stands for, `earlier` other
-sweeps that cells start from. `processes` runs cells, several at once on `shares` of the machine.
-`gathering` reads what they have left, `statistics` makes means and paired differences of it, and
+`definition` reads the sweep, `cells` expands it into command lines, `earlier` finds other sweeps
+that cells start from. `processes` runs cells in parallel, each on its part of the machine, see
+`shares`. `gathering` reads their results, `statistics` computes means and paired differences, and
 `results` and `figures` write them.
 """

@@ -1,4 +1,4 @@
-"""The cells of a sweep: the command line and the folder of each, all checked before any begins."""
+"""The cells of a sweep: their command lines and folders, all checked before the first starts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Cell:
         seed: The seed.
         folder: The run's folder.
         flags: The command line of `simclrv2_tf.run`.
-        config: Its options.
+        config: The run's options.
     """
 
     setting: Mapping[str, str]
@@ -48,23 +48,22 @@ class Cell:
 
     @property
     def in_words(self) -> str:
-        """Its setting and seed, such as "learning_rate=0.1, seed 0"."""
+        """The setting and seed, such as "learning_rate=0.1, seed 0"."""
         return ", ".join([*(f"{k}={v}" for k, v in self.setting.items()), f"seed {self.seed}"])
 
     @property
     def command(self) -> str:
-        """The command line that runs it by itself."""
+        """The command line that runs the cell on its own."""
         return shlex.join(["python", "-m", "simclrv2_tf.run", *self.flags])
 
 
 def make(definition: Definition) -> list[Cell]:
-    """The cells of a sweep, those of the first seed first.
+    """Returns the cells of a sweep, ordered by seed.
 
     Raises:
-        ConfigError: options of cells are wrong, two cells are the same run or have one folder, or
-            a comparison is with nothing; each problem once.
-        SweepError: a sweep that cells start from lacks theirs.
-        RunError: a cell's folder holds another run.
+        ConfigError: options of cells are wrong, two cells are the same run or share a folder, or a
+        comparison has no counterpart; each problem is reported once. SweepError: a sweep that cells
+        start from lacks the matching cells. RunError: a cell's folder holds another run.
         DatasetError: a folder of images is missing.
     """
     found: list[Cell] = []
@@ -84,18 +83,18 @@ def make(definition: Definition) -> list[Cell]:
 
 
 def dimensions(cells: Sequence[Cell]) -> list[str]:
-    """What the settings of cells differ in, in order."""
+    """Returns the dimensions of the cells' settings, in order."""
     return list(dict.fromkeys(name for cell in cells for name in cell.setting))
 
 
 def folder_name(setting: Mapping[str, str]) -> str:
-    """The name of a setting's folder, "" where nothing varies: `nt_xent,learning_rate=0.1`."""
+    """Returns the name of a setting's folder, such as `nt_xent,learning_rate=0.1`, or ""."""
     parts = [value if name == VARIANT else f"{name}={value}" for name, value in setting.items()]
     return re.sub(r"[^\w.=,@+-]+", "-", ",".join(parts))
 
 
 def _settings(definition: Definition) -> Iterator[tuple[dict[str, str], tuple[str, ...]]]:
-    """The values of the dimensions, and the flags that they stand for."""
+    """Yields the values of the dimensions, and the flags that they stand for."""
     variants = definition.variants or {"": ()}
     axes = [[(flag, value) for value in texts] for flag, texts in definition.grid.items()]
     for name, own in variants.items():
@@ -113,8 +112,8 @@ def _cell(
     if len(name.encode()) > _LONGEST_NAME:
         raise ConfigError(
             [
-                f"A setting must have a name of at most {_LONGEST_NAME} bytes, which its folder "
-                f"is called by: give it as --variant.NAME='--flag=value ...'. Received: {name}"
+                f"A setting must have a name of at most {_LONGEST_NAME} bytes, the name of its "
+                f"folder: give it as --variant.NAME='--flag=value ...'. Received: {name}"
             ]
         )
     folder = "/".join(filter(None, [definition.folder, name, f"seed_{seed}"]))
@@ -128,7 +127,7 @@ def _cell(
 
 
 def _same(cells: Sequence[Cell]) -> list[str]:
-    """What is wrong with cells that are the same run, or have the same folder."""
+    """Returns the errors of cells that are the same run, or share a folder."""
     runs: dict[str, Cell] = {}
     folders: dict[str, Cell] = {}
     errors = []
@@ -136,8 +135,8 @@ def _same(cells: Sequence[Cell]) -> list[str]:
         other = folders.setdefault(cell.folder, cell)
         if other is not cell:
             errors.append(
-                "Each cell must have a folder of its own; give settings whose values are much "
-                "alike as --variant.NAME='--flag=value ...'. Received: "
+                "Each cell must have its own folder; give settings with very similar values as "
+                "--variant.NAME='--flag=value ...'. Received: "
                 f"{other.in_words} and {cell.in_words}, both in {cell.folder}"
             )
             continue
@@ -145,14 +144,14 @@ def _same(cells: Sequence[Cell]) -> list[str]:
         other = runs.setdefault(options, cell)
         if other is not cell:
             errors.append(
-                f"Each cell must be another run. Received: {other.in_words} and {cell.in_words}, "
-                "whose options are all the same"
+                f"Cells must differ. Received: {other.in_words} and {cell.in_words}, with the same "
+                "options"
             )
     return errors
 
 
 def stage_dimensions(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """The values of `stage` and `fraction` that rows have, where runs are of several stages."""
+    """Returns the values of `stage` and `fraction` in the rows, if runs have several stages."""
     planned = [stage for cell in cells for stage in plan.plan_stages(cell.config)]
     if all(cell.config.train_mode not in plan.RUNS for cell in cells):
         return {}
@@ -164,12 +163,12 @@ def stage_dimensions(cells: Sequence[Cell]) -> dict[str, list[str]]:
 
 
 def fraction_in_words(fraction: float | None) -> str:
-    """The share of the labels that a stage uses, as `fraction` has it: "0.01", or "none"."""
+    """Returns the share of the labels that a stage uses, as text: "0.01", or "none"."""
     return f"{fraction:g}" if fraction else NONE
 
 
 def _unknown(definition: Definition, cells: Sequence[Cell]) -> list[str]:
-    """What is wrong with comparisons, and with the axis of the figure."""
+    """Returns the errors of comparisons, and of the axis of the figure."""
     known = {
         name: list(dict.fromkeys(cell.setting.get(name, NONE) for cell in cells))
         for name in dimensions(cells)
@@ -179,7 +178,8 @@ def _unknown(definition: Definition, cells: Sequence[Cell]) -> list[str]:
         for name, value in comparison.items():
             if name not in known:
                 errors.append(
-                    f"`compare_to` must name what varies: {', '.join(known) or 'nothing does'}. "
+                    "`compare_to` must name a dimension that varies: "
+                    f"{', '.join(known) or 'none does'}. "
                     f"Received: {name}={value}"
                 )
             elif value not in known[name]:
@@ -191,8 +191,8 @@ def _unknown(definition: Definition, cells: Sequence[Cell]) -> list[str]:
     if axis is not None and not _is_numeric(known.get(axis, ())):
         numeric = [name for name, values in known.items() if _is_numeric(values)]
         errors.append(
-            "`x_axis` must name something that varies and has numbers as values: "
-            f"{', '.join(numeric) or 'nothing here'}. Received: x_axis={axis}"
+            "`x_axis` must name a dimension that varies and has numbers as values: "
+            f"{', '.join(numeric) or 'none does'}. Received: x_axis={axis}"
         )
     return errors
 

@@ -1,4 +1,4 @@
-"""Carries out a sweep: checks its cells, runs what is left of them, and writes the results."""
+"""Runs a sweep: checks its cells, runs the unfinished ones, and writes the results."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from simclrv2_tf.sweep.time_left import TimeLeft
 with epy.lazy_imports():
     from simclrv2_tf.sweep import results
 
-# Flags that change no result: a sweep is the same with and without them.
+# Flags that do not change results: a sweep may resume without them.
 _NO_PART = ("debug", "take_over", "verbose")
 
 
 class FailedError(errors.UserError):
-    """Cells have failed."""
+    """Raised if cells have failed."""
 
     exit_status = 1
 
@@ -38,13 +38,12 @@ def run(definition: Definition, command: str, program: Sequence[str] = processes
 
     Args:
         definition: The sweep.
-        command: Its command line, to be recorded.
-        program: What a cell's flags are given to.
+        command: Its command line, for the record.
+        program: The program that receives a cell's flags.
 
     Raises:
-        ConfigError, SweepError, RunError, DatasetError: the sweep cannot begin; nothing on disk was
-            changed.
-        FailedError: cells have failed; the others have finished.
+        ConfigError, SweepError, RunError, DatasetError: the sweep cannot start; nothing on disk was
+        changed. FailedError: cells have failed; the others have finished.
         Interrupted: a signal has stopped it; the cells that were running have been stopped.
     """
     shares.check_jobs(definition.jobs)
@@ -77,7 +76,7 @@ def _run(
     def began(running: processes.Running) -> None:
         place = found.index(running.cell) + 1
         print(
-            f"[{place}/{len(found)}] {running.cell.in_words}: begins, log in {running.log}\n"
+            f"[{place}/{len(found)}] {running.cell.in_words}: started, log in {running.log}\n"
             f"  {running.cell.command}",
             flush=True,
         )
@@ -106,7 +105,7 @@ def _run(
         raise _interrupted(
             getattr(interruption, "exit_status", 130),
             f"Stopped: {len(finished)} of {len(found)} cells have finished. Rerun the same command "
-            "to resume; cells that had begun resume from their last checkpoints.",
+            "to resume; cells that had started resume from their last checkpoints.",
         ) from None
     _report(definition, found, failed, warnings)
 
@@ -125,18 +124,18 @@ def _report(
     if failed:
         lines = "; ".join(f"{cell.in_words}: {why}" for cell, why in failed.items())
         raise FailedError(
-            f"{len(failed)} of {len(found)} cells have failed; their logs are beside their "
-            f"folders. Rerun the same command to try them again. Failed: {lines}"
+            f"{len(failed)} of {len(found)} cells have failed; their logs are alongside their "
+            f"folders. Rerun the same command to retry them. Failed: {lines}"
         )
 
 
 def _plan(definition: Definition, found: Sequence[Cell]) -> Iterator[str]:
-    """What is about to be run, in lines."""
+    """Describes the sweep in a few lines."""
     settings = len(found) // len(definition.seeds)
     yield (
         f"{len(found)} cells: {settings} setting{'s' * (settings != 1)}, "
         f"{len(definition.seeds)} seed{'s' * (len(definition.seeds) != 1)}; "
-        f"{definition.jobs} at once, in {definition.folder}."
+        f"{definition.jobs} in parallel, in {definition.folder}."
     )
     splits = {(cell.config.train_split, cell.config.eval_split) for cell in found}
     held_out = all(
@@ -147,13 +146,13 @@ def _plan(definition: Definition, found: Sequence[Cell]) -> Iterator[str]:
     if settings > 1 and not held_out:
         names = sorted({evaluated or "the data set's own test split" for _, evaluated in splits})
         yield (
-            f"Numbers will be of {', '.join(names)}. To choose a setting by them, evaluate on "
-            "held-out training images: --train_split='train[:80%]' --eval_split='train[80%:]'."
+            f"Evaluation on {', '.join(names)}. To choose a setting, evaluate on held-out training "
+            "images: --train_split='train[:80%]' --eval_split='train[80%:]'."
         )
 
 
 def _identity(definition: Definition) -> dict:
-    """What the sweep in a folder must keep, as JSON holds it: what varies, and the common flags."""
+    """Returns the fixed parts of a folder's sweep, for JSON: its dimensions and common flags."""
     values, by_stage = given(definition.flags)
     held = {name: value for name, value in values.items() if name not in _NO_PART}
     held |= {f"{stage}.{k}": v for stage, own in by_stage.items() for k, v in own.items()}
@@ -162,12 +161,13 @@ def _identity(definition: Definition) -> dict:
 
 
 def _check_folder(definition: Definition) -> None:
-    """Raises `SweepError` where the folder holds a run, or another sweep."""
+    """Raises a `SweepError` if the folder holds a run or another sweep."""
     folder = pathlib.Path(definition.folder)
-    advice = "Choose another --output; nothing there was changed."
+    advice = "Choose another --output; that folder was not changed."
     if (folder / "config.json").exists():
         raise SweepError(
-            f"`output` must be new or hold the same sweep. Received: {folder}, a run. {advice}"
+            f"`output` must be new or hold the same sweep. Received: {folder}, which holds a run. "
+            f"{advice}"
         )
     if not (folder / earlier.FILE).exists():
         return
@@ -176,23 +176,23 @@ def _check_folder(definition: Definition) -> None:
         there = held if isinstance(held, dict) else {}
         raise SweepError(
             f"`output` must be new or hold the same sweep. Received: {folder}, which holds another "
-            f"one ({'; '.join(_differences(there, own))}). {advice}"
+            f"sweep ({'; '.join(_differences(there, own))}). {advice}"
         )
 
 
 def _differences(there: Mapping, here: Mapping) -> Iterator[str]:
     if there.get("dimensions") != here["dimensions"]:
         names = [", ".join(held.get("dimensions", ())) or "nothing" for held in (there, here)]
-        yield f"{names[0]} vary there, {names[1]} here"
+        yield f"{names[0]} vary in the folder, {names[1]} here"
     before, after = there.get("flags", {}), here["flags"]
     for name in sorted(before | after):
         if before.get(name) != after.get(name):
             shown = [str(held.get(name, "not given")) for held in (before, after)]
-            yield f"{name}={shown[0]} there, {shown[1]} here"
+            yield f"{name}={shown[0]} in the folder, {shown[1]} here"
 
 
 def _write_plan(definition: Definition, found: Sequence[Cell]) -> None:
-    """Writes `sweep.json`; cells of an earlier command, with other values or seeds, stay in it."""
+    """Writes `sweep.json`; keeps cells of earlier commands with other values or seeds."""
     folder = pathlib.Path(definition.folder)
     own = [
         {
@@ -212,11 +212,13 @@ def _write_plan(definition: Definition, found: Sequence[Cell]) -> None:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Answers SIGTERM as Ctrl-C, with its own exit status."""
+    """Handles SIGTERM like Ctrl-C, with its own exit status."""
 
     def answer(number, _):
         signals.absorb_repeats([number])
-        signal.signal(number, signal.default_int_handler)  # a second request: as a second Ctrl-C
+        signal.signal(
+            number, signal.default_int_handler
+        )  # a second request acts like a second Ctrl-C
         raise _interrupted(128 + number, "Stopped.")
 
     before = signal.signal(signal.SIGTERM, answer)

@@ -1,4 +1,4 @@
-"""What a sweep was asked for: the flags of all cells, variants, grid, seeds and comparisons."""
+"""The definition of a sweep: common flags, variants, grid, seeds and comparisons."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from simclrv2_tf.config.other_names import OTHER_NAMES
 from simclrv2_tf.config.recipes import expand_flagfiles
 from simclrv2_tf.options import ConfigError, Option
 
-# The sweep's own flags; `model_dir` is what --output is another name for.
+# The sweep's own flags; --output is an alias of `model_dir`.
 OWN = ("seeds", "jobs", "model_dir", "compare_to", "metrics", "x_axis")
 FAMILIES = ("grid", "variant")
 VARIANT = "variant"
-NONE = "none"  # a value that is unset, or a dimension that a setting lacks
+NONE = "none"  # an unset value, or a dimension that a setting lacks
 
-# Flags that a cell gets by itself, and what to give for them.
+# Flags that the sweep sets for each cell, and advice.
 _FIXED = {
-    "model_dir": "each cell has its own folder below --output",
-    "mode": "each cell trains and is evaluated",
+    "model_dir": "each cell has its own folder in --output",
+    "mode": "each cell trains and evaluates",
     "eval_name": "each cell has one evaluation",
     "seed": "give --seeds=0,1,2",
 }
@@ -31,19 +31,19 @@ _FIXED = {
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """A sweep, checked as far as that takes no cell.
+    """A sweep, after the checks that need no cells.
 
     Attributes:
-        flags: Of all cells, `--flagfile=...` as it was given.
-        variants: Flags by the variant's name; empty: there are none.
+        flags: Flags of all cells, with `--flagfile=...` as given.
+        variants: Flags by the variant's name; may be empty.
         grid: The texts of each option's values, by the option: `FLAG`, `STAGE.FLAG` or `flagfile`.
         seeds: The seeds.
-        jobs: Cells at once.
-        folder: Of the sweep.
+        jobs: Number of cells to run in parallel.
+        folder: Folder of the sweep.
         compare_to: Comparisons, each the values of some dimensions by name.
-        metrics: Those that tables show; empty: by what the runs have.
-        x_axis: The dimension that the figure is drawn against.
-        dry_run: Whether to check and print the cells alone.
+        metrics: Metrics in tables; if empty, chosen from the runs' metrics.
+        x_axis: The dimension on the figure's x axis.
+        dry_run: Whether to only check and print the cells.
     """
 
     flags: tuple[str, ...]
@@ -59,7 +59,7 @@ class Definition:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """What its settings differ in, without what comes from other sweeps."""
+        """The dimensions of its settings, except for those from other sweeps."""
         return (*([VARIANT] if self.variants else []), *self.grid)
 
 
@@ -68,11 +68,11 @@ def make(values: Mapping[str, str], flags: Sequence[str], name: str = "") -> Def
 
     Args:
         values: The sweep's own flags, by name: `OWN`, `grid.FLAG` and `variant.NAME`.
-        flags: Of all cells, each in one piece.
-        name: Of the recipe, for the default folder.
+        flags: Flags of all cells, each as one string.
+        name: Name of the recipe, for the default folder.
 
     Raises:
-        ConfigError: names every flag that cannot be read, or that no cell may have.
+        ConfigError: names every flag that cannot be read, or is not allowed for cells.
     """
     errors: list[str] = []
     dry_run, kept = _dry_run(flags)
@@ -82,7 +82,7 @@ def make(values: Mapping[str, str], flags: Sequence[str], name: str = "") -> Def
         if dot and family == VARIANT:
             variants[what] = _variant(what, text, errors)
         elif dot:
-            # Another name for a flag, such as lr, is the flag.
+            # An alias of a flag, such as lr, stands for the flag.
             stage, stop, last = what.rpartition(".")
             what = f"{stage}{stop}{OTHER_NAMES.get(last, last)}"
             grid[what] = _grid_values(what, text, errors)
@@ -116,11 +116,11 @@ def make(values: Mapping[str, str], flags: Sequence[str], name: str = "") -> Def
 
 
 def canonical(option: Option | None, text: str) -> str:
-    """One text for one value: 0.1 for 1e-1, True for true, `none` for an unset option.
+    """Returns one text per value: 0.1 for 1e-1, True for true, `none` for an unset option.
 
     Args:
-        option: The option; None of a value that is no option's, such as a recipe.
-        text: As it was given.
+        option: The option; None for values without an option, such as recipes.
+        text: The text as given.
     """
     value: Any = text if option is None else option.parse(text)
     if value is None or value == "":
@@ -129,32 +129,32 @@ def canonical(option: Option | None, text: str) -> str:
 
 
 def option_of(name: str) -> Option | None:
-    """The option that a dimension of the grid has the values of: FLAG or STAGE.FLAG."""
+    """Returns the option of a grid's dimension: FLAG or STAGE.FLAG."""
     return flag_options().get(name.rpartition(".")[2])
 
 
 def given(flags: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What a cell's flags give, flag files read: values by option, and by stage and option.
+    """Returns the values of a cell's flags and flag files, by option, and by stage and option.
 
-    What is wrong with them is for `Config` to say.
+    `Config` reports their problems.
     """
     expanded, _, _ = expand_flagfiles(in_order(flags), [])
     return command_line.read(expanded, flag_options(), [])
 
 
 def in_order(flags: Sequence[str]) -> list[str]:
-    """`flags` with flag files first, so that what is given directly wins."""
+    """Returns `flags` with flag files first, so that direct flags win."""
     return sorted(flags, key=lambda flag: not _is_file(flag))
 
 
 def flag_name(flag: str) -> str:
-    """The name in `--name=value`, another name's own."""
+    """Returns the name in `--name=value`, with aliases resolved."""
     name = flag.lstrip("-").partition("=")[0]
     return OTHER_NAMES.get(name, name)
 
 
 def _with_own_name(flag: str) -> str:
-    """`--learning_rate=1` for `--lr=1`."""
+    """Resolves aliases: `--learning_rate=1` for `--lr=1`."""
     name, equals, value = flag.lstrip("-").partition("=")
     return f"--{OTHER_NAMES[name]}{equals}{value}" if name in OTHER_NAMES else flag
 
@@ -164,7 +164,7 @@ def _is_file(flag: str) -> bool:
 
 
 def _dry_run(flags: Sequence[str]) -> tuple[bool, list[str]]:
-    """Whether a dry run is asked for, and the other flags."""
+    """Returns whether a dry run is requested, and the other flags."""
     own = [flag for flag in flags if flag_name(flag) in ("dry_run", "nodry_run")]
     found, _ = command_line.read(own, flag_options(), [])
     return found.get("dry_run") is True, [flag for flag in flags if flag not in own]
@@ -174,16 +174,16 @@ def _variant(name: str, text: str, errors: list[str]) -> tuple[str, ...]:
     received = f"Received: variant.{name}={text}"
     if not re.fullmatch(r"[\w+.@-]+", name) or name == NONE:
         errors.append(
-            "The name of a variant must be of letters, digits, '_', '-', '+', '.' and '@', and "
-            f"not {NONE}. {received}"
+            "The name of a variant must consist of letters, digits, '_', '-', '+', '.' and '@', "
+            f"and not be {NONE}. {received}"
         )
     try:
         flags = tuple(shlex.split(text))
     except ValueError as error:
-        errors.append(f"The flags of a variant must be as in a shell ({error}). {received}")
+        errors.append(f"The flags of a variant must be quoted as in a shell ({error}). {received}")
         return ()
     if not all(flag.startswith("-") for flag in flags):
-        errors.append(f"A variant must be flags, each as --name=value. {received}")
+        errors.append(f"A variant must consist of flags, each as --name=value. {received}")
     return tuple(map(_with_own_name, flags))
 
 
@@ -199,7 +199,7 @@ def _grid_values(name: str, text: str, errors: list[str]) -> tuple[str, ...]:
         return ()
     if option is not None and option.many and ";" not in text and "," in text:
         errors.append(
-            f"`grid.{name}` must have semicolons between its values, as each may be a list: "
+            f"`grid.{name}` must have semicolons between its values, because each may be a list: "
             f"--grid.{name}='{text.replace(',', ';')}' has {text.count(',') + 1} values, "
             f"--{name}={text} is the same list in every cell. {received}"
         )
@@ -208,7 +208,7 @@ def _grid_values(name: str, text: str, errors: list[str]) -> tuple[str, ...]:
     values = tuple(value.strip() for value in text.split(separator))
     shown = [canonical(option, value) for value in values]
     if len({*shown}) < len(shown):
-        errors.append(f"`grid.{name}` must have each value once. {received}")
+        errors.append(f"`grid.{name}` must not repeat a value. {received}")
     return values
 
 
@@ -231,8 +231,8 @@ def _whole_numbers(name: str, text: str, least: int, errors: list[str]) -> tuple
         found = ()
     if not found or min(found) < least or len({*found}) < len(found):
         errors.append(
-            f"`{name}` must be whole numbers of at least {least} with commas between, none of them "
-            f"twice. Received: {name}={text}"
+            f"`{name}` must be whole numbers of at least {least}, separated by commas, without "
+            f"duplicates. Received: {name}={text}"
         )
         return (least,)
     return found
@@ -244,14 +244,14 @@ def _names(name: str, text: str | None, errors: list[str]) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(","))
     if not all(found) or len({*found}) < len(found):
         errors.append(
-            f"`{name}` must be names with commas between, none of them twice. "
+            f"`{name}` must be names, separated by commas, without duplicates. "
             f"Received: {name}={text}"
         )
     return found
 
 
 def _comparisons(text: str | None, errors: list[str]) -> tuple[dict[str, str], ...]:
-    """`NAME=VALUE,NAME=VALUE;...`: a comma before no `NAME=` is part of the value."""
+    """Reads `NAME=VALUE,NAME=VALUE;...`; a comma that no `NAME=` follows is part of the value."""
     if text is None:
         return ()
     found = []
@@ -263,7 +263,7 @@ def _comparisons(text: str | None, errors: list[str]) -> tuple[dict[str, str], .
         }
         if not all(equals for _, equals, _ in parts) or len(values) < len(parts):
             errors.append(
-                "`compare_to` must be NAME=VALUE, several with commas between, such as "
+                "`compare_to` must be NAME=VALUE, several separated by commas, such as "
                 f"variant=nt_xent or stage=supervised. Received: compare_to={text}"
             )
         found.append(values)

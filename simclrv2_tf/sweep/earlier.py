@@ -1,4 +1,4 @@
-"""Cells that start from those of another sweep: `--checkpoint=sweep:DIR`, `--teacher=sweep:DIR`."""
+"""Cells that start from cells of another sweep: `--checkpoint=sweep:DIR`, `--teacher=sweep:DIR`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OPTIONS = ("checkpoint", "teacher")
 
 
 class SweepError(UserError):
-    """A folder that holds no sweep, another sweep, or one that lacks what is needed of it."""
+    """Raised for a folder without a sweep, or with a sweep that does not fit."""
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The content of a sweep's `sweep.json`.
+    """Returns the content of a sweep's `sweep.json`.
 
     Raises:
         SweepError: there is no such file, or it cannot be read.
@@ -29,28 +29,28 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         raise SweepError(
-            f"{folder} must be the folder of a sweep, and has no {FILE}. Run that sweep first."
+            f"{folder} must be the folder of a sweep, but has no {FILE}. Run that sweep first."
         )
     with raised_as(SweepError, f"{path} cannot be read", "Move it away, and rerun its sweep."):
         held = json.loads(path.read_text())
         if not all(isinstance(cell["setting"], dict) for cell in held["cells"]):
-            raise TypeError("it holds no cells")
+            raise TypeError("it has no cells")
         return held
 
 
 def expanded(flags: Sequence[str], seed: int) -> Iterator[tuple[dict[str, str], tuple[str, ...]]]:
-    """What a cell becomes where it starts from another sweep: one for each setting of that sweep.
+    """Expands a cell that starts from another sweep: one cell per setting of that sweep.
 
     Args:
-        flags: Of the cell.
-        seed: Its seed, which the cell that it starts from has too.
+        flags: Flags of the cell.
+        seed: Its seed, also the seed of the cell that it starts from.
 
     Yields:
-        More dimensions, such as `checkpoint.temperature`, and more flags; once, and none of them,
-        where the cell starts from no sweep.
+        Additional dimensions, such as `checkpoint.temperature`, and flags; a single empty pair if
+        the cell starts from no sweep.
 
     Raises:
-        SweepError: the folder holds no sweep, or that has no finished cell of this seed.
+        SweepError: the folder holds no sweep, or the sweep has no finished cell with this seed.
     """
     values, _ = given(flags)
     sources = []
@@ -69,7 +69,7 @@ def expanded(flags: Sequence[str], seed: int) -> Iterator[tuple[dict[str, str], 
 
 
 def _finished(folder: pathlib.Path, seed: int, option: str) -> list[Mapping[str, Any]]:
-    """The cells of one seed, their folders as paths from here."""
+    """Returns the cells of one seed, with folders relative to the current one."""
     found: list[Mapping[str, Any]] = []
     for cell in read(folder)["cells"]:
         if cell["seed"] != seed:
@@ -78,12 +78,12 @@ def _finished(folder: pathlib.Path, seed: int, option: str) -> list[Mapping[str,
         if not (path / "result.json").exists():
             raise SweepError(
                 f"`{option}` must be a sweep whose cells have finished. Received: "
-                f"{option}={PREFIX}{folder}, whose {path} has not. Rerun that sweep first."
+                f"{option}={PREFIX}{folder}, whose cell {path} has not. Rerun that sweep first."
             )
         found.append({**cell, "folder": str(path)})
     if not found:
         raise SweepError(
-            f"`{option}` must be a sweep with a cell of each seed. Received: "
+            f"`{option}` must be a sweep with cells for each seed. Received: "
             f"{option}={PREFIX}{folder}, without seed {seed}"
         )
     return found

@@ -1,4 +1,4 @@
-"""Figures of a sweep: means, or differences, with their intervals; and the same in words."""
+"""Figures of a sweep: means or differences with their intervals, and their descriptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simclrv2_tf.sweep.statistics import METRIC, SEED, VALUE
 if TYPE_CHECKING:
     import pandas as pd
 
-_LINE_INCHES = 0.34  # the height of a setting's row
+_LINE_INCHES = 0.34  # height of a setting's row
 _MOST_COLORS = (ACCENT, SECOND, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 
@@ -29,15 +29,15 @@ def means(
     metric: str,
     x_axis: str | None = None,
 ) -> matplotlib.figure.Figure:
-    """Draws a metric's mean in each setting, its t interval, and a tick for every seed.
+    """Draws a metric's mean in each setting, its t interval, and a tick per seed.
 
     Args:
-        rows: As `statistics.means` gives them.
-        table: The values, as `statistics.means` takes them.
-        dimensions: What settings differ in.
+        rows: Result of `statistics.means`.
+        table: The values, as for `statistics.means`.
+        dimensions: The dimensions of settings.
         metric: The metric.
-        x_axis: A dimension whose values are numbers: they are the x axis, with a line for each
-            setting of the other dimensions. None: a row for each setting.
+        x_axis: A dimension with numbers as values, for the x axis, with one line per setting of the
+            other dimensions. None: one row per setting.
     """
     rows, table = rows[rows[METRIC] == metric], table[table[METRIC] == metric]
     label = results.column_name(metric)
@@ -53,24 +53,24 @@ def means(
 def differences(
     rows: pd.DataFrame, dimensions: Sequence[str], metric: str, against: str
 ) -> matplotlib.figure.Figure:
-    """Draws a metric's paired differences with their t intervals, beside a line at 0.
+    """Draws a metric's paired differences with their t intervals, and a line at 0.
 
     Args:
-        rows: As `statistics.differences` gives them, of one metric.
-        dimensions: What settings differ in.
+        rows: Result of `statistics.differences` for one metric.
+        dimensions: The dimensions of settings.
         metric: The metric.
-        against: What they are differences from, in words.
+        against: The reference of the differences, as text.
     """
-    label = difference_name(metric, against).replace("that of ", "that of\n", 1)
+    label = difference_name(metric, against).replace(", difference", ",\ndifference", 1)
     figure = _dots(rows, dimensions, label, _scale(metric), ())
     figure.axes[0].axvline(0, color="#666666", linewidth=1.2)
     return figure
 
 
 def difference_name(metric: str, against: str) -> str:
-    """A difference in words, with its unit."""
+    """Describes a difference, with its unit."""
     name = results.column_name(metric).replace(" (%)", " (points)")
-    return f"{name} less that of {against}"
+    return f"{name}, difference from {against}"
 
 
 def numbers(
@@ -81,15 +81,15 @@ def numbers(
     table: pd.DataFrame | None = None,
     x_axis: str | None = None,
 ) -> Numbers:
-    """The means and intervals that a figure draws, and below each the values of seeds.
+    """Returns the means and intervals of a figure, and below each the values of seeds.
 
     Args:
-        rows: As `statistics.means` or `statistics.differences` gives them.
-        dimensions: What settings differ in.
+        rows: Result of `statistics.means` or `statistics.differences`.
+        dimensions: The dimensions of settings.
         metric: The metric.
-        name: What the numbers are, with their unit.
-        table: The values of seeds, as `statistics.means` takes them.
-        x_axis: As `means` takes it: with one, values of seeds are not drawn.
+        name: Name of the numbers, with unit.
+        table: The values of seeds, as for `statistics.means`.
+        x_axis: As for `means`; with an x axis, values of seeds are not drawn.
     """
     if x_axis is not None:
         rows, table = rows[rows[x_axis] != NONE], None
@@ -109,7 +109,7 @@ def numbers(
 def alt_text(
     rows: pd.DataFrame, dimensions: Sequence[str], metric: str, what: str = "Means over seeds"
 ) -> str:
-    """A figure in words: what it shows, and its lowest and highest mean."""
+    """Describes a figure: its content, and its lowest and highest mean."""
     rows = rows[rows[METRIC] == metric]
     ends = [rows.loc[index] for index in (rows["mean"].idxmin(), rows["mean"].idxmax())]
     said = [
@@ -124,8 +124,7 @@ def alt_text(
 
 
 def setting_name(row, dimensions: Sequence[str], without: str | None = None) -> str:
-    """A setting in words, such as "nt_xent, learning_rate=0.1"; dimensions that it lacks are left
-    out."""
+    """Describes a setting, such as "nt_xent, learning_rate=0.1"; omits dimensions that it lacks."""
     plain = ("variant", "stage")
     return ", ".join(
         str(row[name]) if name in plain else f"{name}={row[name]}"
@@ -139,7 +138,7 @@ def _scale(metric: str) -> float:
 
 
 def _reach(rows: pd.DataFrame, scale: float) -> np.ndarray:
-    """How far intervals reach below and above the mean: (2, N), 0 for a single seed."""
+    """Returns the lengths of intervals below and above the mean: (2, N), 0 for a single seed."""
     reach = scale * np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]], float)
     return np.nan_to_num(np.maximum(reach, 0))
 
@@ -151,7 +150,7 @@ def _dots(
     scale: float,
     seeds: Sequence[Sequence[float]],
 ) -> matplotlib.figure.Figure:
-    """A row for each setting, the first at the top."""
+    """Draws one row per setting, the first at the top."""
     figure = matplotlib.figure.Figure(
         figsize=(8, _LINE_INCHES * len(rows) + 1.3), dpi=150, layout="constrained"
     )
@@ -185,7 +184,7 @@ def _dots(
 def _lines(
     rows: pd.DataFrame, dimensions: Sequence[str], x_axis: str, label: str, scale: float
 ) -> matplotlib.figure.Figure:
-    """A line for each setting of the dimensions that are not the x axis."""
+    """Draws one line per setting of the dimensions that are not the x axis."""
     rows = rows[rows[x_axis] != NONE]
     figure = matplotlib.figure.Figure(figsize=(7.2, 5), dpi=150, layout="constrained")
     axis = figure.subplots()

@@ -1,4 +1,4 @@
-"""What the finished cells of a sweep have measured, as one table."""
+"""Gathers the measurements of a sweep's finished cells into one table."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from simclrv2_tf.report.page.runs import Stage
 
 SECONDS = "seconds"
-# In a `result.json`, and no measurement.
+# Entries of `result.json` that are not measurements.
 _NO_METRICS = {"images", "global_step", "label_top_1_low", "label_top_1_high"}
 _NO_METRICS |= {"selected_step", "stopped_step", "pretrain_global_step"}
 
 
 def table(cells: Sequence[Cell], dimensions: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The measurements of finished cells, and the splits that they are of.
+    """Returns the measurements of finished cells, and the evaluated splits.
 
     Args:
         cells: Finished cells.
-        dimensions: What settings differ in; `stage` and `fraction` among them where runs are of
+        dimensions: The dimensions of settings, including `stage` and `fraction` if runs have
             several stages.
 
     Returns:
-        A row for each cell, stage and metric, as `statistics.means` takes it: `dimensions` as text,
-        "none" where a setting lacks one, `seed`, `metric` and `value`. And the splits, such as
-        "test of fashion_mnist_small (2,000 images)".
+        One row per cell, stage and metric, for `statistics.means`: `dimensions` as text, "none" for
+        missing ones, `seed`, `metric` and `value`. Also the splits, such as "test of
+        fashion_mnist_small (2,000 images)".
 
     Raises:
         RunFilesError, OptionsError: a file of a run is damaged.
@@ -55,7 +55,7 @@ def table(cells: Sequence[Cell], dimensions: Sequence[str]) -> tuple[pd.DataFram
 
 
 class _Measured(NamedTuple):
-    """What a stage has measured; `split` is what its numbers are of, in words."""
+    """The measurements of a stage; `split` describes the evaluated split."""
 
     name: str
     fraction: str
@@ -63,7 +63,7 @@ class _Measured(NamedTuple):
     split: str
 
 
-@functools.cache  # a sweep reads each cell once, and its table after every cell
+@functools.cache  # reads each cell once, although the table is written after every cell
 def _measured(cell: Cell) -> tuple[_Measured, ...]:
     run = run_files.read(cell.folder)
     return tuple(
@@ -78,7 +78,7 @@ def _measured(cell: Cell) -> tuple[_Measured, ...]:
 
 
 def _metrics(stage: Stage) -> dict[str, float]:
-    """The numbers of a stage's result, and the seconds of its training."""
+    """Returns the numbers of a stage's result, and the seconds of its training."""
     found = {
         name: float(value)
         for name, value in stage.result.items()

@@ -1,4 +1,4 @@
-"""Cells in processes of their own, several at once; they are stopped together."""
+"""Runs cells in separate processes, several in parallel, and stops them together."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from simclrv2_tf.sweep import shares
 from simclrv2_tf.sweep.cells import Cell
 
 PROGRAM = (sys.executable, "-m", "simclrv2_tf.run")
-_PAUSE = 0.1  # seconds between looks at the processes
+_PAUSE = 0.1  # seconds between checks of the processes
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 _LONGEST_LINE = 300
 
 
 class Running:
-    """One cell's process.
+    """The process of a cell.
 
     Attributes:
         cell: The cell.
-        place: The share of the machine that it has.
-        began: When, by `time.monotonic`.
+        place: Index of its share of the machine.
+        began: Start time, by `time.monotonic`.
     """
 
     def __init__(self, cell: Cell, place: int, jobs: int, program: Sequence[str]):
@@ -45,14 +45,15 @@ class Running:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **own},
-                # A terminal's Ctrl-C is the sweep's: a run that gets two ends without a checkpoint.
+                # Only the sweep receives a terminal's Ctrl-C: a run that receives two ends without
+                # a checkpoint.
                 process_group=0,
                 preexec_fn=_prepare(shares.share_out(cores, jobs)[place] if affinity else None),
             )
 
     @property
     def seconds(self) -> float:
-        """How long it has been running."""
+        """Seconds since its start."""
         return time.monotonic() - self.began
 
     def problem(self) -> str:
@@ -62,11 +63,11 @@ class Running:
         said = [line for line in lines if line.startswith("Error: ")] or lines
         status = self.process.returncode
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return f"{said[-1][:_LONGEST_LINE] if said else 'It said nothing.'} ({how})"
+        return f"{said[-1][:_LONGEST_LINE] if said else 'No output.'} ({how})"
 
 
 def log_of(cell: Cell) -> pathlib.Path:
-    """The file that a cell's output is appended to."""
+    """Returns the file to which a cell's output is appended."""
     return pathlib.Path(f"{cell.folder}.log")
 
 
@@ -76,20 +77,20 @@ def run(
     began: Callable[[Running], None] = lambda _: None,
     program: Sequence[str] = PROGRAM,
 ) -> Generator[tuple[Running, Sequence[Running]], None, None]:
-    """Runs cells, `jobs` at once, in their order.
+    """Runs cells in order, `jobs` in parallel.
 
-    To be closed where it may be left before its end: that stops the cells that are running, each of
-    which writes a checkpoint. An exception on the way while they stop, such as of a second Ctrl-C,
-    stops them at once.
+    Close the generator if you may leave it before its end: this stops the running cells, each of
+    which writes a checkpoint. An exception while they stop, such as a second Ctrl-C, stops them
+    immediately.
 
     Args:
         cells: The cells.
-        jobs: How many at once; each gets its share of the cores, and of the GPUs.
-        began: Is called for each cell that has begun.
-        program: What a cell's flags are given to.
+        jobs: Number of cells in parallel; each has its share of the cores and the GPUs.
+        began: Called for each started cell.
+        program: The program that receives a cell's flags.
 
     Yields:
-        Each cell that has ended, well or not, and those that are running.
+        Each ended cell, successful or not, and the running cells.
     """
     waiting = collections.deque(cells)
     free = list(range(jobs))[::-1]
@@ -112,7 +113,7 @@ def run(
 
 def _stop(running: Sequence[Running]) -> None:
     if running:
-        print("Stopping each run after its step. Once more ends them at once.", flush=True)
+        print("Stopping each run after its step. Press again to stop immediately.", flush=True)
     for signals in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         for each in running:
             with contextlib.suppress(ProcessLookupError):
@@ -122,12 +123,12 @@ def _stop(running: Sequence[Running]) -> None:
             for each in running:
                 each.process.wait()
             return
-        except KeyboardInterrupt:  # once more: at once
+        except KeyboardInterrupt:  # a second request stops immediately
             continue
 
 
 def _prepare(share: Sequence[int] | None) -> Callable[[], None]:
-    """What a child does before it becomes the run: keep to its cores, and end with its parent."""
+    """Prepares a child process before the run: sets its cores, and ends it with its parent."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
 
     def prepare():

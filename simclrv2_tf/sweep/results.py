@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simclrv2_tf.sweep.cells import Cell
     from simclrv2_tf.sweep.definition import Definition
 
-# The first that runs have, where `metrics` does not say.
+# If `metrics` is not given, the first of these that runs have.
 _SHOWN = ("label_top_1_accuracy", "expected_calibration_error", "representation_rank")
 _NAMES = {
     "label_top_1_accuracy": "top-1",
@@ -44,13 +44,13 @@ def write(
     failed: Mapping[Cell, str],
     command: str,
 ) -> list[str]:
-    """Writes what the finished cells have measured; returns lines of warning.
+    """Writes the results of the finished cells; returns lines of warning.
 
     Args:
         definition: The sweep.
-        found: All its cells.
-        finished: Those that have finished, in their order.
-        failed: The last line of error of those that have failed.
+        found: All cells of the sweep.
+        finished: The finished cells, in order.
+        failed: The last line of error of each failed cell.
         command: The sweep's command line.
 
     Raises:
@@ -105,8 +105,8 @@ def write(
             condition = ", ".join(f"{k}={v}" for k, v in against.items())
             blocks += [
                 f"## Differences from {condition}, paired by seed",
-                "Each row less the one that differs from it in this alone, seed by seed, over the "
-                "seeds that both have.",
+                "The difference of each row from the row that differs only in this, paired over "
+                "the seeds that both have.",
             ]
             rows = rows[rows[METRIC] == shown[0]]
             if rows.empty:
@@ -124,19 +124,18 @@ def write(
     files.write_text(root / "results.md", "\n\n".join(blocks) + "\n")
     missing = [name for name in definition.metrics if measured and name not in measured]
     return [
-        f"`metrics` should be among those that the runs have: {', '.join(measured)}. "
-        f"Received: {name}"
+        f"`metrics` must be among the runs' metrics: {', '.join(measured)}. Received: {name}"
         for name in missing
     ]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table as JSON holds them."""
+    """Returns the rows of a table for JSON."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def column_name(metric: str) -> str:
-    """A metric in words, with its unit."""
+    """Describes a metric, with its unit."""
     name = _NAMES.get(metric, metric.replace("_", " "))
     return f"{name} (%)" if is_share(metric) else name
 
@@ -147,12 +146,12 @@ def is_share(metric: str) -> bool:
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
-    """A metric's value as text: a share in percent with two decimals, else four digits."""
+    """Formats a metric's value: a share in percent with two decimals, else four digits."""
     return f"{100 * value:{sign}.2f}" if is_share(metric) else f"{value:{sign}.4g}"
 
 
 def versions() -> dict[str, str]:
-    """The versions that the numbers depend on."""
+    """Returns the versions of packages that the numbers depend on."""
     names = ("tensorflow", "keras", "numpy")
     return {
         "simclrv2_tf": simclrv2_tf.__version__,
@@ -162,7 +161,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name, and how many cores the system has."""
+    """Returns the processor's name, and the number of cores."""
     path = pathlib.Path("/proc/cpuinfo")
     text = path.read_text() if path.exists() else ""
     model = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
@@ -181,15 +180,16 @@ def _introduction(content: Mapping[str, Any], table: pd.DataFrame) -> list[str]:
         said.append(f"{states.count('failed')} have failed.")
     if seeds:
         said += [
-            f"Numbers are of {'; '.join(content['splits'])}.",
+            f"Evaluated on {'; '.join(content['splits'])}.",
             f"Means ± sample standard deviation over seeds {', '.join(map(str, seeds))}. "
-            "Intervals are of 95%, by Student's t over seeds, each for itself.",
+            "Intervals are 95% intervals by Student's t over seeds, not corrected for multiple "
+            "comparisons.",
         ]
     return [
         "# Sweep",
         f"`{content['command']}`",
         " ".join(said),
-        f"{seconds / 3600:.2f} hours of training in all, runs at once: {content['jobs']}, on "
+        f"{seconds / 3600:.2f} hours of training in total, {content['jobs']} runs in parallel, on "
         f"{content['processor']}; {versions}. results.csv has every cell and metric.",
     ]
 
@@ -197,7 +197,7 @@ def _introduction(content: Mapping[str, Any], table: pd.DataFrame) -> list[str]:
 def _of_cells(
     found: Sequence[Cell], finished: Sequence[Cell], failed: Mapping[Cell, str]
 ) -> list[str]:
-    """The cells that have failed, and those that are still to be run."""
+    """Lists the failed cells, and the cells that have not run yet."""
     blocks = []
     if failed:
         lines = [f"- {cell.in_words}: {problem}" for cell, problem in failed.items()]
@@ -211,7 +211,7 @@ def _of_cells(
 def _table(
     rows: pd.DataFrame, dimensions: Sequence[str], shown: Sequence[str], signed: bool = False
 ) -> str:
-    """A line for each setting: its dimensions, the first metric with interval and n, the others."""
+    """Returns one line per setting: dimensions, the first metric with its interval, others."""
     first, sign = shown[0], "+" if signed else ""
     lines: dict[tuple, dict[str, Mapping]] = {}
     for row in rows[rows[METRIC].isin(shown)].to_dict("records"):

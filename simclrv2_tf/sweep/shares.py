@@ -1,4 +1,4 @@
-"""What each of several runs at once may use of the machine: cores, and GPUs."""
+"""Divides the machine's cores and GPUs among parallel runs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def share_out(items: Sequence, jobs: int) -> list[list]:
-    """Divides `items` among `jobs`, as evenly as can be."""
+    """Divides `items` among `jobs` as evenly as possible."""
     return [list(items[place::jobs]) for place in range(jobs)]
 
 
 def cores() -> list[int]:
-    """The cores that this process may use."""
+    """Returns the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def gpus() -> list[str]:
-    """The GPUs that a process would see: those of the environment variable, or all of NVIDIA's."""
+    """Returns the visible GPUs: those in the environment variable, or all NVIDIA GPUs."""
     if _GPUS in os.environ:
         return [gpu for gpu in os.environ[_GPUS].split(",") if gpu.strip()]
     nodes = pathlib.Path("/dev").glob("nvidia*")
@@ -35,7 +35,7 @@ def gpus() -> list[str]:
 
 
 def check_jobs(jobs: int) -> None:
-    """Raises `ConfigError` where the machine cannot be shared out among `jobs` runs."""
+    """Raises a `ConfigError` if the machine cannot be divided among `jobs` runs."""
     seen, available = gpus(), len(cores())
     if jobs > 1 and not seen and environment.accelerator_nodes():
         raise ConfigError(
@@ -44,21 +44,21 @@ def check_jobs(jobs: int) -> None:
     most, what = (len(seen), "GPUs") if seen else (available, "cores")
     if jobs > max(most, 1):
         raise ConfigError(
-            [f"`jobs` must be at most the {most} {what} here, one each. Received: jobs={jobs}"]
+            [f"`jobs` must be at most the number of {what}, {most}. Received: jobs={jobs}"]
         )
 
 
 def variables(
     place: int, jobs: int, seen: Sequence[str], available: int, affinity: bool
 ) -> Mapping[str, str]:
-    """The variables of the environment that give a run its share.
+    """Returns the environment variables that give a run its share.
 
     Args:
-        place: Of the run, below `jobs`.
-        jobs: Runs at once.
+        place: Index of the run, below `jobs`.
+        jobs: Number of parallel runs.
         seen: The machine's GPUs.
         available: Number of cores.
-        affinity: Whether the run is kept on its cores by the system.
+        affinity: Whether the system restricts the run to its cores.
     """
     found = {}
     if jobs > 1 and seen:

@@ -20,17 +20,17 @@ _COLUMNS = ("n", "mean", "std", "low", "high")
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of the mean of values from a normal distribution of unknown variance.
+    """Returns the interval of the mean of values from a normal distribution of unknown variance.
 
     Mean plus and minus t(n - 1) * s / sqrt(n), where s is the sample standard deviation (Student,
     Biometrika 1908).
 
     Args:
         values: (n,) numbers.
-        confidence: The share of such intervals that hold the mean, in (0, 1).
+        confidence: The share of such intervals that contain the mean, in (0, 1).
 
     Returns:
-        Its ends, NaN for fewer than two values.
+        The ends of the interval, NaN for fewer than two values.
 
     Raises:
         ValueError: `confidence` is out of range.
@@ -45,17 +45,17 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, floa
 
 
 def means(table: pd.DataFrame, dimensions: Sequence[str]) -> pd.DataFrame:
-    """The mean over seeds of each metric in each setting.
+    """Returns the mean over seeds of each metric in each setting.
 
     Args:
-        table: A row for each setting, seed and metric: `dimensions` as text, `seed`, `metric` and
-            `value`. Values that are NaN do not count.
-        dimensions: What settings differ in.
+        table: One row per setting, seed and metric: `dimensions` as text, `seed`, `metric` and
+            `value`. NaN values are ignored.
+        dimensions: The dimensions of settings.
 
     Returns:
-        A row for each setting and metric, in the order of `table`: `n` seeds, their `mean`, sample
-        standard deviation `std` (n - 1 below the line), and the ends `low` and `high` of the
-        mean's 95% t interval; the last three NaN for a single seed.
+        One row per setting and metric, in the order of `table`: `n` seeds, their `mean`, sample
+        standard deviation `std` (denominator n - 1), and the ends `low` and `high` of the mean's
+        95% t interval; the last three are NaN for a single seed.
 
     Raises:
         ValueError: a setting has a seed twice for a metric.
@@ -68,19 +68,19 @@ def means(table: pd.DataFrame, dimensions: Sequence[str]) -> pd.DataFrame:
 def differences(
     table: pd.DataFrame, dimensions: Sequence[str], against: Mapping[str, str]
 ) -> pd.DataFrame:
-    """What each setting gains over the one that differs from it in `against`, seed by seed.
+    """Returns each setting's gain over the setting that differs in `against`, paired by seed.
 
     Args:
-        table, dimensions: As of `means`.
-        against: Values of some dimensions. A setting is compared with the one that has these, and
-            its own values of all other dimensions.
+        table, dimensions: As for `means`.
+        against: Values of some dimensions. A setting is compared with the setting that has these
+            values, and the same values of all other dimensions.
 
     Returns:
-        Rows as of `means`, of the differences, over the seeds that both settings have. A setting is
-        left out that has these values itself, or has none to be compared with.
+        Rows as for `means`, of the differences over the seeds that both settings have. Settings
+        that have these values themselves, or have no counterpart, are omitted.
 
     Raises:
-        ValueError: as `means`; or `against` has a dimension that is not among `dimensions`.
+        ValueError: as for `means`; or `against` has a dimension that is not among `dimensions`.
     """
     if unknown := [name for name in against if name not in dimensions]:
         raise ValueError(
@@ -113,6 +113,6 @@ def _check_once(table: pd.DataFrame, keys: list[str]) -> None:
     twice = table[table.duplicated(keys)]
     if len(twice):
         raise ValueError(
-            "`table` must have each seed of a setting once for a metric. "
+            "`table` must not repeat a seed of a setting for a metric. "
             f"Received: {twice.iloc[0][keys].to_dict()} twice"
         )

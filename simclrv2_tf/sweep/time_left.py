@@ -1,4 +1,4 @@
-"""The time that a sweep still takes, by the cells that have finished."""
+"""Estimates the time left of a sweep from its finished cells."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from simclrv2_tf.sweep.cells import Cell
 
 
 class TimeLeft:
-    """Estimates the seconds that cells still take.
+    """Estimates the seconds left.
 
-    A cell is taken to take as long as the cells of its setting with other seeds have, else as long
-    as all others have on average.
+    Assumes that a cell takes as long as the cells of its setting with other seeds, else the average
+    of all finished cells.
 
     Args:
-        jobs: Cells at once.
+        jobs: Number of parallel cells.
     """
 
     def __init__(self, jobs: int):
@@ -23,21 +23,21 @@ class TimeLeft:
         self._took: dict[tuple, list[float]] = {}
 
     def ended(self, cell: Cell, seconds: float) -> None:
-        """Notes how long a cell has taken."""
+        """Records the duration of a cell."""
         self._took.setdefault(_key(cell), []).append(seconds)
 
     def left(self, waiting: Sequence[Cell], running: Mapping[Cell, float]) -> float | None:
-        """The seconds that are left; None while no cell has ended.
+        """Returns the seconds left; None while no cell has ended.
 
         Args:
-            waiting: The cells that have not begun.
-            running: For each cell that is running, how long it has been.
+            waiting: The cells that have not started.
+            running: Maps each running cell to its seconds so far.
         """
         if not self._took:
             return None
         each = [self._expected(cell) for cell in waiting]
         each += [max(self._expected(cell) - spent, 0.0) for cell, spent in running.items()]
-        # No sooner than the longest of them by itself.
+        # At least the time of the longest cell.
         return max(sum(each) / self._jobs, max(each, default=0.0))
 
     def _expected(self, cell: Cell) -> float:

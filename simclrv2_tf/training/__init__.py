@@ -1,4 +1,4 @@
-"""The loop that drives a stage under any strategy, and what a run writes while it trains."""
+"""The training loop for stages under any strategy, and the callbacks that write files."""
 
 from etils import epy
 

@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, validation, a profile, and a warning of collapse."""
+"""Callbacks: checkpoints, validation, profiling, and a warning of collapse."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from simclrv2_tf.training.history import read_history
 
 
 class EverySteps(keras.callbacks.Callback):
-    """Knows the step, and when `every_steps` have passed since the last call; 0: never."""
+    """Tracks the step, and whether `every_steps` have passed since the last call; 0: never."""
 
     def __init__(self, every_steps: int):
         super().__init__()
@@ -35,16 +35,18 @@ class EverySteps(keras.callbacks.Callback):
 
 
 class SaveCheckpoints(EverySteps):
-    """Saves every `every_steps` steps or, where that is 0, `every_epochs` epochs; and at the end.
+    """Saves every `every_steps` steps or, if that is 0, every `every_epochs` epochs; and at the
+    end.
 
-    Comes after the callbacks that write at an epoch's end.
+    Place it after the callbacks that write at an epoch's end.
 
     Args:
-        store: Where checkpoints go.
+        store: The store of checkpoints.
         every_steps, every_epochs: As the options `checkpoint_steps` and `checkpoint_epochs`.
-        every_minutes: Also whenever so many minutes have passed since the last one; 0: never.
-        agree: From what this process finds, whether the minutes have passed, to what the processes
-            that train together find: all must save after the same step.
+        every_minutes: Also save when this many minutes have passed since the last checkpoint; 0:
+            never.
+        agree: Function that combines this process's answer, whether the minutes have passed, with
+            the answers of all processes that train together: all must save after the same step.
 
     Raises:
         NonFiniteError: A weight is NaN or infinite; nothing is saved then.
@@ -72,8 +74,8 @@ class SaveCheckpoints(EverySteps):
         if self._seconds:
             late = time.monotonic() - self._saved_at >= self._seconds
             self._due |= bool(self._agree(int(late)))
-        # An epoch's last checkpoint waits for its row of the history, which a run that is killed
-        # between the two would never have.
+        # An epoch's last checkpoint waits for its row of the history; otherwise a run killed
+        # between the two would lose that row.
         if self._due and batch + 1 < self.params["steps"]:
             self.save()
 
@@ -85,7 +87,7 @@ class SaveCheckpoints(EverySteps):
         self.save()
 
     def save(self) -> None:
-        """Saves the present step, unless it has been saved."""
+        """Saves the current step, unless it is already saved."""
         if self._saved == self.step:
             return
         self._due, self._saved, self._saved_at = False, self.step, time.monotonic()
@@ -98,10 +100,10 @@ class SaveCheckpoints(EverySteps):
 class Validate(keras.callbacks.Callback):
     """Adds validation metrics to an epoch's logs.
 
-    Comes before the callbacks that write.
+    Place it before the callbacks that write.
 
     Args:
-        measure: Returns the metrics of the stage in its present state, by name.
+        measure: Returns the metrics of the stage in its current state, by name.
         every_epochs: Epochs between measurements; the last epoch is always measured.
     """
 
@@ -115,15 +117,15 @@ class Validate(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the weights whenever a metric is larger than it ever was.
+    """Saves the weights whenever a metric reaches a new maximum.
 
-    Comes after what adds the metric to the logs, and before the epoch's row of the history: a run
-    that is killed between the two measures the epoch again.
+    Place it after the callback that adds the metric to the logs, and before the one that writes the
+    epoch's row of the history: a run killed between the two measures the epoch again.
 
     Args:
-        store: Where the weights go.
+        store: The store of the weights.
         metric: Its name in the logs.
-        history: The file of the epochs' metrics, which a resumed run has.
+        history: The file of the epochs' metrics, which exists in a resumed run.
     """
 
     def __init__(self, store: weights.Checkpoints, metric: str, history: epath.Path):
@@ -134,7 +136,7 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self._best is not None:
             return
-        # What was saved after the checkpoint from which the run resumes is measured again.
+        # Epochs after the checkpoint from which the run resumes are measured again.
         self._store.remove_after(int(self.model.optimizer.iterations.numpy()))
         rows = read_history(self._history) if self._history.exists() else []
         earlier = (row.get(self._metric) for row in rows if int(row["epoch"]) <= epoch)
@@ -176,8 +178,8 @@ class Profile(keras.callbacks.Callback):
         self._stop()
         if self._calls <= self._skipped:
             logging.warning(
-                "No profile was written: it begins after %d calls of the training step. Received: "
-                "%d calls. Train for more steps.",
+                "No profile was written: profiling starts after %d calls of the training step. "
+                "Received: %d calls. Train for more steps.",
                 self._skipped,
                 self._calls,
             )
@@ -186,18 +188,19 @@ class Profile(keras.callbacks.Callback):
         if self._running:
             self._running = False
             tf.profiler.experimental.stop()
-            print(f"Profile in {self._directory}", flush=True)
+            print(f"Wrote a profile to {self._directory}", flush=True)
 
 
 class Health(EverySteps):
-    """Adds health numbers to the logs where they are written, and warns once of a collapse.
+    """Adds measures of the representation to written logs, and warns once of a collapse.
 
-    Comes before the callbacks that write, so that they see the numbers.
+    Place it before the callbacks that write, so that these receive the numbers.
 
     Args:
-        measure: Returns what `representations.measure` does, for the stage in its present state.
+        measure: Returns `representations.measure` for the stage in its current state.
         every_steps: Steps between measurements, 0 for none; also at each epoch's end.
-        settled_after: Steps after which embeddings are judged too, see `representations.collapsed`.
+        settled_after: Steps after which embeddings are also checked, see
+            `representations.collapsed`.
     """
 
     def __init__(
@@ -218,8 +221,8 @@ class Health(EverySteps):
         if what and not self._warned:
             self._warned = True
             logging.warning(
-                "Collapse at step %d: %s. What is learned now is of no use; a lower learning rate, "
-                "a longer warm-up or other weights of the objective may keep it from happening.",
+                "Collapse at step %d: %s. The representation is useless; a lower learning rate, a "
+                "longer warm-up or other weights of the objective may prevent the collapse.",
                 self.step,
                 what,
             )

@@ -1,4 +1,4 @@
-"""Training that diverges: a loss or weight that is not finite, its likely causes, loss spikes."""
+"""Diverging training: losses or weights that are not finite, their likely causes, loss spikes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from absl import logging
 from simclrv2_tf.errors import UserError
 from simclrv2_tf.optimizers import WarmupCosine
 
-# Lower temperatures than any that is published for contrastive losses scale logits up most.
+# Lower than any published temperature of contrastive losses: scales logits up most.
 _LOW_TEMPERATURE = 0.05
 
 
@@ -18,9 +18,9 @@ class NonFiniteError(UserError):
     """The loss or a weight became NaN or infinite; the run stops.
 
     Args:
-        what: What became so, and where, as a sentence.
-        causes: Likely causes, in words; see `likely_causes`.
-        checkpoint: The last checkpoint, which is finite; None where there is none.
+        what: A sentence that says what became NaN or infinite, and at which step.
+        causes: Likely causes, see `likely_causes`.
+        checkpoint: The last checkpoint, which is finite, or None.
 
     Attributes:
         what: As the argument.
@@ -32,10 +32,12 @@ class NonFiniteError(UserError):
         self.what = what
         advice = "Lower the learning rate, lengthen the warm-up or use float32."
         if causes:
-            advice = f"Likely causes: {'; '.join(causes)}. Change that in another --model_dir"
-            advice += f", from --checkpoint={checkpoint} if you like." if checkpoint else "."
-        last = f" The last one, all finite, is {checkpoint}." if checkpoint else ""
-        super().__init__(f"{what} No checkpoint of it was made.{last} {advice}")
+            advice = (
+                f"Likely causes: {'; '.join(causes)}. Change these settings in another --model_dir"
+            )
+            advice += f", optionally from --checkpoint={checkpoint}." if checkpoint else "."
+        last = f" The last finite checkpoint is {checkpoint}." if checkpoint else ""
+        super().__init__(f"{what} No checkpoint of this state was written.{last} {advice}")
 
 
 def likely_causes(
@@ -46,14 +48,14 @@ def likely_causes(
     precision: str,
     temperature: float | None = None,
 ) -> list[str]:
-    """Causes of values that are not finite, the likeliest first.
+    """Returns causes of values that are not finite, the likeliest first.
 
     Args:
-        first: Whether no step went well before.
+        first: Whether no earlier step was finite.
         rate: The learning rate of the step.
         schedule: The run's schedule.
         precision: The Keras dtype policy, such as "mixed_bfloat16".
-        temperature: Of a contrastive objective; None for others.
+        temperature: Temperature of a contrastive objective; None for others.
     """
     causes = []
     if first:
@@ -65,20 +67,20 @@ def likely_causes(
     if precision != "float32":
         causes.append(f"the rounding of {precision} (--precision=float32)")
     if temperature is not None and temperature < _LOW_TEMPERATURE:
-        causes.append(f"a temperature as low as {temperature:g} (--temperature)")
+        causes.append(f"a low temperature, {temperature:g} (--temperature)")
     return causes
 
 
 class LossSpikes(keras.callbacks.Callback):
     """Warns once when the loss of a step is far above the loss of the first steps.
 
-    What was learned before is then lost, though the loss stays finite. The loss of a step is taken
-    from the epoch's mean, so a call of several steps counts as one with their mean.
+    Earlier learning is then lost, although the loss stays finite. The loss of a step is computed
+    from the epoch's mean, so a call of several steps counts as one step with their mean.
 
     Args:
-        earlier: The mean loss of the run's first epoch, where the run was resumed after it.
+        earlier: The mean loss of the run's first epoch, if the run resumed after it.
         checkpoint: Returns the last checkpoint, or None.
-        factor: How far above is far.
+        factor: Ratio from which a loss is a spike.
         first_steps: Calls of the compiled function whose mean is the loss of the first steps.
     """
 
@@ -109,12 +111,13 @@ class LossSpikes(keras.callbacks.Callback):
         elif loss > self._factor * self._level > 0 and not self._warned:
             self._warned = True
             logging.warning(
-                "Loss spike at step %d: %.4g, where the first steps had %.4g; learning rate %.4g. "
+                "Loss spike at step %d: %.4g, compared with %.4g in the first steps; learning rate "
+                "%.4g. "
                 "If the loss stays there, lower the learning rate or lengthen the warm-up. The "
                 "last checkpoint is %s.",
                 int(self.model.optimizer.iterations.numpy()),
                 loss,
                 self._level,
                 logs["learning_rate"],
-                self._checkpoint() or "still to come",
+                self._checkpoint() or "not written yet",
             )

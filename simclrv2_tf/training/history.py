@@ -1,4 +1,4 @@
-"""The history of a run: metrics and seconds of each epoch, in a file that survives a kill."""
+"""The history of a run: metrics and seconds of each epoch, in a file that kills cannot damage."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from simclrv2_tf import files
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes a row for each epoch, with its seconds; a resumed run replaces rows it repeats.
+    """Writes one row per epoch, with its seconds; a resumed run replaces repeated rows.
 
     Args:
         path: The file.
@@ -25,7 +25,7 @@ class HistoryFile(keras.callbacks.Callback):
         self._began = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
-        # Not 0 where the run was resumed within this epoch.
+        # Not 0 if the run resumed within this epoch.
         self._began = time.monotonic() - float(self._seconds.numpy())
         if self._rows is None:
             rows = read_history(self._path) if self._path.exists() else []
@@ -39,7 +39,7 @@ class HistoryFile(keras.callbacks.Callback):
         self._seconds.assign(0.0)
         self._rows.append({"epoch": epoch + 1, **logs, "seconds": seconds})
         text = io.StringIO()
-        # A metric that is not of every epoch has an empty cell in the others.
+        # A metric that is not measured in every epoch has empty cells in the others.
         names = dict.fromkeys(name for row in self._rows for name in row)
         writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
         writer.writeheader()
@@ -48,10 +48,10 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def read_history(path: epath.Path) -> list[dict[str, str]]:
-    """The rows of a file of `HistoryFile`, by column: `epoch`, the metrics, `seconds`."""
+    """Returns the rows of a `HistoryFile`, by column: `epoch`, the metrics, `seconds`."""
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def seconds_spent(path: epath.Path) -> int:
-    """Seconds of training by a file of `HistoryFile`, resumed or not."""
+    """Returns the seconds of training in a `HistoryFile`, of all sessions."""
     return round(sum(float(row["seconds"]) for row in read_history(path)))

@@ -1,4 +1,4 @@
-"""The loop that trains and evaluates a stage under any strategy, with Keras's callbacks.
+"""Trains and evaluates a stage under any strategy, with Keras's callbacks.
 
 Keras's `fit` fails under several workers (keras issue 20585) and drops features with several
 replicas. This loop around the stage's own `update` and `test_step` behaves the same everywhere.
@@ -33,25 +33,25 @@ def train(
 ) -> keras.callbacks.History:
     """Trains a compiled `stage` up to `total_steps` updates; returns Keras's history.
 
-    Callbacks are called as by `fit`: once for every `steps_per_execution` steps, with the index of
-    the last in its epoch. Their logs hold the stage's metrics since the epoch began and the step's
+    Callbacks are called as in `fit`: once per `steps_per_execution` steps, with the index of the
+    last step in its epoch. Their logs hold the stage's metrics since the epoch began and the step's
     `learning_rate`.
 
     Args:
         stage: A compiled `stages.Stage`, built under `strategy`.
-        batches: Makes the endless data set of one input pipeline, in batches of the context's
+        batches: Makes the infinite data set of one input pipeline, in batches of the context's
             per-replica size, from `start_step` on.
         schedule: The optimizer's learning rate at a step, for the logs.
-        total_steps: Updates of the whole run, with those before `start_step`.
-        epochs: Number of epochs, as equal as whole steps can be.
-        start_step: Updates that the stage has already made. Where these end within an epoch, the
-            stage's metrics are taken to be of that epoch.
+        total_steps: Updates of the whole run, including those before `start_step`.
+        epochs: Number of epochs; their steps differ by at most one.
+        start_step: Updates that the stage has already made. If these end within an epoch, the
+            stage's metrics belong to that epoch.
         steps_per_execution: Updates in one call of the compiled function, or until an epoch ends.
-        verbose: 0 silent, 1 Keras's progress bar, 2 one line an epoch.
+        verbose: 0 silent, 1 Keras's progress bar, 2 one line per epoch.
 
     Raises:
-        NonFiniteError: The training loss is NaN or infinite. Its call's steps were applied; no
-            callback has seen them.
+        NonFiniteError: The training loss is NaN or infinite. The call's steps were applied, but no
+            callback was called for them.
     """
     epochs = min(epochs, total_steps)
     ends = [round(total_steps * (epoch + 1) / epochs) for epoch in range(epochs)]
@@ -69,7 +69,7 @@ def train(
         if end <= start_step or stage.stop_training:
             continue
         if start_step <= begin:
-            stage.reset_metrics()  # else they are of the epoch's first steps, by the checkpoint
+            stage.reset_metrics()  # within an epoch, a checkpoint has restored them
         callback_list.set_params({**params, "steps": end - begin})
         callback_list.on_epoch_begin(epoch)
         index = max(begin, start_step)
@@ -96,7 +96,7 @@ def train(
 
 
 class Waits:
-    """The share of the training time that went into waiting for data, without the first call."""
+    """The share of the training time spent waiting for data, except for the first call."""
 
     _MUCH = 0.2
 
@@ -116,7 +116,7 @@ class Waits:
 
     @property
     def advice(self) -> str | None:
-        """What to do where the share is large; None where it is not."""
+        """Advice if the share is large; else None."""
         if self.share is None or self.share <= self._MUCH:
             return None
         return (
@@ -135,11 +135,11 @@ def evaluate(
     verbose: int = 1,
     on_answers: Callable[[dict[str, np.ndarray]], None] | None = None,
 ) -> dict[str, float]:
-    """Evaluates `stage` on `steps` global batches; returns its metrics over all, by name.
+    """Evaluates `stage` on `steps` global batches; returns its metrics, by name.
 
-    `batches` makes the finite data set of one input pipeline. Every replica must get equally many
-    batches, all of one size: the last one is padded, with weights of 0. `on_answers` is called
-    after each with the stage's `answers`, (R * b,) each, those of one replica after the other.
+    `batches` makes the finite data set of one input pipeline. Every replica must receive the same
+    number of batches of the same size: the last batch is padded, with weights of 0. `on_answers` is
+    called after each batch with the stage's `answers`, (R * b,) each, ordered by replica.
     """
     params = {"verbose": verbose, "epochs": 1, "steps": steps}
     callback_list = keras.callbacks.CallbackList(
@@ -169,8 +169,8 @@ def evaluate(
 def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batches) -> Callable:
     """Makes a function that applies `function` to the first global batch of `batches`.
 
-    `function` takes a replica's batch to a list of tensors, (b, ...) each. The function made takes
-    nothing, and returns NumPy arrays, (N, ...), of all replicas' examples.
+    `function` maps a replica's batch to a list of tensors, (b, ...) each. The returned function has
+    no arguments, and returns NumPy arrays, (N, ...), for the examples of all replicas.
     """
     batch = next(iter(strategy.distribute_datasets_from_function(batches)))
 
@@ -185,11 +185,11 @@ def gather(function: Callable, strategy: tf.distribute.Strategy, batches: Batche
 
 
 def train_function(stage, strategy, several: bool, timed: bool = True) -> Callable:
-    """Returns `run(iterator, count)`, which makes `count` updates, or one where not `several`.
+    """Returns `run(iterator, count)`, which makes `count` updates, or one if not `several`.
 
-    `run` returns the metrics so far, by name, and the seconds in which its updates waited for data,
-    a float64 scalar, 0 where not `timed` or without a clock. The stage keeps it: another call for
-    the same stage and strategy is not traced again.
+    `run` returns the metrics so far, by name, and the seconds for which its updates waited for
+    data, a float64 scalar, 0 if not `timed` or without a clock. The stage caches it: another call
+    for the same stage and strategy is not traced again.
     """
 
     clocked = timed and _has_clock()
@@ -205,14 +205,14 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
         return waited
 
     def after(waited, data):
-        # On one core the clock would else be read after operations of the update.
+        # On one core the clock would otherwise be read after operations of the update.
         if clocked:
             with tf.control_dependencies([waited]):
                 data = tf.nest.map_structure(tf.identity, data)
         stage.update(data)
 
     def one_step(iterator, count):
-        del count  # it is 1
+        del count  # always 1
         waited = update(iterator)
         return stage.get_metrics_result(), waited
 
@@ -230,7 +230,7 @@ def train_function(stage, strategy, several: bool, timed: bool = True) -> Callab
 
 
 def _has_clock() -> bool:
-    """Whether operations know the time: not where they are deterministic, which a process stays."""
+    """Whether operations can read the time: not in a process with deterministic operations."""
     try:
         tf.timestamp()
     except tf.errors.FailedPreconditionError:
@@ -241,8 +241,8 @@ def _has_clock() -> bool:
 def _test_function(stage, strategy, with_answers: bool) -> Callable:
     """Returns `run(iterator)`, which evaluates one batch.
 
-    `run` returns the metrics so far, and `with_answers` the answers of all replicas, which each of
-    them has; else none.
+    `run` returns the metrics so far and, `with_answers`, the answers of all replicas, equal on each
+    replica.
     """
 
     def of_replica(data):
@@ -266,9 +266,9 @@ def _test_function(stage, strategy, with_answers: bool) -> Callable:
 
 
 def _traced(stage, function: Callable) -> Callable:
-    """Compiles `function`, or returns what the stage keeps of that name."""
+    """Compiles `function`, or returns the stage's cached one with that name."""
     if function.__name__ not in stage.traced:
-        # Steps branch in Python only, and converting them takes long.
+        # Steps only branch in Python, and AutoGraph's conversion is slow.
         stage.traced[function.__name__] = tf.function(function, autograph=False)
     return stage.traced[function.__name__]
 

@@ -1,4 +1,4 @@
-"""Early stopping: a stage ends once its validation has not improved for a while."""
+"""Early stopping: ends a stage when its validation has stopped improving."""
 
 import math
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class Waited(NamedTuple):
-    """What early stopping knows of the evaluations so far.
+    """The state of early stopping.
 
     Attributes:
         best: The largest value; -inf before the first.
         step: The step of that value.
-        since: Number of evaluations after it.
+        since: Number of evaluations since then.
     """
 
     best: float = -math.inf
@@ -22,21 +22,21 @@ class Waited(NamedTuple):
 
 
 def after(waited: Waited, value: float, step: int) -> Waited:
-    """What is known after one more evaluation; an equal value is no improvement."""
+    """Returns the state after another evaluation; an equal value is not an improvement."""
     if value > waited.best:
         return Waited(value, step)
     return waited._replace(since=waited.since + 1)
 
 
 class StopEarly(keras.callbacks.Callback):
-    """Stops the training once a metric has not become larger for `patience` evaluations.
+    """Stops the training when a metric has not increased for `patience` evaluations.
 
-    Comes after what adds the metric to the logs, and before what saves: the count is part of
-    checkpoints, so that a run that is resumed stops where it would have stopped. Must be made in
-    the scope of the run's strategy.
+    Place it after the callback that adds the metric to the logs, and before the one that saves: the
+    count is part of checkpoints, so that a resumed run stops at the same step. Create it in the
+    scope of the run's strategy.
 
     Args:
-        metric: Its name in the logs of an epoch; epochs without it do not count.
+        metric: Name of the metric in the logs of an epoch; epochs without it do not count.
         patience: Number of evaluations, at least 1.
 
     Attributes:
@@ -50,18 +50,18 @@ class StopEarly(keras.callbacks.Callback):
 
     @property
     def waited(self) -> Waited:
-        """The evaluations so far, also those before a run was resumed."""
+        """The state so far, including evaluations before the run resumed."""
         best, step, since = self.variable.numpy().tolist()
         return Waited(best, int(step), int(since))
 
     @property
     def stopped(self) -> bool:
-        """Whether the training has been stopped."""
+        """Whether the training was stopped."""
         return self.waited.since >= self._patience
 
     @property
     def reason(self) -> str:
-        """Why it was stopped."""
+        """The reason for stopping."""
         best, step, since = self.waited
         return (
             f"{self._metric} has not improved for {since} evaluation{'s' * (since > 1)}, since "
@@ -71,7 +71,7 @@ class StopEarly(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._metric not in logs:
             return
-        # In the variable's precision, in which equal values stay equal.
+        # In the variable's precision, so that equal values stay equal.
         value = float(np.float32(logs[self._metric]))
         step = int(self.model.optimizer.iterations.numpy())
         self.variable.assign(after(self.waited, value, step))

@@ -1,4 +1,4 @@
-"""Stopping a run by a signal: the step is finished and saved, and the command ends with a line."""
+"""Stops a run on a signal: finishes and saves the step, then ends the command with a message."""
 
 import contextlib
 import os
@@ -19,10 +19,10 @@ class Stopped(errors.Interrupted):
 
     Args:
         number: The signal.
-        where: What was done last, as a sentence; by default that nothing was lost.
+        where: A sentence about the last completed work; by default that nothing was lost.
     """
 
-    def __init__(self, number: int, where: str = "What was finished before is on disk."):
+    def __init__(self, number: int, where: str = "All finished work is on disk."):
         self.exit_status = 128 + number
         super().__init__(
             f"Stopped by {signal.Signals(number).name}. {where} Rerun the same command to resume."
@@ -30,7 +30,7 @@ class Stopped(errors.Interrupted):
 
 
 class _Asked:
-    """The signal that arrived, and whether a training step can answer it."""
+    """The received signal, and whether a training step can handle it."""
 
     def __init__(self):
         self.number: int | None = None
@@ -43,11 +43,12 @@ _asked = _Asked()
 
 @contextlib.contextmanager
 def stopping_by_signals() -> Iterator[None]:
-    """Answers SIGINT and SIGTERM in this context by `Stopped`; a second one ends at once.
+    """Handles SIGINT and SIGTERM in this context by raising `Stopped`; a second signal ends at
+    once.
 
-    In training the exception comes after the step, whose checkpoint is written by
-    `StopWhenAsked`; elsewhere at once, as files are written whole or not at all. Has no effect
-    outside of the main thread, which alone gets signals.
+    In training, the exception is raised after the step, whose checkpoint `StopWhenAsked` writes;
+    elsewhere immediately, because file writes are atomic. Has no effect outside the main thread,
+    the only one that receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -56,18 +57,18 @@ def stopping_by_signals() -> Iterator[None]:
 
     def answer(number, frame):
         if not _asked.training and _in_finalizer(frame):
-            # Python prints an exception that is raised there, and ignores it.
+            # Python prints and ignores an exception raised there.
             threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
             return
         signals.absorb_repeats(SIGNALS)
-        # A second request is not answered here: this code cannot run while a step takes long.
+        # A second request is not handled here, because this code cannot run during a long step.
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else _interrupt)
         _asked.number = number
         if not _asked.training:
             raise Stopped(number)
         name = signal.Signals(number).name
-        print(f"\n{name}: stopping after this step. Again to end at once.", flush=True)
+        print(f"\n{name}: stopping after this step. Press again to stop immediately.", flush=True)
 
     _asked.number, _asked.answer = None, answer
     for number in SIGNALS:
@@ -81,7 +82,7 @@ def stopping_by_signals() -> Iterator[None]:
 
 
 def _in_finalizer(frame) -> bool:
-    """Whether the code at `frame` runs within a `__del__`."""
+    """Whether the code at `frame` runs inside a `__del__`."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
             return True
@@ -96,13 +97,13 @@ def _interrupt(number, frame):
 class StopWhenAsked(keras.callbacks.Callback):
     """Saves and raises `Stopped` after the step in which a signal arrived.
 
-    Comes after all callbacks that write.
+    Place it after all callbacks that write.
 
     Args:
         save: Writes a checkpoint of this step.
         total_steps: Steps of the run, for the message.
-        agree: From this process's answer, whether it was asked to stop, to that of all processes
-            that train together: all must stop after the same step.
+        agree: Function that combines this process's answer, whether it must stop, with the answers
+            of all processes that train together: all must stop after the same step.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class StopWhenAsked(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         _asked.training = True
-        # With several workers TensorFlow has put its own answer to SIGTERM in the place of ours.
+        # With several workers TensorFlow has replaced our handler of SIGTERM with its own.
         for number in SIGNALS if _asked.answer else ():
             signal.signal(number, _asked.answer)
 
@@ -135,4 +136,4 @@ class StopWhenAsked(keras.callbacks.Callback):
         if number := self._agree(_asked.number or 0):
             self._save()
             step = int(self.model.optimizer.iterations.numpy())
-            raise Stopped(number, f"Step {step:,} of {self._total:,} is saved.")
+            raise Stopped(number, f"Saved step {step:,} of {self._total:,}.")

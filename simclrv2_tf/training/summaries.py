@@ -1,7 +1,7 @@
-"""TensorBoard: the scalars of a stage, each metric with one name.
+"""TensorBoard: the scalars of a stage, with one tag per metric.
 
 The runs `train`, `validation` and `eval` of a stage have the same tags, so that TensorBoard draws
-them in one chart. Measures of the representation are below `representation/`.
+them in one chart. Measures of the representation are under `representation/`.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from etils import epath
 from simclrv2_tf.training.callbacks import EverySteps
 
 _VALIDATED = "val_"
-_OF_LABELS = "label_"  # what `result.json` begins the names of accuracies with
-# The online classifier of pretraining is what its evaluation reports.
+_OF_LABELS = "label_"  # prefix of the names of accuracies in `result.json`
+# Pretraining's evaluation reports its online classifier.
 _OF_PROBE = {"probe_accuracy": "top_1_accuracy"}
 _REPRESENTATION = {
     "representation_rank": "rank",
@@ -27,7 +27,7 @@ _REPRESENTATION = {
 
 
 def tag(name: str) -> str:
-    """The tag of a metric, by its name in logs or in `result.json`."""
+    """Returns the tag of a metric from its name in logs or in `result.json`."""
     if name in _REPRESENTATION:
         return f"representation/{_REPRESENTATION[name]}"
     if name in _OF_PROBE:
@@ -43,12 +43,12 @@ def write(directory: epath.Path, metrics: Mapping[str, float], step: int) -> Non
 
 
 class Summaries(EverySteps):
-    """Writes scalars by global step, at each epoch's end and every `every_steps`; 0: there alone.
+    """Writes scalars by global step, at each epoch's end and every `every_steps` (0: never).
 
-    Comes after the callbacks that add to an epoch's logs.
+    Place it after the callbacks that add to an epoch's logs.
 
     Args:
-        directory: The folder whose parts `train` and `validation` get the files.
+        directory: The folder, whose subfolders `train` and `validation` receive the files.
         every_steps: Steps between scalars.
     """
 

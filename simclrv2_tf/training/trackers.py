@@ -1,4 +1,4 @@
-"""Experiment trackers: Weights & Biases and MLflow, through their own Keras callbacks.
+"""Experiment trackers: Weights & Biases and MLflow, with their own Keras callbacks.
 
 A stage is one run of the tracker, and a resumed stage resumes that run: `trackers.json` in the
 folder of the stage holds its id. Project, server and credentials come from each tracker's own
@@ -31,17 +31,17 @@ _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 class TrackerError(UserError):
-    """A tracker that cannot be used."""
+    """Raised for a tracker that cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A stage, as a tracker shows it.
+    """A stage as shown in a tracker.
 
     Attributes:
-        name: Name of the tracker's run: the stage's folder below `runs/`.
-        group: Name that the stages of one command share: the folder of the whole run.
-        options: The stage's options by name, in the types of JSON.
+        name: Name of the tracker's run: the stage's folder in `runs/`.
+        group: Common name of a command's stages: the folder of the whole run.
+        options: The stage's options by name, as JSON values.
     """
 
     name: str
@@ -53,22 +53,22 @@ class Tracker(abc.ABC):
     """One run of a tracker.
 
     Attributes:
-        package: The package that it needs, which is also the extra of `setup.py`.
+        package: The required package, also the name of the extra in `setup.py`.
     """
 
     package: ClassVar[str]
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises an exception where no run can be started: no credentials, or no server."""
+        """Raises an exception if no run can be started, without credentials or server."""
 
     @abc.abstractmethod
     def start(self, about: Description, run_id: str | None) -> str:
-        """Starts a run, or resumes the one of `run_id`; returns its id."""
+        """Starts a run, or resumes the run `run_id`; returns its id."""
 
     @abc.abstractmethod
     def callback(self) -> keras.callbacks.Callback:
-        """The tracker's callback, which logs the metrics of every epoch to the started run."""
+        """Returns the tracker's callback, which logs the metrics of every epoch."""
 
     @abc.abstractmethod
     def log_results(self, results: Mapping[str, float]) -> None:
@@ -76,11 +76,11 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def end(self, failed: bool) -> None:
-        """Ends the run, and waits until all has been written."""
+        """Ends the run, and waits until everything is written."""
 
 
 class WeightsAndBiases(Tracker):
-    """A run of Weights & Biases: WANDB_PROJECT, WANDB_MODE and so on are read by its client."""
+    """A run of Weights & Biases, whose client reads WANDB_PROJECT, WANDB_MODE and so on."""
 
     package = "wandb"
 
@@ -103,7 +103,7 @@ class WeightsAndBiases(Tracker):
             config=dict(about.options),
             allow_val_change=True,  # a resumed stage may train for longer
             reinit="finish_previous",
-            # Capturing the output would keep the progress bars from knowing their terminal.
+            # With captured output, progress bars would not find their terminal.
             settings=wandb.Settings(console=os.environ.get("WANDB_CONSOLE", "off")),
         )
         return run_id
@@ -125,7 +125,7 @@ class WeightsAndBiases(Tracker):
 
 
 class MLflow(Tracker):
-    """A run of MLflow: MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are read."""
+    """A run of MLflow, which reads MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
 
     package = "mlflow"
 
@@ -135,7 +135,7 @@ class MLflow(Tracker):
     def check(self):
         import mlflow
 
-        # Without a limit it takes minutes to say that no server answers.
+        # Without a limit, MLflow takes minutes to report that no server responds.
         given = os.environ.get(_RETRIES)
         os.environ[_RETRIES] = given or "1"
         try:
@@ -149,7 +149,7 @@ class MLflow(Tracker):
 
         self._resumed = run_id is not None
         run = mlflow.start_run(run_id=run_id, run_name=about.name, tags={"group": about.group})
-        if not self._resumed:  # MLflow refuses another value of a parameter
+        if not self._resumed:  # MLflow rejects another value of a parameter
             mlflow.log_params(dict(about.options))
         return run.info.run_id
 
@@ -160,7 +160,7 @@ class MLflow(Tracker):
 
         class Callback(MlflowCallback):
             def on_train_begin(self, logs=None):
-                if not resumed:  # it logs parameters
+                if not resumed:  # the callback logs parameters
                     super().on_train_begin(logs)
 
         return Callback()
@@ -181,10 +181,10 @@ TRACKERS: dict[str, type[Tracker]] = {row.package: row for row in (WeightsAndBia
 
 
 def check(names: Sequence[str]) -> None:
-    """Checks that runs of these trackers can be started; asks for credentials where it can.
+    """Checks that runs of these trackers can be started; asks for credentials if possible.
 
     Raises:
-        TrackerError: a package is not installed, credentials are missing, or no server answers.
+        TrackerError: a package is not installed, credentials are missing, or no server responds.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
@@ -199,8 +199,8 @@ class Tracking:
     """The runs of one stage in some trackers.
 
     Args:
-        names: Of `TRACKERS`.
-        folder: Of the stage, which exists once `start` is called.
+        names: Names in `TRACKERS`.
+        folder: Folder of the stage, which must exist when `start` is called.
     """
 
     def __init__(self, names: Sequence[str], folder: epath.Path):
@@ -209,11 +209,11 @@ class Tracking:
         self._started = False
 
     def start(self, about: Description) -> None:
-        """Starts the runs, or resumes those of an earlier session of the stage.
+        """Starts the runs, or resumes the runs of an earlier session of the stage.
 
         Raises:
-            TrackerError: a tracker refuses, or `trackers.json` is damaged; the stage has not
-                trained yet.
+            TrackerError: a tracker fails, or `trackers.json` is damaged; the stage has not trained
+                yet.
         """
         if not self._trackers:
             return
@@ -231,11 +231,11 @@ class Tracking:
         with raised_as(TrackerError, f"{self._file} cannot be read", advice):
             held = json.loads(self._file.read_text())
             if not isinstance(held, dict):
-                raise TypeError(f"it holds no ids but a {type(held).__name__}")
+                raise TypeError(f"it holds a {type(held).__name__}, not ids")
             return held
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """A callback of each tracker; `start` comes before."""
+        """Returns a callback of each tracker; call `start` first."""
         return [tracker.callback() for tracker in self._trackers.values()]
 
     def log_results(self, result: Mapping[str, Any], name: str) -> None:
@@ -251,15 +251,15 @@ class Tracking:
             tracker.log_results(numbers)
 
     def end(self, failed: bool) -> None:
-        """Ends the runs that `start` has started."""
-        with contextlib.ExitStack() as ends:  # one that fails does not keep the others from it
+        """Ends the runs started by `start`."""
+        with contextlib.ExitStack() as ends:  # a failure does not prevent the others from ending
             for tracker in self._trackers.values() if self._started else ():
                 ends.callback(tracker.end, failed)
 
 
 @contextlib.contextmanager
 def tracking(names: Sequence[str], folder: epath.Path) -> Iterator[Tracking]:
-    """A `Tracking` whose runs end with the context, as failed where it raises."""
+    """Yields a `Tracking` whose runs end with the context, as failed if it raises."""
     tracked = Tracking(names, folder)
     failed = True
     try:
@@ -272,7 +272,7 @@ def tracking(names: Sequence[str], folder: epath.Path) -> Iterator[Tracking]:
 def _or_refused(name: str, names: Sequence[str], call: Callable[[], Any]) -> Any:
     try:
         return call()
-    except Exception as error:  # each client has errors of its own
+    except Exception as error:  # each client has its own errors
         reason = " ".join(str(error).split()).rstrip(".")
         raise TrackerError(
             f"`report_to` cannot use {name}: {reason}. Received: report_to={','.join(names)}"

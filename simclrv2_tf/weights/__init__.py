@@ -1,14 +1,13 @@
-"""Weights on disk by variable path: checkpoints, exact to resume, and weights to start from.
+"""Weights on disk by variable path: checkpoints for exact resuming, and starting weights.
 
-`Checkpoints` saves and restores all that a run has to remember. Weights to start from are read by
-`shapes`, `fits`, `load` and `fingerprint`, whose `path` leads to
+`Checkpoints` saves and restores the whole state of a run. `shapes`, `fits`, `load` and
+`fingerprint` read starting weights, whose `path` can be
 
-1. checkpoints of a run: its folder (of several stages: its pretraining's), a folder of
+1. checkpoints of a run: its folder (with several stages: of its pretraining), a folder of
    checkpoints, or one checkpoint's prefix;
 2. a SavedModel of `export.export`: its folder;
-3. `.keras` files of a run: a folder that has no checkpoints but `encoder.keras`, or that file;
-   `head.keras` and `classifier.keras` beside it belong to it. Any other `.keras` file is read
-   alone;
+3. `.keras` files of a run: a folder without checkpoints but with `encoder.keras`, or that file,
+   with `head.keras` and `classifier.keras` alongside. Any other `.keras` file is read on its own;
 4. weights that the reference released, see `official`: a TF1 checkpoint's folder or prefix, a
    SavedModel's folder, or a released model's name.
 """

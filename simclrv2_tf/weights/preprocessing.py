@@ -1,4 +1,4 @@
-"""How the images of trained weights were prepared, by what was noted beside the weights."""
+"""How the images of trained weights were prepared, from metadata alongside the weights."""
 
 import json
 from typing import Any
@@ -14,27 +14,27 @@ from simclrv2_tf.weights import sources
 def antialiased(path: str) -> bool:
     """Whether weights were trained on images that are resized with antialiasing.
 
-    The options of their run tell, or the notes of an export. Weights of the reference and of
-    earlier versions of this package have no such note, and were trained without it.
+    Reads the options of their run, or the metadata of an export. Weights of the reference and of
+    earlier versions of this package have no such metadata, and were trained without antialiasing.
 
     Args:
-        path: Of weights to start from, or of a teacher, as `weights.load` and `teachers.load`
-            take it. Nothing there counts as no note.
+        path: Path of starting weights, or of a teacher, as for `weights.load` and `teachers.load`.
+            A missing path counts as no metadata.
     """
     return (_noted(path) or {}).get("antialias") is True
 
 
 def channels(path: str) -> int:
-    """The channels of the images that weights were trained on.
+    """Returns the channels of the images that weights were trained on.
 
-    The notes tell, or the first convolution. Notes of earlier versions of this package do not say
-    them, and mean 3, as do weights that the reference released.
+    Reads the metadata, or the first convolution. Metadata of earlier versions of this package lack
+    the channels and stand for 3, like weights released by the reference.
 
     Args:
-        path: Of weights to start from, as `weights.load` takes it.
+        path: Path of starting weights, as for `weights.load`.
 
     Raises:
-        CheckpointError: no weights there, or unreadable ones.
+        CheckpointError: the weights are missing or unreadable.
     """
     if official.resolve(path)[1] is not None:
         return RGB
@@ -46,7 +46,7 @@ def channels(path: str) -> int:
 
 
 def _noted(path: str) -> dict[str, Any] | None:
-    """What is noted beside weights; None where nothing is."""
+    """Returns the metadata alongside weights, or None."""
     place = epath.Path(path)
     # A checkpoint is in RUN/checkpoints, a SavedModel in RUN/hub, a .keras file in RUN.
     for folder in (place, place / "assets", place.parent, place.parent.parent):
@@ -59,6 +59,6 @@ def _noted(path: str) -> dict[str, Any] | None:
 def _read(file: epath.Path) -> dict[str, Any]:
     try:
         held = json.loads(file.read_text())
-    except ValueError:  # whoever reads the weights says so
+    except ValueError:  # reported when the weights are read
         return {}
     return held if isinstance(held, dict) else {}

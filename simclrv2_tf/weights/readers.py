@@ -1,4 +1,4 @@
-"""Readers of weights on disk: each gives shapes and values by variable path, and a checksum."""
+"""Readers of weights on disk: shapes and values by variable path, and a checksum."""
 
 import contextlib
 import dataclasses
@@ -13,31 +13,31 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
-import simclrv2_tf.resnet  # noqa: F401  (Keras reads a file's layers if their classes are known)
+import simclrv2_tf.resnet  # noqa: F401  (registers the layers with Keras)
 from simclrv2_tf import checkpoint_files, official, sums
 from simclrv2_tf.errors import UserError, raised_as
 
-OPTIMIZER = "optimizer/"  # begins the names of its variables
+OPTIMIZER = "optimizer/"  # prefix of its variables' names
 
 
 class CheckpointError(UserError):
-    """Weights are missing, unreadable, or of another network."""
+    """Raised if weights are missing, unreadable, or of another network."""
 
 
 def reading(path: object, advice: str) -> contextlib.AbstractContextManager[None]:
-    """Turns what TensorFlow and Keras raise on a damaged file into a `CheckpointError`."""
+    """Converts TensorFlow's and Keras's exceptions for a damaged file to a `CheckpointError`."""
     return raised_as(CheckpointError, f"{path} cannot be read", advice)
 
 
 def named(weights: Iterable[keras.Variable], optimizer=None) -> dict[str, keras.Variable]:
-    """Weights under their paths, the optimizer's variables under `optimizer/...`.
+    """Returns weights by path, and the optimizer's variables as `optimizer/...`.
 
     Raises:
         ValueError: two variables have one path.
     """
     result: dict[str, keras.Variable] = {}
     slots = [] if optimizer is None else optimizer.variables
-    # A second optimizer in a process is called lars_1; files leave the optimizer's name out.
+    # A second optimizer in a process is called lars_1, so files omit the optimizer's name.
     names = [f"{OPTIMIZER}{v.path.split('/', 1)[1]}" for v in slots]
     for name, variable in [*((v.path, v) for v in weights), *zip(names, slots, strict=True)]:
         if result.setdefault(name, variable) is not variable:
@@ -55,16 +55,16 @@ class TensorFlowCheckpoint:
 
     prefix: str
     attribute: ClassVar[str] = "variables"
-    flags: ClassVar[str] = "its run's config.json has them"
+    flags: ClassVar[str] = "they are in its run's config.json"
     advice: ClassVar[str] = (
-        "Copy it again from where it is whole, or remove its folder to train from the beginning."
+        "Copy it again from an intact source, or remove its folder to train from the beginning."
     )
 
     def __str__(self) -> str:
         return self.prefix
 
     def fingerprint(self) -> str:
-        """Uses the checksum of the index alone, which holds a checksum of every variable."""
+        """Only uses the checksum of the index, which holds a checksum of every variable."""
         with self.reading():
             index = epath.Path(self.prefix + ".index").read_bytes()
         return f"{epath.Path(self.prefix).name}-{zlib.crc32(index):08x}"
@@ -87,9 +87,9 @@ class TensorFlowCheckpoint:
 
     @functools.cached_property
     def keys(self) -> dict[str, str]:
-        """The checkpoint's keys by variable path; none if it is not one of ours.
+        """Returns the checkpoint's keys by variable path; empty if it is not one of ours.
 
-        A key is any one path to the variable, so only the graph of objects says which it is.
+        A key can be any path to the variable, so only the object graph identifies it.
         """
         with self.reading():
             nodes = official.object_graph(self._reader).nodes
@@ -104,7 +104,7 @@ class TensorFlowCheckpoint:
 
 
 class ExportedWeights(TensorFlowCheckpoint):
-    """The checkpoint in a SavedModel of `export.export`: no graph has to be loaded."""
+    """The checkpoint in a SavedModel of `export.export`, read without loading its graph."""
 
     attribute = "weights"
     advice = "Export it again."
@@ -115,7 +115,7 @@ class ExportedWeights(TensorFlowCheckpoint):
 
 
 class OfficialCheckpoint(TensorFlowCheckpoint):
-    """A checkpoint of the reference's; `official` finds the paths that its variables have here."""
+    """A checkpoint of the reference; `official` maps its variables to our paths."""
 
     advice = (
         "`checkpoint` must be a run's folder, one of its checkpoints, a `.keras` file, a "
@@ -124,7 +124,7 @@ class OfficialCheckpoint(TensorFlowCheckpoint):
 
     @property
     def flags(self) -> str:  # type: ignore[override]
-        """The options of `run` that make its networks."""
+        """The options of `run` for its networks."""
         found = official.infer(self._variables.shapes)
         names = ["resnet_depth", "width_multiplier", "sk_ratio", "se_ratio", "stem"]
         if found.num_proj_layers:
@@ -145,14 +145,14 @@ class OfficialCheckpoint(TensorFlowCheckpoint):
 
     @functools.cached_property
     def keys(self) -> dict[str, str]:
-        """The reference's names by variable path."""
+        """Returns the reference's names by variable path."""
         with self.reading():
             return official.names_by_path(self._variables.shapes)
 
 
 @dataclasses.dataclass(frozen=True)
 class KerasFiles:
-    """Models as `keras.Model.save` writes them, which together are one network."""
+    """Files of `keras.Model.save`, which together are one network."""
 
     files: tuple[epath.Path, ...]
     flags = TensorFlowCheckpoint.flags
@@ -161,7 +161,7 @@ class KerasFiles:
         return str(self.files[0])
 
     def fingerprint(self) -> str:
-        """Uses the archives' own checksums, except for the metadata, which hold the date."""
+        """Uses the archives' own checksums, except for the metadata, which include the date."""
         checksums = []
         for file in self.files:
             with self._reading(file), file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
@@ -177,11 +177,12 @@ class KerasFiles:
 
     @staticmethod
     def _reading(file):
-        return reading(file, "Write it again, or give another.")
+        return reading(file, "Write it again, or give another file.")
 
     @functools.cached_property
     def _weights(self) -> dict[str, keras.Variable]:
-        # The file has values by place, not by path: the model that its config builds has the paths.
+        # The file has values by position, not by path: the model built from its config has the
+        # paths.
         weights = []
         for file in self.files:
             sums.check(file.parent, [file.name])

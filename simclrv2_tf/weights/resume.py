@@ -19,12 +19,12 @@ class Checkpoints:
 
     Args:
         directory: Folder of the checkpoints; made with the first one.
-        variables: All that the run has to remember, by a name that is the same in every process.
-        progress: What the run remembers of an unfinished epoch, such as its metrics, and of its
-            validations, by name. A checkpoint without it can be restored too.
-        keep: How many of the newest to keep.
-        writes: Whether this process writes them. Of processes that train together, all must call
-            `save`: reading the variables takes all of them.
+        variables: The state of the run, by names that are the same in every process.
+        progress: The state of an unfinished epoch, such as its metrics, and of validations, by
+            name. Checkpoints without it can be restored too.
+        keep: Number of newest checkpoints to keep.
+        writes: Whether this process writes checkpoints. All processes that train together must call
+            `save`, because reading the variables needs all of them.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(variables=held)
         self._directory, self._keep = epath.Path(directory), keep
         self._damaged: list[str] = []
-        # TensorFlow writes in every process; the files of the others go to a temporary folder.
+        # TensorFlow writes in every process; other processes write to a temporary folder.
         self._elsewhere = None if writes else tempfile.TemporaryDirectory()
 
     def restore(self) -> bool:
-        """Restores the newest checkpoint, every variable of it; False if there is none.
+        """Restores every variable of the newest checkpoint; returns False if there is none.
 
-        A damaged one is skipped with a warning, where an older one is whole.
+        Skips a damaged checkpoint with a warning, if an older one is intact.
 
         Raises:
-            CheckpointError: its variables are not those of this run; or all checkpoints are
-                damaged, or the file `checkpoint` names one and there is none.
+            CheckpointError: its variables differ from this run's; all checkpoints are damaged; or
+                the file `checkpoint` names one that is missing.
         """
         damaged: dict[str, CheckpointError] = {}
         for prefix in reversed(self._own()):
@@ -73,13 +73,13 @@ class Checkpoints:
         if lost := checkpoint_files.named(self._directory):
             raise CheckpointError(
                 f"The checkpoints of a run must stay in its folder. Received: {self._directory}, "
-                f"where {lost} and all others are missing. Put them back, or remove that folder to "
-                "train from the beginning."
+                f"in which {lost} and all others are missing. Restore them, or remove that folder "
+                "to train from the beginning."
             )
         return False
 
     def _values(self, source: TensorFlowCheckpoint) -> dict[str, np.ndarray]:
-        """The values of a checkpoint that is whole and of this run, by name."""
+        """Returns the values of an intact checkpoint of this run, by name."""
         try:
             stored = source.shapes()
             if not stored:
@@ -96,7 +96,7 @@ class Checkpoints:
         if wrong:
             raise CheckpointError(
                 f"{source} holds another network or optimizer: {len(wrong)} variable(s) differ, "
-                f"{wrong[0]} the first. Use another `model_dir`, or the flags of that run."
+                f"such as {wrong[0]}. Use another `model_dir`, or the flags of that run."
             )
         names = [*expected, *(n for n in progress if stored.get(n) == progress[n])]
         try:
@@ -117,7 +117,7 @@ class Checkpoints:
         folder = epath.Path(self._elsewhere.name) if self._elsewhere else self._directory
         folder.mkdir(parents=True, exist_ok=True)
         prefix = str(folder / f"{_NAME}{step}")
-        while self._damaged:  # before another of the same step is written
+        while self._damaged:  # before another checkpoint of the same step is written
             if not self._elsewhere:
                 checkpoint_files.set_aside(self._damaged[-1])
             self._damaged.pop()
@@ -128,29 +128,29 @@ class Checkpoints:
         return prefix
 
     def newest_step(self) -> int | None:
-        """The step of the newest checkpoint; None where there is none."""
+        """The step of the newest checkpoint; None if there is none."""
         prefixes = self._own()
         return _step(prefixes[-1]) if prefixes else None
 
     def remove_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps, in the process that writes them."""
+        """Removes checkpoints of later steps, in the process that writes."""
         for prefix in self._own() if not self._elsewhere else ():
             if _step(prefix) > step:
                 checkpoint_files.remove(prefix)
 
     def keep_newest(self) -> None:
-        """Removes all checkpoints but the newest, in the process that writes them."""
+        """Removes all checkpoints except the newest, in the process that writes."""
         if not self._elsewhere and self._own():
             self._keep_newest(1)
 
     def _own(self) -> list[str]:
-        """The prefixes of this run's checkpoints, the newest last; files of others stay."""
+        """The prefixes of this run's checkpoints, the newest last; ignores other files."""
         prefixes = checkpoint_files.numbered(self._directory)
         return [prefix for prefix in prefixes if os.path.basename(prefix).startswith(_NAME)]
 
     def _keep_newest(self, count: int) -> None:
         prefixes = self._own()
-        # The newest are named first: a kill in between leaves files that no list has.
+        # Writes the list of the newest first: a kill in between only leaves unlisted files.
         kept = prefixes[-count:]
         files.write_text(self._directory / checkpoint_files.STATE, checkpoint_files.state(kept))
         for prefix in prefixes[:-count]:
@@ -159,11 +159,11 @@ class Checkpoints:
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint that cannot be read, or not completely."""
+    """Raised for a checkpoint that cannot be read completely."""
 
 
-_NAME = "ckpt-"  # begins the names of checkpoints
-PROGRESS = "progress/"  # begins the names of `progress`
+_NAME = "ckpt-"  # prefix of the names of checkpoints
+PROGRESS = "progress/"  # prefix of the names of `progress`
 
 
 def _step(prefix: str) -> int:

@@ -1,4 +1,4 @@
-"""Weights to start from: their shapes, values and checksum, by the path that leads to them."""
+"""Starting weights: their shapes, values and checksum, by path."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ FIRST = ("stem_conv/kernel", "stem_conv1/kernel", "stem_stride2_conv/kernel")
 
 
 def _source(path: str) -> Source | None:
-    """The reader of the weights that `path` leads to, or None if it leads to none."""
+    """Returns the reader of the weights at `path`, or None."""
     with reading(path, "Copy it to this machine, and give the copy's path."):
         path, _ = official.resolve(path)
         contents = Contents(path)
@@ -42,46 +42,46 @@ def _existing(path: str) -> Source:
     if found is None:
         raise CheckpointError(
             "`checkpoint` must be a run's folder, one of its checkpoints, its encoder.keras, a "
-            "SavedModel of it, or weights that the reference released. "
-            f"Received: checkpoint={path}, where there is none."
+            f"SavedModel of it, or weights released by the reference. Received: checkpoint={path}, "
+            "which holds none of these."
         )
     return found
 
 
 def latest(path: str) -> str | None:
-    """The prefix of the newest checkpoint that `path` leads to, a run's for example, or None."""
+    """Returns the prefix of the newest checkpoint at `path`, such as a run's, or None."""
     return Contents(path).checkpoint
 
 
 def fingerprint(path: str | None) -> str | None:
-    """Names the weights that `path` leads to by their checksums; None if there are none.
+    """Returns a fingerprint of the weights at `path`, from checksums; None if there are none.
 
-    Copies of the weights, and files of one kind and one network, have the same fingerprint.
+    Copies of the weights, and files of one type and one network, have the same fingerprint.
 
     Raises:
-        CheckpointError: a file there is no checkpoint, SavedModel or `.keras` file.
+        CheckpointError: a file is not a checkpoint, SavedModel or `.keras` file.
     """
     found = _source(path) if path else None
     return found.fingerprint() if found else None
 
 
 def shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of the weights that `path` leads to, by variable path.
+    """Returns the shapes of the weights at `path`, by variable path.
 
     `shapes(path)["classifier/kernel"][1]` is the number of classes of weights with a classifier.
 
     Raises:
-        CheckpointError: no weights there, or unreadable ones.
+        CheckpointError: the weights are missing or unreadable.
     """
     stored = _existing(path).shapes()
     return {name: shape for name, shape in stored.items() if not name.startswith(OPTIMIZER)}
 
 
 def fits(path: str, models: Iterable[keras.Model]) -> bool:
-    """Whether `path` leads to every weight of `models`; False if there are no weights at all.
+    """Whether `path` has every weight of `models`; False if there are no weights.
 
     Raises:
-        CheckpointError: the weights there are unreadable.
+        CheckpointError: the weights are unreadable.
     """
     found = _source(path)
     stored = found.shapes() if found else {}
@@ -89,11 +89,11 @@ def fits(path: str, models: Iterable[keras.Model]) -> bool:
 
 
 def load(path: str, models: Iterable[keras.Model]) -> None:
-    """Fills `models` with the weights at `path`, by variable path: all of them, or none.
+    """Fills `models` with the weights at `path`, by variable path, completely or not at all.
 
     Raises:
-        CheckpointError: no weights there, unreadable ones, or a weight of the models is missing or
-            has another shape.
+        CheckpointError: the weights are missing or unreadable, or a weight of the models is missing
+            or has another shape.
     """
     found = _existing(path)
     stored = found.shapes()
@@ -102,9 +102,9 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
         if stored.get(variable.path) != tuple(variable.shape):
             _check_channels(found, variable.path, stored.get(variable.path), variable.shape)
             raise CheckpointError(
-                f"`checkpoint` {found} is of another network: {variable.path} has shape "
-                f"{stored.get(variable.path, 'none')} there and {tuple(variable.shape)} here. "
-                f"Give the network flags it was trained with ({found.flags})."
+                f"`checkpoint` {found} has another network: {variable.path} has shape "
+                f"{stored.get(variable.path, 'none')} in the file and {tuple(variable.shape)} "
+                f"here. Give the network flags of its training ({found.flags})."
             )
     for variable, value in zip(weights, found.read([v.path for v in weights]), strict=True):
         variable.assign(value)
@@ -113,13 +113,12 @@ def load(path: str, models: Iterable[keras.Model]) -> None:
 def _check_channels(
     source: Source, name: str, there: tuple[int, ...] | None, here: tuple[int, ...]
 ) -> None:
-    """Names the channels of the images where the first convolution differs in them alone."""
+    """Raises an error for the channels, if the first convolution only differs in these."""
     if name not in FIRST or there is None or len(there) != 4:
         return
     *size, channels, width = there
     if (*size, here[2], width) == tuple(here):
         raise CheckpointError(
             f"`channels` must be {channels}, as in the weights of `checkpoint`. Received: "
-            f"channels={here[2]}, checkpoint={source}. Weights for other channels are made by a "
-            "pretraining on such images."
+            f"channels={here[2]}, checkpoint={source}. For other channels, pretrain on such images."
         )

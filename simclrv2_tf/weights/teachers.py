@@ -1,4 +1,4 @@
-"""Teachers for distillation: a labelled run, a Keras model or a SavedModel, as one function."""
+"""Teachers for distillation: a labelled run, a Keras model or a SavedModel, as a function."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -22,16 +22,15 @@ from simclrv2_tf.weights.readers import CheckpointError
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained classifier, held for inference only.
+    """A trained classifier, only for inference.
 
     Attributes:
-        predict: `predict(images, training=False)`: images (b, S, S, channels) in [0, 1] to logits
-            (b, C).
+        predict: `predict(images, training=False)` maps images (b, S, S, channels) in [0, 1] to
+            logits (b, C).
         num_classes: C.
-        models: The networks of a run's teacher, one after the other; empty for other teachers.
-        class_names: (C,) in the order of the logits; empty where no labels.txt with the teacher
-            names C classes.
-        channels: Of the images.
+        models: The networks of a run's teacher, in order; empty for other teachers.
+        class_names: (C,) in the order of the logits; empty unless a labels.txt names C classes.
+        channels: Channels of the images.
     """
 
     predict: Callable
@@ -42,7 +41,7 @@ class Teacher:
 
 
 def options_of(path: str) -> Mapping[str, Any]:
-    """The options of the run that a teacher belongs to; empty where it belongs to none.
+    """Returns the options of the run that a teacher belongs to; empty if there is none.
 
     Args:
         path: As for `load`: the run's folder, a `.keras` file in it, or its SavedModel hub/STEP.
@@ -55,13 +54,13 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
     """Loads the teacher at `path`, a run's networks in the current Keras dtype policy.
 
     Args:
-        path: The folder of a run with a classifier, or of imported weights of the reference's; a
+        path: The folder of a run with a classifier, or of imported weights of the reference; a
             `.keras` file of a model from images to logits, such as a run's
             `image_classifier.keras`; or a SavedModel of `export.export`, or of such a model.
-        resnet: In place of `resnet.resnet`, for the networks of a run.
+        resnet: Replacement of `resnet.resnet`, for the networks of a run.
 
     Raises:
-        CheckpointError: nothing there, or it does not map images to logits.
+        CheckpointError: there is no teacher, or it does not map images to logits.
         ModelError: the file or the SavedModel cannot be read.
     """
     contents = Contents(path)
@@ -81,7 +80,7 @@ def load(path: str, resnet: Callable | None = None) -> Teacher:
 
 
 def _import_advice(path: str) -> str:
-    """How to import weights of the reference, whose files do not say what feeds the classifier."""
+    """Returns advice to import weights of the reference."""
     found, model = official.resolve(path)
     try:
         if model is None:
@@ -89,15 +88,16 @@ def _import_advice(path: str) -> str:
     except official.OfficialError:
         return ""
     return (
-        " It holds weights of the reference, which do not tell which layer feeds the classifier: "
-        f"python -m simclrv2_tf.official --source={path} --output=FOLDER makes a teacher of them."
+        " It holds weights of the reference, which do not record the layer that feeds the "
+        f"classifier: import them with python -m simclrv2_tf.official --source={path} "
+        "--output=FOLDER first."
     )
 
 
 def _teacher(
     predict: Callable, num_classes: int, names: tuple[str, ...], channels: int, models=()
 ) -> Teacher:
-    # Beside a run's encoder.keras, labels.txt names what the classifier gives.
+    # Alongside a run's encoder.keras, labels.txt names the classifier's outputs.
     named = names if len(names) == num_classes else ()
     return Teacher(predict, num_classes, models, named, channels)
 
@@ -122,7 +122,7 @@ def _from_run(path: str, resnet: Callable | None) -> Teacher:
     if kernel is None:
         raise CheckpointError(
             "`teacher` must be a run with a classifier, such as one of train_mode finetune. "
-            f"Received: teacher={path}, of train_mode {train_mode}, which has none."
+            f"Received: teacher={path}, with train_mode {train_mode}, which has none."
         )
     networks = build_networks(
         config,
@@ -174,7 +174,7 @@ def _from_saved_model(path: str) -> Teacher:
     if probe is not None and getattr(probe, "ndim", 0) == 2:
         return _teacher(module, probe.shape[-1], names, RGB)
     raise CheckpointError(
-        "`teacher` must be a SavedModel with a signature `logits`, or one that is called with "
-        f"images and gives logits (B, C). Received: teacher={path}, with the signatures "
+        "`teacher` must be a SavedModel with a signature `logits`, or one that maps images to "
+        f"logits (B, C) when called. Received: teacher={path}, with the signatures "
         f"{sorted(signatures)}.{_import_advice(path)}"
     )

@@ -1,8 +1,8 @@
 """Blurs images with tensorflow-addons: `python addons_oracle.py INPUTS.npz OUTPUTS.npz`.
 
-A program of its own: tensorflow-addons needs Keras 2 for `tf.keras`, which is a choice of the whole
+A separate program: tensorflow-addons needs Keras 2 for `tf.keras`, which is set for a whole
 process. INPUTS has `NAME/images` (B, H, W, 3), `NAME/window` and `NAME/sigmas` (B,) for every NAME;
-OUTPUTS has what becomes of NAME's images.
+OUTPUTS has NAME's blurred images.
 """
 
 import importlib
@@ -14,7 +14,7 @@ import numpy as np
 
 def import_addons():
     os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
-    # It looks for Keras 2's internals where they were when it was archived; Keras 3 is there now.
+    # The archived package imports Keras 2's internals from modules that Keras 3 has replaced.
     for module in ("engine", "engine.keras_tensor", "utils.tf_utils"):
         sys.modules[f"keras.src.{module}"] = importlib.import_module(f"tf_keras.src.{module}")
     return importlib.import_module("tensorflow_addons")

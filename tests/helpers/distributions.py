@@ -14,8 +14,8 @@ def random_images(*shape, seed=0):
 def assert_quantiles(sample, quantiles, levels, draws, fuzz):
     """Checks the share of `sample` below each recorded quantile: its level, up to sampling error.
 
-    The share has the binomial variance p (1 - p) / n, once for either sample. A value with a mass
-    of its own (an unchanged image, a whole pixel) makes the share jump: the level must then lie
+    The share has the binomial variance p (1 - p) / n, once for either sample. A value with its own
+    mass (an unchanged image, a whole pixel) makes the share jump: the level must then lie
     between the shares just below and just above, `fuzz` being the rounding of such a value.
     """
     error = np.sqrt(levels * (1 - levels) * (1 / len(sample) + 1 / draws))

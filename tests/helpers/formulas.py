@@ -197,7 +197,7 @@ class Row:
 
 
 def more(name, z1):
-    """What the objective is given beside predictions of the shape of z1: arrays by name."""
+    """The objective's other inputs, for predictions of the shape of z1: arrays by name."""
     if not ROWS[name].targets:
         return {}
     n, d = z1.shape
@@ -247,7 +247,7 @@ ROWS = {
         {
             "default": {},
             "weights": dict(invariance=0.5, variance=2.0, covariance=3.0),
-            "hinge alone": dict(invariance=0, variance=1, covariance=0),
+            "only the hinge": dict(invariance=0, variance=1, covariance=0),
         },
     ),
     "barlow_twins": Row(

@@ -1,7 +1,7 @@
 """A program: every objective, LARS and the calibration metric on two replicas, written to a file.
 
 `python -m helpers.objectives_on_replicas FILE`. Logical devices are set before TensorFlow first
-runs, so it needs a process of its own; the same functions give the values of one replica.
+runs, so it needs a separate process. The same functions give the values on one replica.
 """
 
 import json

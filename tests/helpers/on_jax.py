@@ -27,7 +27,7 @@ NETWORKS = ("network_r18_cifar.npz", "network_r50.npz", "network_r50_sk.npz")
 
 
 def check(*cases):
-    """Marks a function to be called with each of `cases`, or alone without any."""
+    """Marks a function to call with each of `cases`, or once without arguments."""
 
     def mark(function):
         for case in cases or ((),):

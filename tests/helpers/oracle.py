@@ -12,7 +12,7 @@ def load(name: str) -> dict[str, np.ndarray]:
     """The arrays of a recorded file; skips the test where the recordings are absent."""
     path = ORACLE / name
     if not path.exists():
-        pytest.skip(f"the reference's recordings are not beside the project: no {name}")
+        pytest.skip(f"the reference's recordings are missing: no {name}")
     with np.load(path) as file:
         return dict(file)
 

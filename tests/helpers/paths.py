@@ -1,4 +1,4 @@
-"""Where the repository and the material beside it are."""
+"""Paths of the repository and of the shared material."""
 
 from pathlib import Path
 

@@ -71,7 +71,7 @@ def check_classes(path, photos, expected, tmp_path, capsys):
     target = tmp_path / "classes.csv"
     arguments = [f"--model={path}", f"--images={photos}", f"--output={target}", "--batch_size=5"]
     assert run(*arguments, "--top_k=2") == 0
-    assert "33 images' classes" in capsys.readouterr().out
+    assert "the classes of 33 images" in capsys.readouterr().out
     with target.open() as file:
         rows = list(csv.DictReader(file))
     paths, _, _, probabilities = expected

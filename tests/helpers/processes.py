@@ -17,7 +17,7 @@ def python(*arguments, cwd=None, **variables):
     Args:
         arguments: Those of the interpreter, such as "-m" and a module.
         cwd: The program's folder.
-        variables: Of the environment, beside those of this process.
+        variables: Environment variables to add to this process's.
     """
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],

@@ -1,7 +1,7 @@
 """Small runs that all workers of a test session share: the first to need one makes it.
 
-Their options name data relative to the folder that holds all runs, so that a copy of a run beside a
-link to its images resumes like the original.
+Their options name data relative to the folder that holds all runs, so that a copy of a run and
+a link to its images resumes like the original.
 """
 
 import contextlib

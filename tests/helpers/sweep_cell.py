@@ -2,7 +2,7 @@
 
 `python -m helpers.sweep_cell FLAGS`. A file `break` in the current folder says how a cell breaks: a
 line "PART STATUS MESSAGE" for those whose folder has PART in its name. A cell with the part "slow"
-in its folder's name writes `began` into its folder and waits until it is told to end.
+in its folder's name writes `began` into its folder and waits for a signal.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """A program: the outputs of torchvision's ResNet-50, given weights that this package exported.
 
 `python -m helpers.torchvision_oracle WEIGHTS IMAGES LAYERS OUTPUTS`, with LAYERS of the projection
-head before the classifier. The lines are those of docs/tf_hub.md. PyTorch and TensorFlow in one
+head before the classifier. The lines come from docs/tf_hub.md. PyTorch and TensorFlow in one
 process end it by a fault.
 """
 

@@ -1,8 +1,8 @@
-"""A program: five steps on a number of replicas, everything they make written to a file.
+"""A program: five steps on a number of replicas, with all results written to a file.
 
 `python -m helpers.train_on_replicas FILE COUNT [OTHER]`. Leaves a checkpoint in FILE.checkpoint,
-and resumes that of OTHER, which another number of replicas left. In a process of its own, since
-two strategies in one process get into each other's way.
+and resumes OTHER's, which another number of replicas wrote. It is a separate program because two
+strategies in one process interfere.
 """
 
 import sys
@@ -20,7 +20,7 @@ BATCH = 8
 
 
 def make_stage(kind):
-    """The stage, and by name what it remembers beside its weights, or what it must not change."""
+    """Returns the stage, and by name its state besides weights, or what it must not change."""
     if kind == "distill":
         teacher = distillation.teacher_network()
         stage = distillation.distiller(teacher, alpha=0.3, head=True, temperature=2.0)
@@ -75,7 +75,7 @@ def measure(strategy, kind, noise=0.0, own=None, other=None):
         made[threading.get_ident()] = result = loss_and_gradients(batch)
         return result
 
-    # A step as it is, traced once, and what is inside it.
+    # One whole step, traced once, and the tensors inside it.
     stage.loss_and_gradients = keep
 
     def train(image1, image2, labels):

@@ -1,4 +1,4 @@
-"""Image operations against tensorflow-addons, another's implementation, in a process of its own."""
+"""Image operations against tensorflow-addons, an independent implementation, in its own process."""
 
 import ast
 import importlib.util
@@ -47,7 +47,7 @@ def addons(tmp_path_factory):
         pytest.skip("tensorflow-addons is not installed: see the extra `addons`")
     arrays = {}
     for name, (_, kernel_size, sigmas) in BLURS.items():
-        # It has no rule of its own for even windows: it is told the width that we document.
+        # It has no rule for even windows, so it gets the width that we document.
         window = kernel_size + 1 if kernel_size % 2 == 0 else kernel_size
         arrays |= {f"{name}/images": images_of(name), f"{name}/window": window}
         arrays[f"{name}/sigmas"] = sigmas

@@ -199,7 +199,10 @@ def test_bad_models_are_one_line_and_nothing_is_written(model, photos, tmp_path,
     before = files(tmp_path)
     for given, message in (
         ({"model": root / "image_classifier.tflite", "image_size": 8}, "`image_size` must be 16"),
-        ({"model": renamed, "image_size": 16}, "must be called encoder or image_classifier"),
+        (
+            {"model": renamed, "image_size": 16},
+            "must keep its exported name, encoder or image_classifier",
+        ),
         ({"model": misnamed / "image_classifier.tflite"}, "must name its 3 classes"),
         ({"model": lone / "image_classifier.tflite"}, "`image_size` must be given"),
     ):

@@ -41,5 +41,5 @@ def test_all_checks_are_named_here(raised):
 @pytest.mark.parametrize("name", NAMES)
 def test_on_jax(raised, name):
     if "Skipped" in raised[name]:
-        pytest.skip("the reference's recordings are not beside the project")
+        pytest.skip("the reference's recordings are missing")
     assert not raised[name], raised[name]

@@ -34,7 +34,7 @@ def stop_after_the_first_checkpoint(processes, folder, logs):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     status, log = process.wait(60), (logs / "worker_0.log").read_text()
-    assert status == 143 and "Stopped by SIGTERM. Step " in log, log[-3000:]
+    assert status == 143 and "Stopped by SIGTERM. Saved step " in log, log[-3000:]
     assert not (folder / "result.json").exists() and not (folder / "owner.json").exists()
 
 
@@ -44,7 +44,7 @@ def rows(folder):
 
 
 def test_it_ends_as_if_never_stopped(shared_runs, copied_run, tmp_path, capsys):
-    """Stages between the two are those of a whole run, and fit only to the same pretraining."""
+    """The stages in between equal a whole run's, and are valid only for the same pretraining."""
     study, root = shared_runs("study"), copied_run("study")
     for path in [root / FIRST, root / LAST, root / "figures", *root.glob("result*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

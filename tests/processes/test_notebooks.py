@@ -106,7 +106,7 @@ def test_pretraining_runs(pretrained):
 
 def test_the_device_is_found_and_named(pretrained):
     notebook, _ = pretrained
-    assert "Found: CPU, 1 replica(s), 32 images a step." in printed(notebook)
+    assert "Found: CPU, 1 replica(s), 32 images per step." in printed(notebook)
 
 
 def test_a_run_that_fails_stops_the_notebook(pretrained):

@@ -40,5 +40,5 @@ def test_permission_denied_is_one_line(kind, images, tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert done.returncode in (1, 2) and len(lines) == 1 and "Traceback" not in done.stderr
     path = model_dir if kind == "model_dir" else f"{closed}/"
-    assert lines[0].startswith(f"Error: {path}: Permission denied. Give a path that this user may")
+    assert lines[0].startswith(f"Error: {path}: Permission denied. Give a path that this user can")
     assert files(tmp_path) == before

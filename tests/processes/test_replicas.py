@@ -127,7 +127,7 @@ def test_distillation_on_two_replicas_is_that_on_one(results):
 
 @pytest.mark.parametrize("kind", ["pseudo_label", "mean_teacher", "fixmatch"])
 def test_training_with_unlabelled_images_on_two_replicas_is_that_on_one(results, kind):
-    """With batch norm, and the moving averages, whose statistics are those of all replicas."""
+    """With batch norm and moving averages over all replicas."""
     found = distances(results[kind, 2], results[kind, 1])
     assert any(n.startswith("state average") and n.endswith("moving_variance") for n in found)
     assert {name.split(" ")[0] for name in found} >= {"loss", "gradient", "weight", "metric"}
@@ -136,7 +136,7 @@ def test_training_with_unlabelled_images_on_two_replicas_is_that_on_one(results,
 
 
 def test_two_replicas_in_bfloat16_train_and_evaluate(images, tmp_path):
-    """In a process of its own: logical CPUs must be made first."""
+    """In a separate process: logical CPUs must be made first."""
     command = ["--mode=train_then_eval", *SMALL, f"--dataset=folder:{images}", "--train_steps=2"]
     command += ["--num_replicas=2", "--precision=mixed_bfloat16", "--eval_batch_size=6"]
     python("-m", "helpers.small_run", "--no_exports", *command, f"--model_dir={tmp_path}")

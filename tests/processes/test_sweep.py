@@ -42,7 +42,7 @@ def test_a_killed_sweep_stops_its_runs_and_resumes(shared_runs, tmp_path, monkey
     deadline = time.monotonic() + 120
     while "Stopped by SIGTERM" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert "Stopped by SIGTERM. Step " in log.read_text()
+    assert "Stopped by SIGTERM. Saved step " in log.read_text()
     assert not (first / "result.json").exists()
 
     python("-c", PROGRAM, *FLAGS)

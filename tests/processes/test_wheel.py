@@ -18,7 +18,7 @@ from simclrv2_tf.config import Config
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> pathlib.Path:
-    """The wheel, built from a copy: a build leaves files beside the sources."""
+    """The wheel, built from a copy: a build writes files into its source folder."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -37,7 +37,7 @@ def test_the_wheel_holds_recipes_and_data(wheel):
     files = {p.relative_to(ROOT).as_posix() for p in files if p.suffix != ".pyc"}
     assert files <= held
     assert any(name.endswith("LICENSE") for name in held)
-    # Nothing lands beside the package, where it could meet another project's files.
+    # Only the package is installed: other top-level names could clash with another project's files.
     assert {name.split("/")[0].removesuffix(".dist-info")[:11] for name in held} == {"simclrv2_tf"}
 
 

@@ -1,4 +1,4 @@
-"""Fit for a TPU, as far as can be told without one: steps compile whole, with static shapes."""
+"""Steps compile with XLA as a whole, with static shapes, as a TPU needs. No TPU is used."""
 
 import keras
 import numpy as np

@@ -79,9 +79,9 @@ def test_after_pretraining_is_one_line(
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["ant", "bee"], "from number 0 on dark, light. Received"),
-        (["light", "dark"], "from number 0 on dark, light. Received"),
-        (["dark", "bee"], "from number 1 on light. Received"),
+        (["ant", "bee"], "starting with number 0, dark, light. Received"),
+        (["light", "dark"], "starting with number 0, dark, light. Received"),
+        (["dark", "bee"], "starting with number 1, light. Received"),
     ],
 )
 def test_a_teacher_of_other_classes_or_of_another_order(
@@ -160,9 +160,9 @@ def test_a_label_subset_that_has_changed_is_noticed(copied_run, images, tmp_path
     shutil.copytree(images, tmp_path / "images")
     example = (folder / "labelled_examples.txt").read_text().splitlines()[0]
     (tmp_path / "images" / example).unlink()
-    (folder / "run.json").unlink()  # as of an earlier version, which knew the ids alone
+    (folder / "run.json").unlink()  # as of an earlier version, which knew only the ids
     before = files(folder)
-    assert "the data has changed" in fails([*command_line("supervised"), "--mode=train"], capsys)
+    assert "the data have changed" in fails([*command_line("supervised"), "--mode=train"], capsys)
     assert files(folder) == before
 
 

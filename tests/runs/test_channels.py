@@ -57,9 +57,9 @@ def test_five_bands_from_pretraining_to_predictions(five_bands, tmp_path, capsys
     assert small.run([*command, f"--model_dir={first}"], exports=False) == 0
     out = capsys.readouterr().out
     assert "5 bands of 16 bits, values up to " in out and "; read as 5 bands." in out
-    assert "color jitter changes brightness and contrast alone" in out
+    assert "color jitter only changes brightness and contrast" in out
     skipped = (first / "skipped_images.csv").read_text().splitlines()
-    assert skipped[1].startswith('train/dry/photo.png,"it has 3 bands, where 5 are read')
+    assert skipped[1].startswith('train/dry/photo.png,"it has 3 bands, but 5 are read')
     assert keras.saving.load_model(first / "encoder.keras").input_shape[-1] == 5
     assert json.loads((first / "inputs.json").read_text())["channels"] == 5
 
@@ -73,10 +73,10 @@ def test_five_bands_from_pretraining_to_predictions(five_bands, tmp_path, capsys
 
     before = files(tmp_path)
     line = fails([*command, "--channels=4", f"--model_dir={tmp_path / 'other'}"], capsys)
-    assert line.endswith("Received: channels=4 (5 there)")
+    assert line.endswith("Received: channels=4 (5 in the checkpoint)")
     rgb = [*STEPS, f"--dataset=folder:{five_bands / 'test'}", f"--model_dir={tmp_path / 'rgb'}"]
     line = fails(rgb, capsys)
-    assert "it has 5 bands" in line and "--channels=5 reads them" in line
+    assert "it has 5 bands" in line and "use --channels=5 to read them" in line
     assert files(tmp_path) == before
 
 
@@ -84,11 +84,11 @@ def test_gray_from_colors(images, tmp_path, capsys):
     gray = tmp_path / "gray"
     command = [*STEPS, f"--dataset=folder:{images}", "--train_mode=supervised"]
     assert small.run([*command, "--channels=1", f"--model_dir={gray}"], exports=False) == 0
-    assert "Images: RGB of 8 bits (16 of 24 files looked at); read as gray." in (
+    assert "Images: RGB of 8 bits (16 of 24 files checked); read as gray." in (
         capsys.readouterr().out
     )
     assert keras.saving.load_model(gray / "encoder.keras").input_shape[-1] == 1
     count, share = predicted_share(gray, images / "test", tmp_path / "classes.csv")
     assert count == 10 and result(gray)["label_top_1_accuracy"] == share
     line = fails([*command, f"--model_dir={gray}"], capsys)
-    assert "(channels=1 there, 3 here)" in line
+    assert "(channels=1 in the folder, 3 here)" in line

@@ -24,7 +24,11 @@ def test_a_run_that_diverges_says_why_and_where_it_was_finite(images, tmp_path, 
     assert run.main(["run", *command, f"--model_dir={tmp_path}"], Seams(exports=False)) == 1
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Error: ")]
     last = tmp_path / "checkpoints" / "ckpt-2"
-    assert " step 3 of 4," in line and f"all finite, is {last}. Likely causes: a learning" in line
-    assert "at its peak (--learning_rate, --warmup_epochs). Change that in another" in line
+    assert (
+        " step 3 of 4," in line
+        and f"finite checkpoint is {last}. Likely causes: a learning" in line
+    )
+    advice = "at its peak (--learning_rate, --warmup_epochs). Change these settings in another"
+    assert advice in line
     found = sorted(path.name for path in last.parent.glob("*.index"))
     assert found == ["ckpt-1.index", "ckpt-2.index"]

@@ -34,9 +34,9 @@ def test_its_parameters_are_those_of_the_networks_and_nothing_is_written(
     expected = {name: model.count_params() for name, model in networks.models.items()}
     assert parameters(text) == expected and len(expected) == 3
     assert "pretrain: ResNet-10 0.0625x, 24 images" in text
-    held, most = re.search(r"Memory: ([\d,]+) MiB .*; ([\d,]+) MiB", text).groups()
+    held, most = re.search(r"Memory: ([\d,]+) MiB .*; peak ([\d,]+) MiB", text).groups()
     assert 0 <= int(held) < int(most.replace(",", ""))
-    assert re.search(r"Time: \S+ s a step; .* an epoch of 3 steps; .* for the 301 steps", text)
+    assert re.search(r"Time: \S+ s per step; .* per epoch of 3 steps; .* for the 301 steps", text)
     assert text.endswith("Dry run: nothing was written.\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -65,7 +65,10 @@ def test_several_stages_are_planned_and_the_first_is_measured(images, tmp_path, 
     ("flags", "expected"),
     [
         (["--train_batch_size=32"], "Give --train_batch_size=16 or less"),
-        (["--train_mode=finetune", "--checkpoint=nothing"], "where there is none"),
+        (
+            ["--train_mode=finetune", "--checkpoint=nothing"],
+            "checkpoint=nothing, which holds none of these",
+        ),
     ],
 )
 def test_it_refuses_what_a_run_would(images, tmp_path, capsys, flags, expected):

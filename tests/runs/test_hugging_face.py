@@ -159,7 +159,7 @@ def test_what_cannot_be_downloaded_or_published_is_one_line(hub, shared_runs, ca
     for arguments, expected in (
         ([study, "me/x"], "must be one stage of a run of several, such as"),
         ([study / "label_fraction_0.5/fine_tuned", "me"], "as OWNER/REPO. Received: me"),
-        ([study / "figures", "me/x"], "`RUN` must be the folder of a run"),
+        ([study / "figures", "me/x"], "`RUN` must be the folder of a finished run"),
     ):
         assert cli.main(["publish", *map(str, arguments)]) == 2
         assert expected in capsys.readouterr().err

@@ -13,7 +13,7 @@ from helpers.shared_runs import command_line
 
 @pytest.fixture
 def own_images(copied_run):
-    """A copy of the supervised run, beside a copy of its images that may be changed."""
+    """A copy of the supervised run, and a copy of its images that may be changed."""
     folder = copied_run("supervised")
     images = folder.parent / "images"
     source = os.readlink(images)
@@ -40,7 +40,11 @@ def replace(images):
 
 @pytest.mark.parametrize(
     "change, words",
-    [(remove, "images now"), (rename, "class 0 of folder:images is"), (replace, "as many images")],
+    [
+        (remove, "now has"),
+        (rename, "class 0 of folder:images is now"),
+        (replace, "the same number of images"),
+    ],
 )
 @pytest.mark.parametrize("mode", ["train_then_eval", "eval"])
 def test_changed_data_are_refused(own_images, change, words, mode, capsys):
@@ -49,7 +53,7 @@ def test_changed_data_are_refused(own_images, change, words, mode, capsys):
     before = files(folder)
     assert small.run([*command_line("supervised"), f"--mode={mode}"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and words in error and "nothing there was changed" in error
+    assert error.count("\n") == 1 and words in error and "the folder was not changed" in error
     assert files(folder) == before
 
 

@@ -130,7 +130,7 @@ def test_another_network_in_the_same_folder_changes_nothing(copied_run, capsys):
     folder = copied_run("pretrain")
     before = files(folder)
     message = fails([*command_line("pretrain"), "--width_multiplier=0.125"], capsys)
-    assert "width_multiplier=0.0625 there, 0.125 here" in message
+    assert "width_multiplier=0.0625 in the folder, 0.125 here" in message
     assert files(folder) == before
 
 

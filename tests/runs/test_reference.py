@@ -23,7 +23,7 @@ def count(variables):
 def test_parameter_counts_are_the_papers(index):
     path = oracle.ORACLE / "parameter_counts.json"
     if not path.exists():
-        pytest.skip("the reference's recordings are not beside the project")
+        pytest.skip("the reference's recordings are missing")
     row = json.loads(path.read_text())[index]
     # Up to 795 million numbers, whose values do not matter here.
     with keras.StatelessScope(initialize_variables=False):
@@ -111,7 +111,7 @@ def test_a_saved_model_is_read_by_name_and_not_run(tmp_path):
     """Written with the names and the keys of one of the reference's."""
     path = oracle.ORACLE / "tf2_saved_model_variables.json"
     if not path.exists():
-        pytest.skip("the reference's recordings are not beside the project")
+        pytest.skip("the reference's recordings are missing")
     layout = json.loads(path.read_text())
     trainable = {
         name.removesuffix(":0"): shape for name, shape in layout["trainable_variables_list"]

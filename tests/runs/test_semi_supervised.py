@@ -212,7 +212,7 @@ def live_variables():
 
 
 def test_stages_that_share_what_is_traced_train_as_if_alone(study, monkeypatch, tmp_path):
-    """With half of the labels after three quarters: the weights of a run of that half alone.
+    """With half of the labels after three quarters: the weights of a run of only that half.
 
     While it runs, only networks that a later stage needs again are kept; afterwards none.
     """

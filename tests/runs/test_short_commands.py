@@ -13,7 +13,7 @@ QUICK += ["--precision=float32"]
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
-    """Runs a short command with small networks, in a folder of its own; returns its status."""
+    """Runs a short command with small networks, in its own folder; returns its status."""
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("simclrv2_tf.run.main", small.command.main)

@@ -74,7 +74,7 @@ def test_python_snippets_run(name, demo, images, monkeypatch):
     given["dataset_of_views_and_labels"] = views.take(1)
     if "block_group4" in source:  # which the shared runs are too short for
         simclrv2_tf.resnet.resnet(10, 0.0625).save("runs/demo/pretrain/encoder.keras")
-    # A network of two blocks in place of a ResNet-50.
+    # A network of two blocks instead of a ResNet-50.
     short = functools.partial(simclrv2_tf.resnet.resnet, blocks=(1, 1))
     monkeypatch.setattr(simclrv2_tf.resnet, "resnet", short)
     servers = []

@@ -39,7 +39,7 @@ def trained(images, tmp_path_factory):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_moving_average_is_evaluated_and_exported(mode, trained, images):
-    """And is what whoever loads the run gets; the network that trains is another."""
+    """Loading the run gives the average; the network that trains is another."""
     folder = trained / mode
     model = keras.saving.load_model(folder / "image_classifier.keras")
     losses, right = [], []
@@ -114,7 +114,7 @@ def test_labels_of_the_unlabelled_images_are_never_read(mode, relabelled, images
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_starts_from_pretrained_weights_and_validates(mode, images, shared_runs, tmp_path):
-    """At no learning rate the kernels stay those of pretraining, in the average as well."""
+    """At a learning rate of 0 the kernels stay as pretrained, in the average as well."""
     pretrained = shared_runs("study") / "pretrain"
     train(
         images,

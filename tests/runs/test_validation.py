@@ -74,7 +74,7 @@ def supervised(images, tmp_path_factory):
 
 
 def test_the_curves_on_held_out_images_are_drawn_beside_those_of_training(supervised):
-    """By the numbers beside the figure, which are those of the history."""
+    """The figure's CSV file has the history's numbers."""
     folder = epath.Path(supervised)
     results.draw_learning_curves(SimpleNamespace(path=folder, history=folder / "history.csv"))
     points = list(csv.DictReader((supervised / "learning_curves.csv").open()))
@@ -223,7 +223,7 @@ def test_a_run_that_is_killed_twice_ends_as_one_that_is_not(
 def test_pretraining_is_validated_by_neighbours(images, tmp_path, capsys):
     command = ["--mode=train", *SMALL, f"--dataset=folder:{images}", "--train_epochs=2"]
     assert small.run([*command, "--eval_epochs=2", f"--model_dir={tmp_path}"], exports=False) == 0
-    assert "4 of 40 training images are for validation" in capsys.readouterr().out
+    assert "Holding out 4 of 40 training images for validation" in capsys.readouterr().out
     first, last = rows(tmp_path)
     assert first["knn_top_1_accuracy"] == "" and float(last["knn_top_1_accuracy"]) in (
         0, 0.25, 0.5, 0.75, 1,
@@ -251,7 +251,7 @@ def test_with_few_labels_the_last_weights_are_taken(images, capsys):
     run = SimpleNamespace(config=config, eval_split=main.split("test"), data=data, labelled=True)
     few = split.subset(nine)
     assert validation.parts(run, few) == (few, None)
-    assert "a class has 9 images to train with" in capsys.readouterr().out
+    assert "a class has only 9 training images" in capsys.readouterr().out
     train, held = validation.parts(run, split)
     assert (train.num_examples, held.num_examples) == (36, 4)
     assert not set(train.labels()[0]) & set(held.labels()[0])
@@ -264,7 +264,7 @@ def test_distillation_is_validated_on_a_split_with_labels(images, capsys):
     config = Config.from_argv(["run", *SUPERVISED, f"--dataset=folder:{images}"])
     run = SimpleNamespace(config=config, eval_split=main.split("test"), data=data, labelled=True)
     assert validation.parts(run, split) == (split, None)
-    assert "its training images have no labels. --validation_split" in capsys.readouterr().out
+    assert "its training images have no labels. Use --validation_split" in capsys.readouterr().out
 
 
 def test_the_split_validation_of_a_data_set_is_its_own(images, tmp_path, capsys):
@@ -292,7 +292,7 @@ def test_the_split_validation_of_a_data_set_is_its_own(images, tmp_path, capsys)
     reported = [*command, "--eval_split=validation", f"--model_dir={tmp_path / 'c'}"]
     assert small.run(reported, exports=False) == 0
     said = capsys.readouterr().out
-    assert "training images are for validation, a tenth" in said
+    assert "training images for validation, a tenth" in said
     assert "takes the split validation" not in said
 
 

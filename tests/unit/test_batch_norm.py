@@ -80,7 +80,7 @@ def test_fused_batch_norm_and_its_gradient_equal_the_unfused():
 
 @pytest.fixture
 def without_avx512(monkeypatch):
-    """Imitates a processor with AVX2 alone."""
+    """Imitates a processor with AVX2 and no AVX-512."""
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 

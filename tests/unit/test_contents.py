@@ -1,4 +1,4 @@
-"""What a path holds, told in one place for weights, teachers, predictions and imports."""
+"""What a path holds: one answer for weights, teachers, predictions and imports."""
 
 import pytest
 

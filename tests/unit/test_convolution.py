@@ -80,7 +80,7 @@ def test_the_gradient_is_by_products_inside_the_context_alone():
         {"groups": 2},
         {"dilation_rate": 2},
         {"kernel_size": (3, 1)},
-        {"kernel_size": 2},  # padded on one side alone
+        {"kernel_size": 2},  # padded on only one side
         {"strides": 2},
         {"strides": 3, "padding": "valid"},
         {"strides": (1, 2), "padding": "valid"},

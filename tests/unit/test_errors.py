@@ -27,7 +27,7 @@ def raising(error):
         (
             PermissionError(errno.EACCES, "Permission denied", "runs/a"),
             1,
-            ["runs/a: Permission denied. Give a path that this user may use"],
+            ["runs/a: Permission denied. Give a path that this user can access"],
         ),
         (OSError(errno.ENOSPC, "No space", "a.csv"), 1, ["a.csv: No space. Free some space"]),
         (OSError(errno.ENOTDIR, "Not a directory", "a/b"), 1, ["a/b: Not a directory."]),
@@ -58,7 +58,7 @@ def test_other_errors_and_debugging_keep_the_traceback():
     ("message", "words"),
     [
         ("{{function_node __x}} disk/a.data; No space left on device\nmore", "Free some space"),
-        ("OOM when allocating a tensor", "Once that is mended"),
+        ("OOM when allocating a tensor", "Fix the cause, then"),
         ("", "UnavailableError"),
         (
             "Graph execution error:\n\nDetected at node X defined at (most recent call last):\n"

@@ -101,7 +101,7 @@ def test_an_evaluation_is_not_overwritten(model, photos, tmp_path, capsys):
     capsys.readouterr()
     assert run(*common) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Error: ")]
-    assert "`output` must be free" in line
+    assert "`output` must be a new folder" in line
     assert (tmp_path / "a" / "result.json").read_text() == first
     assert run(*common, "--overwrite") == 0
     assert json.loads((tmp_path / "a" / "result.json").read_text())["images"] == 33

@@ -146,7 +146,7 @@ def test_momentum_views_are_the_second_and_get_no_gradient(micro_batch_size):
     np.testing.assert_allclose(stage.get_metrics_result()["contrast_loss"], expected_loss, 1e-5)
     for variable, gradient in zip(variables, expected, strict=True):
         np.testing.assert_allclose(found[variable.path], gradient, rtol=1e-4, atol=1e-6)
-    assert stage.probe_accuracy.count.numpy() == 6  # the classifier sees the first views alone
+    assert stage.probe_accuracy.count.numpy() == 6  # the classifier sees only the first views
 
 
 def test_what_does_not_fit_is_refused():

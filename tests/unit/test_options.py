@@ -40,7 +40,7 @@ def test_a_dataclass_checks_its_options_when_it_is_made():
         "`stiffness` must be a positive finite number. Received: stiffness=-1",
         "`turns` must be a whole number of at least 1. Received: turns=0",
     )
-    with pytest.raises(ConfigError, match="none of them twice. Received: names=a,a"):
+    with pytest.raises(ConfigError, match="without duplicates. Received: names=a,a"):
         Group(names=("a", "a"))
     assert Group(names=["b", "a"]).names == ("b", "a") and Group().names is None
 

@@ -184,7 +184,7 @@ def test_a_folder_is_never_replaced(model, photos, tmp_path, capsys):
     before = files(tmp_path)
     common = [f"--model={model[0]}", f"--images={photos}", "--overwrite"]
     assert run(*common, f"--output={tmp_path / 'c.csv'}") == 2
-    assert "and no file" in capsys.readouterr().err
+    assert "and is not a file" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
@@ -228,18 +228,24 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     before = files(tmp_path)
     common = {"model": root, "images": photos}
     for given, message in (
-        ({"output": kept}, "is there already"),
+        ({"output": kept}, "already exists"),
         ({"embeddings": tmp_path / "e.txt"}, "must end in .npy or .csv"),
-        ({"embeddings": tmp_path / "kept_too.npy"}, "kept_too.txt is there already"),
-        ({"output": tmp_path / "a.csv", "embeddings": tmp_path / "a.csv"}, "a name of its own"),
-        ({"output": tmp_path / "no" / "a.csv"}, "There is no folder for"),
-        ({"model": renamed, "image_size": 16}, "must be called encoder or image_classifier"),
+        ({"embeddings": tmp_path / "kept_too.npy"}, "kept_too.txt already exists"),
+        (
+            {"output": tmp_path / "a.csv", "embeddings": tmp_path / "a.csv"},
+            "must have different names",
+        ),
+        ({"output": tmp_path / "no" / "a.csv"}, "does not exist. Create it"),
+        (
+            {"model": renamed, "image_size": 16},
+            "must keep its exported name, encoder or image_classifier",
+        ),
         ({"model": misnamed / "image_classifier.keras"}, "must name its 3 classes"),
         ({"embeddings": tmp_path / "e.npy", "endpoint": "tail"}, "`endpoint` must be one of"),
-        ({"model": root / "encoder.keras"}, "`embeddings`, and no `output`, must be given"),
-        ({"model": root / "head.keras"}, "must take images"),
+        ({"model": root / "encoder.keras"}, "`embeddings`, not `output`, must be given"),
+        ({"model": root / "head.keras"}, "must accept images"),
         ({"model": broken}, "must be readable"),
-        ({"model": root.parent}, f"In it there are {root}"),
+        ({"model": root.parent}, f"It contains {root}"),
         ({"model": tmp_path / "nowhere"}, "`model` must be"),
         ({"model": lone / "image_classifier.keras"}, "`image_size` must be given"),
         ({"images": tmp_path / "nowhere"}, "existing folder or file"),
@@ -279,7 +285,7 @@ def write_mixed_photos(root):
     ids=["plain", "own"],
 )
 def test_evaluation_prediction_and_encoded_images_agree(preprocessing, tmp_path):
-    """Image by image: the preprocessing of the run is that of its exported network."""
+    """Image by image: a run and its exported network preprocess equally."""
     root, networks = write_model(tmp_path / "model", ("saved_model",), **preprocessing)
     photos = write_mixed_photos(tmp_path / "photos")
     antialias = preprocessing.get("antialias", False)

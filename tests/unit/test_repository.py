@@ -66,7 +66,7 @@ def test_files_are_written_whole():
         assert WRITES.search(line)
 
 
-# Packages by the names that their modules have, where these differ; and those of extras.
+# Packages by the names that their modules have, where these differ, and packages of extras.
 DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "tensorflow_datasets": "tensorflow-datasets"}
 OPTIONAL = {
     "ai_edge_litert",

@@ -40,7 +40,7 @@ def test_the_stem_of_stride_2_is_every_second_pixel_of_the_one_of_stride_1():
     # Zeros are added on both sides, as for stride 1.
     expected = resnet.features(dense)(images)["stem"][:, ::2, ::2]
     np.testing.assert_allclose(resnet.features(strided)(images)["stem"], expected, atol=1e-6)
-    # Equal shapes: names alone keep weights from being read into the other stem.
+    # Shapes are equal: only names keep weights from being loaded into the other stem.
     assert {v.path for v in dense.weights} != {v.path for v in strided.weights}
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 sums beside exported files."""
+"""SHA-256 sums of exported files."""
 
 import shutil
 import subprocess
@@ -38,7 +38,7 @@ def test_one_changed_bit_is_found(folder):
     content = bytearray((folder / "a b.bin").read_bytes())
     content[-1] ^= 1
     (folder / "a b.bin").write_bytes(content)
-    with pytest.raises(sums.SumError, match=r"a b\.bin must be the file that was exported"):
+    with pytest.raises(sums.SumError, match=r"a b\.bin must be the exported file"):
         sums.check(folder)
     with pytest.raises(sums.SumError, match=r"a b\.bin"):
         sums.check(folder, ["a b.bin"])

@@ -1,7 +1,7 @@
-"""The page of a report: one HTML file that shows one or more runs, without any other file.
+"""The page of a report: one self-contained HTML file that shows one or more runs.
 
-`runs` is what it shows, `sections` are its questions, `blocks` what these are made of, `pictures`
-figures and thumbnails, and `templates/` how all of it looks.
+`runs` has the data, `sections` the questions of the page, `blocks` their parts, `pictures` figures
+and thumbnails, and `templates/` the HTML and CSS.
 """
 
 from simclrv2_tf.report.page.document import html

@@ -1,4 +1,4 @@
-"""What a section of the page is made of. The template draws each block by its kind."""
+"""The blocks of a section of the page. The template draws each block by its kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simclrv2_tf.metrics.classification import Interval
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number of a table or of the verdict: its text, and its exact value for programs."""
+    """A number in a table or in the verdict: its text, and its exact value for programs."""
 
     text: str
     value: float
@@ -25,31 +25,31 @@ class Number:
 
 
 def share(value: float | None) -> Number | None:
-    """A share in [0, 1] in percent, such as "81.4%"; None where it is not finite."""
+    """Formats a share in [0, 1] in percent, such as "81.4%"; None if it is not finite."""
     return (
         None if value is None or not math.isfinite(value) else Number(f"{100 * value:.1f}%", value)
     )
 
 
 def count(value: float | None) -> Number | None:
-    """A count, or a number of seconds, without decimals: "10,000"."""
+    """Formats a count, or a number of seconds, without decimals: "10,000"."""
     return None if value is None else Number(f"{value:,.0f}", value)
 
 
 def between(interval: Interval | None) -> str | None:
-    """The bounds of an interval in percent, such as "79.6 to 83.0%"."""
+    """Formats the bounds of an interval in percent, such as "79.6 to 83.0%"."""
     if interval is None:
         return None
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}%"
 
 
 def time(seconds: float) -> Number:
-    """Seconds in words: "50 s", "4 min 10 s", "2 h 5 min"."""
+    """Formats seconds: "50 s", "4 min 10 s", "2 h 5 min"."""
     return Number(duration(seconds), seconds)
 
 
 class Block:
-    """A part of a section; the macro of the template called by its `kind` draws it."""
+    """A part of a section; the template's macro with the name `kind` draws it."""
 
     kind: ClassVar[str]
 
@@ -64,7 +64,7 @@ class Text(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """A number that a reader looks for first, with its name, unit and a remark."""
+    """A headline number, with its name, unit and a remark."""
 
     name: str
     value: Any
@@ -85,11 +85,11 @@ class Table(Block):
     """A table.
 
     Attributes:
-        caption: What it shows, "" where `folded` says so.
+        caption: Description of the table; "" if `folded` describes it.
         header: Names of the columns.
         rows: Cells: str, `Number`, or None for a dash.
         marked: Index of the row that is emphasized.
-        folded: A title; the table is shown once that is opened.
+        folded: A title that the reader opens to show the table.
     """
 
     kind = "table"
@@ -101,7 +101,7 @@ class Table(Block):
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether each column holds numbers alone, which are aligned to the right."""
+        """Whether each column only holds numbers, which are aligned to the right."""
         return [
             any(cells) and all(cell is None or isinstance(cell, Number) for cell in cells)
             for cells in zip(*self.rows, strict=True)
@@ -114,9 +114,9 @@ class Figure:
 
     Attributes:
         svg: The SVG element.
-        alt: What it shows, for readers who do not see it.
+        alt: Description for readers who do not see the figure.
         title, caption: Above and below it.
-        least: The width in rem below which its text cannot be read; 0: it fits a phone.
+        least: The width in rem below which its text is too small; 0 if it fits a phone.
     """
 
     svg: Markup
@@ -128,7 +128,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Figures(Block):
-    """Figures side by side as far as they fit; alone where `wide`."""
+    """Figures side by side as far as they fit; one per row if `wide`."""
 
     kind = "figures"
     figures: Sequence[Figure]
@@ -150,10 +150,10 @@ class Thumbnail:
     """A thumbnail of the run's sprite.
 
     Attributes:
-        index: Its place among the samples.
-        alt: What it shows.
+        index: Its index among the samples.
+        alt: Description of the image.
         lines: Text below it.
-        wrong: Whether it is marked as of another class.
+        wrong: Whether it is marked as another class.
     """
 
     index: int
@@ -164,7 +164,7 @@ class Thumbnail:
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnails(Block):
-    """Thumbnails with text below them; the second line stands out where they are `judged`."""
+    """Thumbnails with text below them; `judged` emphasizes the second line."""
 
     kind = "thumbnails"
     title: str
@@ -175,7 +175,7 @@ class Thumbnails(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Neighbours(Block):
-    """Rows of a thumbnail and those that are nearest to it."""
+    """Rows of a thumbnail and its nearest neighbours."""
 
     kind = "neighbours"
     title: str
@@ -185,7 +185,7 @@ class Neighbours(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A point of a map: its place among the samples, its place on the map, and what it is."""
+    """A point of a map: its index among the samples, its position, and its description."""
 
     index: int
     x: float
@@ -225,7 +225,7 @@ class Code(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A question and what answers it."""
+    """A question and its answer."""
 
     name: str
     question: str

@@ -1,4 +1,4 @@
-"""Several runs side by side."""
+"""Compares several runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simclrv2_tf.report.results import METHODS, percent
 
 
 def compared(runs: Sequence[Run]) -> list[blocks.Block]:
-    """A table of the runs, and one of their accuracies with few labels."""
+    """Returns a table of the runs, and a table of their accuracies with few labels."""
     return [_verdicts(runs), *_few_labels(runs)]
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: the last part of its path, or the path where that is not its own."""
+    """Returns a name per run: the last part of its path, or the path if that is not unique."""
     short = [run.name for run in runs]
     return [
         name if short.count(name) == 1 else run.path for name, run in zip(short, runs, strict=True)
@@ -47,7 +47,7 @@ def _verdicts(runs: Sequence[Run]) -> blocks.Table:
 
 
 def _few_labels(runs: Sequence[Run]) -> list[blocks.Block]:
-    """Top-1 accuracy by share of the labels and method, a column a run."""
+    """Returns top-1 accuracy by share of the labels and method, one column per run."""
     found = [{(stage.fraction, stage.name): stage for stage in run.few_label} for run in runs]
     order = list(METHODS)
     keys = sorted({key for each in found for key in each}, key=lambda k: (k[0], order.index(k[1])))

@@ -13,7 +13,7 @@ import simclrv2_tf
 from simclrv2_tf.report.page import blocks, comparison, pictures, sections
 from simclrv2_tf.report.page.runs import Run
 
-_SPRITE_BYTES = 500_000  # of the thumbnails of all runs
+_SPRITE_BYTES = 500_000  # for the thumbnails of all runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,11 @@ class _Part:
 
 
 def html(runs: Sequence[Run], written: str) -> str:
-    """Returns the page, which needs no other file and makes no request.
+    """Returns the page, a self-contained file that makes no request.
 
     Args:
-        runs: One or more; several are compared first.
-        written: When it is written, in words.
+        runs: One or more runs; several are compared first.
+        written: The time of writing, as text.
 
     Raises:
         ValueError: there are no runs.
@@ -56,7 +56,7 @@ def html(runs: Sequence[Run], written: str) -> str:
 
 
 def rendered(template: str, **values: Any) -> str:
-    """The HTML of one of the `templates/` with its values."""
+    """Returns the HTML of one of the `templates/` with its values."""
     return (
         _environment()
         .get_template(template)

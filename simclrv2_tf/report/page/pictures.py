@@ -1,4 +1,4 @@
-"""Figures and thumbnails as parts of a page: inline SVG, and one picture of all thumbnails."""
+"""Figures and thumbnails for a page: inline SVG, and one picture of all thumbnails."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from simclrv2_tf.channels import RGB
 from simclrv2_tf.kept_results import kept_results
 from simclrv2_tf.report import style
 
-# Colors of figures on white paper, and what they are on a page that may be dark.
+# Colors of figures on a white page, and their equivalents on a page that may be dark.
 _WHITE = "#ffffff"
 _COLORS = {"#000000": "currentColor", "#dddddd": "var(--rule)", _WHITE: "var(--paper)"}
-_COLUMNS = 40  # of a sprite
+_COLUMNS = 40  # thumbnails per row of a sprite
 _QUALITIES = (80, 60, 40, 20)
 
 
 @kept_results(most=64)
 def inline_svg(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
-    """A matplotlib figure as an SVG element that follows the page's colors and fonts.
+    """Returns a matplotlib figure as an SVG element with the page's colors and fonts.
 
     Args:
-        draw: Draws `values`; returns the figure. A function of a module.
-        values: Anything that JSON holds.
-        prefix: What the ids in it begin with, unique on the page.
-        alt: What it shows.
+        draw: A function of a module, which draws `values` and returns the figure.
+        values: A JSON value.
+        prefix: Prefix of its ids, unique on the page.
+        alt: Description of the figure.
     """
     figure = draw(values)
     text = style.rendered(figure, ".svg", salt=prefix, transparent=True).decode()
@@ -49,19 +49,19 @@ def inline_svg(draw: Callable, values: Any, prefix: str, alt: str) -> Markup:
 
 
 def _shortened(tag: str, prefix: str, used: Container[str]) -> str:
-    """A tag with its ids and colors as the page needs them, and no more digits than are seen.
+    """Adapts a tag to the page: ids, colors, and no more digits than are visible.
 
     Args:
         tag: The tag.
-        prefix: What its ids begin with from now on.
-        used: The ids that are referred to; others are left out.
+        prefix: New prefix of its ids.
+        used: The ids that are referenced; others are removed.
     """
     tag = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", tag)
     tag = re.sub(r'( id="|url\(#|href="#)', lambda m: f"{m[0]}{prefix}-", tag)
     if "base64" in tag:
         return tag
     for color, ours in _COLORS.items():
-        # White text stands on a color, which the page leaves as it is.
+        # White text is on a color, which the page does not change.
         if not (color == _WHITE and tag.startswith("<text")):
             tag = tag.replace(color, ours)
     tag = re.sub(r"font: (?:(\d+) )?([\d.]+px)[^;\"]*", _font, tag)
@@ -76,13 +76,13 @@ def _font(found: re.Match) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Sprite:
-    """Thumbnails of one side, row by row in one picture.
+    """Thumbnails of equal size, row by row in one picture.
 
     Attributes:
         source: The picture as a data URI.
-        side: Of a thumbnail, in pixels.
-        columns: Thumbnails a row.
-        width, height: Of the picture, in pixels.
+        side: Side of a thumbnail, in pixels.
+        columns: Thumbnails per row.
+        width, height: Size of the picture, in pixels.
     """
 
     source: str
@@ -92,22 +92,22 @@ class Sprite:
     height: int
 
     def box(self, index: int) -> str:
-        """The `viewBox` that shows one thumbnail."""
+        """Returns the `viewBox` that shows one thumbnail."""
         row, column = divmod(index, self.columns)
         return f"{column * self.side} {row * self.side} {self.side} {self.side}"
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
-    """Images (n, S, S, C) in [0, 1] as uint8: gray of one or two channels, else RGB."""
+    """Converts images (n, S, S, C) in [0, 1] to uint8: gray for one or two channels, else RGB."""
     shown = images[..., : RGB if images.shape[-1] >= RGB else 1]
     return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
 @kept_results(most=4)
 def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:
-    """Joins thumbnails (n, S, S, 1 or 3) uint8 into one WebP picture of about `most_bytes` at most.
+    """Joins thumbnails (n, S, S, 1 or 3) uint8 into one WebP picture of at most about `most_bytes`.
 
-    The quality is the best of some that fits, or the lowest.
+    Uses the best of several qualities that fits, or the lowest.
     """
     columns = min(_COLUMNS, len(thumbnails))
     pixels = joined(thumbnails, columns)
@@ -117,7 +117,7 @@ def sprite(thumbnails: np.ndarray, most_bytes: int) -> Sprite:
 
 
 def joined(thumbnails: np.ndarray, columns: int) -> np.ndarray:
-    """Thumbnails (n, S, S, 1 or 3) uint8 row by row in one picture; missing ones are black."""
+    """Joins thumbnails (n, S, S, 1 or 3) uint8 row by row; missing ones are black."""
     count, side = thumbnails.shape[:2]
     rows = -(-count // columns)
     pixels = np.zeros((rows * columns, *thumbnails.shape[1:]), np.uint8)
@@ -127,32 +127,33 @@ def joined(thumbnails: np.ndarray, columns: int) -> np.ndarray:
 
 
 def sheet(pixels: np.ndarray, most_bytes: int) -> str:
-    """The data URI of a WebP picture of pixels (H, W, 1 or 3) uint8, of about `most_bytes`."""
+    """Returns the data URI of a WebP picture of pixels (H, W, 1 or 3) uint8, about `most_bytes`."""
     return data_uri(_webp(image(pixels), most_bytes), "webp")
 
 
 def image(pixels: np.ndarray):
-    """The Pillow image of pixels (H, W, 1 or 3) uint8."""
+    """Returns the Pillow image of pixels (H, W, 1 or 3) uint8."""
     from PIL import Image
 
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A picture of a kind such as "png" as the source of an element."""
+    """Returns a picture of a type such as "png" as the source of an element."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def picture(content: bytes, most_bytes: int) -> str | None:
-    """A PNG file as a data URI: as it is where it is small enough, else compressed with loss.
+    """Returns a PNG file as a data URI: unchanged if it is small enough, else with lossy
+    compression.
 
-    None of a damaged file.
+    None for a damaged file.
     """
     from PIL import Image
 
     try:
         image = Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGB")
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises, by where the damage is
+    except (OSError, SyntaxError, ValueError):  # Pillow's exceptions depend on the damage
         return None
     if len(content) <= most_bytes:
         return data_uri(content, "png")

@@ -1,4 +1,4 @@
-"""What a report shows: a run, its stages, and what they have left. Read from files elsewhere."""
+"""The data of a report: a run, its stages and their results. Other modules read the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRETRAIN, LINEAR, RANDOM_INIT = "pretrain", "linear_eval", "linear_eval_random_i
 
 
 def evaluated_split(options: Mapping[str, Any], record: Mapping[str, Any]) -> str | None:
-    """The split that a stage's numbers are of; None where no file says so.
+    """Returns the split on which a stage was evaluated; None if no file records it.
 
     Args:
         options: The stage's `config.json`.
@@ -33,15 +33,14 @@ def evaluated_split(options: Mapping[str, Any], record: Mapping[str, Any]) -> st
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Representations of n evaluation images, as pretraining leaves them.
+    """Representations of n evaluation images, written by pretraining.
 
     Attributes:
         ids: (n,) ids of the images.
         labels: (n,) int64, -1 without a label.
         representations: (n, f) float16.
         thumbnails: (n, S, S, 1 or 3) uint8.
-        left_out: Number of images that are not among the n, as their representations are not
-            finite.
+        left_out: Number of images that are omitted because their representations are not finite.
     """
 
     ids: np.ndarray
@@ -51,7 +50,7 @@ class Samples:
     left_out: int = 0
 
     def nearest(self, k: int) -> np.ndarray:
-        """The k most similar images of each one, as `neighbours.nearest`."""
+        """Returns the k most similar images of each image, as in `neighbours.nearest`."""
         return _nearest(self.representations, k)
 
 
@@ -63,13 +62,13 @@ class NearDuplicates:
     """Evaluation images that look like training images.
 
     Attributes:
-        compared: How many evaluation and training images were compared.
-        of: How many there are.
-        ids: (n, 2) ids of the evaluation and of the training image, the most alike first.
+        compared: Numbers of compared evaluation and training images.
+        of: Numbers of all evaluation and training images.
+        ids: (n, 2) ids of the evaluation and of the training image, the most similar first.
         labels: (n, 2) int64, -1 without a label.
-        differences: (n,) 1 - the correlation of their thumbnails.
-        mirrored: (n,) bool, whether the one is the other from left to right.
-        thumbnails: (k, 2, S, S, 1 or 3) uint8, of the first k pairs.
+        differences: (n,) 1 - correlation of their thumbnails.
+        mirrored: (n,) bool, whether one is the mirror image of the other.
+        thumbnails: (k, 2, S, S, 1 or 3) uint8, thumbnails of the first k pairs.
     """
 
     compared: tuple[int, int]
@@ -86,21 +85,21 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        name: "pretrain", "linear_eval" and so on, as its folder is called; of a run of one stage,
-            its train mode, or the method of a few-label run.
-        title: The stage in words.
-        folder: Its folder, below the run's; "" in a run of one stage.
-        encoder: Its encoder in words.
+        name: Name of its folder: "pretrain", "linear_eval" and so on; for a run of one stage, its
+            train mode, or the method of a few-label run.
+        title: Title of the stage.
+        folder: Its folder in the run's folder; "" in a run of one stage.
+        encoder: Description of its encoder.
         options: Its `config.json`.
         history: The rows of its `history.csv`, by column.
         result: Its `result.json`; empty until it has been evaluated.
-        calibration: Classifier's name -> calibration, its `calibration.json`.
+        calibration: Its `calibration.json`: maps a classifier's name to its calibration.
         record: Its `run.json`.
-        files: Names of the files and folders in it that can be used; `hub/STEP` of a SavedModel.
+        files: Names of its usable files and folders; `hub/STEP` for a SavedModel.
         fraction: Share of the training images whose labels it uses, in (0, 1]; None: no subset.
-        num_labels: Number of labels it uses; None where no file says so.
-        images: Number of images it was evaluated on; None where no file says so.
-        predictions: Of its classifier, where it has left them.
+        num_labels: Number of labels it uses; None if not known.
+        images: Number of images it was evaluated on; None if not known.
+        predictions: Predictions of its classifier, if it wrote them.
     """
 
     name: str
@@ -129,7 +128,7 @@ class Stage:
 
     @property
     def method(self) -> str | None:
-        """The key of `METHODS` that it is a result of, where it has one."""
+        """The key of `METHODS` of its result, if it has one."""
         return self.name if self.name in METHODS else None
 
     @property
@@ -146,7 +145,7 @@ class Stage:
 
     @property
     def interval(self) -> Interval | None:
-        """Top-1 accuracy with its 95% interval; None where the number of images is not known."""
+        """Top-1 accuracy with its 95% interval; None if the number of images is not known."""
         low, high = (self.result.get(f"label_top_1_{end}") for end in ("low", "high"))
         if None not in (self.top1, low, high):
             return Interval(self.top1, low, high)
@@ -156,7 +155,7 @@ class Stage:
 
     @property
     def split(self) -> str | None:
-        """The split that its numbers are of; None where no file says so."""
+        """The split on which it was evaluated; None if not known."""
         return evaluated_split(self.options, self.record)
 
     @property
@@ -166,7 +165,7 @@ class Stage:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, by the history."""
+        """Seconds of training, from the history."""
         return sum(float(row["seconds"]) for row in self.history if row.get("seconds"))
 
     @property
@@ -175,7 +174,7 @@ class Stage:
         return self.calibration.get("student") or self.calibration.get(self.train_mode)
 
     def curve(self, column: str) -> tuple[list[float], list[float]]:
-        """Epochs, and a metric of the history at them, where it was measured."""
+        """Returns the epochs with a metric of the history, and its values."""
         rows = [row for row in self.history if row.get(column)]
         return [float(row["epoch"]) for row in rows], [float(row[column]) for row in rows]
 
@@ -185,14 +184,14 @@ class Run:
     """A run of one stage or of several.
 
     Attributes:
-        path: Its folder, as it was named.
-        options: Its `config.json`; of a run that was stopped in its first stage, that stage's.
-        stages: Those that have begun, in their order.
-        samples: Representations of evaluation images, where pretraining has left them.
-        near_duplicates: Evaluation images that look like training images, where pretraining has
-            looked for some.
-        views: `views.png`, where there is one.
-        skipped: (file, reason) of the image files that are left out.
+        path: Its folder, as given.
+        options: Its `config.json`; for a run interrupted in its first stage, that stage's.
+        stages: The stages that have started, in order.
+        samples: Representations of evaluation images, if pretraining wrote them.
+        near_duplicates: Evaluation images that look like training images, if pretraining searched
+            for them.
+        views: `views.png`, if it exists.
+        skipped: (file, reason) of skipped image files.
         unreadable: (file, reason) of the run's own files that cannot be read.
     """
 
@@ -207,7 +206,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its folder, also where the path is "."."""
+        """The name of its folder, also if the path is "."."""
         return pathlib.Path(self.path).resolve().name or self.path
 
     @property
@@ -216,20 +215,20 @@ class Run:
         return any(stage.folder for stage in self.stages)
 
     def stage(self, name: str) -> Stage | None:
-        """The first stage called `name`."""
+        """Returns the first stage called `name`."""
         return next((stage for stage in self.stages if stage.name == name), None)
 
     @property
     def evaluated(self) -> list[Stage]:
-        """The stages that have an accuracy."""
+        """Returns the stages with an accuracy."""
         return [stage for stage in self.stages if stage.top1 is not None]
 
     @property
     def best(self) -> Stage | None:
-        """The stage with the highest top-1 accuracy, the first of those that tie.
+        """Returns the stage with the highest top-1 accuracy; ties give the first.
 
-        The baseline at random initialization, and pretraining's online classifier, count only
-        where no other stage has an accuracy.
+        Considers the baseline at random initialization and pretraining's online classifier only if
+        no other stage has an accuracy.
         """
         found = [
             stage for stage in self.evaluated if stage.learns_labels and stage.name != RANDOM_INIT
@@ -238,13 +237,13 @@ class Run:
 
     @property
     def few_label(self) -> list[Stage]:
-        """The stages with a result for a subset of the labels, by fraction and method."""
+        """Returns the stages with a result for a subset of the labels, by fraction and method."""
         found = [stage for stage in self.evaluated if stage.method and stage.fraction]
         order = list(METHODS)
         return sorted(found, key=lambda stage: (stage.fraction, order.index(stage.name)))
 
     def baseline(self, stage: Stage) -> Stage | None:
-        """Supervised training with the labels of `stage`, where that is another stage."""
+        """Returns supervised training with the labels of `stage`, if that is another stage."""
         return next(
             (
                 other
@@ -263,12 +262,12 @@ class Run:
 
     @property
     def class_names(self) -> list[str]:
-        """(C,) names, empty where the data have no classes."""
+        """(C,) names; empty if the data have no classes."""
         return list(self.data.get("class_names", ()))
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """Name, classes and splits of the images, as `run.json` holds them."""
+        """Name, classes and splits of the images, from `run.json`."""
         return ((self.record.get("made_of") or {}).get("data") or {}).get("main") or {}
 
     @property

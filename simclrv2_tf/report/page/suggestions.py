@@ -1,4 +1,4 @@
-"""The page of the images that are suggested to be labelled next."""
+"""The page of the images to label next."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _PREFIX = ""
 
 @dataclasses.dataclass(frozen=True)
 class Suggestions:
-    """Images to label, in the order in which they are suggested.
+    """Images to label, in the suggested order.
 
     Attributes:
-        model: The network that represents the images, as it was named.
-        images: The folder of the images, as it was named.
+        model: The network for the representations, as given.
+        images: The folder of the images, as given.
         table: The file of the suggestions.
-        asked: How many were asked for.
-        readable: Number of images of the folder that can be read.
-        labelled: Number of images with a label: of the folder, and others.
-        files: (n,) paths below the folder.
-        clusters: (n,) numbers of their clusters, from 1, the largest one first.
-        sizes: (n,) images in these clusters.
-        typicality: (n,) one over the mean distance to the nearest neighbours.
-        thumbnails: (m, S, S, 1 or 3) uint8, of the first m.
+        asked: Requested number of images.
+        readable: Number of readable images in the folder.
+        labelled: Number of images with a label, in the folder and elsewhere.
+        files: (n,) paths relative to the folder.
+        clusters: (n,) numbers of their clusters, from 1, the largest cluster first.
+        sizes: (n,) number of images in these clusters.
+        typicality: (n,) inverse of the mean distance to the nearest neighbours.
+        thumbnails: (m, S, S, 1 or 3) uint8, thumbnails of the first m images.
     """
 
     model: str
@@ -47,34 +47,34 @@ class Suggestions:
 
     @property
     def left_over(self) -> str:
-        """Why there are fewer than were asked for; "" where there are not."""
+        """The reason for fewer images than requested, or ""."""
         if len(self.files) == self.asked:
             return ""
         return (
-            f"{self.asked:,} images were asked for, and {len(self.files):,} are suggested: every "
-            "other one has a label, or equals one that has a label or is suggested."
+            f"{self.asked:,} images were requested, but only {len(self.files):,} are suggested: "
+            "all others have a label, or are copies of labelled or suggested images."
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """What the thumbnails of the page refer to."""
+    """The source of the page's thumbnails."""
 
     sprite: pictures.Sprite
     prefix: str = _PREFIX
 
 
 def html(found: Suggestions, written: str) -> str:
-    """Returns the page, which needs no other file and makes no request.
+    """Returns the page, a self-contained file that makes no request.
 
     Args:
         found: At least one image.
-        written: When it is written, in words.
+        written: The time of writing, as text.
     """
     sections = [
         blocks.Section("images", "The images", _images(found)),
         blocks.Section("next", "What to do next", _next(found)),
-        blocks.Section("choice", "How they were chosen", _choice(found)),
+        blocks.Section("choice", "How the images were chosen", _choice(found)),
     ]
     part = _Part(pictures.sprite(found.thumbnails, _SPRITE_BYTES))
     return document.rendered("suggestions.html", sections=sections, part=part, written=written)
@@ -83,8 +83,8 @@ def html(found: Suggestions, written: str) -> str:
 def _images(found: Suggestions) -> list[blocks.Block]:
     facts = [
         blocks.Fact("Images to label", blocks.count(len(found.files)), f"listed in {found.table}"),
-        blocks.Fact("Images", blocks.count(found.readable), f"that can be read in {found.images}"),
-        blocks.Fact("Labelled already", blocks.count(found.labelled), "whose clusters come last"),
+        blocks.Fact("Images", blocks.count(found.readable), f"readable in {found.images}"),
+        blocks.Fact("Already labelled", blocks.count(found.labelled), "their clusters come last"),
     ]
     numbers = zip(found.files, found.clusters, found.sizes, strict=True)
     items = [
@@ -95,7 +95,7 @@ def _images(found: Suggestions) -> list[blocks.Block]:
         )
         for place, (file, cluster, size) in enumerate(numbers)
     ][: len(found.thumbnails)]
-    caption = "The most useful first."
+    caption = "The most useful images first."
     if len(items) < len(found.files):
         caption += f" The first {len(items):,}; the table has all."
     said = [blocks.Text(found.left_over)] if found.left_over else []
@@ -107,9 +107,9 @@ def _next(found: Suggestions) -> list[blocks.Block]:
     labels = os.path.join(found.images, "labels.csv")
     return [
         blocks.Text(
-            f"Fill in the column label of {found.table}, and save it as {labels}. Add the rows of "
-            "later tables to it: they have the same columns. Images that the table leaves out are "
-            "used without a label."
+            f"Fill in the column `label` of {found.table}, and save the table as {labels}. Add the "
+            "rows of later tables to it: they have the same columns. Images that are not in the "
+            "table are used without a label."
         ),
         blocks.Code("Train with these labels", f"simclrv2-tf finetune {model} --labels={images}"),
         blocks.Code(
@@ -122,15 +122,15 @@ def _next(found: Suggestions) -> list[blocks.Block]:
 def _choice(found: Suggestions) -> list[blocks.Block]:
     return [
         blocks.Text(
-            "By TypiClust (arXiv 2202.02794): the representations of all images are clustered by "
-            "k-means, into as many clusters as there will be labels, at most 500. Each of the "
-            "largest clusters without a label gives its most typical image, the one that is "
-            "nearest to its 20 nearest neighbours on average. Copies of an image are suggested "
-            "once, and clusters of a few images, which are mostly outliers, come last."
+            "By TypiClust (arXiv 2202.02794): k-means clusters the representations of all images "
+            "into as many clusters as there will be labels, at most 500. Each of the largest "
+            "clusters without a label contributes its most typical image, which has the smallest "
+            "mean distance to its 20 nearest neighbours. Copies of an image are suggested once, "
+            "and clusters of a few images, mostly outliers, come last."
         ),
         blocks.Text(
-            "The images are chosen for the first hundreds of labels. A choice is no random sample: "
-            "do not estimate an accuracy, or the shares of the classes, from these images. Hold "
-            "out images that were drawn at random."
+            "This choice is meant for the first few hundred labels. It is not a random sample: do "
+            "not estimate an accuracy, or the shares of the classes, from these images. Hold out "
+            "randomly drawn images for that."
         ),
     ]

@@ -56,7 +56,7 @@ def test_crops_flips_and_blur_treat_channels_alike(channels):
             np.testing.assert_allclose(together[..., c], as_rgb[..., 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [1])  # in tuples of one, beside those of RGB
+@pytest.mark.parametrize("channels", [1])  # in tuples of one, in addition to RGB
 def test_compiled_views_are_the_same(channels):
     batch = random_images(6, 20, 20, channels)
     options = {"rotate": True, "flip": "both"}

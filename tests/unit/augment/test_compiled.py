@@ -1,4 +1,4 @@
-"""Compiled views against those of `pretraining_view`, operation by operation."""
+"""Compiled views against `pretraining_view`, operation by operation."""
 
 import numpy as np
 import pytest

@@ -136,7 +136,7 @@ def test_antialiased_resizing_is_pillow_s(height, width, size, dtype):
     expected = by_pillow(image / np.float32(255) if dtype is np.uint8 else image, size)
     found = augment.evaluation_image(image, size, antialias=True)
     np.testing.assert_allclose(found, expected, atol=5e-6)
-    # Noise tells the two apart.
+    # Noise makes the two different.
     assert np.abs(augment.evaluation_image(image, size) - expected).max() > 0.1
 
 

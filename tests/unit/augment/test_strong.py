@@ -156,7 +156,7 @@ def test_every_operation_is_drawn_equally_often():
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_other_channels_than_rgb(channels):
-    """Values stay in range, and color leaves an image alone."""
+    """Values stay in range, and color does not move pixels."""
     rng = np.random.default_rng(0)
     images = tf.constant(rng.random((40, 12, 12, channels)), tf.float32)
     views = augment.strong_view(images, (0, 1)).numpy()

@@ -89,7 +89,7 @@ def test_images_of_a_batch_draw_independently(operation):
     if operation is augment.random_flip:
         assert len(np.unique(views, axis=0)) == 2
     else:
-        # The draws that leave an image alone are few enough to leave most views distinct.
+        # Few draws leave an image unchanged, so most views are distinct.
         assert len(np.unique(views, axis=0)) > 64 * 0.4
     assert views.min() >= 0 and views.max() <= 1
 
@@ -136,8 +136,8 @@ def test_parts_of_a_batch_draw_as_the_whole(operation):
     for index in range(3):
         part = operation(batch[index::3], seed=(3, 4), shard=(index, 3))
         np.testing.assert_allclose(part, whole[index::3], atol=1e-6)
-    alike = operation(np.stack([batch[0]] * 12), seed=(3, 4), shard=(1, 2)).numpy()
-    assert len(np.unique(alike.reshape(12, -1), axis=0)) > 1
+    same_image = operation(np.stack([batch[0]] * 12), seed=(3, 4), shard=(1, 2)).numpy()
+    assert len(np.unique(same_image.reshape(12, -1), axis=0)) > 1
     with pytest.raises(ValueError, match="`seed`"):
         operation(batch, shard=(0, 2))
     with pytest.raises(ValueError, match="`shard`"):

@@ -91,7 +91,7 @@ def test_a_worker_answers_with_the_time_of_its_steps(monkeypatch, tmp_path):
 
 
 def test_our_side_of_the_steps():
-    """Each kind answers on a small case, in a process of its own as in the benchmark."""
+    """Each kind answers on a small case, in its own process as in the benchmark."""
     program = f"""
 import io, runpy, sys
 import cases

@@ -28,7 +28,7 @@ def found():
 def test_readme_shows_what_is_recorded(study, found):
     text = (FOLDER / "README.md").read_text()
     assert study.table(found) in text and study.differences(found) in text
-    assert f"{study.cpu_minutes(found):.0f} minutes of CPU time in all" in text
+    assert f"took {study.cpu_minutes(found):.0f} minutes of CPU time" in text
     assert found["processor"] in text
     assert [seed["seed"] for seed in found["seeds"]] == [*study.SEEDS]
     for seed in found["seeds"]:
@@ -59,7 +59,7 @@ def test_differences_are_those_of_the_seeds(study, found):
 
 
 def test_settings_are_those_that_were_recorded(study):
-    """The demo's recipe of 2026-11-26, in numbers: a later one leaves the study as it is."""
+    """The demo's recipe of 2026-11-26, in numbers: a later recipe does not change the study."""
     data = ["--dataset=fashion_mnist_small", "--model_dir=b", "--checkpoint=a"]
     network = ["--resnet_depth=18", "--width_multiplier=0.25", "--stem=imagenet"]
     tuned = Config.from_argv(["", *study.FINETUNE, *data, *network])

@@ -70,7 +70,7 @@ def test_the_head_layer_study_differs_from_the_stages_in_the_layer_alone():
             if stage.name == "fine_tuned"
             and stage.config.label_fraction == cell.config.label_fraction
         )
-        same = cell.setting["ft_proj_selector"] == "1"  # that of the stages
+        same = cell.setting["ft_proj_selector"] == "1"  # as in the stages
         # The temperature is pretraining's, and has no effect here.
         expected = {"model_dir", "checkpoint", "temperature"}
         expected |= set() if same else {"ft_proj_selector"}
@@ -205,7 +205,7 @@ def test_the_demo_has_settings_that_its_search_tried():
 
 
 def test_the_papers_figures_search_the_memory_without_test_images():
-    """And start from sweeps beside them, of the same data."""
+    """They start from sweeps in neighbouring folders, of the same data."""
     first = ("size_pretraining", "size_supervised", "teacher_pretraining", "head_pretraining")
     for name in (*first, "memory", "memory_start", "memory_60000_start"):
         splits = {

@@ -150,7 +150,7 @@ def test_of_a_recipe_of_several_stages_the_command_takes_one(folders):
     flags, notes = training.command("pretrain", ["photos", "--flagfile=demo/default"])
     config = Config.from_argv(["run", *flags])
     assert (config.train_mode, config.train_epochs) == ("pretrain", 36)
-    assert "Stage: pretrain alone, of the recipe's semi_supervised." in notes
+    assert "Stage: only pretrain, of the recipe's semi_supervised." in notes
 
 
 def test_a_data_set_goes_by_its_name_unless_there_is_such_a_folder(folders):
@@ -176,8 +176,8 @@ def test_the_first_line_is_the_output():
         (["pretrain"], "pretrain takes one FOLDER"),
         (["pretrain", "photos", "labelled"], "Received: photos, labelled"),
         (["pretrain", "photos", "--dataset=cifar10"], "Received: photos, --dataset=cifar10"),
-        (["pretrain", "photos.zip"], "`FOLDER` must be a folder of images; an archive has to be"),
-        (["pretrain", "masked"], "Beside a folder images/ there must be no other folder of images"),
+        (["pretrain", "photos.zip"], "`FOLDER` must be a folder of images; unpack an archive"),
+        (["pretrain", "masked"], "A folder images/ must be the only folder of images"),
         (["pretrain", "no/such/folder"], "`FOLDER` must be an existing folder"),
         (["finetune", "runs/pre", "--labels=no/such/folder"], "`--labels` must be an existing"),
         (["finetune"], "finetune takes one RUN"),
@@ -211,7 +211,7 @@ def test_mistakes_are_one_line(args, expected, folders, capsys):
 
 def test_a_flag_that_differs_from_the_run_is_refused(capsys):
     assert main(["finetune", "runs/pre", "--labels=labelled", "--depth=50"]) == 2
-    assert "resnet_depth=50 (34 there)" in capsys.readouterr().err
+    assert "resnet_depth=50 (34 in the checkpoint)" in capsys.readouterr().err
 
 
 def test_unknown_flags_are_answered_as_by_run(capsys):

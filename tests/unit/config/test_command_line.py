@@ -98,8 +98,8 @@ def test_all_bad_flags_are_reported_together():
         "Unknown flag `--temprature`. Did you mean `temperature`? Received: --temprature=1",
         "Unknown flag `--nouse_blurr`. Did you mean `nouse_blur`? Received: --nouse_blurr",
         "`use_tpu` needs strategy='auto' or 'tpu'. Received: use_tpu=True, strategy='mirrored'",
-        "`fine_tune_after_block` must be -1 but in finetune and linear_eval: elsewhere all of the "
-        "network trains. "
+        "`fine_tune_after_block` must be -1 except in finetune and linear_eval: elsewhere all of "
+        "the network trains. "
         "Received: fine_tune_after_block=2, train_mode='pretrain'",
         "`ft_proj_selector` must not exceed the number of projection head layers. "
         "Received: ft_proj_selector=4, proj_head_mode='nonlinear', num_proj_layers=3",

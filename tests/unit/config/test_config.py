@@ -238,7 +238,9 @@ def test_label_fractions_have_folders_of_their_own():
     (error,) = errors_of(
         "--dataset=x", "--train_mode=semi_supervised", "--label_fraction=0.1234561,0.1234562"
     )
-    assert error.startswith("`label_fraction` must have values that differ in six digits")
+    assert error.startswith(
+        "`label_fraction` must have values that differ in their first six digits"
+    )
 
 
 def test_label_fraction_is_one_number_or_several():

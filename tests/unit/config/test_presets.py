@@ -60,9 +60,7 @@ def test_the_line_says_that_files_are_counted_before_they_are_read():
         ", shorter sides of about 300 px (--preset",
     )
     assert line(unread=False).startswith(begin + end)
-    assert line(unread=True).startswith(
-        f"{begin}, counted by their files' names before any is read{end}"
-    )
+    assert line(unread=True).startswith(f"{begin} (counted by file names){end}")
 
 
 def test_the_paper_is_the_paper():

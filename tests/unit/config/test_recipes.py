@@ -154,7 +154,7 @@ def header(recipe: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-def told(recipe: str) -> list[tuple[str, tuple[str, ...]]]:
+def named(recipe: str) -> list[tuple[str, tuple[str, ...]]]:
     """The recipes that a header names, each with the flags that it writes after the name."""
     found = re.findall(r"flags/([a-z0-9_/]+)((?: --\w+=\S*\w)*)", header(recipe))
     return [(name, tuple(args.split())) for name, args in found]
@@ -202,7 +202,7 @@ def test_header_names_the_published_accuracy(recipe):
 def test_header_command_is_its_own_and_what_it_names_is_there(recipe):
     command = header(recipe).partition("Command:")[2].partition("Source:")[0]
     assert f"--flagfile=flags/{recipe}" + " --data_dir=PATH" * (recipe not in DEMO) in command
-    for name, args in told(recipe):
+    for name, args in named(recipe):
         parse(name, *args)
     # What must have run before, all the way back, is named.
     link = recipe
@@ -233,7 +233,7 @@ def test_teacher_fits(recipe, source):
     config, teacher = parse(recipe), parse(source)
     assert teacher.train_mode in ("finetune", "distill")
     # Classes, evaluation images, view size and the labels that the teacher has learned from. The
-    # networks are alike: self-distillation, and the small student where its teacher is given none
+    # networks are equal: self-distillation, and the small student where its teacher is given none
     # of the flags that make it large.
     same = (*ENCODER, *LABELS, "dataset", "train_split", "eval_split")
     assert not differences(config, teacher, same)
@@ -246,7 +246,7 @@ def test_cifar10_labels_are_the_same_in_all_stages():
 
 def test_the_large_teacher_of_the_small_student_fits_together():
     """The commands in the header give Table 3's row: ResNet-152 3x with SK into ResNet-50."""
-    large = {name: parse(name, *args) for name, args in told("imagenet/distill_small") if args}
+    large = {name: parse(name, *args) for name, args in named("imagenet/distill_small") if args}
     del large["imagenet/distill_small"]
     pretrained, fine_tuned, self_distilled = large.values()
     for config in large.values():
@@ -262,7 +262,7 @@ def test_the_large_teacher_of_the_small_student_fits_together():
 
 def test_the_ten_percent_commands_chain():
     args = {
-        name: next(args for told_name, args in told(name) if told_name == name and len(args) == 3)
+        name: next(args for recipe, args in named(name) if recipe == name and len(args) == 3)
         for name in ("imagenet/distill_self", "imagenet/distill_small")
     }
     self_distilled, small = (parse(name, *args[name]) for name in args)
@@ -270,7 +270,7 @@ def test_the_ten_percent_commands_chain():
     assert self_distilled.teacher == fine_tuned.model_dir
     assert small.teacher == self_distilled.model_dir
     assert fine_tuned.dataset == self_distilled.dataset == small.dataset
-    # Beside the 1% runs, not in their folders.
+    # In other folders than the 1% runs.
     assert len({c.model_dir for c in (self_distilled, small, *map(parse, LEARNS_FROM))}) == 5
 
 

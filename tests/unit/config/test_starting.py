@@ -91,15 +91,17 @@ def test_a_damaged_file_is_one_line(tmp_path, content):
     (error,) = errors_of(f"--checkpoint={tmp_path}", *FINETUNE)
     assert f"{tmp_path}/config.json cannot be read" in error
     assert error.endswith(f"Received: checkpoint={tmp_path}")
-    with pytest.raises(ConfigError, match="`teacher` must lead to a run"):
+    with pytest.raises(ConfigError, match="`teacher` must name a run"):
         starting.network_of(str(tmp_path), "teacher")
 
 
 def test_another_network_is_refused_in_one_line(run):
     flags = ["--resnet_depth=50", "--width_multiplier=0.5", "--sk_ratio=0"]
     (error,) = errors_of(f"--checkpoint={run}", *flags, *FINETUNE)
-    assert "is of another network" in error
-    assert error.endswith("Received: resnet_depth=50 (18 there), sk_ratio=0.0 (0.125 there)")
+    assert "has another network" in error
+    assert error.endswith(
+        "Received: resnet_depth=50 (18 in the checkpoint), sk_ratio=0.0 (0.125 in the checkpoint)"
+    )
 
 
 def test_the_head_counts_where_its_weights_are_loaded(run):
@@ -107,7 +109,7 @@ def test_the_head_counts_where_its_weights_are_loaded(run):
     flags = [f"--checkpoint={run}", "--proj_out_dim=8"]
     assert parse(*flags, *FINETUNE).proj_out_dim == 8
     for more in (["--ft_proj_selector=1", *FINETUNE], ["--dataset=x"]):
-        assert "proj_out_dim=8 (64 there)" in errors_of(*flags, *more)[0]
+        assert "proj_out_dim=8 (64 in the checkpoint)" in errors_of(*flags, *more)[0]
 
 
 def test_another_size_of_the_images_keeps_the_stem(tmp_path):
@@ -136,7 +138,7 @@ def test_channels_that_no_file_says_are_three(tmp_path):
     assert Config.from_json(file.read_text()).channels == 3
     assert parse(f"--checkpoint={run}", *FINETUNE).channels == 3
     (line,) = errors_of(f"--checkpoint={run}", "--channels=1", *FINETUNE)
-    assert line.endswith("Received: channels=1 (3 there)")
+    assert line.endswith("Received: channels=1 (3 in the checkpoint)")
     (line,) = errors_of("--dataset=x", "--channels=1", "--grayscale_probability=0.5")
-    assert line.startswith("`grayscale_probability` must be left out or 0 with other channels")
+    assert line.startswith("`grayscale_probability` must be left out or 0 unless channels=3")
     assert parse("--dataset=x", "--channels=1", "--grayscale_probability=0").channels == 1

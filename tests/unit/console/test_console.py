@@ -215,7 +215,7 @@ def test_long_lines_break_between_words_on_a_terminal_alone(monkeypatch, capsys)
     line = "  Images: " + "word " * 30 + "/a/path-that/" + "x" * 120
     assert text.broken(line) == line
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((100, 40)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda **_: os.terminal_size((100, 40)))
     lines = text.broken(line).split("\n")
     assert [len(each) <= 100 for each in lines] == [True, True, False]
     assert lines[1].startswith("    word") and lines[2] == "    /a/path-that/" + "x" * 120

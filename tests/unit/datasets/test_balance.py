@@ -1,4 +1,4 @@
-"""Balanced sampling: how often classes and examples are drawn, and that positions alone decide."""
+"""Balanced sampling: how often classes and examples are drawn, and that only positions decide."""
 
 import numpy as np
 import pytest

@@ -88,9 +88,7 @@ def test_transparency_and_16_bits_are_gray_as_they_are_rgb(tmp_path):
     for name, image in rgb.items():
         expected = np.asarray(Image.fromarray(image).convert("L"))
         np.testing.assert_array_equal(gray[name][..., 0], expected, err_msg=name)
-    reason = (
-        "it has 5 bands, where 1 (gray) or 3 (RGB) are read; a run with --channels=5 reads them"
-    )
+    reason = "it has 5 bands, but 1 (gray) or 3 (RGB) are read; use --channels=5 to read them all"
     assert skipped == {"none.tif": reason}
 
 
@@ -139,8 +137,8 @@ def test_bands_are_those_of_the_file(count, tmp_path):
     for name, (_, number) in others.items():
         word = "band" if number == 1 else "bands"
         assert skipped[name] == (
-            f"it has {number} {word}, where {count} are read; a run with --channels={number} "
-            "reads them"
+            f"it has {number} {word}, but {count} are read; use --channels={number} to read them "
+            "all"
         )
 
 
@@ -160,8 +158,8 @@ def test_files_of_four_bands_that_are_none(tmp_path):
     contents["cmyk.jpg"] = file.getvalue()
     found, skipped = read(tmp_path / "photos", contents, 4)
     assert found.keys() == {"whole.tif", "also.tif"}
-    assert skipped["float.tif"] == "its samples are no integers of 8 or 16 bits"
-    assert skipped["cmyk.jpg"] == "bands are read from TIFF and PNG files alone"
+    assert skipped["float.tif"] == "its samples are not integers of 8 or 16 bits"
+    assert skipped["cmyk.jpg"] == "bands are only read from TIFF and PNG files"
     assert "axes are" in skipped["series.tif"] and skipped["damaged.tif"]
 
 
@@ -171,25 +169,30 @@ def test_where_no_file_has_the_bands_the_line_says_how_many_they_have(tmp_path):
     for channels, read_there in ((3, "1 \\(gray\\) or 3 \\(RGB\\)"), (4, "4")):
         with pytest.raises(DatasetError) as caught:
             datasets.open_dataset(name, str(tmp_path / "data"), channels=channels)
-        rule = f"none of 2 can be read .*5 bands, where {read_there} are read; a run with "
-        assert caught.match(rule + "--channels=5 reads them")
+        rule = f"none of 2 can be read .*5 bands, but {read_there} are read; use "
+        assert caught.match(rule + "--channels=5 to read them all")
         assert len(str(caught.value).splitlines()) == 1
 
 
-def test_bands_bits_and_range_are_told(tmp_path, caplog):
+def test_bands_bits_and_range_are_described(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     twelve = (bands(5, DEEP) >> 4).astype(np.uint16)
     twelve[0] = 4095
     deep = tiff(twelve, photometric="minisblack", planarconfig="contig")
     contents = {f"{n}.tif": deep for n in range(4)}
     root = write(tmp_path / "photos", contents)
-    told = datasets.open_dataset(root, str(tmp_path / "data"), channels=5).stored
-    assert told == "5 bands of 16 bits, values up to 4,095 (3 of 3 files looked at)"
-    assert "--value_range=0,4095 makes" in caplog.text  # of bands, too
+    dataset = datasets.open_dataset(root, str(tmp_path / "data"), channels=5)
+    assert dataset.stored == "5 bands of 16 bits, values up to 4,095 (3 of 3 files checked)"
+    assert "--value_range=0,4095 to make" in caplog.text  # of bands, too
     mixed = {name: GRAY[name] for name in ("rgb.png", "gray.png", "gray.jpg", "rgb.bmp")}
     mixed["rgba.png"] = stored(bands(4))
-    told = datasets.open_dataset(write(tmp_path / "mixed", mixed | {"z.png": mixed["rgba.png"]}))
-    kinds = told.stored.removesuffix("(5 of 5 files looked at)").strip().split(" and ")
+    root = write(tmp_path / "mixed", mixed | {"z.png": mixed["rgba.png"]})
+    kinds = (
+        datasets.open_dataset(root)
+        .stored.removesuffix("(5 of 5 files checked)")
+        .strip()
+        .split(" and ")
+    )
     assert set(kinds) <= {f"{x} of 8 bits" for x in ("RGB", "gray", "RGB with transparency")}
 
 

@@ -189,30 +189,30 @@ def test_sixteen_bits_of_a_tiff_are_kept(name, tmp_path):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (tiff(RGBA, photometric="rgb", extrasamples=["unspecified"]), "it has 4 bands, where 1"),
-        (tiff(DEEP, photometric="rgb", extrasamples=["unspecified"]), "it has 4 bands, where 1"),
+        (tiff(RGBA, photometric="rgb", extrasamples=["unspecified"]), "it has 4 bands, but 1"),
+        (tiff(DEEP, photometric="rgb", extrasamples=["unspecified"]), "it has 4 bands, but 1"),
         (
             tiff(np.zeros((5, 6, 9), np.uint8), photometric="minisblack", planarconfig="contig"),
             "it has 9 bands",
         ),
-        (tiff(np.zeros((6, 9), np.float32)), "its samples are no integers"),
-        (tiff(np.zeros((6, 9), np.uint32)), "its samples are no integers of at most 16 bits"),
-        (tiff(np.zeros((6, 9), np.int16)), "its samples are no integers"),
+        (tiff(np.zeros((6, 9), np.float32)), "its samples are not integers"),
+        (tiff(np.zeros((6, 9), np.uint32)), "its samples are not integers of at most 16 bits"),
+        (tiff(np.zeros((6, 9), np.int16)), "its samples are not integers"),
         (tiff(DEEP[..., :3], photometric="cielab"), "colors stored as CIELAB in 16 bits"),
         (
             tiff(np.zeros((3, 6, 9), np.uint8), imagej=True, metadata={"axes": "CYX"}),
-            "its 3 channels lie in pages of their own: save them as the samples of one RGB image",
+            "each of its 3 channels is a separate page: save them as the samples of one RGB image",
         ),
         (
             tiff(np.zeros((5, 6, 9), np.uint16), ome=True, metadata={"axes": "CYX"}),
-            "its 5 channels lie in pages of their own: a run with --channels=5 reads them",
+            "each of its 5 channels is a separate page: use --channels=5 to read them",
         ),
         (b"", "it is empty"),
-        (bytes(99), "it holds zeros alone"),
-        (b"\n<html>Not found</html>", "it is text, such as a page of HTML"),
+        (bytes(99), "it only holds zeros"),
+        (b"\n<html>Not found</html>", "it is text, such as an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "'git lfs pull' gets the image"),
         (b"\xff\x0a\xfa", "JPEG XL"),
-        (b"a note", "its content is no image that Pillow knows"),
+        (b"a note", "Pillow does not recognize it as an image"),
         (FILES["plain.gif"][:40], ""),
         (FILES["rgb.tif"][:100], ""),
     ],
@@ -347,8 +347,8 @@ def test_a_fraction_of_the_range_is_pointed_out(tmp_path, caplog):
     for array in twelve:
         array[0] = 4095
     text = opened(twelve)
-    assert "values up to 4,095 of 65,535 (16 files looked at)" in text
-    assert "--value_range=0,4095 makes" in text
+    assert "values up to 4,095 of 65,535 (16 files checked)" in text
+    assert "--value_range=0,4095 to make" in text
     assert "value" not in opened(twelve, (0, 4095))
     assert "value" not in opened([DEEP[..., :1]] * 20)
     assert "no image has any" in opened([RGBA[..., :3]] * 20, (0, 4095))

@@ -197,7 +197,7 @@ def test_unreadable_image_of_a_subset_is_replaced_from_the_subset(tmp_path):
         ([], "must hold images"),
         (["a/x.txt", "b/y.csv"], "must hold images .* and 2 other files"),
         (["a/x.png", "y.jpg"], "none of 1 can be read"),
-        (["test/a/x.png"], "must have train/ beside it"),
+        (["test/a/x.png"], "there must be a folder train/ alongside it"),
         (["train/a/x.png", "test/b/x.png"], "classes of test/ must all be in train/; b is not"),
         (["train/x.png", "test/b/x.png"], "class folders; train/ and test/ differ"),
     ],

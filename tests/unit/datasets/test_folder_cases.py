@@ -41,7 +41,7 @@ def recorded(tmp_path_factory):
     """The folder that holds the recorded layouts."""
     script = SHARED / "cases" / "make_folders.py"
     if not script.exists():
-        pytest.skip("the recorded layouts are not beside the project")
+        pytest.skip("the recorded layouts are missing")
     root = tmp_path_factory.mktemp("cases")
     subprocess.run([sys.executable, str(script), str(root)], check=True, capture_output=True)
     return root
@@ -120,7 +120,7 @@ def test_a_table_beside_images(tmp_path):
     assert data.contents.table == "metadata.csv"
     assert data.splits == {"train": 8, "test": 2, "unlabelled": 2}
     assert data.skipped == {
-        "gone.png": "in metadata.csv, but not there: left out",
+        "gone.png": "in metadata.csv, but not found: skipped",
         "images/11.png": "not in metadata.csv: used without a label",
     }
     ids, labels = data.split("train+test").labels()

@@ -1,4 +1,4 @@
-"""Layouts of folders, read from names alone."""
+"""Layouts of folders, inferred only from names."""
 
 import pytest
 
@@ -34,16 +34,16 @@ LAYOUTS = {
         [*below("Training", CATS, DOGS), *below("VALID", CATS), *below("test_set", DOGS)],
         {"train": BOTH, "validation": {"cat": 3}, "test": {"dog": 3}},
     ),
-    "train alone": (below("Train", CATS, DOGS), {"train": BOTH}),
+    "only train": (below("Train", CATS, DOGS), {"train": BOTH}),
     "an empty folder of the same meaning": (
         [*below("train", CATS, DOGS), *below("test", CATS), "eval/log.txt"],
         {"train": BOTH, "test": {"cat": 3}},
     ),
-    "unlabelled beside classes": (
+    "unlabelled alongside classes": (
         [CATS, DOGS, *below("unlabeled", FLAT)],
         {"train": BOTH, "unlabelled": {None: 3}},
     ),
-    "unlabelled folders beside splits": (
+    "unlabelled folders alongside splits": (
         [*below("train", CATS, DOGS), *below("test", CATS), *below("Unsup", CATS, FLAT)],
         {"train": BOTH, "test": {"cat": 3}, "unlabelled": {None: 6}},
     ),
@@ -51,12 +51,12 @@ LAYOUTS = {
         below("train", CATS, DOGS, *below("unlabeled_images", FLAT)),
         {"train": BOTH, "unlabelled": {None: 3}},
     ),
-    "unlabelled beside a folder of classes": (
+    "unlabelled alongside a folder of classes": (
         [*below("labeled", CATS, DOGS), *below("unlabeled", FLAT)],
         {"train": BOTH, "unlabelled": {None: 3}},
     ),
-    "unlabelled alone": (below("unlabelled", FLAT), {"train": {None: 3}}),
-    "unlabelled beside flat": (
+    "only unlabelled": (below("unlabelled", FLAT), {"train": {None: 3}}),
+    "unlabelled alongside flat": (
         [FLAT, *below("unlabelled", FLAT)],
         {"train": {None: 3}, "unlabelled": {None: 3}},
     ),
@@ -78,7 +78,7 @@ LAYOUTS = {
     ),
     "a folder with the name of its split": (below("train/train", FLAT), {"train": {None: 3}}),
     "one folder of images": (below("Images", FLAT), {"train": {None: 3}}),
-    "images in folders beside labels": (
+    "images in folders alongside labels": (
         [*below("train", "images/{n}.jpg", "labels/1.txt"), *below("valid/images", FLAT)],
         {"train": {None: 3}, "validation": {None: 3}},
     ),
@@ -155,12 +155,12 @@ def test_classes_are_sorted_as_text():
         ([CATS, DOGS, FLAT], "3 images outside the class folders of photos; ignored"),
         (
             [CATS, DOGS, *(f"cat/{n}.gif" for n in range(5)), "b.TXT", "c"],
-            "ignored 7 files that are no images by the ending (.gif 5, .txt 1, no ending 1)",
+            "ignored 7 files that are not images, by ending (.gif 5, .txt 1, no ending 1)",
         ),
-        ([CATS, "b.txt"], "ignored 1 file that is no image by the ending (.txt 1)"),
+        ([CATS, "b.txt"], "ignored 1 file that is not an image, by ending (.txt 1)"),
         (
             [*below("Cat", FLAT), CATS, DOGS],
-            "the classes Cat and cat differ in case or spaces alone",
+            "the classes Cat and cat differ only in case or spaces",
         ),
         (
             [*below("color", CATS, DOGS), *below("gray", CATS, DOGS), *below("masked", CATS)],
@@ -169,34 +169,33 @@ def test_classes_are_sorted_as_text():
         ),
         (
             [*below("data", CATS, DOGS), "docs/logo.jpg"],
-            "the classes are data and docs, of which data alone holds folders (cat, dog); if "
+            "the classes are data and docs, of which only data holds folders (cat, dog); if "
             "those are the classes, give photos/data",
         ),
         (
             [*below("fold1", FLAT), *below("fold2", FLAT)],
-            "the folders fold1/ and fold2/ are parts of one set by their names, and no classes: "
-            "their images have no labels (folders of classes below a folder train/ may have any "
-            "name)",
+            "the names of the folders fold1/ and fold2/ are parts of one set, not classes: their "
+            "images have no labels (inside a folder train/, folders of classes can have any name)",
         ),
         (
             [FLAT, "train.csv"],
             "no labels are read from train.csv: a table of labels must be called labels.csv or "
-            "metadata.csv and lie directly in photos or in the folder of a split",
+            "metadata.csv and be directly in photos or in the folder of a split",
         ),
         (
             [*below("train", FLAT, "info.csv"), *below("test", FLAT, "info.xlsx")],
             "no labels are read from train/info.csv and test/info.xlsx: a table of labels must be "
-            "called labels.csv or metadata.csv and lie directly in photos or in the folder of a "
+            "called labels.csv or metadata.csv and be directly in photos or in the folder of a "
             "split",
         ),
         (
             [*below("train", CATS), *below("more", CATS), FLAT],
-            "only train is read, as there is train/; left aside: more, 3 loose images (folders of "
-            "classes belong below train/)",
+            "only train is read, because there is train/; ignored: more, 3 loose images (folders "
+            "of classes belong in train/)",
         ),
         (
             [*below("dev", FLAT), *below("prod", FLAT)],
-            "the folder dev/ is read as a class: no train/ lies beside it",
+            "the folder dev/ is read as a class: there is no train/ alongside it",
         ),
     ],
 )
@@ -210,10 +209,10 @@ def test_what_could_be_taken_otherwise_is_noted(paths, note):
         "classes",
         "flat",
         "splits in any case",
-        "unlabelled beside classes",
-        "unlabelled folders beside splits",
+        "unlabelled alongside classes",
+        "unlabelled folders alongside splits",
         "a test split without labels",
-        "images in folders beside labels",
+        "images in folders alongside labels",
         "splits with a word before them",
         "numbered classes",
         "an accent in two Unicode forms",
@@ -226,12 +225,18 @@ def test_nothing_is_noted_of_what_is_clear(name):
 @pytest.mark.parametrize(
     ("paths", "rule"),
     [
-        ([*below("train", CATS), *below("Training", CATS)], "both Training/ and train/ mean that"),
+        ([*below("train", CATS), *below("Training", CATS)], "both Training/ and train/ mean it"),
         ([*below("train", CATS), *below("test", CATS), *below("eval", CATS)], "one split test"),
         ([*below("unlabeled", FLAT), *below("unsup", FLAT), CATS], "one split unlabelled"),
-        ([*below("Testing", CATS), *below("other", CATS)], "Testing/ must have train/ beside it"),
-        (below("valid", CATS), "valid/ must have train/ beside it"),
-        ([*below("val", CATS), *below("test", CATS)], "test/ must have train/ beside it"),
+        (
+            [*below("Testing", CATS), *below("other", CATS)],
+            "Testing/ is a split, there must be a folder train/",
+        ),
+        (below("valid", CATS), "valid/ is a split, there must be a folder train/"),
+        (
+            [*below("val", CATS), *below("test", CATS)],
+            "test/ is a split, there must be a folder train/",
+        ),
         ([*below("train", CATS), *below("test", DOGS)], "must all be in train/; dog is not"),
         ([*below("train", CATS), *below("test", DOGS, "all/{n}.jpg")], "must all be in train/"),
         ([*below("train", FLAT), *below("test", CATS)], "train/ and test/ differ"),
@@ -241,22 +246,22 @@ def test_nothing_is_noted_of_what_is_clear(name):
         ),
         (["a.txt", "b.7z", "c.7z"], r"with none, and 3 other files \(.7z 2, .txt 1\)"),
         ([], "with none, and no other file"),
-        ([*below("images", FLAT), *below("masks", FLAT)], "with images/ beside masks/"),
+        ([*below("images", FLAT), *below("masks", FLAT)], "with images/ next to masks/"),
         (
             [*below("cat", "Images/{n}.jpg", "masks/{n}.jpg"), DOGS],
-            "a folder Images/ there must be no other .* with cat/Images/ beside cat/masks/",
+            "A folder Images/ must be the only folder .* with cat/Images/ next to cat/masks/",
         ),
         (
             [*below("cat/train", FLAT), *below("cat/test", FLAT), DOGS],
-            "splits must lie above those of classes.* with cat/train/ and cat/test/",
+            "splits must contain the folders of classes.* with cat/train/ and cat/test/",
         ),
         (
             [*below("a/b", *below("TRAIN", CATS), *below("val", CATS)), *below("c", CATS)],
-            "must lie above .* with a/b/TRAIN/ and a/b/val/",
+            "must contain .* with a/b/TRAIN/ and a/b/val/",
         ),
         (
             [*below("fold_0", CATS, DOGS), *below("fold_1", CATS, DOGS)],
-            "names of parts must not hold .* with fold_0/cat/ in one of fold_0/ and fold_1/",
+            "named as parts must not hold .* with fold_0/cat/ in one of fold_0/ and fold_1/",
         ),
         (
             [f"{a}_{b}/{{n}}.jpg" for a in ("cats", "dogs") for b in ("train", "test")],

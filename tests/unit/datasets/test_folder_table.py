@@ -1,4 +1,4 @@
-"""Tables of labels beside images."""
+"""Tables of labels for folders of images."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_a_file_without_its_ending_is_read_where_one_image_has_that_name():
         Paths("0.jpg", "0.png", "1.jpg"), "labels.csv", b"file,label\n0,a\n1,b\n",
         lambda path: path.endswith((".jpg", ".png")), ".jpg",
     )  # fmt: skip
-    assert both.files["0"] == "in labels.csv, but not there: left out"
+    assert both.files["0"] == "in labels.csv, but not found: skipped"
 
 
 def test_accents_in_another_unicode_form_are_the_same_file():
@@ -70,7 +70,7 @@ def test_accents_in_another_unicode_form_are_the_same_file():
 
 def test_classes_that_differ_in_case_are_noted():
     layout = read("file,label\n0.jpg,Cat\n1.jpg,cat\n2.jpg,dog\n")
-    assert layout.notes[0] == "the classes Cat and cat differ in case or spaces alone"
+    assert layout.notes[0] == "the classes Cat and cat differ only in case or spaces"
 
 
 def test_a_column_tells_splits():
@@ -102,15 +102,15 @@ def test_missing_and_unlisted_files_are_counted_and_named():
         "unlabelled": dict.fromkeys(IMAGES[2:]),
     }
     assert layout.notes == (
-        "4 files that labels.csv lists are not there, or no images (7.jpg, 8.jpg, 9, ...)",
+        "4 files that labels.csv lists are missing, or are not images (7.jpg, 8.jpg, 9, ...)",
         "4 images are not in labels.csv: used without a label (images/2.jpg, images/3.jpg, "
         "images/4.jpg, ...)",
     )
     assert layout.files == {
-        "7.jpg": "in labels.csv, but not there: left out",
-        "8.jpg": "in labels.csv, but not there: left out",
-        "9": "in labels.csv, but not there: left out",
-        "notes.txt": "in labels.csv, but not .jpg: left out",
+        "7.jpg": "in labels.csv, but not found: skipped",
+        "8.jpg": "in labels.csv, but not found: skipped",
+        "9": "in labels.csv, but not found: skipped",
+        "notes.txt": "in labels.csv, but not .jpg: skipped",
         **dict.fromkeys(IMAGES[2:], "not in labels.csv: used without a label"),
     }
 
@@ -124,14 +124,18 @@ def test_of_two_columns_of_one_kind_the_first_known_is_read():
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (f"id,breed\n{ROWS}", "must have a header.* with the header 'id,breed' in labels.csv"),
+        (
+            f"id,breed\n{ROWS}",
+            r"must have a header.* file \(file_name, file, .* class \(label, class, .*"
+            "with the header 'id,breed' in labels.csv",
+        ),
         (ROWS, "must have a header"),
         ("", "must have a header"),
         (f"file|label\n{ROWS}".replace(",", "|"), "parted by commas.*'file|label' in"),
         ("file,label\n0.jpg,a\n1.jpg,b\n2.jpg,b|a\n", r"one label; .* images/2.jpg as 'b|a'"),
         ('file,label\n0.jpg,a\n1.jpg,b\n2.jpg,"a, b"\n', "one label; .* images/2.jpg as 'a, b'"),
         ("file,label\n0.jpg,a\n1.jpg,['b']\n", "one label; several"),
-        (f"file,label\n{ROWS}0.jpg,big, red\n", "quote a comma in one.*'0.jpg,big, red'"),
+        (f"file,label\n{ROWS}0.jpg,big, red\n", "quote cells with commas.*'0.jpg,big, red'"),
         (f"file\n{ROWS}", "must have a header"),
         (f"file,text\n{ROWS}", "must have a header"),
         (f"file,File,label\n{ROWS}", "must name each column once"),
@@ -142,7 +146,10 @@ def test_of_two_columns_of_one_kind_the_first_known_is_read():
         ("file,label,split\n0.jpg,a,fold1\n", "must be train, validation, .* with 'fold1'"),
         ("file,label,split\n0.jpg,a,train\n1.jpg,b,test\n", "test must all be in train; b is not"),
         ("file,label,split\n0.jpg,a,test\n1.jpg,b,test\n", "an image of the split train a label"),
-        ("file,label\n70,a\n71,b\n", "written as they are.* none of 2 listed files, such as 70"),
+        (
+            "file,label\n70,a\n71,b\n",
+            "must exist at these paths.* none of 2 listed files, such as 70",
+        ),
         ("file,label\n", "none of 0 listed files"),
         ("file,label\n0.jpg,\n1.jpg,\n", "must give some images a label"),
         ("file,label\n,a\n", "Every row of labels.csv must name a file"),
@@ -213,7 +220,7 @@ def test_a_table_in_each_folder_of_a_split_tells_its_classes():
     }
     assert layout.folders == {"train": "train", "validation": "val", "test": "test"}
     assert layout.table == "train/metadata.csv and val/metadata.jsonl"
-    assert layout.files["train/9.jpg"] == "in train/metadata.csv, but not there: left out"
+    assert layout.files["train/9.jpg"] == "in train/metadata.csv, but not found: skipped"
     assert not any("ignored" in note for note in layout.notes)
 
 
@@ -244,7 +251,7 @@ def test_folders_of_classes_come_before_the_tables_of_splits():
     layout = read_all(tables, "train/a/{n}.jpg", "train/b/{n}.jpg", "test/a/{n}.jpg")
     assert layout.class_names == ("a", "b") and layout.table is None
     assert (
-        layout.notes[-1] == "the folders tell the classes; no labels are read from "
+        layout.notes[-1] == "the folders give the classes; no labels are read from "
         "train/metadata.csv"
     )
 

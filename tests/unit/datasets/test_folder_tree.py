@@ -73,7 +73,7 @@ def test_a_link_to_elsewhere_is_followed_once(root, tmp_path, caplog):
     ]
     assert len(splits["test"]) == 20
     for link in ("train/b/two", "test/b/three"):
-        assert f"left out the link {link}" in caplog.text
+        assert f"skipped the link {link}" in caplog.text
 
 
 def test_links_to_single_files_are_read_once(root, tmp_path):
@@ -128,7 +128,7 @@ def test_a_pipe_is_named_and_left_out(root, caplog):
     os.mkfifo(root / "train/a/pipe.png")
     os.symlink("pipe.png", root / "train/a/link.png")
     assert found(root) == before
-    assert "left out train/a/pipe.png, which is no regular file" in caplog.text
+    assert "skipped train/a/pipe.png, which is not a regular file" in caplog.text
 
 
 def test_hidden_files_are_left_out(tmp_path):

@@ -152,7 +152,7 @@ def test_a_reason_is_one_line_in_words():
         np.zeros((8, 8, 3), np.uint16), level=90, bitspersample=12
     )
     for content, said in (
-        (twelve_bits, "it is no whole JPEG file of 8 bits, baseline or progressive"),
+        (twelve_bits, "it is not a complete JPEG file of 8 bits, baseline or progressive"),
         (
             bomb_png(30_000, 40_000),
             "an image may have at most 268,435,456 pixels, and this one has 40000 x 30000",

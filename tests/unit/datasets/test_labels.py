@@ -274,7 +274,7 @@ def test_too_few_examples_of_a_class():
     [
         ([0, 2, 2], "Every class must have a labelled example. Received: dog with none of 3"),
         ([0, 2, -1], "Received: dog with none of 2"),
-        ([-1, -1, -1], "needs labels. Received: 3 examples, none with one"),
+        ([-1, -1, -1], "needs labels. Received: 3 examples without labels"),
     ],
 )
 def test_class_without_example(amount, labels, message):
@@ -361,7 +361,7 @@ def test_a_share_is_held_out_of_each_class():
     assert counts == {0: 4, 1: 2, 2: 0} and len(held) == 7  # of four unlabelled, one
     assert held == hold_out(ids, classes, 0.1, seed=3)
     assert held != hold_out(ids, classes, 0.1, seed=4)
-    # The order of the examples does not matter; those of a small label subset stay.
+    # The order of the examples does not matter; a small label subset stays in larger ones.
     order = list(np.random.default_rng(0).permutation(60))
     shuffled = hold_out([ids[n] for n in order], [classes[n] for n in order], 0.1, seed=3)
     assert set(shuffled) == set(held)

@@ -36,9 +36,9 @@ def test_split_specifications_of_tfds(numbered):
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ("dev", "must be made of train, test"),
-        ("train[", "must be made of train, test"),
-        ("", "must be made of train, test"),
+        ("dev", "must be composed of train, test"),
+        ("train[", "must be composed of train, test"),
+        ("", "must be composed of train, test"),
         ("train[:200%]", r"in \[-100, 100\]"),
         ("train[:9999]", "incompatible with 23 examples"),
         ("train[5:5]", "at least one example; there are 23 in train, 7 in test"),
@@ -123,9 +123,9 @@ def test_training_on_a_subset(split, examples):
         ([], r"at least one example of train.* Received: ids=\[\]"),
         (
             ["here", "gone", "lost", "gone"],
-            "examples of train.* Received: 3 ids, 2 of them not there, the first 'gone'",
+            "examples of train.* Received: 3 ids, 2 of them not in the split, the first 'gone'",
         ),
-        (["gone"], "Received: 1 ids, 1 of them not there, the first 'gone'"),
+        (["gone"], "Received: 1 ids, 1 of them not in the split, the first 'gone'"),
     ],
 )
 def test_subset_of_what_is_not_there(split, ids, message):
@@ -152,7 +152,7 @@ def test_unlabelled_is_the_same_without_labels(split, examples, trained):
     hidden = split.unlabelled()
     assert_hides_labels(hidden, split, examples)
     shown, options = trained
-    # A cached TensorFlow Datasets split has an order of its own.
+    # A cached TensorFlow Datasets split has its own order.
     shown_cached = take(datasets.training_batches(split, cache=True, **options), 6)
     for cache, expected in ((False, shown[:6]), (True, shown_cached)):
         batches = take(datasets.training_batches(hidden, cache=cache, **options), 6)

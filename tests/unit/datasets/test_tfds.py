@@ -1,4 +1,4 @@
-"""TensorFlow Datasets: prepared data alone is read, and only what is asked for."""
+"""TensorFlow Datasets: only prepared data is read, and only the requested splits."""
 
 import socket
 
@@ -105,7 +105,7 @@ def test_tfds_with_a_missing_file(tmp_path):
         ("cifr10", "did you mean cifar10"),
         ("color_imagse", "did you mean color_images"),
         ("fashion_mnist_smal", "did you mean fashion_mnist_small"),
-        ("qqqqqqqqqq", "qqqqqqqqqq is none. Received"),
+        ("qqqqqqqqqq", "qqqqqqqqqq is none of these. Received"),
         ("huggingface:mnist", "is none|must be prepared"),
         ("not a name!", "or a TensorFlow Datasets name"),
         ("", "or a TensorFlow Datasets name"),
@@ -233,7 +233,7 @@ def test_damaged_images_are_named_and_keep_their_place(own_tfds, caplog):
     ((images, labels, weights),) = evaluated.as_numpy_iterator()
     assert [i for i, weight in enumerate(weights) if not weight] == [0, 4]
     assert not images[[0, 4]].any()
-    # In training every other example stands where it stood, beside its own label.
+    # In training every other example keeps its position and its label.
     batches = datasets.training_batches(split, batch_size=9, image_size=2, seed=3)
     images, labels = next(iter(batches))
     values = np.rint(255 * images[:, 0, 0, 0].numpy()).astype(int)

@@ -55,7 +55,7 @@ def test_weak_views_are_flipped_crops_and_strong_ones_are_more(packaged, monkeyp
     )
     assert made == [(0, 1)]
     [(weak, strong)] = take(batches, 1)
-    # Aspect ratios other than 1 cut a little off: images are told by their nearest one.
+    # Aspect ratios other than 1 crop a little: the nearest image identifies each.
     images = np.stack([e["image"] / 255 for e in split.examples().as_numpy_iterator()])
     both = np.concatenate([images, images[:, :, ::-1]])
     for view in (weak, 1 - strong):
@@ -65,7 +65,7 @@ def test_weak_views_are_flipped_crops_and_strong_ones_are_more(packaged, monkeyp
 
 
 def test_weak_views_follow_the_labelled_views(packaged):
-    """With `labelled_views` "pretrain" they are jittered, as those of labelled images are."""
+    """With `labelled_views` "pretrain" they are jittered, as views of labelled images are."""
     split = packaged.split("train[:9]")
     found = {}
     for kind in ("crop_flip", "pretrain"):

@@ -13,8 +13,8 @@ CLUSTER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": %s}'
 @pytest.mark.parametrize(
     ("tf_config", "says"),
     [
-        (None, "there is none"),
-        ("{", "no JSON"),
+        (None, "it is not set"),
+        ("{", "not JSON"),
         ("[]", "must have a `cluster`"),
         ('{"cluster": {"worker": ["a:1"]}}', "must have a `cluster`"),
         ('{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}', "`cluster`"),

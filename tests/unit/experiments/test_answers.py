@@ -12,7 +12,7 @@ from simclrv2_tf.experiments.answers import Answers
 
 
 class Contiguous(IndexedSplit):
-    """Shards of neighbours, as those of TensorFlow Datasets."""
+    """Shards of neighbours, as TensorFlow Datasets has."""
 
     def shard_positions(self, shard):
         index, count = shard

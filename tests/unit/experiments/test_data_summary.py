@@ -28,8 +28,8 @@ def lines(main, unlabelled=None, **options):
 
 
 HELD_OUT = (
-    "--split_seed draws another, a folder test/ beside train/ takes its place, and --train_split "
-    "with --eval_split cuts train otherwise."
+    "Use --split_seed to draw another, a folder test/ alongside train/ to replace it, or "
+    "--train_split with --eval_split to divide train differently."
 )
 
 
@@ -47,7 +47,7 @@ def test_a_folder_of_classes():
     assert lines(found) == [
         "Data: folder:photos. Images: train 1,801, test 200; 2 classes; evaluation on test.",
         "  Classes: cat 2,000, dog 1.",
-        "  Classes of one image: dog.",
+        "  Classes with one image: dog.",
         f"  test was held out of train: a tenth of each class. {HELD_OUT}",
     ]
 
@@ -69,10 +69,10 @@ def test_a_folder_of_splits_with_remarks():
         "(1 without labels), test 6 without labels, unlabelled 30 in unsup/ without labels; "
         "2 classes; evaluation on validation.",
         "  Classes: a 10, b 8.",
-        "  test can join pretraining and distillation: --unlabelled_split=train+test.",
+        "  To use test in pretraining and distillation too: --unlabelled_split=train+test.",
         "  No images in x; ignored.",
         "  2 files are listed in skipped_images.csv, with the reasons.",
-        "  Pretraining and distillation use train+unlabelled; --unlabelled_split changes that.",
+        "  Pretraining and distillation use train+unlabelled; use --unlabelled_split to change it.",
     ]
     assert lines(found, eval_split="val[:2]+dev")[0].endswith(
         "evaluation on val[:2]+dev, which is validation[:2]+validation."
@@ -91,7 +91,7 @@ def test_a_table_is_named():
     first, _, held_out, listed = lines(found)
     assert first.startswith("Data: folder:photos, classes from labels.csv. Images: ")
     assert held_out.startswith("  validation was held out of train: a tenth of each class.")
-    assert "a column split in labels.csv takes its place" in held_out
+    assert "a column split in labels.csv to replace it" in held_out
     assert listed == "  1 file is listed in skipped_images.csv, with the reasons."
 
 
@@ -131,8 +131,8 @@ def test_bands_and_what_they_are_read_as():
     classes = {"train": {"a": 8, "b": 8}, "test": {"a": 2}}
     found = folder(classes, folders={}, eval_split="test")
     found = dataclasses.replace(found, stored="5 bands of 16 bits")
-    without = "  Without RGB, color jitter changes brightness and contrast alone, not hue and "
-    without += "saturation, and no view is made gray."
+    without = "  Without RGB, color jitter only changes brightness and contrast, not hue and "
+    without += "saturation, and no view becomes gray."
     said = "  Images: 5 bands of 16 bits; read as 5 bands."
     assert lines(found, channels=5)[2:] == [said, without]
     assert lines(found, channels=5, color_jitter_strength=0)[2:] == [said]

@@ -40,7 +40,7 @@ def test_a_folder_takes_another_number_of_replicas(config):
     RunDirectory(one).claim()
     other = dataclasses.replace(one, train_batch_size=config.train_batch_size * 2)
     before = files(RunDirectory(config).path)
-    with pytest.raises(RunError, match="train_batch_size=512 there, 1024 here"):
+    with pytest.raises(RunError, match="train_batch_size=512 in the folder, 1024 here"):
         RunDirectory(other).claim()
     assert files(RunDirectory(config).path) == before
 
@@ -65,7 +65,7 @@ def test_beginning_again_removes_a_result_of_another_evaluation_alone(config):
     directory.begin(MADE_OF, SESSION)
     directory.result.write_text("{}")
     RunDirectory(dataclasses.replace(config, export_formats=("tar.gz",))).begin(MADE_OF, SESSION)
-    assert directory.result.exists(), "formats leave the result as it is"
+    assert directory.result.exists(), "formats do not change the result"
     RunDirectory(dataclasses.replace(config, eval_steps=1)).begin(MADE_OF, SESSION)
     assert not directory.result.exists()
 
@@ -95,7 +95,7 @@ def test_the_other_network_of_a_run_of_several_stages_is_refused_by_name(tmp_pat
     config = Config(train_mode="pretrain_linear_eval", memory_size=64, model_dir=str(tmp_path))
     RunDirectory(config).claim()
     other = dataclasses.replace(config, mode="eval", eval_ema=True, eval_name="ema")
-    with pytest.raises(RunError, match="eval_ema=False there, True here"):
+    with pytest.raises(RunError, match="eval_ema=False in the folder, True here"):
         RunDirectory(other).check()
     stage = {"train_mode": "pretrain", "model_dir": str(tmp_path / "pretrain")}
     RunDirectory(dataclasses.replace(config, **stage)).claim()
@@ -127,7 +127,7 @@ def test_a_resumed_run_keeps_its_precision(config, folder, monkeypatch):
     )
     RunDirectory(own).claim()
     chosen, reason = runner.with_precision(config, tf.distribute.get_strategy())
-    assert (chosen.precision, reason) == ("float32", "as the run began")
+    assert (chosen.precision, reason) == ("float32", "as in the resumed run")
 
 
 # --- The resizing of a run -----------------------------------------------------------------------
@@ -156,7 +156,9 @@ def test_a_resumed_run_keeps_its_resizing(photos, antialias):
     assert runner.with_antialias(photos) == begun
     early.check(photos)
     other = dataclasses.replace(photos, antialias=not antialias)
-    with pytest.raises(RunError, match=f"antialias={antialias} there, {not antialias} here"):
+    with pytest.raises(
+        RunError, match=f"antialias={antialias} in the folder, {not antialias} here"
+    ):
         early.check(other)
 
 
@@ -207,17 +209,20 @@ def changed(**changes):
 @pytest.mark.parametrize(
     "now, words",
     [
-        (changed(class_names=["bee", "cat"]), "class 0 of folder:photos is 'bee' now, 'ant' then"),
-        (changed(class_names=["ant"]), "has 1 classes now, 2 then"),
+        (
+            changed(class_names=["bee", "cat"]),
+            "class 0 of folder:photos is now 'bee', 'ant' before",
+        ),
+        (changed(class_names=["ant"]), "now has 1 classes, 2 before"),
         (
             changed(splits={"train": {"examples": 88, "fingerprint": "b"}}),
-            "train of folder:photos has 88 images now, 90 then",
+            "train of folder:photos now has 88 images, 90 before",
         ),
         (
             changed(splits={"train": {"examples": 90, "fingerprint": "b"}}),
-            "as many images, 90, and others",
+            "the same number of images, 90, but",
         ),
-        (changed(weights="ckpt-7-0"), "began with other weights"),
+        (changed(weights="ckpt-7-0"), "started from other weights"),
     ],
 )
 def test_another_run_is_refused_by_what_it_is_made_of(config, now, words):
@@ -249,7 +254,7 @@ def test_a_run_of_an_earlier_version_is_known_by_its_weights(config):
     directory.result.write_text("{}")
     directory.check_made_of(MADE_OF)
     (directory.path / "start.json").write_text('{"weights": "ckpt-7-0"}')
-    with pytest.raises(RunError, match="began with other weights"):
+    with pytest.raises(RunError, match="started from other weights"):
         directory.check_made_of(MADE_OF)
 
 
@@ -300,5 +305,5 @@ def test_weights_and_teachers_of_other_channels_are_refused_in_a_line(photos, tm
     stage = object.__new__(registry.stages()["distill"])
     stage.config = dataclasses.replace(photos, train_mode="distill", teacher="t", channels=1)
     teacher = teachers.Teacher(predict=None, num_classes=2, channels=5)
-    with pytest.raises(RunError, match="must be 5, as for the teacher.* channels=1, teacher=t$"):
+    with pytest.raises(RunError, match="must be 5, the teacher's number.* channels=1, teacher=t$"):
         stage._check_channels(teacher)

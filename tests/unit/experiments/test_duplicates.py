@@ -79,5 +79,5 @@ def test_files_of_other_shapes_are_refused(run):
     with pytest.raises(ValueError, match="same pairs"):
         run_files._near_duplicates(path)
     path.write_bytes(b"none")
-    with pytest.raises(ValueError, match="no NPZ file"):
+    with pytest.raises(ValueError, match="not an NPZ file"):
         run_files._near_duplicates(path)

@@ -51,14 +51,14 @@ def test_a_misspelt_folder_is_suggested_at_once(config, name, tmp_path, monkeypa
 def test_a_changed_flag_is_named(config):
     RunDirectory(config).claim()
     early.check(config)
-    with pytest.raises(RunError, match="temperature=0.1 there, 0.7 here"):
+    with pytest.raises(RunError, match="temperature=0.1 in the folder, 0.7 here"):
         early.check(dataclasses.replace(config, temperature=0.7))
 
 
 def test_the_precision_that_auto_became_is_no_change(config):
     RunDirectory(dataclasses.replace(config, precision="mixed_bfloat16")).claim()
     early.check(config)  # auto
-    with pytest.raises(RunError, match="precision=mixed_bfloat16 there, float32 here"):
+    with pytest.raises(RunError, match="precision=mixed_bfloat16 in the folder, float32 here"):
         early.check(dataclasses.replace(config, precision="float32"))
 
 

@@ -128,10 +128,10 @@ def test_what_is_not_known_is_said_and_passes(tmp_path, caplog):
     circle = tmp_path / "circle"
     teacher(circle, train_mode="distill", teacher=str(circle))
     for path, says in (
-        (tmp_path / "bare" / "model.keras", "belongs to no run"),
+        (tmp_path / "bare" / "model.keras", "is not part of a run"),
         (other, "learned on cifar10"),
-        (gone, "belongs to no run"),
-        (circle, "belongs to no run"),
+        (gone, "is not part of a run"),
+        (circle, "is not part of a run"),
     ):
         caplog.clear()
         check(path, **TENTH)

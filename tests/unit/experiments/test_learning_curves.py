@@ -47,7 +47,7 @@ def pretraining(tmp_path):
 
 
 def test_a_run_of_several_stages(tmp_path, pretraining):
-    """Validated every second epoch; distillation has an accuracy on held-out images alone."""
+    """Validated every second epoch; distillation has an accuracy only on held-out images."""
     supervised = history(
         tmp_path / "supervised" / "history.csv",
         4,

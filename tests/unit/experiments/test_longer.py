@@ -33,7 +33,7 @@ def refused(status, capsys):
     """The command at the end of the one line that a refusal is."""
     assert status == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "Nothing there was changed. To train for longer" in error
+    assert error.count("\n") == 1 and "That folder was not changed. To train for longer" in error
     return shlex.split(error.rpartition("own: " if "own: " in error else ": ")[2])
 
 
@@ -87,7 +87,9 @@ def test_what_would_not_be_loaded_is_trained_from_the_beginning(mode, capsys):
 
 def test_steps_count_as_epochs_do():
     finish(parse(*RUN, "--train_steps=30"))
-    with pytest.raises(LongerError, match="^`train_steps` must .* of the other 20 steps") as caught:
+    with pytest.raises(
+        LongerError, match="^`train_steps` cannot .* of the other 20 steps"
+    ) as caught:
         RunDirectory(parse(*RUN, "--train_steps=50")).check()
     assert caught.value.changes["train_steps"] == 20
 

@@ -126,7 +126,7 @@ def test_published_settings_whatever_pretraining_is_given(given):
 
 
 def test_the_published_settings_are_those_of_the_recipes():
-    """A stage of a run of several is the recipe of that stage alone."""
+    """Each stage of a longer run equals the recipe of only that stage."""
     stages = by_folder(
         planned(
             train_mode="semi_supervised",
@@ -278,7 +278,7 @@ def test_a_validation_split_without_a_validation_is_refused(bad):
     with pytest.raises(ConfigError) as caught:
         planned(**bad, validation_split="v")
     (error,) = caught.value.errors
-    assert error.startswith("`validation_split` must be left out where nothing is validated")
+    assert error.startswith("`validation_split` must be left out if no stage is validated")
     assert "give --eval_epochs=1" in error
     several = bad["train_mode"] == "semi_supervised"
     assert ("--STAGE.eval_epochs=1" in error) == several
@@ -309,7 +309,7 @@ def test_patience_of_a_run_without_a_validated_stage_is_refused(bad):
     with pytest.raises(ConfigError) as caught:
         planned(**FEW, **bad, patience=3)
     (error,) = caught.value.errors
-    assert error.startswith("`patience` must be 0 where no accuracy is measured")
+    assert error.startswith("`patience` must be 0 if no accuracy is measured")
     assert "Received: patience=3" in error
 
 

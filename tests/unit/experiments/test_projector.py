@@ -51,7 +51,7 @@ class Projector:
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes the files beside an evaluation's scalars; returns the projector, and its run."""
+    """Writes the files alongside an evaluation's scalars; returns the projector, and its run."""
 
     def write(found, names=NAMES):
         folder = tmp_path / "photos" / "logs" / "eval"

@@ -1,4 +1,4 @@
-"""The report that a run writes by itself."""
+"""The report that a run writes."""
 
 import logging
 

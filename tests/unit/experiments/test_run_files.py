@@ -1,4 +1,4 @@
-"""What a run has left is read as it is, and what is damaged is named."""
+"""A run's files are read unchanged, and a damaged file is named."""
 
 import json
 
@@ -98,12 +98,12 @@ def test_a_damaged_file_that_is_not_needed_is_left_out_and_named(
     ((file, reason),) = run.unreadable
     assert file == name and reason and "\n" not in reason
     (record,) = caplog.records
-    assert f"{name} cannot be read ({reason}). The report leaves it out." in record.getMessage()
+    assert f"{name} cannot be read ({reason}). The report omits it." in record.getMessage()
     assert main(["report", str(root)]) == 0
     assert "Traceback" not in capsys.readouterr().err
     page = report_runs.Page((root / "report.html").read_text())
-    assert f"Files that cannot be read are left out: {name} ({reason})." in page.text
-    assert "Cost" in page.headings and "could not be made" not in page.text
+    assert f"Omitted files that cannot be read: {name} ({reason})." in page.text
+    assert "Cost" in page.headings and "failed" not in page.text
     assert "pickle" not in reason
     # No time is shown where none is known.
     (row,) = page.table("stage", "encoder")
@@ -127,10 +127,12 @@ def test_a_record_of_another_structure_is_one_line(tmp_path, capsys):
 
 
 def test_a_folder_that_holds_no_run(tmp_path):
-    with pytest.raises(RunFilesError, match="must be the folder of a run. Received: .*which is no"):
+    with pytest.raises(
+        RunFilesError, match="must be the folder of a run. Received: .*no such folder"
+    ):
         run_files.read(str(tmp_path / "missing"))
     (tmp_path / "sub" / "pretrain").mkdir(parents=True)
-    with pytest.raises(RunFilesError, match="in which no stage has begun"):
+    with pytest.raises(RunFilesError, match="in which no stage has started"):
         run_files.read(str(tmp_path))
     (tmp_path / "config.json").write_text('{"train_mode": "other"}')
     with pytest.raises(RunFilesError, match="Received: train_mode='other'"):

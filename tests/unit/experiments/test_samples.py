@@ -27,7 +27,7 @@ def a_split(count=7, channels=3, labelled=True):
 
 
 class OnlyInOrder:
-    """A split that is read in order alone, like those of TensorFlow Datasets."""
+    """A split that is only read in order, like a split of TensorFlow Datasets."""
 
     reads_by_id = False
 

@@ -55,10 +55,12 @@ ALL = [
 @pytest.mark.parametrize(("mode", "options"), ALL)
 def test_an_unlabelled_part_is_refused_before_training(mode, options, opened):
     for split in ("train+extra", "train[:50%]+extra[1:]"):
-        with pytest.raises(RunError, match="needs a label of every image.*extra.* has none") as e:
+        with pytest.raises(
+            RunError, match="needs a label for every training image.*extra.* has none"
+        ) as e:
             opened(mode, split, **options)
         assert "\n" not in str(e.value) and f"train_split={split}" in str(e.value)
-    with pytest.raises(RunError, match="where mixed lacks some"):
+    with pytest.raises(RunError, match="in which mixed lacks some"):
         opened(mode, "train+mixed", **options)
     assert opened(mode, "train+test", **options).num_examples == 6
 

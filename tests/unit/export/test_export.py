@@ -204,7 +204,7 @@ def test_a_file_that_was_changed_is_refused(source, file, artifacts, tmp_path):
     content = bytearray((tmp_path / "run" / file).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "run" / file).write_bytes(content)
-    with pytest.raises(SumError, match=f"{file} must be the file that was exported"):
+    with pytest.raises(SumError, match=f"{file} must be the exported file"):
         load_model(str(tmp_path / "run" / source))
 
 

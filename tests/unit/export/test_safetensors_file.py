@@ -71,7 +71,7 @@ def test_every_variable_is_in_the_file_by_its_layer(tmp_path):
     ("depth", "layer", "blocks"), [(50, 1, (3, 4, 6, 3)), (101, 0, (3, 4, 23, 3))]
 )
 def test_torchvision_names_every_variable(depth, layer, blocks):
-    """Narrow in tests; the first convolution tells that, and is that of width 1 here."""
+    """Narrow in tests: the width is read from the first convolution, which has width 1 here."""
     encoder = resnet(depth, 1 / 32, stem="imagenet")
     model = classifier_of(encoder, layer)
     state = torchvision_state(model)
@@ -90,7 +90,7 @@ def test_torchvision_names_every_variable(depth, layer, blocks):
 
 
 def torchvision_state(model):
-    """Of a narrow network, as if its first convolution were that of torchvision."""
+    """Of a narrow network, as if torchvision's first convolution were its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(safetensors_file, "_STEM", tuple(model.get_layer("stem_conv").kernel.shape))
         return safetensors_file.torchvision_state(model)
@@ -135,7 +135,7 @@ def test_files_of_other_networks_are_refused(given, received):
 def test_a_file_of_weights_is_no_model(tmp_path):
     path = tmp_path / "encoder.safetensors"
     path.write_bytes(b"")
-    with pytest.raises(ModelError, match="holds weights alone.*encoder.safetensors"):
+    with pytest.raises(ModelError, match="only holds weights.*encoder.safetensors"):
         formats.load_model(str(path))
 
 

@@ -1,4 +1,4 @@
-"""Copies are found among images that look alike, and unrelated images are not."""
+"""Copies are found among similar images, and unrelated images are not."""
 
 import io
 import lzma

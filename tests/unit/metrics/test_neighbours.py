@@ -60,9 +60,9 @@ def test_the_share_that_a_map_keeps_is_that_of_loops(count, k):
         others = [j for j in range(count) if j != i]
         cosine = {j: x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]) for j in others}
         distance = {j: np.linalg.norm(points[i] - points[j]) for j in others}
-        alike = set(sorted(others, key=lambda j: -cosine[j])[:k])
+        similar = set(sorted(others, key=lambda j: -cosine[j])[:k])
         near = set(sorted(others, key=lambda j: distance[j])[:k])
-        kept.append(len(alike & near) / len(alike))
+        kept.append(len(similar & near) / len(similar))
     assert neighbours.share_kept(x, points, k) == pytest.approx(np.mean(kept))
     assert neighbours.share_kept(x, x[:, :2], k) <= 1
 

@@ -88,7 +88,7 @@ def test_value_gradient_and_state_are_the_loops(name, case, kind):
 
 @pytest.mark.parametrize("name, case", CASES)
 def test_the_object_is_its_function_also_of_numpy(name, case):
-    """And outside of training it leaves its state alone."""
+    """Outside of training its state does not change."""
     (z1, z2), fields = views(8, 5), ROWS[name].cases[case]
     objective, state = with_state(name, case, 5), ROWS[name].state(5)
     given = more(name, z1)

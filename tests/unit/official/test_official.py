@@ -1,4 +1,4 @@
-"""The reference's files: read, told apart, and filled into our networks."""
+"""The reference's files: read, recognized, and loaded into our networks."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ TF1 = oracle.ORACLE / "tf1_checkpoint"
 
 @pytest.mark.parametrize("name", ["r18_cifar", "r50_sk"])
 def test_recorded_checkpoints_give_their_recorded_outputs(name):
-    """From the names and shapes alone: no option says what network it is."""
+    """Only from names and shapes: no option names the network."""
     expected = oracle.load(f"tf1_checkpoint/{name}/expected.npz")
     variables = official.Variables(str(TF1 / name))
     models = official.infer(variables.shapes).build()
@@ -67,7 +67,7 @@ def test_every_structure_is_told_from_its_convolutions(depth, stem, sk_ratio, se
         found = official.infer(shapes)
         rebuilt = found.build()["encoder"]
     if depth < 50 and stem == "cifar":
-        sk_ratio = 0  # no weight tells
+        sk_ratio = 0  # no weight shows it
     assert (found.resnet_depth, found.width_multiplier, found.stem) == (depth, 1 / 8, stem)
     assert (found.sk_ratio > 0, found.se_ratio > 0) == (sk_ratio > 0, se_ratio > 0)
     assert (found.num_proj_layers, found.num_classes) == (0, 0)
@@ -174,7 +174,7 @@ def test_released_models_are_the_papers():
     """Parameters of Table 1 against those counted from the reference's networks."""
     path = oracle.ORACLE / "parameter_counts.json"
     if not path.exists():
-        pytest.skip("the reference's recordings are not beside the project")
+        pytest.skip("the reference's recordings are missing")
     counted = {
         (row["depth"], row["width"], row["sk"]): row["base_all"]
         for row in json.loads(path.read_text())
@@ -246,11 +246,14 @@ def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
         ({"source": tmp_path / "extra"}, "conv2d_77/kernel: the encoder has no such variable"),
         ({"source": tmp_path / "misshapen"}, f"{name}: shape (3, 3, 2, 5) does not fit"),
         ({"source": tmp_path}, "must be the prefix"),
-        ({"source": recorded, "output": full}, "must be new or empty"),
-        ({"source": recorded, "resnet_depth": 50}, "resnet_depth is 18 there and 50 by the flags"),
-        ({"source": recorded, "ft_proj_selector": 9}, "whose width is the classifier's"),
-        ({"source": recorded, "ft_proj_selector": -1}, "whose width is the classifier's"),
-        ({"source": recorded}, "which no file tells: 0, 1"),
+        ({"source": recorded, "output": full}, "must be a new or empty folder"),
+        (
+            {"source": recorded, "resnet_depth": 50},
+            "resnet_depth is 18 in the file and 50 in the flags",
+        ),
+        ({"source": recorded, "ft_proj_selector": 9}, "with the classifier's width"),
+        ({"source": recorded, "ft_proj_selector": -1}, "with the classifier's width"),
+        ({"source": recorded}, "which files do not record: 0, 1"),
         ({"source": recorded, "labels": labels}, "Received: 1 names"),
         ({"source": recorded, "labels": tmp_path / "no"}, "`labels` must be a text file"),
         ({"source": tmp_path / "cut"}, "Is the copy complete?"),
@@ -264,7 +267,7 @@ def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path, capsys):
         assert not (tmp_path / "new").exists(), given
     assert [path.name for path in full.iterdir()] == ["mine.txt"]
     assert run("--source=distill_1pct/r50_1x_sk0", f"--output={tmp_path / 'new'}") == 2
-    assert "neither the paper nor the file tells" in capsys.readouterr().err
+    assert "neither the paper nor the file gives" in capsys.readouterr().err
     assert "python -m simclrv2_tf.official --source" in teacher_error(str(recorded))
 
 

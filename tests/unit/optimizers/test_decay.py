@@ -1,4 +1,4 @@
-"""Which variables each optimizer decays, of those of a whole network."""
+"""Which of a whole network's variables each optimizer decays."""
 
 import keras
 import numpy as np

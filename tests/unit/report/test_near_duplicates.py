@@ -36,11 +36,11 @@ def test_pairs_are_shown_with_their_classes(root):
     found = page(root)
     assert found.unclosed == []
     assert (
-        "3 pairs found by comparing the thumbnails of 1,000 evaluation images (of 2,000) with "
+        "3 pairs found among the thumbnails of 1,000 evaluation images (of 2,000) with "
         "10,000 training images." in found.text
     )
     assert "In one pair the classes differ: one label may be wrong" in found.text
-    assert "The table has the 2 most alike." in found.text
+    assert "The table has the 2 most similar." in found.text
     table = next(rows for rows in found.tables if rows[0][1][0] == "evaluation image")
     cells = [[text for text, _ in row] for row in table[1:]]
     assert cells == [
@@ -54,7 +54,7 @@ def test_that_none_was_found_is_said(root):
     write(root, [], of=(1000, 10_000))
     text = page(root).text
     assert "the thumbnails of 1,000 evaluation images with 10,000 training images" in text
-    assert "but no crops and no turned images" in text
+    assert "but not crops or rotated images" in text
 
 
 def test_a_run_that_did_not_look_says_nothing(root):

@@ -1,4 +1,4 @@
-"""The CSV file beside a figure has exactly what matplotlib holds."""
+"""The CSV file of a figure has exactly the values that matplotlib holds."""
 
 import csv
 import xml.etree.ElementTree as ElementTree
@@ -90,8 +90,8 @@ def test_accuracy_and_its_bars(written):
         own = [r for r in held if r["method"] == container.get_label()]
         segments = container.lines[2][0].get_segments()
         ends = {tuple(part[:, 1]) for part in segments if np.isfinite(part).all() and len(part)}
-        told = {(float(r["bar from (%)"]), float(r["bar to (%)"])) for r in own if r["bar"]}
-        np.testing.assert_allclose(sorted(told), sorted(ends), rtol=1e-12)
+        listed = {(float(r["bar from (%)"]), float(r["bar to (%)"])) for r in own if r["bar"]}
+        np.testing.assert_allclose(sorted(listed), sorted(ends), rtol=1e-12)
     bars = {(r["method"], r["labels"]): r["bar"] for r in held}
     assert bars == {
         ("supervised", "600"): "standard deviation over seeds",
@@ -110,7 +110,7 @@ def test_learning_curves_on_training_and_held_out_images(written):
         for line in axis.lines
         for point in line.get_xydata().tolist()
     ]
-    told = [
+    listed = [
         (
             r["panel"],
             r["x axis"],
@@ -121,7 +121,7 @@ def test_learning_curves_on_training_and_held_out_images(written):
         )
         for r in held
     ]
-    assert told == drawn and len(told) == 12
+    assert listed == drawn and len(listed) == 12
     assert {r["images"] for r in held} == {"training", "held-out"}
 
 
@@ -168,7 +168,7 @@ def test_bins_of_confidence(written):
         assert upper.get_title() == f"{name}\n{title}ECE {float(own[0]['ECE of all (%)']):.1f}%"
 
 
-def test_what_a_figure_shows_is_told_in_words(tmp_path):
+def test_what_a_figure_shows_is_listed_in_words(tmp_path):
     """The first and last number of each curve: in the title of an SVG, in a PNG's description."""
     figure = report.learning_curves_figure(panels())
     report.save_drawn(figure, report.learning_curves_numbers(panels()), epath.Path(tmp_path), "a")
@@ -182,7 +182,7 @@ def test_what_a_figure_shows_is_told_in_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("draw", "told"),
+    ("draw", "listed"),
     [
         (lambda: report.accuracy_figure(rows()), "fine-tuned 81.2 at 1%, 33.3 at 10%; small"),
         (lambda: report.reliability_figure(reliability()), "teacher top-1 50.0%, ECE 6.2%; stud"),
@@ -190,5 +190,5 @@ def test_what_a_figure_shows_is_told_in_words(tmp_path):
         (lambda: report.views_figure(*np.zeros((2, 3, 4, 4, 3))), "views of each image, 3 pairs"),
     ],
 )
-def test_every_figure_has_an_alternative_text(draw, told):
-    assert told in draw().get_label()
+def test_every_figure_has_an_alternative_text(draw, listed):
+    assert listed in draw().get_label()

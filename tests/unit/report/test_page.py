@@ -1,4 +1,4 @@
-"""The page of a run says what its files say, by itself, and is well-formed."""
+"""The page of a run agrees with its files, needs no other file, and is well-formed."""
 
 import json
 import re
@@ -113,22 +113,22 @@ def test_accuracies_are_those_of_the_results(whole):
 
 def test_what_more_labels_brought_is_that_of_the_same_images(whole):
     root, found = whole
-    rows = found.table("method", "labels", "times as many")
+    rows = found.table("method", "labels", "factor")
     assert len(rows) == 4
     for row, method in zip(rows, METHODS, strict=True):
         few, many = (
             run_files.read(str(root / f"label_fraction_{fraction}" / method)).stages[0]
             for fraction in (0.01, 0.1)
         )
-        assert row["labels"][0] == "10 to 100" and row["times as many"] == ("10", "10.0")
+        assert row["labels"][0] == "10 to 100" and row["factor"] == ("10", "10.0")
         gained = gain(many.predictions, few.predictions)
         assert float(row["gain (points)"][1]) == pytest.approx(gained.gain)
         ends = [f"{100 * end:+.1f}".replace("-", "−") for end in (gained.low, gained.high)]
         assert row["95% interval"][0] == " to ".join(ends)
-        assert row["so"][0] == (
+        assert row["conclusion"][0] == (
             "more labels helped"
             if gained.low > 0
-            else "no difference that these test images can show"
+            else "no significant difference on these test images"
         )
     assert "The best method with 100 labels is small student: from 10 to 100 labels" in found.text
     assert "Nothing was measured beyond 100 labels" in found.text
@@ -236,7 +236,7 @@ def test_a_student_is_compared_with_its_teacher(tmp_path):
     result = {**json.loads(path.read_text()), "teacher_label_top_1_accuracy": 0.5}
     path.write_text(json.dumps(result))
     found = page(root)
-    assert "Gain over the teacher" in found.text and "the teacher has 50.0%" in found.text
+    assert "Gain over the teacher" in found.text and "teacher: 50.0%" in found.text
     assert result["label_top_1_accuracy"] - 0.5 in found.values
 
 
@@ -265,11 +265,11 @@ def test_what_is_missing_is_said(tmp_path):
     check_well_formed(found)
     assert found.headings == QUESTIONS
     for said in (
-        "no interval, which needs predictions of both for the same images",
+        "no interval: predictions of both for the same images are missing",
         "This section needs representations.npz, which the evaluation",
         "This section needs predictions.csv, which an evaluation on labelled images writes.",
-        "No run.json says what images",
-        "No run.json says by which command",
+        "There is no run.json with the images",
+        "There is no run.json with the command",
     ):
         assert said in found.text, said
 
@@ -305,7 +305,7 @@ def test_a_calibration_that_cannot_be_drawn_leaves_out_a_diagram(tmp_path, caplo
     # The other stages keep theirs.
     root = report_runs.run_of_stages(tmp_path / "several")
     edit_json(root / "linear_eval" / "calibration.json", edit)
-    assert "left out: linear evaluation, pretrained." in page(root).text
+    assert "omitted: linear evaluation, pretrained." in page(root).text
     assert not caplog.records
 
 
@@ -320,7 +320,7 @@ def test_a_run_without_a_readable_image(tmp_path, caplog):
     edit_json(root / "result.json", nothing)
     (root / "predictions.csv").write_text("file,class,predicted,confidence\n")
     found = page(root)
-    assert not caplog.records and "could not be made" not in found.text
+    assert not caplog.records and "failed" not in found.text
     # Intervals without the number of images.
     edit_json(root / "result.json", lambda r: r.update(label_top_1_low=0.0, label_top_1_high=0.3))
     assert "95% interval 0.0 to 30.0%" in page(root).text
@@ -335,7 +335,7 @@ def test_representations_that_are_not_finite_are_left_out(tmp_path, caplog):
     np.savez(path, **held)
     found = page(root)
     check_well_formed(found)
-    assert "2 images are left out, with a representation that is not finite." in found.text
+    assert "2 images are omitted, because the representation is not finite." in found.text
     points = [attributes for tag, attributes in found.tags if "data-index" in attributes]
     assert len(points) == report_runs.IMAGES - 2
     assert len({point["data-index"] for point in points}) == len(points)
@@ -370,11 +370,11 @@ def test_a_section_that_fails_leaves_the_others(whole, tmp_path, monkeypatch, ca
     found = page(root, output=str(tmp_path / "page.html"))
     check_well_formed(found)
     assert found.headings == QUESTIONS
-    said = "This section could not be made (ZeroDivisionError: division by zero)."
+    said = "This section failed (ZeroDivisionError: division by zero)."
     assert found.text.count(said) == 1
     (record,) = caplog.records
     message = record.getMessage()
-    assert message.startswith("'Cost' of the report of ") and "\n" not in message
+    assert message.startswith("The section 'Cost' of the report of ") and "\n" not in message
     monkeypatch.setattr("simclrv2_tf.report.page.comparison.compared", fail)
     roots = [root, report_runs.run_of_one(tmp_path / "one", train_mode="supervised")]
     found = page(*roots, output=str(tmp_path / "page.html"))
@@ -470,7 +470,7 @@ def test_two_thousand_classes_take_no_matrix_and_no_long_page(tmp_path):
     ]  # fmt: skip
     recalls = [float(row["recall"][1]) for row in found.table("class", "images")]
     assert recalls == [0.0] * 10 + [1.0] * 10
-    assert "the 10 classes of the lowest recall, and of the 10 of the highest" in found.text
+    assert "the 10 classes with the lowest recall, and of the 10 with the highest" in found.text
     fills = [a["fill"] for tag, a in found.tags if tag == "g" and "data-group" in a]
     assert len(fills) == len({*fills}) == 21
     assert sum(tag == "button" for tag, _ in found.tags) == 21

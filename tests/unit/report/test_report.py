@@ -395,8 +395,8 @@ def test_views_figure(tmp_path):
     ("channels", "drawn", "words"),
     [
         (1, [0], ""),
-        (2, [0], ": of 2 bands the first as gray"),
-        (5, [0, 1, 2], ": of 5 bands the first three as red, green and blue"),
+        (2, [0], ": of 2 bands, the first as gray"),
+        (5, [0, 1, 2], ": of 5 bands, the first three as red, green and blue"),
     ],
 )
 def test_views_of_other_channels_say_which_are_drawn(channels, drawn, words):

@@ -81,5 +81,5 @@ def test_class_weights_are_factors_of_the_losses():
         each.reset_metrics()
         each.test_step((images, labels))
     assert stage.get_metrics_result() == plain.get_metrics_result()
-    with pytest.raises(ValueError, match="one for each of 3 classes. Received: 2"):
+    with pytest.raises(ValueError, match="one weight for each of 3 classes. Received: 2"):
         stages.Classifier(encoder, classifier, class_weights=[1, 2])

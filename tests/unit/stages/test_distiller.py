@@ -1,4 +1,4 @@
-"""The stage that trains a student: against formulas by hand; the teacher is left alone."""
+"""Tests the stage that trains a student against formulas by hand; the teacher does not change."""
 
 import keras
 import numpy as np

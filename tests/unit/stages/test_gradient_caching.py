@@ -38,7 +38,7 @@ def by_part():
 
 
 def test_with_batch_norm_gradients_are_those_of_statistics_by_part(by_part):
-    """One tape over all micro-batches, each normalized by itself: what caching is to equal."""
+    """One tape over all micro-batches, each normalized separately: what caching must equal."""
     networks, data, stage, loss, gradients = by_part
     (view1, view2), labels = data
     encoder, head, classifier = networks
@@ -62,7 +62,7 @@ def test_with_batch_norm_gradients_are_those_of_statistics_by_part(by_part):
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
     compare(gradients, tape.gradient(expected_loss, variables), 1e-4)
 
-    # And they are not those of the whole batch's statistics: the documented difference.
+    # They differ from gradients with the whole batch's statistics, as documented.
     _, whole = contrastive(tiny(classifier_layer=1)).loss_and_gradients(data)
     kernels = [
         np.abs(ours - theirs).max() / np.abs(theirs).max()

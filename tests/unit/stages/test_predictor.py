@@ -156,7 +156,9 @@ def test_what_belongs_together():
     encoder, head, _ = small()
     predictor = heads.predictor(8, 5)
     for objective, model in ((objectives.SimSiam(), None), (objectives.NTXent(), predictor)):
-        with pytest.raises(ValueError, match="`predictor` must be given with an objective that"):
+        with pytest.raises(
+            ValueError, match="`predictor` must only be given with an objective that"
+        ):
             stages.Pretrainer(encoder, head, objective, predictor=model)
     with pytest.raises(ValueError, match="`momentum` must be given with objective=BYOL"):
         stages.Pretrainer(encoder, head, objectives.BYOL(), predictor=predictor)
@@ -165,7 +167,7 @@ def test_what_belongs_together():
 
 
 def waves(count, seed):
-    """Two views of images of waves, each with noise of its own."""
+    """Two views of images of waves, each with its own noise."""
     rng = np.random.default_rng(seed)
     phase, slope = rng.uniform(0, 6, (count, 1, 1, 1)), rng.uniform(-2, 2, (count, 2, 1, 1, 3))
     y, x = np.mgrid[:8, :8][..., None]

@@ -36,7 +36,7 @@ def cached():
 
 
 NOT_VIEWS = {
-    "views alone": (VIEW1, VIEW2),
+    "only views": (VIEW1, VIEW2),
     "a tensor": VIEW1,
     "views stacked": (tf.stack([VIEW1, VIEW2]), LABELS),
     "one view": ((VIEW1,), LABELS),
@@ -50,9 +50,9 @@ NOT_VIEWS = {
     "views by name": {"view1": VIEW1, "view2": VIEW2},
 }
 NOT_IMAGES = {
-    "views alone": (VIEW1, VIEW2),
+    "only views": (VIEW1, VIEW2),
     "views and labels": ((VIEW1, VIEW2), LABELS),
-    "images alone": VIEW1,
+    "only images": VIEW1,
     "images in a tuple": (VIEW1,),
     "float labels": (VIEW1, tf.cast(LABELS, tf.float32)),
     "one-hot labels": (VIEW1, tf.one_hot(LABELS, 3)),
@@ -62,13 +62,13 @@ NOT_IMAGES = {
     "too many": (VIEW1, LABELS, tf.ones(6), tf.ones(6)),
 }
 NOT_UNLABELLED = {
-    "views alone": (VIEW1, VIEW2),
+    "only views": (VIEW1, VIEW2),
     "labels": (VIEW1, LABELS),
     "labelled images": (VIEW1, (VIEW2, LABELS)),
     "one image": VIEW1[0],
 }
 NOT_MIXED = {
-    "images alone": VIEW1,
+    "only images": VIEW1,
     "labels of the images": (VIEW1, LABELS),
     "views": (VIEW1, (VIEW1, VIEW2)),
     "float labels": (VIEW1, (VIEW2, tf.cast(LABELS, tf.float32))),
@@ -182,7 +182,7 @@ def test_an_unlabelled_image_is_refused_in_labelled_training(make):
 
 @pytest.mark.parametrize("weights", [None, tf.constant([1.0, 1, 0, 1, 0, 1])])
 def test_an_unlabelled_image_counts_as_nothing_in_evaluation(weights):
-    """Against the labelled images alone."""
+    """Against only the labelled images."""
     keras.utils.set_random_seed(0)
     encoder = conv_encoder()
     classifier = heads.classifier(encoder.output_shape[-1], 3)

@@ -20,7 +20,7 @@ PHOTOS = 33  # that can be read
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A run that exports .keras files alone, as those of few labels do."""
+    """A run that exports only .keras files, as runs with few labels do."""
     return write_model(tmp_path_factory.mktemp("models") / "model")
 
 
@@ -39,7 +39,7 @@ def rows_of(path):
 
 
 def as_run(model, tmp_path, **options):
-    """The files of the network, as those of a run with these options."""
+    """The network's files, as a run with these options writes them."""
     root = tmp_path / "run"
     shutil.copytree(model, root)
     (root / "config.json").write_text(Config(model_dir=str(root), **options).to_json())
@@ -53,7 +53,9 @@ def test_table_and_page_are_the_choice(model, photos, tmp_path, monkeypatch, cap
     assert cli.main(short) == 0
     said = capsys.readouterr().out
     assert "1 unreadable image(s) were skipped." in said and "train/dark/0.png" in caplog.text
-    assert said.endswith("5 images to label in suggestions.csv, shown in suggestions.html\n")
+    assert said.endswith(
+        "Wrote 5 images to label to suggestions.csv, with a page in suggestions.html\n"
+    )
     rows = rows_of(tmp_path / "suggestions.csv")
     assert tuple(rows[0]) == command.HEADER
     x = unit_rows(representations, np.float32)
@@ -115,7 +117,7 @@ def test_fewer_images_than_were_asked_for(model, photos, tmp_path, capsys):
     assert len(files) == len({*files}) == PHOTOS
     assert len({"copy.png", "train/dark/1.png"} & {*files}) == 1
     said = capsys.readouterr().out
-    assert "100 images were asked for, and 33 are suggested" in said
+    assert "100 images were requested, but only 33 are suggested" in said
     assert "33 are suggested" in (tmp_path / "all.html").read_text()
 
 
@@ -153,26 +155,26 @@ def test_what_a_run_has_learned_from(model, photos, tmp_path, caplog, capsys):
     table = f"--output={tmp_path / 'a.csv'}"
     root = as_run(model[0], tmp_path, train_mode="supervised", **data)
     assert run(root, photos, "--count=2", table) == 0  # all labels of its training images
-    assert "Labelled already: 23 of the images" in capsys.readouterr().out
+    assert "Already labelled: 23 of the images" in capsys.readouterr().out
     assert run(root, photos, "--count=2", "--labelled=none", table, "--overwrite") == 0
-    assert "Labelled already" not in capsys.readouterr().out
-    # A student without labels has learned those of its teacher.
+    assert "Already labelled" not in capsys.readouterr().out
+    # A student without labels has learned its teacher's classes.
     student = tmp_path / "student"
     shutil.copytree(model[0], student)
     options = {"train_mode": "distill", "teacher": str(root), **data}
     (student / "config.json").write_text(Config(model_dir=str(student), **options).to_json())
     assert run(student, photos, "--count=2", table, "--overwrite") == 0
-    assert "Labelled already: 23 of the images" in capsys.readouterr().out
+    assert "Already labelled: 23 of the images" in capsys.readouterr().out
 
     def changed(**options):
         (root / "config.json").write_text(Config(model_dir=str(root), **options).to_json())
 
     changed(train_mode="pretrain", **data)
     assert run(root, photos, "--count=2", table, "--overwrite") == 0
-    assert "Labelled already" not in capsys.readouterr().out
+    assert "Already labelled" not in capsys.readouterr().out
     changed(train_mode="supervised", dataset="fashion_mnist_small")
     assert run(root, photos, "--count=2", table, "--overwrite") == 0
-    assert "no folder of images: no image counts as labelled" in caplog.text
+    assert "not a folder of images: no image counts as labelled" in caplog.text
     assert run(root, photos, table, f"--labelled={root}", "--overwrite") == 2
     changed(train_mode="supervised", dataset=f"folder:{tmp_path / 'moved'}")
     assert run(root, photos, table, "--overwrite") == 2
@@ -201,14 +203,14 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
     before = files(tmp_path)
     common = {"model": model[0], "images": photos, "count": 3}
     for given, message in (
-        ({"output": "kept.csv"}, "kept.csv is there already"),
-        ({"output": "shown.csv"}, "shown.html is there already"),
+        ({"output": "kept.csv"}, "kept.csv already exists"),
+        ({"output": "shown.csv"}, "shown.html already exists"),
         ({"output": "a.txt"}, "`output` must end in .csv"),
-        ({"output": "no/a.csv"}, "There is no folder for"),
+        ({"output": "no/a.csv"}, "does not exist. Create it"),
         ({"model": tmp_path / "nowhere"}, "`model` must be"),
         ({"model": checkpoint}, f"It is a checkpoint: give the folder of its run, {stopped}"),
         ({"model": stopped}, "It has no exports yet"),
-        ({"model": model[0] / "head.keras"}, "must take images"),
+        ({"model": model[0] / "head.keras"}, "must accept images"),
         ({"endpoint": "tail"}, "`endpoint` must be one of"),
         ({"images": tmp_path / "nowhere"}, "existing folder or file"),
         ({"images": tmp_path / "empty"}, "must hold some"),
@@ -216,7 +218,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(model, photos, tmp_path, c
         ({"labelled": tmp_path / "nowhere"}, "`labelled` must be the folder of a run"),
         ({"labelled": pretrained}, "must be a run that learned from labels"),
         ({"labelled": several}, "`labelled` must be one stage of a run of several"),
-        ({"labelled": photos / "train", "images": photos / "train"}, "all 23 of which have one"),
+        (
+            {"labelled": photos / "train", "images": photos / "train"},
+            "whose 23 images all have one",
+        ),
     ):
         arguments = [f"--{name}={value}" for name, value in (common | given).items()]
         assert command.main(arguments) == 2, given

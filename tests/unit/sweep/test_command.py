@@ -43,7 +43,7 @@ def test_a_sweep_fails_in_part_is_resumed_and_extended(tmp_path, capsys):
     (tmp_path / "break").write_text("learning_rate=0.3/seed_1 1 No space left.\n")
     assert main(RATES) == 1
     said = capsys.readouterr()
-    assert "4 cells: 2 settings, 2 seeds; 1 at once, in out." in said.out
+    assert "4 cells: 2 settings, 2 seeds; 1 in parallel, in out." in said.out
     assert "--train_split='train[:80%]'" in said.out  # test images are for final cells
     assert "learning_rate=0.3, seed 1: failed after" in said.out and " left" in said.out
     name = "learning_rate=0.3, seed 1: Error: No space left. (exit status 1)"
@@ -58,14 +58,14 @@ def test_a_sweep_fails_in_part_is_resumed_and_extended(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")}
     assert main([*RATES[:-2], "--seeds=0,1,2", RATES[-1]]) == 0
     out = capsys.readouterr().out
-    assert "Finished before: 3 of 6 cells." in out and out.count(": begins") == 3
+    assert "Finished before: 3 of 6 cells." in out and out.count(": started") == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     check_results(tmp_path / "out")
     assert "+2.00 ± 0.00" in out  # the table is printed
 
     # All is finished: nothing begins.
     assert main([*RATES[:-2], "--seeds=0,1,2", RATES[-1]]) == 0
-    assert ": begins" not in capsys.readouterr().out
+    assert ": started" not in capsys.readouterr().out
 
 
 def check_results(folder):
@@ -84,8 +84,8 @@ def check_results(folder):
     reach = 100 * 4.302653 * 0.01 / np.sqrt(3)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["0.1", "52.00 ± 1.00", f"{52 - reach:.2f}, {52 + reach:.2f}", "3"] in cells
-    assert "Numbers are of test of d (50 images)." in text and "over seeds 0, 1, 2." in text
-    assert "paired by seed" in text and "0.10 hours of training in all" in text
+    assert "Evaluated on test of d (50 images)." in text and "over seeds 0, 1, 2." in text
+    assert "paired by seed" in text and "0.10 hours of training in total" in text
     assert "](means.png)" in text and "](differences.png)" in text
     for name, described in (("means", "Means over seeds of"), ("differences", "Differences from")):
         assert f"![{described}" in text
@@ -101,7 +101,7 @@ def check_results(folder):
     assert drawn.loc[0, ends].tolist() == pytest.approx([52 - reach, 52 + reach])
     assert drawn.loc[[1, 2, 3, 5, 6, 7], ends].isna().all(axis=None)
     (row,) = pd.read_csv(folder / "differences.csv").to_dict("records")
-    name = "top-1 (points) less that of learning_rate=0.1"
+    name = "top-1 (points), difference from learning_rate=0.1"
     assert (row["learning_rate"], row["seed"], row[name]) == (0.3, "mean", pytest.approx(2))
     held = json.loads((folder / "sweep.json").read_text())
     assert {"out/" + cell["folder"] for cell in held["cells"]} == {
@@ -124,8 +124,8 @@ def test_another_sweep_or_a_run_in_the_folder_is_refused(tmp_path, capsys):
     definition = {"dimensions": ["temperature"], "flags": {"train_mode": "pretrain"}}
     (tmp_path / "out" / "sweep.json").write_text(json.dumps({"sweep": definition, "cells": []}))
     line = fails(RATES, capsys)
-    assert "temperature vary there, learning_rate here" in line
-    assert "train_mode=pretrain there, supervised here" in line
+    assert "temperature vary in the folder, learning_rate here" in line
+    assert "train_mode=pretrain in the folder, supervised here" in line
     assert "a run. Choose another --output" in fails([*SWEEP, "--output=run"], capsys)
     assert not (tmp_path / "out" / "results.md").exists()
 
@@ -133,7 +133,7 @@ def test_another_sweep_or_a_run_in_the_folder_is_refused(tmp_path, capsys):
 def test_a_second_sweep_in_the_folder_is_refused(tmp_path, capsys):
     with command.Owner(command.epath.Path(tmp_path / "out")):
         line = fails([*SWEEP[:-1], f"--output={tmp_path / 'out'}"], capsys)
-    assert "held by process" in line
+    assert "owned by process" in line
 
 
 def test_bad_grids_are_refused_before_any_work(tmp_path, capsys):

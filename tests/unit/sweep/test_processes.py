@@ -65,7 +65,7 @@ def test_cells_end_well_or_not(tmp_path):
     assert problems[1] == "last words (signal 9)"
     lines = log.read_text().splitlines()
     assert lines[0] == "of before" and lines[1].startswith("--good [")
-    assert lines[1].endswith("True")  # a group of its own: the terminal's Ctrl-C does not reach it
+    assert lines[1].endswith("True")  # a separate group: the terminal's Ctrl-C does not reach it
 
 
 def test_only_what_a_cell_has_said_now_is_its_problem(tmp_path):
@@ -171,7 +171,7 @@ def test_more_jobs_than_the_machine_has_are_refused(monkeypatch):
     monkeypatch.setattr(shares, "gpus", list)
     monkeypatch.setattr(shares.environment, "accelerator_nodes", lambda: False)
     shares.check_jobs(2)
-    with pytest.raises(ConfigError, match="at most the 2 cores here, one each. Received: jobs=3"):
+    with pytest.raises(ConfigError, match="at most the number of cores, 2. Received: jobs=3"):
         shares.check_jobs(3)
     monkeypatch.setattr(shares.environment, "accelerator_nodes", lambda: True)
     shares.check_jobs(1)
@@ -179,7 +179,7 @@ def test_more_jobs_than_the_machine_has_are_refused(monkeypatch):
         shares.check_jobs(2)
     monkeypatch.setattr(shares, "gpus", lambda: ["0", "3"])
     shares.check_jobs(2)
-    with pytest.raises(ConfigError, match="at most the 2 GPUs"):
+    with pytest.raises(ConfigError, match="at most the number of GPUs, 2"):
         shares.check_jobs(3)
     monkeypatch.undo()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")

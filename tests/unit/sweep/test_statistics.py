@@ -110,7 +110,7 @@ def test_nothing_is_no_error():
 
 
 def test_tables_that_cannot_be_averaged_are_refused(table):
-    with pytest.raises(ValueError, match="each seed of a setting once"):
+    with pytest.raises(ValueError, match="not repeat a seed of a setting"):
         means(pd.concat([table, table.iloc[:1]]), ["rate", "depth"])
     with pytest.raises(ValueError, match="among the dimensions"):
         differences(table, ["rate", "depth"], {"width": "1"})

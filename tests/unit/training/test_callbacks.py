@@ -1,4 +1,4 @@
-"""Callbacks: measures of collapse in the logs, and one warning where there is one."""
+"""Callbacks: measures of collapse in the logs, and one warning of a collapse."""
 
 from types import SimpleNamespace
 
@@ -103,7 +103,7 @@ class Store:
     ],
 )
 def test_checkpoints_by_the_clock(monkeypatch, minutes, clock, agree, expected):
-    """The clock goes on by `clock` seconds a step; epochs have three steps."""
+    """Each step advances the clock by `clock` seconds; epochs have three steps."""
     stage, store = pretrainer(), Store()
     seconds = SimpleNamespace(monotonic=lambda: clock * int(stage.optimizer.iterations.numpy()))
     monkeypatch.setattr(callbacks, "time", seconds)

@@ -16,11 +16,13 @@ DELAY = 0.05  # seconds
 def test_a_profile_has_the_steps_after_the_first(tmp_path, capsys):
     train(pretrainer(encoder=conv_encoder), 0, 6, callbacks=[Profile(tmp_path, 2, 3)])
     (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
-    assert trace.stat().st_size > 1000 and f"Profile in {tmp_path}" in capsys.readouterr().out
+    assert (
+        trace.stat().st_size > 1000 and f"Wrote a profile to {tmp_path}" in capsys.readouterr().out
+    )
 
 
 def test_a_run_that_ends_within_the_profile_ends_it(tmp_path):
-    for folder in ("first", "second"):  # TensorFlow refuses a second profile beside the first
+    for folder in ("first", "second"):  # TensorFlow refuses a second profile at the same time
         train(pretrainer(encoder=conv_encoder), 0, 3, callbacks=[Profile(tmp_path / folder, 1, 9)])
         assert list(tmp_path.glob(f"{folder}/plugins/profile/*/*.xplane.pb"))
 
@@ -109,5 +111,5 @@ def test_the_share_of_the_waits_is_said_without_the_first_call():
 
 def test_a_run_too_short_for_a_profile_is_told(tmp_path, caplog):
     train(pretrainer(encoder=conv_encoder), 0, 3, callbacks=[Profile(tmp_path, skipped=3)])
-    assert "begins after 3 calls of the training step. Received: 3 calls" in caplog.text
+    assert "starts after 3 calls of the training step. Received: 3 calls" in caplog.text
     assert not list(tmp_path.iterdir())

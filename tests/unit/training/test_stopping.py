@@ -32,7 +32,7 @@ def test_the_step_is_finished_and_saved(number, status):
     def save():
         saved.append(int(stage.optimizer.iterations.numpy()))
 
-    with pytest.raises(stopping.Stopped, match="Step 2 of 3 is saved") as caught:
+    with pytest.raises(stopping.Stopped, match="Saved step 2 of 3") as caught:
         with stopping.stopping_by_signals():
             train(stage, 0, 3, callbacks=[Sends(number, 1), stopping.StopWhenAsked(save, 3)])
     assert caught.value.exit_status == status and saved == [2]
@@ -43,7 +43,7 @@ def test_an_epochs_last_step_waits_for_its_row():
     stage, order = pretrainer(), []
     row = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: order.append("row"))
     stop = stopping.StopWhenAsked(lambda: order.append("saved"), 6)
-    with pytest.raises(stopping.Stopped, match="Step 3 of 6"):
+    with pytest.raises(stopping.Stopped, match="Saved step 3 of 6"):
         with stopping.stopping_by_signals():
             train(stage, 0, 6, callbacks=[Sends(signal.SIGTERM, 2), row, stop])
     assert order == ["row", "saved"]
@@ -87,7 +87,7 @@ def test_signals_sent_together_are_one_request(number):
 
     sender = threading.Thread(target=send)
     stop = stopping.StopWhenAsked(lambda: saved.append(1), 3)
-    with pytest.raises(stopping.Stopped, match="Step 1 of 3"), stopping.stopping_by_signals():
+    with pytest.raises(stopping.Stopped, match="Saved step 1 of 3"), stopping.stopping_by_signals():
         train(stage, 0, 3, callbacks=[Together(), stop])
     assert saved == [1]
 

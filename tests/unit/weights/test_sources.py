@@ -91,7 +91,7 @@ def test_other_channels_are_named(kind, sources):
     assert f"Received: channels=5, checkpoint={path}" in str(caught.value)
     for name, value in values(others).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
-    with pytest.raises(weights.CheckpointError, match="of another network: stem_conv/kernel has"):
+    with pytest.raises(weights.CheckpointError, match="has another network: stem_conv/kernel has"):
         weights.load(path, networks(seed=1, width=1 / 8, channels=5).values())
 
 
@@ -112,7 +112,7 @@ def test_fingerprint_tells_the_weights(kind, sources, tmp_path):
     assert weights.fingerprint(copied(sources, kind, tmp_path)) == fingerprint
     seen = {fingerprint}
     models = networks()
-    # All variables of an export are in one file, so any of them tells.
+    # All variables of an export are in one file, so any one of them is enough.
     changes = ALL if kind != "saved model" else ALL[2:]
     for changed in changes:
         variable = models[changed].weights[0]
@@ -123,7 +123,7 @@ def test_fingerprint_tells_the_weights(kind, sources, tmp_path):
 
 
 def test_the_same_files_written_later_have_the_same_fingerprint(sources, tmp_path):
-    """A run that is told to export again must not look like another one to those who use it."""
+    """A run that exports again must not look like another run to the runs that use it."""
     save_files(tmp_path, networks())
     with zipfile.ZipFile(tmp_path / "encoder.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -254,7 +254,7 @@ def test_weights_of_a_file_that_was_changed_are_not_loaded(kind, file, sources, 
         stream.write(b"\0")  # both still load
     others = networks(seed=1)
     before = values(others)
-    with pytest.raises(sums.SumError, match=f"{file} must be the file that was exported"):
+    with pytest.raises(sums.SumError, match=f"{file} must be the exported file"):
         weights.load(str(path), others.values())
     for variable, value in values(others).items():
         np.testing.assert_array_equal(value, before[variable])
@@ -273,7 +273,7 @@ def test_sources_that_are_not_this_packages_say_so(tmp_path):
             lambda path=path: weights.shapes(path),
         ):
             message = fails(read)
-            assert "called as the reference calls" in message and path in message
+            assert "has a name of the reference's encoder" in message and path in message
 
 
 def test_exported_weights_are_the_modules_own_variables(sources):

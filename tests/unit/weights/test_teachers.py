@@ -28,7 +28,7 @@ def networks():
 
 
 def write_run(folder, networks, **changes):
-    """A run that was trained and not exported, with more options than those of its networks."""
+    """A run that was trained and not exported, with more options than its networks need."""
     held = {**HELD, "temperature": 0.1, **changes}
     variables = weights.named(networks.weights)
     weights.Checkpoints(str(folder / "checkpoints"), variables, keep=1).save(1)
@@ -116,11 +116,11 @@ def test_what_is_no_teacher_is_said(networks, tmp_path):
         return text
 
     run = write_run(tmp_path / "run", dataclasses.replace(networks, classifier=None))
-    assert "of train_mode finetune, which has none" in fails(run)
+    assert "with train_mode finetune, which has none" in fails(run)
     for held, reason in (
         ({**HELD, "resnet_depth": 11}, "resnet_depth"),
         ({name: value for name, value in HELD.items() if name != "seed"}, "'seed'"),
-        ([HELD], "no options but a list"),
+        ([HELD], "a list, not options"),
     ):
         (run / "config.json").write_text(json.dumps(held))
         text = fails(run)

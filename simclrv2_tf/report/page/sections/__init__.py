@@ -1,7 +1,7 @@
-"""The sections of the page, a question a file.
+"""The sections of the page, one question per file.
 
-`answer(run, prefix)` returns the blocks that answer a question, or None where it cannot apply. What
-is missing is said in a sentence. Ids within the blocks begin with `prefix`.
+`answer(run, prefix)` returns the blocks that answer a question, or None if it does not apply. A
+sentence explains missing data. Ids in the blocks begin with `prefix`.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ _QUESTIONS = (
 
 
 def of_run(run: Run, prefix: str) -> list[blocks.Section]:
-    """The sections that apply to a run; `prefix` is what their ids begin with."""
+    """Returns the sections that apply to a run; their ids begin with `prefix`."""
     found = []
     for name, question, answer in _QUESTIONS:
         answered = answered_or_said(question, run.path, lambda a=answer, n=name: a(run, prefix + n))
@@ -52,10 +52,10 @@ def of_run(run: Run, prefix: str) -> list[blocks.Section]:
 def answered_or_said(
     question: str, path: str, answer: Callable[[], list[blocks.Block] | None]
 ) -> list[blocks.Block] | None:
-    """What `answer` returns; where it raises, a sentence, so that the other sections are shown."""
+    """Returns the result of `answer`, or a sentence if it raises, so that others are shown."""
     try:
         return answer()
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        logging.warning("%r of the report of %s could not be made (%s).", question, path, reason)
-        return [blocks.Text(f"This section could not be made ({reason}).")]
+        logging.warning("The section %r of the report of %s failed (%s).", question, path, reason)
+        return [blocks.Text(f"This section failed ({reason}).")]

@@ -1,4 +1,4 @@
-"""Reproduce, and use it: commands to copy."""
+"""Reproduce and use the run: commands to copy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from simclrv2_tf.report.page.runs import PRETRAIN, Run, Stage
 
 
 def reproduce(run: Run, prefix: str) -> list[blocks.Block]:
-    """The command, versions and options of the run."""
+    """Returns the command, versions and options of the run."""
     sessions = run.record.get("sessions") or []
     if not sessions:
         found: list[blocks.Block] = [
-            blocks.Text("No run.json says by which command, and with which versions, it ran.")
+            blocks.Text("There is no run.json with the command and the versions of the run.")
         ]
     else:
         first, last = sessions[0], sessions[-1]
         versions = [(name, version) for name, version in last.get("versions", {}).items()]
-        when = f"Begun {_when(first.get('began'))}"
+        when = f"Started {_when(first.get('began'))}"
         if last.get("ended"):
             when += (
                 f", first stage ended {_when(last['ended'])}"
@@ -38,7 +38,7 @@ def reproduce(run: Run, prefix: str) -> list[blocks.Block]:
 
 
 def _command(argv: list[str]) -> str:
-    """The command as it is typed: a module for the file of one."""
+    """Returns the command as typed, with a module's name instead of its file."""
     if not argv:
         return ""
     program, arguments = argv[0], argv[1:]
@@ -56,7 +56,7 @@ def _when(text: str | None) -> str:
 
 
 def use(run: Run, prefix: str) -> list[blocks.Block]:
-    """Predicting, evaluating and loading, with the paths of this run."""
+    """Returns commands to predict, evaluate and load, with the paths of this run."""
     best = run.best
     classifiers = [stage for stage in run.evaluated if IMAGE_CLASSIFIER in stage.files]
     if best not in classifiers:
@@ -91,7 +91,7 @@ def use(run: Run, prefix: str) -> list[blocks.Block]:
     if modules:
         found.append(blocks.Code("Load the SavedModel, without simclrv2_tf", _hub(modules[0])))
     if not found:
-        return [blocks.Text("No stage has been exported yet: there is nothing to use.")]
+        return [blocks.Text("No stage has been exported yet.")]
     return found
 
 

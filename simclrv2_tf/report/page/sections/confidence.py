@@ -14,15 +14,13 @@ _NEEDS = "needs at least one evaluated image, and numbers that are finite"
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
-    """Calibration errors, and reliability diagrams; None of a run without a classifier."""
+    """Returns calibration errors and reliability diagrams; None without a classifier."""
     if not any(stage.learns_labels for stage in run.stages):
         return None
     stages = [stage for stage in run.evaluated if stage.own_calibration]
     if not stages:
         return [
-            blocks.Text(
-                "This section needs a classifier that has been evaluated on labelled images."
-            )
+            blocks.Text("This section needs a classifier that was evaluated on labelled images.")
         ]
     rows = [
         (
@@ -36,14 +34,14 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     ]
     header = ["classifier", "ECE", "mean confidence", "top-1", ""]
     caption = (
-        "The expected calibration error (ECE, 15 bins) is by how much confidence and accuracy "
-        "differ on average; 0% is best"
+        "The expected calibration error (ECE, 15 bins) is the average difference between "
+        "confidence and accuracy; 0% is best"
     )
     table = blocks.Table(caption, header, rows)
     drawable = [stage for stage in stages if can_be_drawn(stage.own_calibration)]
     if not drawable:
         return [table, blocks.Text(f"A diagram {_NEEDS}.")]
-    # A number that later stages do not change, so that a figure is drawn once.
+    # Does not change with later stages, so that a figure is drawn once.
     place = {stage.folder: number for number, stage in enumerate(run.stages)}
     figures = [
         _figure(stage, f"{prefix}-reliability-{place[stage.folder]}")
@@ -56,13 +54,12 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     found: list[blocks.Block] = [table, blocks.Text(about), blocks.Figures(figures)]
     left_out = [stage.in_words for stage in stages if not can_be_drawn(stage.own_calibration)]
     if left_out:
-        found.append(blocks.Text(f"A diagram {_NEEDS}; left out: {'; '.join(left_out)}."))
+        found.append(blocks.Text(f"A diagram {_NEEDS}; omitted: {'; '.join(left_out)}."))
     return found
 
 
 def _shown(run: Run, stages: list[Stage]) -> list[Stage]:
-    """The stages whose diagrams are drawn: all where they are few, else the best of each share of
-    the labels, and its baseline."""
+    """Returns the stages to draw: all if few, else the best and the baseline per label share."""
     if len(stages) <= _MOST_FIGURES // 2:
         return stages
     chosen = []
@@ -89,7 +86,7 @@ def _figure(stage: Stage, prefix: str) -> blocks.Figure:
 
 
 def _confidence(calibration: Mapping) -> float | None:
-    """The mean confidence over all images; None where it has none, or is not finite."""
+    """Returns the mean confidence over all images; None without images or if not finite."""
     if not can_be_drawn(calibration):
         return None
     bins = [entry for entry in calibration["bins"] if entry["count"]]
@@ -98,11 +95,11 @@ def _confidence(calibration: Mapping) -> float | None:
 
 
 def _judged(calibration: Mapping) -> str | None:
-    """On which side of its accuracy the confidence is; None where that is not known."""
+    """Compares confidence with accuracy in words; None if not known."""
     confidence = _confidence(calibration)
     if confidence is None:
         return None
     gap = confidence - calibration["top1"]
     if abs(gap) < 0.01:
-        return "as confident as it is accurate, on average"
+        return "well calibrated on average"
     return f"{'overconfident' if gap > 0 else 'underconfident'} by {100 * abs(gap):.1f} points"

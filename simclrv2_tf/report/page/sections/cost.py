@@ -9,7 +9,7 @@ QUESTION = "Cost"
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block]:
-    """A table of the stages, and what they ran on."""
+    """Returns a table of the stages, and their devices."""
     rows = [
         (
             stage.in_words,
@@ -24,8 +24,8 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
     ]
     header = ["stage", "encoder", "parameters", "steps", "batch", "seconds", "images/s"]
     caption = (
-        "Training alone, without evaluation and export; parameters count the encoder with "
-        "its moving statistics, as the paper counts them"
+        "Only training, without evaluation and export; parameters count the encoder with its "
+        "moving statistics, as in the paper"
     )
     return [blocks.Table(caption, header, rows), blocks.Text(_devices(run))]
 

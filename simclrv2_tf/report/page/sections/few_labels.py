@@ -19,11 +19,11 @@ _HEADER = (
     "number of labels",
     "parameters",
 )
-_INCHES = (5.4, 4.2)  # its text can be read on a phone
+_INCHES = (5.4, 4.2)  # readable on a phone
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
-    """A table and a figure with intervals; None of a run without a subset of the labels."""
+    """Returns a table and a figure with intervals; None without a subset of the labels."""
     planned = [stage for stage in run.stages if stage.method and stage.fraction]
     if not planned:
         return None
@@ -31,11 +31,11 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     if not stages:
         return [blocks.Text("No stage with few labels has been evaluated yet.")]
     rows = [_row(stage) for stage in stages]
-    alt = "Top-1 accuracy against the share of labels, a line a method. The table has the numbers."
+    alt = "Top-1 accuracy against the share of labels by method. The table has the numbers."
     svg = pictures.inline_svg(_drawn, rows, f"{prefix}-accuracy", alt)
     about = (
-        "Bars are 95% intervals (Wilson) of the test images alone; another seed or another draw of "
-        "the labels adds to them."
+        "Bars are 95% intervals (Wilson) that only account for the test images; another seed or "
+        "another draw of the labels adds to them."
     )
     return [_table(run, stages), blocks.Figures([blocks.Figure(svg, alt, caption=about)], True)]
 
@@ -45,7 +45,7 @@ def _drawn(rows: list[dict]):
 
 
 def _row(stage: Stage) -> dict:
-    """A row for `accuracy_figure`."""
+    """Returns a row for `accuracy_figure`."""
     interval = stage.interval
     return {
         "label_fraction": stage.fraction,

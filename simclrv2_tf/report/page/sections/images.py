@@ -1,4 +1,4 @@
-"""The data: images, classes, files that are left out, and views."""
+"""The data: images, classes, skipped files, and views."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MOST_CLASSES, _MOST_SKIPPED = 30, 20
 _NEAR_BYTES = 60_000
 _VIEWS_BYTES = 400_000
 _FOUND = (
-    "This finds copies of another size, quality, brightness or contrast, mirrored ones too, but no "
-    "crops and no turned images."
+    "This search finds copies with another size, quality, brightness or contrast, also mirrored "
+    "ones, but not crops or rotated images."
 )
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block]:
-    """Counts of images and classes, files that are left out, and `views.png`."""
+    """Returns counts of images and classes, skipped files, and `views.png`."""
     made_of = (run.record.get("made_of") or {}).get("data") or {}
     rows = [
         (
@@ -32,7 +32,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
         for split, content in data["splits"].items()
     ]
     if not rows:
-        return [blocks.Text("No run.json says what images the run is made of.")]
+        return [blocks.Text("There is no run.json with the images of the run.")]
     header = ["data set", "split", "images", "classes"]
     found: list[blocks.Block] = [blocks.Table("The images of the run", header, rows)]
     names = run.class_names
@@ -47,8 +47,8 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
         settings = run.stages[0].options
         alt = "Images, and two augmented views of each below them"
         caption = (
-            "Views as pretraining sees them, below their images. Views of one image must still "
-            f"show what it is; crops take {settings.get('min_crop_area', 0.08):g} to 1 of its area."
+            "Views of pretraining, below their images. A view must still show the content of its "
+            f"image; crops cover {settings.get('min_crop_area', 0.08):g} to 1 of its area."
         )
         source = pictures.picture(run.views, _VIEWS_BYTES)
         if source:
@@ -56,14 +56,14 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
         else:
             found.append(blocks.Text("views.png is damaged."))
     elif run.stage(PRETRAIN):
-        found.append(blocks.Text("There is no views.png: the run began without writing it."))
+        found.append(blocks.Text("There is no views.png: the run did not write it."))
     return found
 
 
 def _skipped(run: Run) -> list[blocks.Block]:
     if not run.skipped:
-        return [blocks.Text("No file was left out.")]
-    title = f"{len(run.skipped):,} files were left out, or used without a label"
+        return [blocks.Text("No file was skipped.")]
+    title = f"{len(run.skipped):,} files were skipped, or used without a label"
     if len(run.skipped) > _MOST_SKIPPED:
         title += f"; the first {_MOST_SKIPPED} (all are in skipped_images.csv)"
     rows = run.skipped[:_MOST_SKIPPED]
@@ -83,9 +83,7 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
     count = len(found.ids)
     if not count:
         return [
-            blocks.Text(
-                f"Near-duplicates: none was found by comparing the thumbnails of {looked}. {_FOUND}"
-            )
+            blocks.Text(f"Near-duplicates: found none among the thumbnails of {looked}. {_FOUND}")
         ]
     shown = found.thumbnails
     names = run.class_names
@@ -95,17 +93,17 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
         images = str(evaluated), _class(names, first), str(trained), _class(names, second)
         number = blocks.Number(f"{difference:.4f}", float(difference))
         rows.append((str(row + 1), *images, number, "yes" if found.mirrored[row] else "no"))
-    more = f" The table has the {len(shown)} most alike." if count > len(shown) else ""
+    more = f" The table has the {len(shown)} most similar." if count > len(shown) else ""
     said = (
-        f"{count:,} {'pair' if count == 1 else 'pairs'} found by comparing the thumbnails of "
-        f"{looked}. Look at them: an evaluation image that was trained on makes accuracy look "
-        f"better than it is. {_differing(found.labels)}{_FOUND}{more}"
+        f"{count:,} {'pair' if count == 1 else 'pairs'} found among the thumbnails of {looked}. "
+        "Check them: evaluation images that were trained on overestimate the accuracy. "
+        f"{_differing(found.labels)}{_FOUND}{more}"
     )
     side = shown.shape[2]
     sheet = shown.transpose(1, 2, 0, 3, 4).reshape(2 * side, len(shown) * side, -1)
     picture = pictures.sheet(sheet, _NEAR_BYTES)
     columns = ("evaluation image", "class", "training image", "class", "difference", "mirrored")
-    alt = f"{len(shown)} evaluation images, and below each the training image that it looks like"
+    alt = f"{len(shown)} evaluation images, and below each the similar training image"
     return [
         blocks.Text(f"Near-duplicates: {said}"),
         blocks.Picture(picture, alt, "Evaluation images above, training images below."),
@@ -114,12 +112,12 @@ def _near_duplicates(run: Run) -> list[blocks.Block]:
 
 
 def _differing(labels: np.ndarray) -> str:
-    """What classes (n, 2) of pairs that differ may mean."""
+    """Explains pairs whose classes (n, 2) differ."""
     count = int(np.sum((labels >= 0).all(1) & (labels[:, 0] != labels[:, 1])))
     if not count:
         return ""
     pairs = "one pair the classes differ" if count == 1 else f"{count:,} pairs the classes differ"
-    return f"In {pairs}: one label may be wrong, or the images only look alike. "
+    return f"In {pairs}: one label may be wrong, or the images are only similar. "
 
 
 def _class(names: list[str], label: int) -> str:

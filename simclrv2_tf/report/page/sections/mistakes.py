@@ -1,4 +1,4 @@
-"""Where does it fail? Confusions, the surest mistakes, and labels that look wrong."""
+"""Where does it fail? Confusions, the most confident mistakes, and labels that look wrong."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from simclrv2_tf.report.page.runs import Run, Samples
 
 QUESTION = "Where does it fail?"
 _MOST_CONFUSIONS, _MOST_MISTAKES = 8, 12
-_MOST_CLASSES, _ENDS = 100, 10  # of a matrix and of a table; of either end of a longer table
-_NEIGHBOURS, _AGREE = 10, 8  # of the label of an image that looks wrong
+_MOST_CLASSES, _ENDS = 100, 10  # of a matrix and a table; rows at each end of a longer table
+_NEIGHBOURS, _AGREE = 10, 8  # to decide that a label looks wrong
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
-    """Of the best classifier with predictions; None of a run without labels."""
+    """Returns the mistakes of the best classifier with predictions; None without labels."""
     if not run.class_names and not run.evaluated:
         return None
     predicting = [stage for stage in run.evaluated if stage.predictions is not None]
@@ -35,7 +35,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     known = {*found.class_names} <= {*run.class_names}
     names = run.class_names if known else list(found.class_names)
     places = {name: place for place, name in enumerate(names)}
-    # Places among the names that occur become places among all classes.
+    # Indices among the names that occur become indices among all classes.
     among_all = np.array([places[name] for name in found.class_names], np.int64)
     labels, predicted = among_all[found.labels], among_all[found.predicted]
     return [
@@ -48,9 +48,9 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
 def _confusions(
     labels: np.ndarray, predicted: np.ndarray, names: list[str], prefix: str
 ) -> list[blocks.Block]:
-    """The matrix, the most frequent confusions and the recall of classes, as far as there are few.
+    """Returns the matrix, the most frequent confusions and the recall of classes.
 
-    Of many classes a matrix would take much memory, and could not be read.
+    With many classes, a matrix would need much memory and be unreadable.
     """
     pairs, counts = classification.confusion_counts(labels, predicted, len(names))
     images = np.bincount(labels, minlength=len(names))
@@ -65,8 +65,8 @@ def _confusions(
     else:
         found.append(
             blocks.Text(
-                f"The confusion matrix is drawn for up to {_MOST_CLASSES} classes. These images "
-                f"have {len(names):,}."
+                f"The confusion matrix is only drawn for up to {_MOST_CLASSES} classes. These "
+                f"images have {len(names):,}."
             )
         )
     wrong = pairs[:, 0] != pairs[:, 1]
@@ -90,21 +90,21 @@ def _confusions(
 
 
 def _matrix(matrix: np.ndarray, names: list[str], worst: list[dict], prefix: str) -> blocks.Figure:
-    alt = "Confusion matrix: the share of each class's images that each prediction has."
+    alt = "Confusion matrix: for each class, the share of its images with each prediction."
     if worst:
         alt += f" {worst[0]['class']} is recognized least often, {worst[0]['recall']:.0%}."
     svg = pictures.inline_svg(_drawn, [matrix.tolist(), names], prefix, alt)
     least = min(10 + 2 * len(names), 60)
-    return blocks.Figure(svg, alt, "", "A row a class, a column a prediction.", least)
+    return blocks.Figure(svg, alt, "", "Rows are classes, columns are predictions.", least)
 
 
 def _recalls(worst: list[dict]) -> blocks.Table:
-    """Recall and precision of all classes, or of those at both ends; the lowest recall first."""
+    """Returns recall and precision of all classes, or of both ends; the lowest recall first."""
     title = "Recall and precision of each class, the lowest recall first"
     if len(worst) > _MOST_CLASSES:
         worst = worst[:_ENDS] + worst[-_ENDS:]
-        title = f"Recall and precision of the {_ENDS} classes of the lowest recall, and of the "
-        title += f"{_ENDS} of the highest"
+        title = f"Recall and precision of the {_ENDS} classes with the lowest recall, and of the "
+        title += f"{_ENDS} with the highest"
     header = ["class", "images", "recall", "95% interval", "precision"]
     cells = [
         (
@@ -125,7 +125,7 @@ def _drawn(values):
 
 
 def _images(predictions: Predictions, samples: Samples | None) -> list[blocks.Block]:
-    """The surest mistakes, and labels that look wrong, among images with a thumbnail."""
+    """Returns confident mistakes, and labels that look wrong, among images with a thumbnail."""
     if samples is None:
         return [
             blocks.Text(
@@ -155,13 +155,13 @@ def _images(predictions: Predictions, samples: Samples | None) -> list[blocks.Bl
         "the confidence."
     )
     found: list[blocks.Block] = [
-        blocks.Thumbnails("The surest mistakes", caption, shown(mistakes), True)
+        blocks.Thumbnails("The most confident mistakes", caption, shown(mistakes), True)
     ]
     doubtful = _doubtful(predictions, samples, dict(sampled), mistakes)
     if doubtful:
         caption = (
             f"The classifier and at least {_AGREE} of the {_NEIGHBOURS} nearest neighbours agree "
-            "on another class. Look at them before you trust the label, or the classifier."
+            "on another class. Check these images before you trust the label or the classifier."
         )
         wrong = blocks.Thumbnails("Labels that look wrong", caption, shown(doubtful), judged=True)
         return [*found, wrong]
@@ -180,7 +180,7 @@ def _doubtful(
     rows: dict[int, int],
     mistakes: list[tuple[int, int]],
 ) -> list[tuple[int, int]]:
-    """The mistakes whose neighbours have the predicted class, the surest first."""
+    """Returns mistakes whose neighbours have the predicted class, the most confident first."""
     nearest = samples.nearest(_NEIGHBOURS)
 
     def agreeing(index, row):

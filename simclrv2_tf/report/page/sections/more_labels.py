@@ -1,4 +1,4 @@
-"""How many labels do I need? What each larger number of labels brought."""
+"""How many labels do I need? The gain by each larger number of labels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from simclrv2_tf.report.page.sections import verdict
 from simclrv2_tf.report.results import METHODS
 
 QUESTION = "How many labels do I need?"
-_HEADER = ("method", "labels", "times as many", "gain (points)", "95% interval", "so")
+_HEADER = ("method", "labels", "factor", "gain (points)", "95% interval", "conclusion")
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
-    """What each step to more labels gained; None of a run without a subset of the labels.
+    """Returns the gain of each step to more labels; None without a subset of the labels.
 
-    The figure of `few_labels` is the curve that it is about.
+    The curve is in the figure of `few_labels`.
     """
     if not any(stage.method and stage.fraction for stage in run.stages):
         return None
@@ -29,12 +29,12 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     if last is None:
         return [
             blocks.Text(
-                "This section needs one method with two numbers of labels. A run with "
-                "--label_fraction=0.01,0.1 and a folder of its own has both."
+                "This section needs one method with two numbers of labels. Start a new run with "
+                "--label_fraction=0.01,0.1 to have both."
             )
         ]
     caption = (
-        "What more labels gained, by the same test images; the figure of the section above has the "
+        "The gain by more labels, on the same test images; the figure of the section above has the "
         "accuracies"
     )
     table = blocks.Table(caption, _HEADER, [_row(step) for step in steps], steps.index(last))
@@ -58,7 +58,7 @@ def _signed(share: float) -> str:
 
 
 def _answer(step: LabelStep) -> str:
-    """What the last step says on more labels."""
+    """Describes the last step."""
     name = METHODS[step.method].name
     said = (
         f"The best method with {step.more:,} labels is {name}: {step.in_words} it gained "
@@ -71,17 +71,15 @@ def _answer(step: LabelStep) -> str:
         f"{step.conclusion}."
     )
     if step.compared.low > 0:
-        return (
-            f"{said} The curve still rises at its end, so that it shows no number that is enough."
-        )
+        return f"{said} The curve still rises at its end, so more labels may help."
     if step.compared.high >= 0:
-        return f"{said} {step.fewer:,} labels did as well here, as far as can be told."
+        return f"{said} Within the interval, {step.fewer:,} labels were as good."
     return said
 
 
 def _limits(step: LabelStep) -> str:
     return (
-        f"Nothing was measured beyond {step.more:,} labels: the curve does not say what the next "
-        "factor brings. Each point is one draw of the labels and one seed, which the intervals "
-        "leave out; they are of the test images alone."
+        f"Nothing was measured beyond {step.more:,} labels: the curve does not predict the gain of "
+        "the next step. Each point is one draw of the labels and one seed, which the intervals do "
+        "not include: they only account for the test images."
     )

@@ -1,4 +1,4 @@
-"""Did pretraining work? Its curves, each with what is normal."""
+"""Did pretraining work? Its curves, each with a note on what is normal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTION = "Did pretraining work?"
 
 
 class _Curve(NamedTuple):
-    """A figure: names and columns of its curves, and what is normal."""
+    """A figure: names and columns of its curves, and a note on what is normal."""
 
     title: str
     unit: str
@@ -25,14 +25,14 @@ class _Curve(NamedTuple):
 
 
 def _normal_loss(stage: Stage) -> str:
-    said = "Normal: it falls fast, then ever more slowly."
+    said = "Normal: falls fast, then more and more slowly."
     options = stage.options
-    # Of 2B - 1 other views one is the right one, which the decoupled loss leaves out.
+    # One of the 2B - 1 other views is the positive, which the decoupled loss excludes.
     left_out = {"nt_xent": 1, "decoupled": 2}.get(options.get("objective", ""))
     if left_out and not options.get("memory_size"):
         # Both directions are summed.
         chance = 2 * math.log(2 * options["train_batch_size"] - left_out)
-        said += f" A network that has learned nothing stays at {chance:.1f}."
+        said += f" Without learning, the loss stays at {chance:.1f}."
     return said
 
 
@@ -43,8 +43,8 @@ _CURVES = (
         "training accuracy (%)",
         {"online classifier": "probe_accuracy"},
         lambda stage: (
-            "Normal: it rises and levels off. It learns beside the encoder, from augmented views, "
-            "and passes no gradient on."
+            "Normal: rises and levels off. This classifier trains alongside the encoder, on "
+            "augmented views, and passes no gradient to it."
         ),
         100.0,
     ),
@@ -53,8 +53,8 @@ _CURVES = (
         "held-out accuracy (%)",
         {"nearest neighbours": "knn_top_1_accuracy"},
         lambda stage: (
-            "Normal: it rises and levels off. Where it falls while the loss still falls, the "
-            "network learns what tells views apart, and not what tells classes apart."
+            "Normal: rises and levels off. If it falls while the loss still falls, the network "
+            "learns to distinguish views, but not classes."
         ),
         100.0,
     ),
@@ -63,7 +63,7 @@ _CURVES = (
         "dimensions",
         {"representation": "representation_rank", "embedding": "embedding_rank"},
         lambda stage: (
-            "Normal: it stays far above 1, and changes slowly. At 1.5 or less the outputs have "
+            "Normal: stays far above 1, and changes slowly. At 1.5 or less the outputs have "
             "collapsed."
         ),
     ),
@@ -71,7 +71,7 @@ _CURVES = (
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
-    """Curves of the history and linear evaluation; None of a run without pretraining."""
+    """Returns curves of the history and linear evaluation; None without pretraining."""
     stage = run.stage(PRETRAIN)
     if stage is None:
         return None
@@ -88,15 +88,13 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     found: list[blocks.Block] = [*_linear(run), blocks.Figures(figures)]
     if "Online classifier" in missing:
         found.append(
-            blocks.Text(
-                "There is no online classifier: pretraining had no labels to train it with."
-            )
+            blocks.Text("There is no online classifier, because pretraining had no labels.")
         )
     if "Nearest neighbours" in missing:
         found.append(
             blocks.Text(
-                "The accuracy of nearest neighbours was not measured; --eval_epochs=1 measures it "
-                "after each epoch."
+                "The accuracy of nearest neighbours was not measured; use --eval_epochs=1 to "
+                "measure it after each epoch."
             )
         )
     return found
@@ -126,7 +124,7 @@ def _drawn(values):
 
 
 def _linear(run: Run) -> list[blocks.Block]:
-    """Linear evaluation, pretrained and at random initialization."""
+    """Returns linear evaluation, pretrained and at random initialization."""
     stages = [stage for name in (LINEAR, RANDOM_INIT) if (stage := run.stage(name))]
     rows = [
         (
@@ -141,5 +139,5 @@ def _linear(run: Run) -> list[blocks.Block]:
     if not rows:
         return []
     header = ["classifier on the encoder", "top-1", "95% interval", "top-5"]
-    caption = "How well a linear classifier reads the classes off the representation"
+    caption = "Accuracy of a linear classifier on the representation"
     return [blocks.Table(caption, header, rows)]

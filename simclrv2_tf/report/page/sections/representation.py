@@ -14,12 +14,12 @@ from simclrv2_tf.report.page.blocks import Thumbnail
 from simclrv2_tf.report.page.runs import PRETRAIN, Run, Samples
 
 QUESTION = "What did it learn?"
-_LEAST = 3  # images, of a map
+_LEAST = 3  # images for a map
 _ROWS, _SHOWN = 10, 6
-_KEPT = 10  # neighbours, whose share that the map keeps is given
-_MOST_COLORS = 20  # classes of a map
-_OTHERS, _GRAY = -2, "#999999"  # what classes without a color have in place of a label
-# Okabe and Ito, then Tol's muted colors: readers with any color vision tell them apart.
+_KEPT = 10  # neighbours, to measure how many the map keeps
+_MOST_COLORS = 20  # classes with a color on a map
+_OTHERS, _GRAY = -2, "#999999"  # label and color of classes without an own color
+# Okabe and Ito, then Tol's muted colors: distinguishable with any color vision.
 _PALETTE = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#A89A00", "#882255",
     "#7A7A7A", "#332288", "#44AA99", "#117733",
@@ -27,7 +27,7 @@ _PALETTE = (
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
-    """The map and the neighbours of some images; None of a run without pretraining."""
+    """Returns the map and the neighbours of some images; None without pretraining."""
     if run.stage(PRETRAIN) is None:
         return None
     samples = run.samples
@@ -59,8 +59,8 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
         found.append(
             blocks.Text(
                 f"Of {labelled.sum():,} images, {same[labelled].mean():.0%} have a nearest "
-                f"neighbour of their own class; by chance it would be {chance:.0%}. Neighbours of "
-                "another class are framed and crossed."
+                f"neighbour of their own class; chance is {chance:.0%}. Neighbours of another "
+                "class have a frame and a cross."
             )
         )
     rows = [
@@ -78,7 +78,7 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
         for index in _queries(samples)
     ]
     caption = (
-        "Test images, and those whose representations are the most similar (cosine), the nearest "
+        "Test images, and the images with the most similar representations (cosine), the nearest "
         "first."
     )
     return [*found, blocks.Neighbours("Nearest neighbours", caption, rows)]
@@ -87,11 +87,11 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
 def _left_out(samples: Samples) -> str:
     number = samples.left_out
     images = "1 image is" if number == 1 else f"{number:,} images are"
-    return f"{images} left out, with a representation that is not finite."
+    return f"{images} omitted, because the representation is not finite."
 
 
 def _queries(samples: Samples) -> list[int]:
-    """The first image of each class, or evenly spaced ones; 10 at most."""
+    """Returns the first image of each class, or evenly spaced ones; at most 10."""
     classes, first = np.unique(samples.labels, return_index=True)
     first = first[classes >= 0]
     if not len(first):
@@ -114,20 +114,20 @@ def _described(samples: Samples, names: list[str], index: int) -> str:
 
 @kept_results(most=4)
 def _placed(representations: np.ndarray) -> tuple[np.ndarray, str]:
-    """Points of the map (n, 2), and how they were found, in words."""
+    """Returns the points of the map (n, 2), and a description of the method."""
     rows = unit_rows(representations)
     if t_sne.fits(rows) and t_sne.installed():
         points = t_sne.t_sne_plane(rows)
         how = (
-            "placed by t-SNE of unit-length rows, which keeps neighbours together. Distances "
-            "between groups, and their sizes, mean little."
+            "by t-SNE of unit-length rows, which keeps neighbours together. Distances between "
+            "groups, and their sizes, have little meaning."
         )
     else:
         points, explained = principal_components.principal_plane(rows)
         how = (
-            "along the two directions in which they vary most (PCA of unit-length rows). The two "
-            f"hold {explained.sum():.0%} of the variance: points that lie apart differ, points "
-            "that lie together may still differ."
+            "along the two directions in which they vary most (PCA of unit-length rows). These "
+            f"have {explained.sum():.0%} of the variance: distant points differ, but near points "
+            "may differ too."
         )
     k = min(_KEPT, len(rows) - 1)
     kept = neighbours.share_kept(rows, points, k)
@@ -135,14 +135,14 @@ def _placed(representations: np.ndarray) -> tuple[np.ndarray, str]:
         f" Of the {k} nearest neighbours of an image, {kept:.0%} are among the {k} nearest points."
     )
     if t_sne.fits(rows) and not t_sne.installed():
-        how += " With openTSNE (pip install 'simclrv2-tf[map]') the map is placed by t-SNE."
+        how += " Install openTSNE (pip install 'simclrv2-tf[map]') for a map by t-SNE."
     return points, how
 
 
 def _map(samples: Samples, names: list[str]) -> blocks.Map:
     points, how = _placed(samples.representations)
     low, high = points.min(0), points.max(0)
-    scale = 100 / max(high[0] - low[0], 1e-12)  # one for both axes: distances compare
+    scale = 100 / max(high[0] - low[0], 1e-12)  # one scale for both axes, to compare distances
     places = np.round(scale * (points - low), 1)
     height = round(float(scale * (high[1] - low[1])), 1)
     labels, known, others = _named(samples.labels)
@@ -164,7 +164,7 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
             groups.append(blocks.Group("other classes", _GRAY, shown))
         else:
             groups.append(blocks.Group("no label", "currentColor", shown))
-    caption = f"Representations of {len(places):,} test images, a point each, {how}"
+    caption = f"Representations of {len(places):,} test images, one point each, {how}"
     if others:
         caption += f" The {len(known)} most frequent classes have a color; the others are gray."
     alt = f"Map of {len(places):,} representations" + (", colored by class" if known else "")
@@ -172,11 +172,11 @@ def _map(samples: Samples, names: list[str]) -> blocks.Map:
 
 
 def _named(labels: np.ndarray) -> tuple[np.ndarray, list[int], int]:
-    """The labels of a map that has a color for each of the most frequent classes.
+    """Returns the labels for a map with a color for each of the most frequent classes.
 
     Returns:
         The labels (n,), `_OTHERS` for the other classes; the classes with a color, in ascending
-        order; and the number of the others.
+        order; and the number of other classes.
     """
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     known = np.sort(classes[np.argsort(-counts, kind="stable")[:_MOST_COLORS]])
@@ -185,9 +185,9 @@ def _named(labels: np.ndarray) -> tuple[np.ndarray, list[int], int]:
 
 
 def color(place: int, number: int) -> str:
-    """The color of one of `number` classes; hues around the circle for more than 12."""
+    """Returns the color of one of `number` classes; hues around the circle for more than 12."""
     if number <= len(_PALETTE):
         return _PALETTE[place]
-    # Alternating lightness tells neighbours on the circle apart.
+    # Alternating lightness distinguishes neighbours on the circle.
     red, green, blue = colorsys.hls_to_rgb(place / number, (0.42, 0.58)[place % 2], 0.65)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

@@ -1,4 +1,4 @@
-"""Verdict: the numbers that a reader looks for first."""
+"""Verdict: the most important numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _POINTS = "points"
 
 
 def answer(run: Run, prefix: str) -> list[blocks.Block]:
-    """Best accuracy, gain over supervised training, collapse and time."""
+    """Returns best accuracy, gain over supervised training, collapse and time."""
     facts = [fact for fact in (_best(run), gain(run), collapse(run)) if fact]
     stages = f"training of {len(run.stages)} stages" if run.several else "training"
     if run.seconds:
@@ -24,16 +24,18 @@ def answer(run: Run, prefix: str) -> list[blocks.Block]:
         found.append(
             blocks.Text(
                 f"The best is the highest of {len(candidates)} accuracies on the same images, so "
-                "that it is a little too high for new images. All of them come from one seed."
+                "it slightly overestimates the accuracy on new images. All come from one seed."
             )
         )
     if not run.evaluated and not any(stage.result for stage in run.stages):
         found.append(
-            blocks.Text("No stage has been evaluated yet: the run continues, or was stopped.")
+            blocks.Text(
+                "No stage has been evaluated yet: the run is still in progress, or was stopped."
+            )
         )
     if run.unreadable:
         files = "; ".join(f"{file} ({reason})" for file, reason in run.unreadable)
-        found.append(blocks.Text(f"Files that cannot be read are left out: {files}."))
+        found.append(blocks.Text(f"Omitted files that cannot be read: {files}."))
     return found
 
 
@@ -50,17 +52,17 @@ def _best(run: Run) -> Fact | None:
 
 
 def _contrast(run: Run) -> Fact | None:
-    """Without labels: how well pretraining tells the other view of an image."""
+    """Returns, without labels, how well pretraining identifies the other view of an image."""
     stage = run.stage(PRETRAIN)
     accuracy = stage.result.get("contrast_accuracy") if stage else None
     if accuracy is None:
         return None
-    note = "share of the test images whose other view is the most similar of its batch"
+    note = "share of the test images whose other view is the most similar in the batch"
     return Fact("Contrastive accuracy", blocks.share(accuracy), note)
 
 
 def gain(run: Run) -> Fact | None:
-    """What pretraining gains at the smallest share of the labels, or over random weights."""
+    """Returns the gain of pretraining with the fewest labels, or over random weights."""
     for stage in sorted(run.few_label, key=lambda stage: (stage.fraction, -stage.top1)):
         baseline = run.baseline(stage)
         if baseline is None:
@@ -83,28 +85,29 @@ def _over_teacher(run: Run) -> Fact | None:
     teacher = stage.result.get("teacher_label_top_1_accuracy")
     if run.several or teacher is None or stage.top1 is None:
         return None
-    note = f"the teacher has {blocks.share(teacher)}"
+    note = f"teacher: {blocks.share(teacher)}"
     return Fact("Gain over the teacher", points(stage.top1 - teacher), note, _POINTS)
 
 
 def points(difference: float) -> blocks.Number:
-    """A difference of shares in percentage points, with its sign."""
-    # Accuracies are float32: without rounding, a gain of 17 in 2,000 is now 0.8 and now 0.9.
+    """Formats a difference of shares in percentage points, with its sign."""
+    # Accuracies are float32: without rounding, a gain of 17 in 2,000 is sometimes 0.8, sometimes
+    # 0.9.
     return blocks.Number(f"{100 * round(difference, 6):+.1f}".replace("-", "−"), difference)
 
 
 def _compared(stage: Stage, baseline: Stage) -> str:
-    """The 95% interval of a gain, by the images on which the two differ."""
+    """Returns the 95% interval of a gain, from the images on which the two differ."""
     found = classification.gain(stage.predictions, baseline.predictions)
     if found is None:
-        return "no interval, which needs predictions of both for the same images"
+        return "no interval: predictions of both for the same images are missing"
     bounds = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}".replace("-", "−")
     noise = ", which includes 0" if found.low <= 0 <= found.high else ""
     return f"95% interval {bounds}{noise}"
 
 
 def collapse(run: Run) -> Fact | None:
-    """Whether the outputs of pretraining have become one point, or one line."""
+    """Returns whether the outputs of pretraining have collapsed to a point or a line."""
     stage = run.stage(PRETRAIN)
     measured = _measured(stage) if stage else None
     if stage is None or measured is None:
@@ -119,7 +122,7 @@ def collapse(run: Run) -> Fact | None:
 
 
 def _measured(stage: Stage) -> dict[str, float] | None:
-    """The numbers that tell collapse, of the evaluation."""
+    """Returns the evaluation's numbers that show collapse."""
     names = [f"{x}_{y}" for x in ("representation", "embedding") for y in ("rank", "spread")]
     found = {name: stage.result.get(name) for name in names}
     return None if None in found.values() else found
