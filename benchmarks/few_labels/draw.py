@@ -1,8 +1,8 @@
-"""Draws the comparison, and prints its tables, from the sweeps that have been run.
+"""Draws the comparison, and prints its tables, from finished sweeps.
 
     python benchmarks/few_labels/draw.py runs benchmarks/few_labels/results
 
-Copies each sweep's table (`NAME.csv`) beside the figure. Some of the sweeps belong to
+Copies each sweep's table (`NAME.csv`) to the figure's folder. Some of the sweeps belong to
 `benchmarks/paper_figures`.
 """
 
@@ -21,7 +21,7 @@ from simclrv2_tf.sweep.statistics import differences, means
 TOP_1, SECONDS = "label_top_1_accuracy", "seconds"
 LABELS = {"1pct": "1% of the labels", "10pct": "10% of the labels"}
 METHODS = {"pseudo_label": "pseudo-labels", "mean_teacher": "mean teacher", "fixmatch": "FixMatch"}
-SUPERVISED, LONG = "supervised", "supervised, as long"
+SUPERVISED, LONG = "supervised", "supervised, same length"
 FINE_TUNED, BYOL = "SimCLRv2: fine-tuned", "BYOL: fine-tuned"
 COLORS = {"": "#555555", "alone": "#D55E00", "pretrained": "#0072B2"}
 OWN = ("search_alone", "search_pretrained", "supervised_long", "byol_pretraining")
@@ -29,7 +29,7 @@ STAGES = ("alone", "pretrained", "byol", "distilled_alone", "distilled_pretraine
 
 
 def cells(folder: pathlib.Path, **settings: str) -> pd.DataFrame | None:
-    """Top-1 (in percent) and seconds of a sweep's cells with these settings; None: not run."""
+    """Returns top-1 (in percent) and seconds of a sweep's cells with these settings, or None."""
     path = folder / "results.csv"
     if not path.exists():
         return None
@@ -44,7 +44,7 @@ def cells(folder: pathlib.Path, **settings: str) -> pd.DataFrame | None:
 
 
 def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
-    """The cells of all methods: method, kind (of `COLORS`), distilled, seed, metric, value."""
+    """Returns all cells: method, kind (of `COLORS`), distilled, seed, metric, value."""
     figures, own = runs / "paper_figures", runs / "few_labels"
     network = {"resnet_depth": "18", "width_multiplier": "0.25"}
     parts = [
@@ -70,7 +70,7 @@ def compared(runs: pathlib.Path, labels: str) -> pd.DataFrame:
         for method, kind, distilled, rows in parts
         if rows is not None
     )
-    # All of the training that leads to a network counts.
+    # Counts all training that leads to a network.
     of_byol = (found.method == BYOL) & (found.metric == SECONDS)
     others = (found.kind == "pretrained") & (found.metric == SECONDS) & ~of_byol
     for rows, folder in (
@@ -117,7 +117,7 @@ def shown(found: pd.DataFrame, title: str) -> pd.DataFrame:
 
 
 def draw(panels: dict[str, pd.DataFrame], path: pathlib.Path) -> None:
-    """A panel for each share of the labels, a method a row."""
+    """Draws one panel per share of the labels, with one row per method."""
     figure = Figure(figsize=(13, 6), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, rows) in zip(axes, panels.items(), strict=True):
@@ -147,8 +147,8 @@ def draw(panels: dict[str, pd.DataFrame], path: pathlib.Path) -> None:
     }
     handles = [Line2D([], [], color=COLORS[kind], marker="o") for kind in kinds]
     handles.append(Line2D([], [], color="black", marker="D", markerfacecolor="white", linestyle=""))
-    legend_below(figure, handles, [*kinds.values(), "distilled into a network of its size"], 4)
-    alt = "Top-1 of each method with its interval; open diamonds are its distilled students"
+    legend_below(figure, handles, [*kinds.values(), "distilled into a network of the same size"], 4)
+    alt = "Top-1 of each method with its interval; open diamonds are distilled students"
     figure.set_label(alt)
     for suffix in (".png", ".svg"):
         save_figure(figure, epath.Path(f"{path}{suffix}"))
