@@ -1,7 +1,7 @@
 """Step time with our fused batch norm against Keras's layer, in the same process.
 
 Command: python benchmarks/batch_norm/run.py (about two minutes on 2 cores)
-Writes results.json beside itself: medians over interleaved steps, and their ratio.
+Writes results.json to this folder: medians over interleaved steps, and their ratio.
 """
 
 import json
@@ -20,7 +20,7 @@ STEPS = 15
 
 
 class KerasBatchNorm(keras.layers.BatchNormalization):
-    """Keras's layer behind our arguments."""
+    """Keras's layer with our arguments."""
 
     def __init__(self, global_statistics=True, epsilon=1e-5, **kwargs):
         super().__init__(epsilon=epsilon, **kwargs)
@@ -67,7 +67,7 @@ def main():
             }
         )
         print(rows[-1], flush=True)
-    network = "ResNet-18 0.25x, 32 x 32, cifar stem, 256 views a step, LARS"
+    network = "ResNet-18 0.25x, 32 x 32, cifar stem, 256 views per step, LARS"
     result = {"network": network, "steps": STEPS, "rows": rows}
     path = pathlib.Path(__file__).with_name("results.json")
     path.write_text(json.dumps(result, indent=2) + "\n")

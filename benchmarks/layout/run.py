@@ -2,7 +2,7 @@
 
     python benchmarks/layout/run.py [PACKAGE]
 
-Lines of code are those that are neither blank, nor a comment, nor part of a docstring. The
+Lines of code exclude blank lines, comments and docstrings. The
 functions of a file are measured in lines of code. A module's imports are the modules of the package
 that it imports, lazily or not.
 """
@@ -15,13 +15,13 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
 def docstring_lines(tree: ast.AST) -> set[int]:
-    """The line numbers of all docstrings of a file."""
+    """Returns the line numbers of all docstrings of a file."""
     nodes = [n for n in ast.walk(tree) if isinstance(n, _DOCUMENTED) and ast.get_docstring(n)]
     return {line for n in nodes for line in range(n.body[0].lineno, n.body[0].end_lineno + 1)}
 
 
 def imported(tree: ast.AST, package: str) -> set[str]:
-    """The modules of the package that a file imports."""
+    """Returns the modules of the package that a file imports."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):
@@ -31,7 +31,7 @@ def imported(tree: ast.AST, package: str) -> set[str]:
 
 
 def measure(root: pathlib.Path) -> dict[str, object]:
-    """The measures of the package below `root`, by name."""
+    """Returns the measures of the package in `root`, by name."""
     total, code, documented, blank, import_lines = 0, 0, 0, 0, 0
     files, functions, imports = [], [], []
     for path in sorted(root.rglob("*.py")):

@@ -1,10 +1,10 @@
-"""Peak memory and time of NT-Xent in blocks, and of pretraining in micro-batches; what they change.
+"""Peak memory and time of NT-Xent in blocks and of pretraining in micro-batches, and their effect.
 
 Command: python benchmarks/memory/run.py (about ten minutes on 2 cores, 24 GiB)
 
-Every figure is that of a process of its own: its largest resident memory above what it held with
-TensorFlow loaded and its inputs made, after one step that traces and `STEPS` that are timed (their
-median). A process that runs out of memory has no figure. Writes results.json.
+Every figure comes from a separate process: its peak resident memory minus its memory with
+TensorFlow and inputs, after a tracing step and `STEPS` timed steps (their median). A process that
+runs out of memory has no figure. Writes results.json.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import time
 STEPS = 3
 GIB = 2**30
 NT_XENT = {"width": 128}
-LIMIT = 21 * GIB  # of a process's addresses: a failed step must not take the machine with it
+LIMIT = (
+    21 * GIB
+)  # limit of a process's addresses, so that a failed step does not affect the machine
 PRETRAINING = {"depth": 18, "width_multiplier": 0.5, "image_size": 64, "batch": 256}
 
 
 def main() -> None:
-    """Runs what is measured, one process after the other."""
+    """Runs the measured processes one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     child = parser.parse_args().child
@@ -39,7 +41,7 @@ def main() -> None:
         else:
             measure({"nt_xent": nt_xent, "pretraining": pretraining}[kind](*sizes))
         return
-    # Images, then the size of blocks or micro-batches, 0 being the plain form.
+    # Images, then the size of blocks or micro-batches; 0 is the plain form.
     losses = [(n, size) for n in (4096, 8192) for size in (1024, 0)]
     losses += [(16384, size) for size in (256, 1024, 4096, 0)]
     batch = PRETRAINING["batch"]
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def rows(kind: str, option: str, sizes) -> list[dict]:
-    """A row for each number of images and value of `option`."""
+    """Returns one row per number of images and value of `option`."""
     found = []
     for images, size in sizes:
         command = [sys.executable, __file__, f"--child={kind}:{images}:{size}"]
@@ -71,7 +73,7 @@ def rows(kind: str, option: str, sizes) -> list[dict]:
 
 
 def measure(step) -> None:
-    """Prints the peak memory of `step` above what is held now, and its median time."""
+    """Prints the additional peak memory of `step`, and its median time."""
     before = held()
     step()
     seconds = []
@@ -88,13 +90,13 @@ def measure(step) -> None:
 
 
 def held() -> int:
-    """Resident memory of this process in bytes."""
+    """Returns the resident memory of this process in bytes."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def nt_xent(count, chunk_size):
-    """Loss and gradient of NT-Xent on random embeddings."""
+    """Measures loss and gradient of NT-Xent on random embeddings."""
     import tensorflow as tf
 
     from simclrv2_tf import objectives
@@ -112,7 +114,7 @@ def nt_xent(count, chunk_size):
 
 
 def pretraining(batch, micro_batch_size):
-    """A step of pretraining on random views."""
+    """Measures a step of pretraining on random views."""
     import tensorflow as tf
 
     size = PRETRAINING["image_size"]
@@ -129,7 +131,7 @@ def pretraining(batch, micro_batch_size):
 
 
 def pretrainer(depth, width_multiplier, size):
-    """A stage of pretraining, with random weights that are the same each time."""
+    """Makes a pretraining stage with the same random weights each time."""
     import keras
 
     from simclrv2_tf import heads, objectives, optimizers, resnet, stages
@@ -145,9 +147,9 @@ def pretrainer(depth, width_multiplier, size):
 
 
 def gradients(batch, micro_batch_size) -> dict[str, dict[str, float]]:
-    """How far the gradients of micro-batches are from those of the whole batch.
+    """Compares the gradients of micro-batches with the gradients of the whole batch.
 
-    With batch norm, and with its layers in inference mode, where the two are to be equal.
+    Compares with batch norm, and with its layers in inference mode, in which the two must be equal.
 
     Returns:
         For each, `distance`, |a - b| / |b| over all gradients as one vector, and their `cosine`.
@@ -166,11 +168,11 @@ def gradients(batch, micro_batch_size) -> dict[str, dict[str, float]]:
             stage = pretrainer(18, 0.25, 32)
             for layer in (*stage.encoder.layers, *stage.head.layers):
                 if isinstance(layer, BatchNorm):
-                    if layer.name.endswith("bn2"):  # else every block begins as its shortcut
+                    if layer.name.endswith("bn2"):  # otherwise every block starts as its shortcut
                         layer.gamma.assign(tf.ones_like(layer.gamma))
                     layer.trainable = name == "batch_norm"
             stage.micro_batch_size = size
-            # Traced, so that micro-batches are a loop; of what trains in both.
+            # Traced, so that micro-batches are a loop; for variables that train in both.
             step = tf.function(stage.loss_and_gradients, autograph=False)
             kernels = [v.path.endswith("kernel") for v in stage.trainable_variables]
             grads = [g for g, is_kernel in zip(step(data)[1], kernels, strict=True) if is_kernel]

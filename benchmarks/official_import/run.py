@@ -3,13 +3,13 @@
 Command: python benchmarks/official_import/run.py (a quarter of an hour on 2 cores; needs 24 GiB of
 memory and 30 GiB of disk below `--work`)
 
-Nothing released can be downloaded where this was run: a process of its own writes each network,
-encoder, head and classifier of 1,000 classes at random weights, as a TF1-format checkpoint under
-the reference's names. Then, each in a process of its own, `--runs` times: the networks are inferred
-from the checkpoint and filled from it ("load"), and `python -m simclrv2_tf.official` makes .keras
-files and a SavedModel of it ("import"). Memory is the largest that the process held; as a multiple
-of the checkpoint's size without what it holds once the package is imported ("base"). Every
-imported weight is compared with the checkpoint's. Writes results.json.
+Released files were not available: a separate process writes each network, encoder, head and
+classifier of 1,000 classes with random weights, as a TF1-format checkpoint with the reference's
+names. Then separate processes, `--runs` times each, infer and fill the networks from the checkpoint
+("load"), and import it with `python -m simclrv2_tf.official` to .keras files and a SavedModel
+("import"). Memory is the peak of the process, also as a multiple of the checkpoint's size, minus
+the memory after importing the package ("base"). Every imported weight is compared with the
+checkpoint's. Writes results.json.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ GIB = 2**30
 
 
 def main() -> None:
-    """Runs what is measured, one process after the other."""
+    """Runs the measured processes one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/official_import"))
-    parser.add_argument("--runs", type=int, default=3, help="of each (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="number of runs of each process (default: %(default)s)"
+    )
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -72,7 +74,7 @@ def main() -> None:
 
 
 def figures(runs: list[dict], size: int, base_gib: float) -> dict:
-    """The median of each figure; memory as a ratio to the checkpoint's size, too."""
+    """Returns the median of each figure; memory also as a ratio to the checkpoint's size."""
     memory = statistics.median(run["gib"] for run in runs)
     return {
         "seconds": round(statistics.median(run["seconds"] for run in runs), 1),
@@ -82,12 +84,12 @@ def figures(runs: list[dict], size: int, base_gib: float) -> dict:
 
 
 def child(*arguments) -> dict:
-    """Runs a function of this file in a process of its own."""
+    """Runs a function of this file in a separate process."""
     return run([__file__, "--child", *map(str, arguments)])
 
 
 def run(arguments: list[str]) -> dict:
-    """Seconds, largest memory and output of a Python process."""
+    """Returns seconds, peak memory and output of a Python process."""
     begin = time.monotonic()
     with subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, text=True
@@ -105,12 +107,12 @@ def run(arguments: list[str]) -> dict:
 
 
 def base() -> None:
-    """What a process holds that only imports the package."""
+    """Measures a process that only imports the package."""
     from simclrv2_tf import official  # noqa: F401
 
 
 def write(folder: str, depth: str, width: str) -> None:
-    """Writes the checkpoint of a network at random weights."""
+    """Writes the checkpoint of a network with random weights."""
     sys.path.insert(0, str(HERE.parents[1] / "tests"))
     from helpers import reference_checkpoint
     from simclrv2_tf import heads, resnet
@@ -126,7 +128,7 @@ def write(folder: str, depth: str, width: str) -> None:
 
 
 def load(source: str) -> None:
-    """Tells the networks, builds and fills them."""
+    """Infers the networks, builds and fills them."""
     from simclrv2_tf import official
 
     variables = official.Variables(source)
@@ -134,7 +136,7 @@ def load(source: str) -> None:
 
 
 def compare(source: str, output: str) -> None:
-    """Checks every weight of the SavedModel against the checkpoint; prints how many numbers."""
+    """Compares every weight of the SavedModel with the checkpoint; prints the number of weights."""
     import numpy as np
     import tensorflow as tf
 

@@ -3,10 +3,10 @@
     python benchmarks/packaged_images/build.py FASHION_MNIST_FOLDER
 
 The folder holds the four files of the data set as published
-(https://github.com/zalandoresearch/fashion-mnist, MIT licence, see the text beside the output).
-Taken are the first 1,000 training images of each class, the first 200 test images, and as
-validation images the 100 training images after the first 1,000, kept in the order of the published
-files, in which the classes are mixed. The output is six arrays in NumPy's format, one after the
+(https://github.com/zalandoresearch/fashion-mnist, MIT licence, see the text in the output's
+folder). The packaged set has the first 1,000 training images of each class, the first 200 test
+images, and as validation images the 100 training images after the first 1,000, in the order of the
+published files, which mixes the classes. The output is six arrays in NumPy's format, one after the
 other, compressed together: training images (10000, 28, 28) uint8 and labels (10000,) uint8, test
 images (2000, 28, 28) and labels (2000,), validation images (1000, 28, 28) and labels (1000,). The
 same input gives the same bytes.
@@ -22,7 +22,7 @@ import sys
 
 import numpy as np
 
-# The published file of each split, and which of its images are taken, of each class.
+# The published file of each split, and the images to take per class.
 SPLITS = {
     "train": ("train", slice(0, 1_000)),
     "test": ("t10k", slice(0, 200)),
@@ -33,7 +33,7 @@ OUTPUT = DATA / "fashion_mnist_small.xz"
 
 
 def select(source: pathlib.Path) -> bytes:
-    """The arrays, not yet compressed, from the folder of the published files."""
+    """Returns the uncompressed arrays from the folder of the published files."""
     arrays = io.BytesIO()
     for prefix, taken in SPLITS.values():
         labels = read_idx(source / f"{prefix}-labels-idx1-ubyte.gz")
@@ -46,8 +46,8 @@ def select(source: pathlib.Path) -> bytes:
 
 
 def compress(arrays: bytes) -> bytes:
-    """The content of the packaged file."""
-    # Pixels have no alignment, and depend on their high bits most: half the time, the same size.
+    """Returns the content of the packaged file."""
+    # Pixels have no alignment and mostly depend on their high bits: half the time, the same size.
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 4, "pb": 0}]
     return lzma.compress(arrays, filters=filters)
 

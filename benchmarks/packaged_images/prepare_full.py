@@ -22,7 +22,7 @@ _FILES = {
 
 
 def prepare(source: pathlib.Path, data_dir: pathlib.Path) -> bool:
-    """Makes the data set in `data_dir`; returns whether it was missing there.
+    """Makes the data set in `data_dir`; returns whether it was missing.
 
     Raises:
         FileNotFoundError: `source` lacks one of the published files.
@@ -35,7 +35,7 @@ def prepare(source: pathlib.Path, data_dir: pathlib.Path) -> bool:
             "`source` must hold the four published files of Fashion-MNIST. "
             f"Received: source={source}, without {', '.join(missing)}"
         )
-    # Not at the top: missing files are answered without waiting for TensorFlow.
+    # Not at the top, so that errors for missing files do not wait for TensorFlow.
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -60,7 +60,7 @@ def prepare(source: pathlib.Path, data_dir: pathlib.Path) -> bool:
 
 
 def main() -> None:
-    """Prepares the data set, or says what is missing."""
+    """Prepares the data set, or prints what is missing."""
     if len(sys.argv) != 3:
         sys.exit(f"Usage: python {sys.argv[0]} FASHION_MNIST_FOLDER DATA_DIR")
     source, data_dir = map(pathlib.Path, sys.argv[1:])

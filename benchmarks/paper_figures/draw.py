@@ -1,8 +1,8 @@
-"""Draws the figures of this folder, and prints their tables, from the sweeps that have been run.
+"""Draws the figures of this folder, and prints their tables, from finished sweeps.
 
     python benchmarks/paper_figures/draw.py runs/paper_figures benchmarks/paper_figures/results
 
-Copies each sweep's table (`NAME.csv`) beside the figures. Sweeps that are missing are left out.
+Copies each sweep's table (`NAME.csv`) to the figures' folder. Skips missing sweeps.
 """
 
 import argparse
@@ -44,7 +44,7 @@ MEMORY = {
 
 
 def table(runs: pathlib.Path, name: str) -> pd.DataFrame | None:
-    """The cells of a sweep, settings as text; None: it has not been run."""
+    """Returns the cells of a sweep, with settings as text; None if it has not run."""
     path = runs / name / "results.csv"
     if not path.exists():
         return None
@@ -54,12 +54,12 @@ def table(runs: pathlib.Path, name: str) -> pd.DataFrame | None:
 
 
 def settings(found: pd.DataFrame) -> list[str]:
-    """The names of what a sweep varies."""
+    """Returns the dimensions of a sweep."""
     return [name for name in found if name not in ("seed", "metric", "value")]
 
 
 def top_1(found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of top-1 accuracy, in percent."""
+    """Returns the rows of top-1 accuracy, in percent."""
     rows = found[found.metric == TOP_1]
     return rows.assign(value=100 * rows.value)
 
@@ -68,10 +68,11 @@ def lines(path: pathlib.Path, panels, x_label: str, y_label: str, ticks) -> None
     """Writes a figure.
 
     Args:
-        path: Where, without a suffix.
-        panels: By title, what a panel shows: rows with x, mean, low and high by label, a line each.
-        x_label, y_label: Of all panels.
-        ticks: Places and texts of the x axis.
+        path: Path without a suffix.
+        panels: Maps a panel's title to {label: rows with x, mean, low and high}, one line per
+            label.
+        x_label, y_label: Labels of all panels.
+        ticks: Positions and texts on the x axis.
     """
     figure = Figure(figsize=(5 * len(panels) + 1, 5), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -81,7 +82,7 @@ def lines(path: pathlib.Path, panels, x_label: str, y_label: str, ticks) -> None
             rows = rows.sort_values("x")
             reach = [rows["mean"] - rows.low, rows.high - rows["mean"]]
             axis.errorbar(
-                rows.x + 0.06 * step * (place - 1),  # bars beside each other
+                rows.x + 0.06 * step * (place - 1),  # bars side by side
                 rows["mean"],
                 yerr=reach,
                 label=label,
@@ -97,7 +98,7 @@ def lines(path: pathlib.Path, panels, x_label: str, y_label: str, ticks) -> None
 
 
 def save(figure: Figure, path: pathlib.Path, alt: str) -> None:
-    """Writes PNG and SVG."""
+    """Writes a figure as PNG and SVG."""
     figure.set_label(alt)
     for suffix in (".png", ".svg"):
         save_figure(figure, epath.Path(f"{path}{suffix}"))
@@ -115,7 +116,7 @@ def shown(rows: pd.DataFrame, names: list[str]) -> None:
 
 
 def sizes(runs: pathlib.Path, target: pathlib.Path) -> None:
-    """What pretraining adds to supervised training of the same network, by its size."""
+    """Draws the gain of fine-tuning over supervised training of the same network, by its size."""
     found = {name: table(runs, f"size_{name}") for name in ("supervised", "fine_tuned")}
     if any(value is None for value in found.values()):
         return
@@ -123,7 +124,7 @@ def sizes(runs: pathlib.Path, target: pathlib.Path) -> None:
     dimensions = ["method", "variant", "resnet_depth", "width_multiplier"]
     gains = differences(both, dimensions, {"method": "supervised"})
     gains["x"] = gains.width_multiplier.astype(float)
-    print("Fine-tuned less supervised, points\n")
+    print("Fine-tuned over supervised, points\n")
     shown(gains, dimensions[1:])
     lines(
         target / "gain_by_size",
@@ -135,14 +136,14 @@ def sizes(runs: pathlib.Path, target: pathlib.Path) -> None:
             for depth in ("10", "18")
         },
         "width multiplier",
-        "fine-tuned less supervised (points)",
+        "fine-tuned over supervised (points)",
         WIDTHS,
     )
-    # The slope: what four times the parameters add, largest width less smallest, over seeds.
+    # The slope: the gain by four times the parameters, largest minus smallest width, over seeds.
     wide = both.pivot_table(index=["method", "variant", "resnet_depth", "seed"],
                             columns="width_multiplier", values="value")  # fmt: skip
     slope = (wide["0.25"] - wide["0.125"]).unstack("method")
-    print("Width 0.25 less width 0.125, points, over both depths and all seeds\n")
+    print("Width 0.25 minus width 0.125, points, over both depths and all seeds\n")
     for name in LABELS:
         rows = slope.xs(name, level="variant")
         for method in rows:
@@ -152,7 +153,7 @@ def sizes(runs: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def heads(runs: pathlib.Path, target: pathlib.Path) -> None:
-    """The layer of the head to fine-tune from, by the depth of the head."""
+    """Draws top-1 by the layer of the head to fine-tune from and the depth of the head."""
     found = table(runs, "head_fine_tuned")
     if found is None:
         return
@@ -167,7 +168,7 @@ def heads(runs: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def students(runs: pathlib.Path, target: pathlib.Path, labels: str) -> None:
-    """Students by size, with and without labels, beside supervised training of their size."""
+    """Draws students by size, with and without labels, and supervised training of the same size."""
     found, teachers = table(runs, f"students_{labels}"), table(runs, f"teacher_{labels}")
     supervised = table(runs, "size_supervised")
     if found is None or teachers is None or supervised is None:
@@ -200,7 +201,7 @@ def students(runs: pathlib.Path, target: pathlib.Path, labels: str) -> None:
 
 
 def memory(runs: pathlib.Path, target: pathlib.Path) -> None:
-    """Rank of the embeddings along training, with and without a memory."""
+    """Draws the rank of the embeddings during training, with and without a memory."""
     if table(runs, "memory") is None:
         return
     figure = Figure(figsize=(10, 4.6), dpi=150, layout="constrained")
@@ -222,7 +223,7 @@ def memory(runs: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Draws, prints and copies."""
+    """Draws the figures, prints the tables and copies the sweeps' tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=pathlib.Path)
     parser.add_argument("target", type=pathlib.Path)

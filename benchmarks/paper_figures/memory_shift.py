@@ -1,11 +1,11 @@
-"""Where the memory's outputs lie beside the network's own, at the end of the runs of `memory`.
+"""Compares the memory's outputs with the network's own, at the end of the runs of `memory`.
 
     python benchmarks/paper_figures/memory_shift.py runs/paper_figures/memory
 
 For two sets of embeddings of the same 2,000 held-out images, by the network and by its momentum
-network, prints the mean cosine between embeddings of different images: network with network, which
-are the negatives of the batch, and network with momentum network, which are those of the memory.
-Where the second is far below the first, the network has moved away from the memory as a whole.
+network, prints the mean cosine between embeddings of different images: network with network, as for
+negatives of the batch, and network with momentum network, as for negatives of the memory. If the
+second mean is far below the first, the whole network has moved away from the memory.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from simclrv2_tf.options import of
 
 
 def embeddings(models, images) -> np.ndarray:
-    """(n, d) of unit length."""
+    """Returns rows (n, d) of unit length."""
     encoder, head = models
     found = [
         head(encoder(part, training=False), training=False)[-1].numpy()
@@ -34,14 +34,14 @@ def embeddings(models, images) -> np.ndarray:
 
 
 def of_others(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean cosine between an embedding of `first` and one of another image of `second`."""
+    """Returns the mean cosine between embeddings of `first` and of other images in `second`."""
     n = len(first)
     total = first.sum(0) @ second.sum(0) - np.sum(first * second)
     return float(total / (n * (n - 1)))
 
 
 def measure(folder: pathlib.Path, images) -> dict[str, float]:
-    """The mean cosines of a run."""
+    """Returns the mean cosines of a run."""
     options = run_options.read(folder)
     config = NetworksOptions(**{k: options[k] for k in of(NetworksOptions) if k in options})
     made = [
@@ -53,7 +53,7 @@ def measure(folder: pathlib.Path, images) -> dict[str, float]:
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
     for model in momentum:
         for v in model.weights:
-            key = f"ema/{v.path}".replace("/", ".S")  # as TensorFlow writes it
+            key = f"ema/{v.path}".replace("/", ".S")  # TensorFlow's escaping
             v.assign(reader.get_tensor(f"variables/{key}/.ATTRIBUTES/VARIABLE_VALUE"))
     ours, theirs = embeddings(own, images), embeddings(momentum, images)
     return {

@@ -1,14 +1,14 @@
-"""Damages checkpoints, images and command lines at random, and counts what comes of it.
+"""Damages checkpoints, images and command lines at random, and counts the outcomes.
 
 Command: python benchmarks/reliability/damage.py (about 5 minutes)
 
-* Checkpoints: of two, the newest has bytes flipped, is cut, or loses a file. Restoring must give
-  the newest's values, the older one's, or an error of ours; never anything else.
-* Images: JPEG and PNG files with bytes flipped, cut, or swapped. Each must be read, or skipped with
-  a reason, and never end the pipeline.
+* Checkpoints: in the newest of two, bytes are flipped, parts are cut, or a file is removed.
+  Restoring must give the values of either checkpoint or an error of ours.
+* Images: JPEG and PNG files with bytes flipped, cut, or swapped. Each must be read or skipped with
+  a reason, and must not end the pipeline.
 * Command lines: random flags with values in their range, at its bounds, beyond them and of another
-  kind. Each must make a configuration, the same after a round through config.json, or be refused
-  with a line for each problem; nothing is written.
+  type. Each must give a configuration, the same after a round trip through config.json, or one line
+  per problem; nothing is written.
 """
 
 import argparse
@@ -45,7 +45,7 @@ RESULTS = pathlib.Path(__file__).with_name("results.json")
 
 
 def mutated(content: bytes, draw: random.Random) -> bytes:
-    """`content` with up to 8 bits flipped, a part cut out or zero, no end, or two parts swapped."""
+    """Flips up to 8 bits of `content`, cuts or zeroes a part, truncates it, or swaps two parts."""
     kind = draw.choice(("flip", "cut out", "cut off", "swap", "zeros"))
     changed = bytearray(content)
     first, second = sorted(draw.randrange(len(content)) for _ in range(2))
@@ -68,7 +68,7 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
 
 
 def checkpoints(count: int, draw: random.Random) -> dict[str, int]:
-    """What restoring gives after damage to the newest of two checkpoints."""
+    """Counts the outcomes of restoring after damage to the newest of two checkpoints."""
     model = heads.projection_head(64)
     variables = weights.named(model.weights)
     tally: collections.Counter = collections.Counter()
@@ -112,7 +112,7 @@ def checkpoints(count: int, draw: random.Random) -> dict[str, int]:
 
 
 def images(count: int, draw: random.Random) -> dict[str, int]:
-    """What reading gives for mutated images."""
+    """Counts the outcomes of reading mutated images."""
     tally: collections.Counter = collections.Counter()
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(9, 0).repeat(7, 1)
@@ -163,7 +163,7 @@ VALUES = (
 
 
 def _values(declared: options.Option) -> strategies.SearchStrategy[str]:
-    """Values of an option as text: in its range, at its bounds, and beyond them."""
+    """Draws values of an option as text: in its range, at its bounds, and beyond them."""
     bounds = {declared.minimum, declared.maximum, declared.below, 0} - {None}
     near = [bound + step for bound in bounds for step in (-1, 0, 1, 0.5)]
     numbers = {
@@ -179,7 +179,7 @@ def _values(declared: options.Option) -> strategies.SearchStrategy[str]:
 
 
 def _flags() -> strategies.SearchStrategy[list[str]]:
-    """One flag as it is typed, in most cases with a value of its kind."""
+    """Draws a flag as typed, mostly with a value of its type."""
     known = flag_options()
     hostile = strategies.sampled_from(VALUES) | strategies.text(max_size=8)
     names = strategies.sampled_from(
@@ -203,7 +203,7 @@ def _flags() -> strategies.SearchStrategy[list[str]]:
 
 
 def command_lines(count: int, draw: random.Random) -> dict[str, int]:
-    """What random flags with random values give."""
+    """Counts the outcomes of random flags with random values."""
     tally: collections.Counter = collections.Counter()
 
     def outcome(arguments):
@@ -246,8 +246,8 @@ def command_lines(count: int, draw: random.Random) -> dict[str, int]:
 
 
 def table(sessions: list[dict]) -> str:
-    """The counts of each session as a table in Markdown."""
-    lines = ["| session | damaged | tried | what came of it |", "| --- | --- | --- | --- |"]
+    """Returns the counts of each session as a Markdown table."""
+    lines = ["| session | damaged | count | outcome |", "| --- | --- | --- | --- |"]
     for session in sessions:
         for name, found in session.items():
             if isinstance(found, dict):
@@ -257,7 +257,7 @@ def table(sessions: list[dict]) -> str:
 
 
 def main() -> None:
-    """Damages, counts, prints the table and adds a session to results.json."""
+    """Runs all damage, prints the table and adds a session to results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoints", type=int, default=200)
     parser.add_argument("--images", type=int, default=1000)

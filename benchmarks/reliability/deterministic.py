@@ -1,4 +1,4 @@
-"""What `--deterministic` costs: a training step with it and without, in turns.
+"""The cost of `--deterministic`: a training step with and without it, alternating.
 
 Command: python benchmarks/reliability/deterministic.py (about 2 minutes)
 """
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def table(found: dict) -> str:
-    """The medians as a table in Markdown; ratios are of figures of one turn."""
+    """Returns the medians as a Markdown table; ratios compare figures of the same round."""
     lines = ["| step | plain (ms) | deterministic (ms) | ratio |", "| --- | --- | --- | --- |"]
     for row in found["rows"]:
         plain, deterministic = zip(*row["turns"], strict=True)

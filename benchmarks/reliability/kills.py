@@ -1,12 +1,12 @@
-"""Kills real runs at random points of all stages, resumes them, and compares with a whole run.
+"""Kills real runs at random points of all stages, resumes them, and compares with a full run.
 
 Command: python benchmarks/reliability/kills.py --kills=100 (about 50 minutes on two cores)
 
-The figures are added to those of earlier days in results.json. Give another --seed each time.
+Adds the figures to results.json, after earlier sessions. Give another --seed each time.
 
 Each run of all stages (pretraining, supervised, fine-tuned, distilled twice) is killed several
-times, by SIGKILL or SIGTERM, at moments drawn from the seconds that it runs, and then ends. Its
-weights and its histories must be those of a run that was never stopped, bit for bit.
+times, by SIGKILL or SIGTERM, at random moments, and then runs to its end. Its weights and histories
+must equal an uninterrupted run's, bit for bit.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def start(folder: pathlib.Path) -> subprocess.Popen:
 
 
 def outcome(folder: pathlib.Path) -> dict:
-    """What the run in `folder` has learned and reported: bits of weights, rows, results."""
+    """Returns the weights, rows and results of the run in `folder`."""
     found: dict = {}
     for path in sorted(folder.rglob("*.keras")):
         with zipfile.ZipFile(path) as archive:
@@ -54,13 +54,13 @@ def outcome(folder: pathlib.Path) -> dict:
             del row["seconds"]
         found[str(path.relative_to(folder))] = rows
     for path in sorted(folder.rglob("result*.json")):
-        if path.name != "results.json":  # it has seconds
+        if path.name != "results.json":  # contains seconds
             found[str(path.relative_to(folder))] = json.loads(path.read_text())
     return found
 
 
 def trial(folder: pathlib.Path, seed: int, kills: int, seconds: float, expected: dict) -> dict:
-    """One run that is killed `kills` times and then ends: what came of it."""
+    """Kills a run `kills` times, then lets it end; returns a report."""
     draw = random.Random(seed)
     report: dict = {"seed": seed, "kills": [], "different": [], "status": None}
     for _ in range(kills):
@@ -93,16 +93,16 @@ def trial(folder: pathlib.Path, seed: int, kills: int, seconds: float, expected:
 def main() -> None:
     """Kills, compares, prints a table and writes results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="at least so many in all")
+    parser.add_argument("--kills", type=int, default=100, help="minimum number of kills")
     parser.add_argument("--kills_a_run", type=int, default=8, help="at most")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel runs")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as parent:
         root = pathlib.Path(parent)
         began, today = time.monotonic(), time.strftime("%Y-%m-%d %H:%M")
         assert start(root / "whole").wait() == 0, (root / "whole.log").read_text()[-3000:]
-        # Shorter than a run, as each session has but the rest of it.
+        # Shorter than a run, because each session only has the rest of it.
         seconds = max(0.4 * arguments.jobs * (time.monotonic() - began), 8)
         expected = outcome(root / "whole")
         reports: list[dict] = []
@@ -117,7 +117,7 @@ def main() -> None:
                     now,
                 )
                 print(table([{"began": today, **summary(reports)}]), flush=True)
-                # After each, so that a benchmark that is stopped has its figures.
+                # After each run, so that an interrupted benchmark keeps its figures.
                 held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
                 earlier = [found for found in held.get("kills", []) if found["began"] != today]
                 held["kills"] = [*earlier, {"began": today, **summary(reports)}]
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def summary(reports: list[dict]) -> dict:
-    """The counts over all runs."""
+    """Returns the counts over all runs."""
     kills = [kill for report in reports for kill in report["kills"]]
     waits = {
         name: [kill["seconds_to_end"] for kill in kills if kill["signal"] == name]
@@ -151,7 +151,7 @@ def summary(reports: list[dict]) -> dict:
 
 
 def table(sessions: list[dict]) -> str:
-    """The counts of each day and of all, as a table in Markdown."""
+    """Returns the counts of each session and in total, as a Markdown table."""
 
     def ends(found):
         return ", ".join(f"{n} at {at}" for at, n in found["stages_finished_at_the_kill"].items())
@@ -172,7 +172,7 @@ def table(sessions: list[dict]) -> str:
         "tracebacks": [found["tracebacks"] for found in sessions],
     }
     lines = [
-        "| | " + " | ".join([found["began"] for found in sessions]) + " | all |",
+        "| | " + " | ".join([found["began"] for found in sessions]) + " | total |",
         "| --- |" + " --- |" * (len(sessions) + 1),
         *(
             f"| {name} | {' | '.join(map(str, counts))} | {sum(counts)} |"

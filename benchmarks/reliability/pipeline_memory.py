@@ -1,9 +1,9 @@
-"""Memory of the input pipeline: its peak while the consumer waits, beside the promised bound.
+"""Memory of the input pipeline: its peak while the consumer waits, and the documented bound.
 
 Command: python benchmarks/reliability/pipeline_memory.py (about a minute)
 
-A process for each row: views of the packaged images are drawn, and the consumer waits several times
-for seconds, as in an evaluation. The peak is the process's, above what it held before.
+Each row is a process that draws views of the packaged images while the consumer waits several times
+for seconds, as in an evaluation. The peak is the process's additional memory.
 """
 
 import json
@@ -17,7 +17,7 @@ CASES = ((256, 28), (1024, 64), (4096, 64), (256, 224))  # batch, pixels
 
 
 def peak(key: str) -> float:
-    """Of this process in MB, by Linux: `VmHWM`, the largest so far, or `VmRSS`."""
+    """Returns Linux's memory of this process in MB: `VmHWM`, the peak, or `VmRSS`."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1e3
 
@@ -48,9 +48,9 @@ def measure(batch: int, size: int) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    """The rows as a table in Markdown."""
+    """Returns the rows as a Markdown table."""
     lines = [
-        "| batch | pixels | its views (MB) | made at once, finished | bound (MB) | peak (MB) |",
+        "| batch | pixels | views (MB) | in progress, finished | bound (MB) | peak (MB) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -1,12 +1,12 @@
-"""What a pretraining step costs: computation, activation memory, and bytes between replicas.
+"""The cost of a pretraining step: computation, activation memory, and bytes between replicas.
 
 Command: python benchmarks/scaling/run.py (about two minutes on 2 cores; no weights are made)
 
-Writes results.json and results.md (the table of docs/scaling.md) beside itself, for the 13 networks
-of SimCLRv2's Table 1 (arXiv 2006.10029) at 224 pixels and a batch of 4096, on 8, 32 and 128
-replicas; and checks the model against a small network on two replicas: the operations that
+Writes results.json and results.md (the table of docs/scaling.md) to this folder, for the 13
+networks of SimCLRv2's Table 1 (arXiv 2006.10029) at 224 pixels and a batch of 4096, on 8, 32 and
+128 replicas; and checks the model against a small network on two replicas: the operations that
 TensorFlow's profiler counts in the graph of a step, and the sizes of the tensors that its replicas
-hand to collectives.
+pass to collectives.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simclrv2_tf.convolution import Conv2D
 
 HERE = pathlib.Path(__file__).resolve().parent
 FLOAT32, BFLOAT16 = 4, 2  # bytes
-# Depth, width, selective kernels: Table 1, in its order.
+# Depth, width, selective kernels, in the order of Table 1.
 NETWORKS = [
     *((50, width, sk) for width in (1, 2) for sk in (0.0, 0.0625)),
     *((101, width, sk) for width in (1, 2) for sk in (0.0, 0.0625)),
@@ -39,13 +39,13 @@ BATCH, REPLICAS, SIZE = 4096, (8, 32, 128), 224
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one network.
+    """The costs of one network.
 
     Attributes:
         forward_flops: Multiplications and additions of convolutions and dense layers, for one view.
-        first_flops: Those of the convolution on the images, whose input needs no gradient.
+        first_flops: The same for the convolution on the images, whose input needs no gradient.
         kept_elements: Activations that the backward pass needs, for one view.
-        parameters: Trainable ones of encoder and head.
+        parameters: Trainable parameters of encoder and head.
         batch_norms: Channels of each batch norm, in order.
         embedding: Width d.
     """
@@ -59,11 +59,12 @@ class Cost:
 
     @property
     def training_flops(self) -> int:
-        """For one view: forward, and backward for weights and for inputs, each as much again."""
+        """FLOPs for one view: forward, and the same again backward for weights and for inputs."""
         return 3 * self.forward_flops - self.first_flops
 
     def sent(self, batch: int) -> dict[str, int]:
-        """Bytes that collectives sum or gather in a step, by what for, and batch norm's calls.
+        """Returns bytes that collectives sum or gather in a step, by purpose, and batch norm's
+        calls.
 
         Args:
             batch: Images of the global batch.
@@ -71,18 +72,18 @@ class Cost:
         channels, norms = sum(self.batch_norms), len(self.batch_norms)
         return {
             "gradients": FLOAT32 * self.parameters,
-            # Means, then spreads; and the gradient of each.
+            # Means, then variances, and their gradients.
             "batch_norm": 4 * FLOAT32 * channels,
             "batch_norm_calls": 4 * norms,
-            # Two views, gathered; and backwards the sum of the gradients of all of them.
+            # Two gathered views; and backward, the sum of their gradients.
             "embeddings": 4 * FLOAT32 * batch * self.embedding,
         }
 
 
 def measure(encoder: keras.Model, head: keras.Model | None, size: int) -> Cost:
-    """The costs of a network for images of `size` pixels, from its layers.
+    """Returns the costs of a network for images of `size` pixels, from its layers.
 
-    Without a head its parts are left out, and the representation is the embedding.
+    Without a head, the representation is the embedding.
     """
     flops, kept, first = 0, {}, None
     channels = []
@@ -103,7 +104,7 @@ def measure(encoder: keras.Model, head: keras.Model | None, size: int) -> Cost:
                 first = flops if first is None else first
             if isinstance(layer, BatchNorm):
                 channels.append(outputs[0].shape[-1])
-            # What each operation's gradient is a function of.
+            # The inputs of each operation's gradient.
             needed = {
                 Conv2D: inputs,
                 keras.layers.Dense: inputs,
@@ -126,7 +127,7 @@ def _shapes(model, tensors, shape):
 
 
 def build(depth: int, width: float, sk_ratio: float, size: int, weights: bool = True):
-    """Encoder and head; without `weights` the variables have shapes and no values."""
+    """Makes encoder and head; without `weights`, variables only have shapes."""
     scope = (
         contextlib.nullcontext() if weights else keras.StatelessScope(initialize_variables=False)
     )
@@ -135,16 +136,16 @@ def build(depth: int, width: float, sk_ratio: float, size: int, weights: bool = 
         return encoder, heads.projection_head(encoder.output_shape[-1])
 
 
-# --- The check against a step that was traced -------------------------------------------------
+# --- Comparison with a traced step -------------------------------------------------
 
 
 def check(size: int = 32, batch: int = 8) -> dict[str, dict[str, int]]:
-    """Predicted and counted costs of a quarter-width ResNet-50 with selective kernels.
+    """Returns predicted and counted costs of a quarter-width ResNet-50 with selective kernels.
 
     Returns:
         `predicted` and `counted`: `forward` and `backward`, the FLOPs of convolutions on one
-        replica; `dense`, those of matrix products in both directions; and `bytes` and `calls`, what
-        each of two replicas hands to collectives.
+        replica; `dense`, the FLOPs of matrix products in both directions; and `bytes` and `calls`,
+        passed to collectives by each of two replicas.
     """
     stage = _stage(size)
     cost = measure(stage.encoder, stage.head, size)
@@ -157,7 +158,7 @@ def check(size: int = 32, batch: int = 8) -> dict[str, dict[str, int]]:
         "backward": 2 * views * convolutions,
         # A product with three of the contrastive loss's blocks, of all views with all others.
         "dense": 3 * views * (cost.forward_flops - convolutions) + 6 * views**2 * cost.embedding,
-        # Backwards, TensorFlow's gather first gathers how many rows each replica had, 4 bytes.
+        # Backward, TensorFlow's gather first gathers the number of rows of each replica, 4 bytes.
         "bytes": sum(sent.values()) + 2 * 2 * 4,
         # Two views are gathered, forward and backward (two calls); the optimizer sums all at once.
         "calls": calls + 2 * 3 + 1,
@@ -182,8 +183,8 @@ def _data(size, batch):
 
 
 def _counted_flops(stage, size, batch) -> dict[str, int]:
-    """Convolutions and matrix products of the traced step, as TensorFlow's profiler counts them."""
-    # Without `update`, in which some of the gradients are matrix products.
+    """Counts convolutions and matrix products of the traced step with TensorFlow's profiler."""
+    # Without `update`, whose gradients are partly matrix products.
     step = tf.function(stage.loss_and_gradients, autograph=False)
     graph = step.get_concrete_function(_data(size, batch)).graph
     builder = tf.compat.v1.profiler.ProfileOptionBuilder(
@@ -203,7 +204,7 @@ def _counted_flops(stage, size, batch) -> dict[str, int]:
 
 
 def _counted_sent(size, batch) -> dict[str, int]:
-    """What the first of two replicas hands to collectives while its step is traced."""
+    """Records what the first of two replicas passes to collectives while its step is traced."""
     strategy = distribute.make_strategy("mirrored", 2)
     with strategy.scope():
         stage = _stage(size)
@@ -215,7 +216,7 @@ def _counted_sent(size, batch) -> dict[str, int]:
         def call(self, *args, **kwargs):
             if tf.get_static_value(self.replica_id_in_sync_group) == 0:
                 tensors = [x for x in tf.nest.flatten((args, kwargs)) if tf.is_tensor(x)]
-                # What a gather hands over is this replica's part; it receives all of them.
+                # A gather passes this replica's part and receives all parts.
                 factor = 2 if name == "all_gather" else 1
                 counted["bytes"] += factor * sum(x.dtype.size * math.prod(x.shape) for x in tensors)
                 counted["calls"] += 1
@@ -237,12 +238,12 @@ def _counted_sent(size, batch) -> dict[str, int]:
 
 def main() -> None:
     """Checks the model, then computes and writes the table."""
-    distribute.make_strategy("mirrored", 2)  # logical CPUs have to come first
+    distribute.make_strategy("mirrored", 2)  # logical CPUs must be created first
     checked = check()
     print(json.dumps(checked, indent=2), flush=True)
     for name, predicted in checked["predicted"].items():
         counted = checked["counted"][name]
-        # Of backward strided convolutions the profiler counts padding as well.
+        # For backward strided convolutions, the profiler also counts padding.
         if not predicted <= counted <= predicted * (1.05 if name == "backward" else 1):
             raise SystemExit(f"The model is wrong about {name}: {predicted} against {counted}.")
     rows = []
@@ -258,7 +259,7 @@ def main() -> None:
 
 
 def per_replica(cost: Cost) -> dict[int, dict[str, float]]:
-    """What a step costs each replica, by their number."""
+    """Returns the cost of a step per replica, by the number of replicas."""
     sent = cost.sent(BATCH)
     found = {}
     for replicas in REPLICAS:
@@ -268,14 +269,14 @@ def per_replica(cost: Cost) -> dict[int, dict[str, float]]:
             "activations_gb": views * cost.kept_elements * BFLOAT16 / 1e9,
             "gradients_mb": _ring(sent["gradients"], replicas) / 1e6,
             "batch_norm_mb": _ring(sent["batch_norm"], replicas) / 1e6,
-            # Gathered once, which is half of a sum, and summed once.
+            # One gather, which is half of a sum, and one sum.
             "embeddings_mb": 0.75 * _ring(sent["embeddings"], replicas) / 1e6,
         }
     return found
 
 
 def table(rows: list[dict]) -> str:
-    """A line for each network; what depends on the number of replicas as 8 / 32 / 128."""
+    """Returns one line per network; costs that depend on replicas as 8 / 32 / 128."""
     header = ["network", "parameters (M)", "TFLOP", "activations (GB)", "gradients (MB)"]
     header += ["batch norm (MB)", "batch norm calls", "embeddings (MB)"]
 
@@ -301,7 +302,7 @@ def table(rows: list[dict]) -> str:
 
 
 def _ring(size: int, replicas: int) -> float:
-    """Bytes that each replica sends, in a ring, to sum `size` bytes over all of them."""
+    """Returns the bytes that each replica sends, in a ring, to sum `size` bytes over all."""
     return 2 * (replicas - 1) / replicas * size
 
 

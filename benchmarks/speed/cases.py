@@ -1,4 +1,4 @@
-"""The training steps that are compared, as plain numbers that both frameworks read."""
+"""The compared training steps, as plain numbers for both frameworks."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ class Case:
         sk_ratio: 0, or the ratio of selective kernels, with ResNet-D stem and shortcuts.
         stem: "imagenet" or "cifar".
         size: Side of the views in pixels.
-        batch: Images a step; twice as many views.
+        batch: Images per step; twice as many views.
         optimizer: "adam" or "lars".
     """
 

@@ -1,10 +1,10 @@
-"""Seconds of the bare command, stage by stage.
+"""Seconds of the demo by stage.
 
 Command: python benchmarks/speed/demo.py [--name NAME] [--source CHECKOUT] (about four minutes)
 
-`--source` runs the package of another checkout, and a variable of the environment that is set runs
-TensorFlow by it: a figure of before, under a `--name` of its own. Training seconds are those of the
-run's own tables; the rest of a stage is building, tracing, evaluating and writing.
+`--source` runs the package of another checkout, with the current environment variables, for figures
+of earlier versions under another `--name`. Training seconds come from the run's own tables; the
+rest of a stage is building, tracing, evaluating and writing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ STAGE = re.compile(r"^\[\d+/\d+\] (\S+)$")
 
 
 def measure(folder: str, source: str | None) -> dict[str, dict[str, float]]:
-    """Wall and training seconds by stage, and of the whole."""
+    """Returns wall and training seconds by stage, and in total."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if source:
         environment["PYTHONPATH"] = source
@@ -32,7 +32,7 @@ def measure(folder: str, source: str | None) -> dict[str, dict[str, float]]:
     starts = {"start": began}
     with subprocess.Popen(
         [*command, f"--model_dir={folder}/demo"],
-        cwd=folder,  # not a checkout, whose package would be imported
+        cwd=folder,  # not in a checkout, whose package would be imported
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -56,7 +56,7 @@ def measure(folder: str, source: str | None) -> dict[str, dict[str, float]]:
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
-    """The figures as a table in Markdown."""
+    """Returns the figures as a Markdown table."""
     lines = ["| stage | seconds | of these training |", "| --- | --- | --- |"]
     for name, figure in results.items():
         lines.append(f"| {name} | {figure['seconds']:.1f} | {figure['training']:.1f} |")
@@ -66,8 +66,8 @@ def table(results: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     """Measures, prints the table and writes results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", default="now", help="of these figures in results.json")
-    parser.add_argument("--source", help="checkout whose package runs")
+    parser.add_argument("--name", default="now", help="name of these figures in results.json")
+    parser.add_argument("--source", help="checkout of the package to run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = measure(folder, arguments.source)

@@ -1,4 +1,4 @@
-"""The machine that figures were taken on, and the file that holds them."""
+"""The machine of the figures, and the file that holds them."""
 
 import datetime
 import json
@@ -8,7 +8,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 
-# What a processor with AVX2 alone would run; the libraries read these when they are loaded.
+# The settings of a processor with only AVX2; libraries read these when they are loaded.
 AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -19,7 +19,7 @@ RESULTS = pathlib.Path(__file__).with_name("results.json")
 
 
 def processor() -> str:
-    """The name of the processor, its relevant instructions and the number of its cores."""
+    """Returns the processor's name, its relevant instructions and its number of cores."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -34,12 +34,12 @@ def processor() -> str:
 
 
 def summary(figures: Sequence[float]) -> dict[str, float]:
-    """The median of figures, and the smallest and largest."""
+    """Returns the median of figures, the minimum and the maximum."""
     return {"median": statistics.median(figures), "least": min(figures), "largest": max(figures)}
 
 
 def record(name: str, figures: dict) -> None:
-    """Writes the figures of one benchmark to results.json; those of others stay."""
+    """Writes the figures of one benchmark to results.json; keeps the others."""
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     date = datetime.date.today().isoformat()
     held[name] = {"date": date, "processor": processor(), **figures}

@@ -1,4 +1,4 @@
-"""Our side of step.py: the training step with views in memory or as drawn, or a part alone.
+"""Our side of step.py: the training step, with views in memory or drawn, or a part of it.
 
 Command: python benchmarks/speed/our_step.py CASE PRECISION WHAT, as in the dictionary below.
 """
@@ -30,12 +30,12 @@ def networks(case: Case) -> list[keras.Model]:
 
 
 def step_of(case: Case, batches: tf.data.Dataset | None = None, timed: bool = True):
-    """One call of the training loop, with the metrics as numbers.
+    """Returns one call of the training loop, with the metrics as numbers.
 
     Args:
-        case: What is trained.
-        batches: Batches of two views and labels; default: one in memory, again and again.
-        timed: As of `loop.train`.
+        case: The training step.
+        batches: Batches of two views and labels; default: one batch in memory, repeated.
+        timed: As for `loop.train`.
     """
     models = networks(case)
     encoder, head, classifier = models
@@ -63,7 +63,7 @@ def step_of(case: Case, batches: tf.data.Dataset | None = None, timed: bool = Tr
 
 
 def convolutions_of(case: Case):
-    """The convolutions and dense layers of a step with their gradients, one after the other."""
+    """Runs the convolutions and dense layers of a step with their gradients, one by one."""
     encoder, head, _ = networks(case)
     dtype = keras.config.dtype_policy().compute_dtype
     counted = collections.Counter()
@@ -118,7 +118,7 @@ def convolutions_of(case: Case):
         for (x, k), (*_, stride, padding, count, first) in zip(tensors, work, strict=True):
             for _ in range(count):
                 with tf.control_dependencies(done[-3:]):
-                    # An operation of its own each time: equal ones would be computed once.
+                    # A different operation each time: equal ones would be computed once.
                     done += one(tf.identity(x), k, stride, padding, first)
         with tf.control_dependencies(done):
             return tf.constant(0)
@@ -128,7 +128,7 @@ def convolutions_of(case: Case):
 
 
 def demo_batches(case: Case) -> tf.data.Dataset:
-    """Views as the demo draws them from the packaged images."""
+    """Draws views of the packaged images as in the demo."""
     options = augment.ViewOptions(min_crop_area=0.25, use_blur=False, color_jitter_strength=0.5)
     split = datasets.open_dataset(PACKAGED).split("train")
     return datasets.pretraining_batches(
@@ -137,18 +137,18 @@ def demo_batches(case: Case) -> tf.data.Dataset:
 
 
 def views_of(case: Case):
-    """A batch of the demo's views."""
+    """Returns a batch of the demo's views."""
     iterator = iter(demo_batches(case))
     return lambda: next(iterator)
 
 
 def run_of(case: Case):
-    """A step on the demo's views as they are drawn."""
+    """Returns a step that draws the demo's views."""
     return step_of(case, demo_batches(case))
 
 
 def deterministic_of(case: Case):
-    """A step as `--deterministic` makes it."""
+    """Returns a step with deterministic operations."""
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
     return step_of(case, timed=False)
@@ -164,6 +164,6 @@ if __name__ == "__main__":
         "convolutions": convolutions_of,
         "views": views_of,
     }
-    # Enough warm-up to empty the buffers that filled while the step was traced.
+    # Enough warm-up to empty the buffers that filled during tracing.
     warm_up = {"views": 20, "run": 20}.get(sys.argv[3], 3)
     serve(measured[sys.argv[3]](CASES[sys.argv[1]]), warm_up)

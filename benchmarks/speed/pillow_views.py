@@ -1,4 +1,4 @@
-"""Two SimCLR views of an image by Pillow: the peer of the input pipeline."""
+"""Two SimCLR views of an image with Pillow: the peer of the input pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 
 def random_resized_crop(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
-    """A box of area U(0.08, 1) and aspect 3/4..4/3 in log scale, resized by antialiased bicubic."""
+    """Crops a box of area U(0.08, 1), aspect 3/4..4/3 in log scale; resizes it, antialiased."""
     width, height = image.size
     box = (0, 0, width, height)
     for _ in range(10):
@@ -32,7 +32,7 @@ def turn_hue(image: Image.Image, turns: float) -> Image.Image:
 
 
 def color_jitter(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Brightness, contrast and saturation of strength 0.8, hue of 0.2, in random order."""
+    """Jitters brightness, contrast and saturation by 0.8, hue by 0.2, in random order."""
     factors = [rng.uniform(0.2, 1.8) for _ in range(3)]
     turns = rng.uniform(-0.2, 0.2)
     operations = [
@@ -48,7 +48,7 @@ def color_jitter(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def view(image: Image.Image, size: int, rng: random.Random) -> np.ndarray:
-    """Crop, flip, color, grayscale and blur: (S, S, 3) float32 in [0, 1]."""
+    """Returns a view by crop, flip, color, grayscale and blur: (S, S, 3) float32 in [0, 1]."""
     image = random_resized_crop(image, size, rng)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -62,7 +62,7 @@ def view(image: Image.Image, size: int, rng: random.Random) -> np.ndarray:
 
 
 def two_views(images, size: int, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
-    """Two batches of views (B, S, S, 3) of RGB images."""
+    """Returns two batches of views (B, S, S, 3) of RGB images."""
     pairs = [(view(image, size, rng), view(image, size, rng)) for image in images]
     first, second = zip(*pairs, strict=True)
     return np.stack(first), np.stack(second)

@@ -1,12 +1,11 @@
-"""Images per second and core of the input pipeline, beside Pillow and plain decoding.
+"""Images per second and core of the input pipeline, Pillow, and plain decoding.
 
 Command: python benchmarks/speed/pipeline.py (about five minutes)
 
-Each figure divides a number of images by the processor time, over all threads, of two views of
-each, so that other programs on the machine disturb it little. Our pipeline, Pillow's
-(pillow_views.py) and plain decoding alternate within each repeat. Pillow always antialiases; ours
-is measured without and with it. The table has the medians; results.json also has the smallest and
-largest figures.
+Each figure is the number of images divided by the processor time, over all threads, for two views
+each, so that other programs have little effect. Our pipeline, Pillow's (pillow_views.py) and plain
+decoding alternate within each repeat. Pillow always antialiases; ours is measured with and without
+antialiasing. The table has the medians; results.json also has the smallest and largest figures.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ WARM_UP = 4  # batches
 
 
 def photo(rng: np.random.Generator) -> np.ndarray:
-    """Noise with the spectrum of photographs, 1 / frequency, over a gradient, (H, W, 3) uint8."""
+    """Makes noise with the spectrum of photographs, 1 / frequency, over a gradient."""
     rows, columns = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)
     frequency = np.maximum(np.hypot(rows, columns), 1 / WIDTH)
     shared = rng.normal(size=(HEIGHT, WIDTH))
@@ -70,16 +69,16 @@ def write_photos(folder: pathlib.Path, count: int) -> list[bytes]:
 
 
 def rate(images: int, work) -> float:
-    """Images per processor second of `work()`."""
+    """Returns the images per processor second of `work()`."""
     began = time.process_time()
     work()
     return images / (time.process_time() - began)
 
 
 def our_rate(split, size: int, batch: int, batches: int, antialias: bool = False) -> float:
-    """Images per processor second of a pipeline that is already running.
+    """Returns the images per processor second of a running pipeline.
 
-    As many batches are in progress when the clock starts as when it stops.
+    The same number of batches is in progress at the start and the end of timing.
     """
     views = datasets.pretraining_batches(
         split, batch_size=batch, image_size=size, seed=0, antialias=antialias
@@ -95,7 +94,7 @@ def our_rate(split, size: int, batch: int, batches: int, antialias: bool = False
 
 
 def measure(contestants: dict, repeats: int) -> dict:
-    """The figures of each of the contestants, which take turns; the first turn warms up."""
+    """Returns the figures of each program; the programs alternate, and the first round warms up."""
     figures: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(repeats + 1):
         for name, contestant in contestants.items():
@@ -106,7 +105,7 @@ def measure(contestants: dict, repeats: int) -> dict:
 
 
 def packaged_case(batch: int, batches: int, repeats: int) -> dict:
-    """The packaged images at their own size, 28 pixels."""
+    """Measures the packaged images at their own size, 28 pixels."""
     split = datasets.open_dataset(PACKAGED).split("train")
     pixels = [example["image"].numpy() for example in split.examples().take(batch)]
 
@@ -127,7 +126,7 @@ def packaged_case(batch: int, batches: int, repeats: int) -> dict:
 def photo_case(
     folder: str, contents, size: int, antialias: bool, batch: int, batches: int, repeats: int
 ) -> dict:
-    """JPEG files to views of `size` pixels."""
+    """Measures views of `size` pixels from JPEG files."""
     split = datasets.open_dataset(f"folder:{folder}").split("train")
     chosen = [contents[index % len(contents)] for index in range(batch * batches)]
     rng = random.Random(0)
@@ -151,8 +150,8 @@ def photo_case(
 
 
 def run(photos: int, batch: int, batches: int, repeats: int) -> dict:
-    """All cases, and the machine that ran them."""
-    # 28 pixels are soon done: more of them, for a figure of a second.
+    """Returns the figures of all cases, and the machine."""
+    # Images of 28 pixels are fast: uses more of them, for a second of timing.
     cases = {"packaged, 28 px": packaged_case(8 * batch, 2 * batches, repeats)}
     with tempfile.TemporaryDirectory() as folder:
         contents = write_photos(pathlib.Path(folder), photos)
@@ -169,9 +168,9 @@ def run(photos: int, batch: int, batches: int, repeats: int) -> dict:
 
 
 def table(results: dict) -> str:
-    """The medians as a table in Markdown."""
+    """Returns the medians as a Markdown table."""
     lines = [
-        "| two views of | ours | Pillow | ratio | decoding alone, TensorFlow and Pillow |",
+        "| two views of | ours | Pillow | ratio | only decoding, TensorFlow and Pillow |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, figures in results["images_per_second_and_core"].items():

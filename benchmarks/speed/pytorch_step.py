@@ -1,7 +1,7 @@
-"""The peer: SimCLRv2's pretraining step as a user of PyTorch writes it.
+"""The peer: SimCLRv2's pretraining step in idiomatic PyTorch.
 
 The networks, losses, online classifier and update of `simclrv2_tf`, in `channels_last`, with
-autocast for bfloat16, fused Adam or LARS by `foreach` operations, and the metrics read after each
+autocast for bfloat16, fused Adam or LARS with `foreach` operations, and the metrics read after each
 step.
 
 Command: python benchmarks/speed/pytorch_step.py CASE PRECISION (a worker of step.py)
@@ -49,7 +49,7 @@ class SelectiveKernel(nn.Module):
 
 
 class Block(nn.Module):
-    """A basic block or a bottleneck, after which the shortcut is added."""
+    """A basic block or a bottleneck, plus the shortcut."""
 
     def __init__(self, inputs, filters, stride, project, case: Case):
         super().__init__()
@@ -66,7 +66,7 @@ class Block(nn.Module):
         self.residual = nn.Sequential(*layers)
         self.shortcut = nn.Identity()
         if project and case.sk_ratio:
-            # At stride 1 the last row and column count twice, as where padding is left out.
+            # At stride 1 the last row and column count twice, as without padding.
             pad = nn.ReplicationPad2d((0, 1, 0, 1)) if stride == 1 else nn.ZeroPad2d((0, 1, 0, 1))
             pool = nn.AvgPool2d(2, stride)
             self.shortcut = nn.Sequential(pad, pool, conv_bn(inputs, outputs, relu=False))
@@ -110,7 +110,7 @@ class Network(nn.Module):
             layers += [nn.Linear(width, outputs, bias=False), nn.BatchNorm1d(outputs)]
             layers += [nn.ReLU(inplace=True)]
         layers += [nn.Linear(width, 128, bias=False), nn.BatchNorm1d(128)]
-        layers[-1].bias.requires_grad_(False)  # the last batch norm scales and does not shift
+        layers[-1].bias.requires_grad_(False)  # the last batch norm scales but does not shift
         self.head = nn.Sequential(*layers)
         self.classifier = nn.Linear(width, NUM_CLASSES)
 
@@ -122,11 +122,11 @@ class Network(nn.Module):
 
 
 class LARS(torch.optim.Optimizer):
-    """LARS by `foreach` operations, as `simclrv2_tf.optimizers.LARS` computes it.
+    """LARS with `foreach` operations, same as `simclrv2_tf.optimizers.LARS`.
 
     Args:
-        adapted: Parameters that are decayed and whose rates are adapted.
-        decayed: Parameters that are decayed alone.
+        adapted: Parameters with decay and adapted rates.
+        decayed: Parameters with decay only.
         others: All other parameters.
     """
 
@@ -155,10 +155,10 @@ class LARS(torch.optim.Optimizer):
 
 
 def optimizer_of(case: Case, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a case.
+    """Returns the optimizer of a case.
 
-    Batch norms' parameters are not decayed. LARS does not adapt these nor the classifier, whose
-    kernel is decayed all the same.
+    Batch norm parameters are not decayed. LARS adapts neither these nor the classifier, whose
+    kernel is still decayed.
     """
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     kernels = [p for name, p in trained if p.ndim > 1 and "classifier" not in name]
@@ -171,7 +171,7 @@ def optimizer_of(case: Case, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def nt_xent(embeddings):
-    """The loss, and the accuracy and entropy of telling the other view."""
+    """Returns the loss, and the accuracy and entropy of identifying the other view."""
     embeddings = F.normalize(embeddings)
     half = len(embeddings) // 2
     similarities = embeddings @ embeddings.T / TEMPERATURE
@@ -187,7 +187,7 @@ def nt_xent(embeddings):
 
 
 def main():
-    """Answers how long steps take."""
+    """Serves the times of steps."""
     case, precision = CASES[sys.argv[1]], sys.argv[2]
     torch.manual_seed(0)
     torch.set_num_threads(os.cpu_count())

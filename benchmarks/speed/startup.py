@@ -1,12 +1,12 @@
-"""Seconds until the commands answer, beside `import tensorflow`.
+"""Start-up seconds of the commands, relative to `import tensorflow`.
 
 Command: python benchmarks/speed/startup.py (about ten minutes)
 
-Each row runs a command in a process of its own, in turns. "first step" ends the demo's command once
-its first training step has been made and its metrics read. Processor seconds are of all threads,
-and vary less than seconds where other programs run.
+Each row runs a command in a separate process, alternating. "first step" ends the demo's command
+after its first training step and the reading of its metrics. Processor seconds cover all threads,
+and vary less than wall seconds if other programs run.
 
-With `--before=CHECKOUT` the whole demo is also run by the package in another checkout, in turns.
+`--before=CHECKOUT` also runs the whole demo with the package in another checkout, alternating.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 import machine
 
 RUN = [sys.executable, "-m", "simclrv2_tf.run", "--mode=train_then_eval"]
-TWO_STEPS = "whole demo, two steps a stage"
+TWO_STEPS = "whole demo, two steps per stage"
 BEFORE = f"{TWO_STEPS}, before"
 KINDS = ("seconds", "processor_seconds")
 # The loop reads the metrics of each step with `numbers`.
@@ -40,7 +40,7 @@ main(["run", "--mode=train_then_eval", *sys.argv[1:]])
 def seconds(
     command: list[str], status: int = 0, checkout: str | None = None
 ) -> tuple[float, float]:
-    """Wall and processor seconds of a command, which must end with `status`."""
+    """Returns wall and processor seconds of a command, which must end with `status`."""
     own = {"PYTHONPATH": checkout} if checkout else {}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def seconds(
 def measure(
     folder: pathlib.Path, turns: int, long_turns: int, before: str | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The figures of each row: its "seconds" and "processor_seconds"."""
+    """Returns the figures of each row: "seconds" and "processor_seconds"."""
     finished = f"--model_dir={folder / 'finished'}"
     two_steps = [*RUN, "--train_steps=2"]
     figures: dict[str, list[tuple[float, float]]] = {"import tensorflow": [], TWO_STEPS: []}
@@ -87,10 +87,10 @@ def measure(
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The figures as a table in Markdown.
+    """Returns the figures as a Markdown table.
 
     Args:
-        results: As of `measure`; one of the two kinds may be missing.
+        results: Result of `measure`; one of the two kinds may be missing.
     """
     kinds = [kind for kind in KINDS if kind in results]
     header = ["command"]
@@ -111,9 +111,11 @@ def main() -> None:
     """Measures, prints the table and writes results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--long_turns", type=int, default=3, help="of the whole demo")
-    parser.add_argument("--before", help="another checkout, whose demo is timed too")
-    parser.add_argument("--name", default="startup", help="of the record; may be startup, NOTE")
+    parser.add_argument("--long_turns", type=int, default=3, help="rounds of the whole demo")
+    parser.add_argument("--before", help="another checkout, to time its demo too")
+    parser.add_argument(
+        "--name", default="startup", help="name of the record; may be startup, NOTE"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""Milliseconds of a pretraining step beside PyTorch's, and beside the convolutions alone.
+"""Milliseconds of a pretraining step, compared with PyTorch and with only the convolutions.
 
 Command: pip install '.[bench]' && python benchmarks/speed/step.py (about 15 minutes)
 
-Each contestant is a process of its own, which is stopped while another is measured; they take
-turns. A figure of a turn is the median of its steps. The table has the medians of the turns, with
-the smallest and the largest; ratios are of figures of the same turn.
+Each program is a separate process, which is paused while another is measured; the programs
+alternate. A figure of a round is the median of its steps. The table has the medians over rounds,
+with minimum and maximum; ratios compare figures of the same round.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NO_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def measure(case: str, compute: str, environment: dict[str, str], turns: int, seconds: float):
-    """The milliseconds a step of each contestant in each turn."""
+    """Returns the milliseconds per step of each program in each round."""
     figures: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
 
@@ -57,7 +57,7 @@ def measure(case: str, compute: str, environment: dict[str, str], turns: int, se
 def table(results: dict[str, dict[str, list[float]]]) -> str:
     """The figures as a table in Markdown.
 
-    The bound is the convolutions alone, plus the views alone where views are drawn.
+    The bound only runs the convolutions, and draws the views if ours does.
     """
     lines = [
         "| step | ours (ms) | PyTorch (ms) | PyTorch / ours | bound (ms) | ours / bound |",
@@ -87,7 +87,7 @@ def _shown(figures: list[float]) -> str:
 
 
 def _ratio(above: list[float], below: list[float]) -> str:
-    """Ratios of figures of the same turn."""
+    """Returns ratios of figures of the same round."""
     ratios = [a / b for a, b in zip(above, below, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
@@ -96,17 +96,17 @@ def main() -> None:
     """Measures, prints the table and writes results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of steps in a turn")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds of steps per round")
     parser.add_argument("--case", action="append", choices=CASES, help="default: all")
     parser.add_argument(
         "--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto"
     )
-    parser.add_argument("--avx2", action="store_true", help="imitate a processor with AVX2 alone")
+    parser.add_argument("--avx2", action="store_true", help="simulate a processor with only AVX2")
     arguments = parser.parse_args()
     label, environment, compute = "step", dict(os.environ), arguments.precision
     if arguments.avx2:
         environment |= machine.AVX2
-        label, compute = "step, AVX2 imitated", "float32"
+        label, compute = "step, AVX2 simulated", "float32"
     elif compute == "auto":
         compute, _ = precision.choose(False, (), precision.processor_flags())
     results = {}

@@ -1,9 +1,9 @@
-"""The weight gradient of convolutions: TensorFlow's kernel beside products, layer by layer.
+"""The weight gradient of convolutions: TensorFlow's kernel and matrix products, layer by layer.
 
 Command: python benchmarks/speed/weight_gradient.py (about 2 minutes)
 
-Layers of the networks in cases.py, and larger maps of the same ones. Both are timed in turn, in one
-process with all cores; a figure is the median of several turns.
+Measures layers of the networks in cases.py, also on larger maps. Both methods alternate in one
+process with all cores; a figure is the median of several rounds.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import machine
 
 from simclrv2_tf import environment, precision
 
-# Views, side of the padded inputs, channels in and out, side of the kernel, stride. "VALID" all.
+# Views, side of the padded inputs, channels in and out, side of the kernel, stride; all "VALID".
 LAYERS = (
     (512, 7, 16, 16, 5, 1),
     (512, 9, 16, 16, 3, 1),
@@ -47,7 +47,7 @@ LAYERS = (
 
 
 def measure(dtype: str, turns: int) -> dict[str, dict]:
-    """Milliseconds of both ways for each layer, and which one `Conv2D` takes."""
+    """Returns the milliseconds of both methods per layer, and the method that `Conv2D` uses."""
     # TensorFlow reads the variables of --avx2 when it is imported.
     import tensorflow as tf
 
@@ -76,7 +76,7 @@ def measure(dtype: str, turns: int) -> dict[str, dict]:
             for way, function in ways.items():
                 began = time.perf_counter()
                 function(inputs, upstream, size, stride).numpy()
-                if turn:  # the first traces
+                if turn:  # the first round traces
                     taken[way].append(1000 * (time.perf_counter() - began))
         layer = convolution.Conv2D(filters, size, stride, padding="valid", dtype=dtype)
         layer.build(inputs.shape)
@@ -89,7 +89,7 @@ def measure(dtype: str, turns: int) -> dict[str, dict]:
 
 
 def table(figures: dict[str, dict]) -> str:
-    """The figures as a table in Markdown."""
+    """Returns the figures as a Markdown table."""
     lines = [
         "| layer | kernel (ms) | products (ms) | kernel / products | used |",
         "| --- | --- | --- | --- | --- |",
@@ -105,12 +105,12 @@ def main() -> None:
     """Measures, prints the table and writes results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--avx2", action="store_true", help="imitate a processor with AVX2 alone")
+    parser.add_argument("--avx2", action="store_true", help="simulate a processor with only AVX2")
     arguments = parser.parse_args()
     label, dtype = "weight gradient", "float32"
     if arguments.avx2:
         os.environ |= machine.AVX2
-        label += ", AVX2 imitated"
+        label += ", AVX2 simulated"
     elif precision.choose(False, (), precision.processor_flags())[0] == "mixed_bfloat16":
         dtype = "bfloat16"
     environment.prepare()

@@ -1,4 +1,4 @@
-"""A process that waits until it is asked for the time of a step, so that others can take turns."""
+"""A process that times steps on request, so that programs can alternate."""
 
 import json
 import signal
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 
 def serve(step: Callable[[], object], warm_up: int = 3) -> None:
-    """Answers each line of the input, a number of seconds, with milliseconds of steps as JSON.
+    """Reads a number of seconds per line, and prints milliseconds of steps as JSON.
 
-    Steps run for so many seconds, two at least; `warm_up` steps come before the first question.
+    Steps run for this many seconds, at least two steps; `warm_up` steps precede the first request.
     """
     for _ in range(warm_up):
         step()
@@ -27,10 +27,10 @@ def serve(step: Callable[[], object], warm_up: int = 3) -> None:
 
 
 class Worker:
-    """The other side of `serve`, a context manager.
+    """The client of `serve`, a context manager.
 
-    The process is stopped between questions, so that its threads take nothing from others and
-    its buffers do not fill.
+    The process is paused between requests, so that its threads do not disturb others and its
+    buffers do not fill.
 
     Args:
         command: The program and its arguments.
@@ -68,7 +68,7 @@ class Worker:
         self.close()
 
     def milliseconds(self, seconds: float) -> list[float]:
-        """Milliseconds of each step in so many seconds."""
+        """Returns the milliseconds of each step within a number of seconds."""
         self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()

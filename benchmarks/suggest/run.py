@@ -2,12 +2,11 @@
 
 Command: python benchmarks/suggest/run.py runs/suggest   (needs the extra `suggest`)
 
-For each seed: one pretraining of the demo's recipe on the 10,000 packaged images, without labels;
-then 100 of these images are chosen in three ways, and only their labels are used: by
-`simclrv2-tf suggest`, at random with ten of each class, and at random. Each choice is measured on
-the 2,000 test images by fine-tuning with the demo's settings for 1% of the labels, and by logistic
-regression on the pretrained representation. Writes results.json beside it; a stage that has
-finished is not run again.
+For each seed, pretrains with the demo's recipe on the 10,000 packaged images, without labels. Then
+chooses 100 of these images in three ways, and only uses their labels: by `simclrv2-tf suggest`, at
+random with ten per class, and at random. Each choice is evaluated on the 2,000 test images by
+fine-tuning with the demo's settings for 1% of the labels, and by logistic regression on the
+pretrained representation. Writes results.json to this folder; skips finished stages.
 """
 
 import argparse
@@ -30,8 +29,7 @@ ARMS = (SUGGESTED, BALANCED, UNIFORM)
 MEASURES = ("fine-tuning", "logistic regression")
 RESULTS = pathlib.Path(__file__).with_name("results.json")
 
-# The demo's settings as they were when this was recorded; the network of fine-tuning follows the
-# checkpoint.
+# The demo's settings at the time of the record; fine-tuning takes the network from the checkpoint.
 PRETRAIN = (
     "--flagfile=demo/default",
     "--mode=train_then_eval",
@@ -64,7 +62,7 @@ FINETUNE = (
 
 
 def main() -> None:
-    """Runs what has not been run, and records it."""
+    """Runs unfinished stages, and records the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=pathlib.Path, help="folder of the images and runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
@@ -82,7 +80,7 @@ def main() -> None:
 def write_images(work: pathlib.Path) -> dict[str, int]:
     """Writes the packaged images as PNG files; returns the label of each training image.
 
-    `pool` holds the training images without classes, `test` a folder for each class.
+    `pool` holds the training images without classes, `test` one folder per class.
     """
     from PIL import Image
 
@@ -109,7 +107,7 @@ def write_images(work: pathlib.Path) -> dict[str, int]:
 
 
 def measured(work: pathlib.Path, labels: dict[str, int], seed: int) -> dict:
-    """The accuracies of one seed, by arm and measure."""
+    """Returns the accuracies of one seed, by arm and measure."""
     pretrained = work / f"pretrain-{seed}"
     ran(
         pretrained,
@@ -150,7 +148,7 @@ def ran(run: pathlib.Path, title: str, *command: str) -> None:
 def choice(
     work: pathlib.Path, pretrained: pathlib.Path, labels: dict[str, int], arm: str, seed: int
 ) -> list[str]:
-    """The images that an arm gives labels."""
+    """Returns the images that an arm labels."""
     from simclrv2_tf.datasets import labels as label_subset
 
     names = list(labels)
@@ -177,7 +175,7 @@ def choice(
 def write_chosen(
     work: pathlib.Path, folder: pathlib.Path, chosen: list[str], labels: dict[str, int]
 ) -> pathlib.Path:
-    """Links the chosen images, in a folder for each class, and the test images into a folder."""
+    """Links the chosen images, one folder per class, and the test images into a folder."""
     if folder.exists():
         shutil.rmtree(folder)
     for name in chosen:
@@ -192,7 +190,7 @@ def write_chosen(
 
 
 def represented(work: pathlib.Path, pretrained: pathlib.Path, seed: int) -> dict[str, np.ndarray]:
-    """Representations of all images by path, standardized by those of the training images."""
+    """Returns representations of all images by path, standardized by the training images."""
     found = {}
     for images in ("pool", "test"):
         file = work / f"{images}-{seed}.npy"
@@ -212,7 +210,7 @@ def represented(work: pathlib.Path, pretrained: pathlib.Path, seed: int) -> dict
 
 
 def logistic(features: dict[str, np.ndarray], chosen: list[str], labels: dict[str, int]) -> float:
-    """Test accuracy of logistic regression (scikit-learn's defaults) on the chosen images."""
+    """Returns the test accuracy of logistic regression (scikit-learn's defaults)."""
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(max_iter=1_000)
@@ -224,7 +222,7 @@ def logistic(features: dict[str, np.ndarray], chosen: list[str], labels: dict[st
 
 
 def table(found: dict) -> str:
-    """Accuracies in percent, an arm a row."""
+    """Returns accuracies in percent, one row per arm."""
     from simclrv2_tf.tables import table as text_table
 
     rows = [
@@ -238,7 +236,7 @@ def table(found: dict) -> str:
 
 
 def differences(found: dict) -> str:
-    """What suggestions gain over random images, in points: mean and 95% interval over seeds."""
+    """Returns the gain of suggestions over random images, in points, with 95% intervals."""
     from simclrv2_tf.tables import table as text_table
 
     rows = []
@@ -251,7 +249,7 @@ def differences(found: dict) -> str:
 
 
 def gain(found: dict, measure: str, arm: str) -> tuple[float, float, float, int]:
-    """Mean paired difference in points, its 95% interval (Student's t), and seeds with a gain."""
+    """Returns the mean paired difference in points, its 95% t interval, and seeds with a gain."""
     from scipy import stats
 
     gains = [
@@ -264,12 +262,12 @@ def gain(found: dict, measure: str, arm: str) -> tuple[float, float, float, int]
 
 
 def cpu_minutes(found: dict) -> float:
-    """Minutes of CPU time of all commands of all seeds."""
+    """Returns the minutes of CPU time of all commands."""
     return sum(sum(seed["cpu_seconds"].values()) for seed in found["seeds"]) / 60
 
 
 def processor() -> str:
-    """The processor's name and number of cores."""
+    """Returns the processor's name and number of cores."""
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{name}, {os.cpu_count()} cores"

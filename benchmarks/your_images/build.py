@@ -1,18 +1,18 @@
-"""Builds folders of colour pictures of all sizes and formats, as someone's own images are.
+"""Builds folders of color pictures of all sizes and formats, like users' own images.
 
 Command:
     apt-get download openclipart-png && dpkg -x openclipart-png*.deb clipart
     python benchmarks/your_images/build.py clipart/usr/share/openclipart/png own_images
 
-The clip art of Debian's package is in the public domain, in a folder a topic. Of six topics, TARGET
-gets
+The clip art of Debian's package is in the public domain, with one folder per topic. For six topics,
+TARGET receives
 
-    photos/            all images that are not held out, without labels
-    few/CLASS/         ten labelled images of each class, of those in photos/
-    held_out/CLASS/    forty images of each class, in neither
+    photos/            all images except held-out ones, without labels
+    few/CLASS/         ten labelled images per class, also in photos/
+    held_out/CLASS/    forty images per class, only here
 
-Images are written as PNG with their transparency, JPEG (a third of them turned, with an EXIF
-orientation that turns them back), WebP, BMP, GIF and TIFF, with sides from 40 to 900 pixels.
+Images are written as PNG with their transparency, JPEG (a third of them rotated, with an EXIF
+orientation), WebP, BMP, GIF and TIFF, with sides from 40 to 900 pixels.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import shutil
 
 from PIL import Image
 
-Image.MAX_IMAGE_PIXELS = None  # it is the sizes that are looked at
+Image.MAX_IMAGE_PIXELS = None  # images are filtered by size
 
 CLASSES = ("animals", "food", "people", "recreation", "tools", "transportation")
 MOST, LABELLED, HELD_OUT = 260, 10, 40  # images of a class
@@ -38,7 +38,7 @@ TURNED = {
 def main() -> None:
     """Builds the folders; prints how many images each has."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=pathlib.Path, help="the clip art, a folder a topic")
+    parser.add_argument("source", type=pathlib.Path, help="the clip art, one folder per topic")
     parser.add_argument("target", type=pathlib.Path, help="a new folder")
     arguments = parser.parse_args()
     arguments.target.mkdir()
@@ -61,13 +61,13 @@ def main() -> None:
 
 
 def is_small(path: pathlib.Path) -> bool:
-    """Whether an image is quickly read: a few have hundreds of millions of pixels."""
+    """Whether an image is small enough: a few have hundreds of millions of pixels."""
     with Image.open(path) as image:
         return image.width * image.height <= MOST_PIXELS
 
 
 def varied(image: Image.Image, draw: random.Random) -> Image.Image:
-    """The image at a longer side between 40 and 900 pixels."""
+    """Scales the image to a longer side between 40 and 900 pixels."""
     longer = round(40 * (900 / 40) ** draw.random())
     scale = longer / max(image.size)
     return image.resize([max(1, round(side * scale)) for side in image.size])

@@ -1,9 +1,9 @@
-"""Takes a folder of one's own images through all stages, by the short commands of the guide.
+"""Takes a folder of images through all stages, with the guide's short commands.
 
 Command: python benchmarks/your_images/run.py own_images runs   (see build.py for own_images)
 
 For each seed: pretraining on photos/, fine-tuning on few/ and distillation, supervised training on
-few/ as the baseline, and the evaluation of each on held_out/. Writes results.json beside it.
+few/ as the baseline, and the evaluation of each on held_out/. Writes results.json to this folder.
 """
 
 import argparse
@@ -19,7 +19,7 @@ STAGES = ("supervised", "finetune", "distill")
 
 
 def commands(images: pathlib.Path, runs: pathlib.Path, seed: int) -> dict[str, list[str]]:
-    """The command lines of one seed, by stage, without the program's name."""
+    """Returns the command lines of one seed, by stage, without the program's name."""
     common = ["--preset=quick", f"--seed={seed}"]
     few = f"--labels={images / 'few'}"
 
@@ -48,7 +48,7 @@ def short_command(*arguments: str) -> float:
 
 
 def evaluated(run: pathlib.Path, images: pathlib.Path) -> dict:
-    """The accuracy of a run's classifier on the held-out images, with its interval."""
+    """Returns the accuracy of a run's classifier on the held-out images, with its interval."""
     output = run / "held_out"
     data = f"--dataset=folder:{images / 'held_out'}"
     short_command("evaluate", str(run), data, f"--output={output}", "--overwrite")
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("images", type=pathlib.Path)
     parser.add_argument("runs", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processor", default="", help="what it runs on, for the record")
+    parser.add_argument("--processor", default="", help="name of the processor, for the record")
     arguments = parser.parse_args()
     found: dict = {name: {stage: [] for stage in STAGES} for name in ("accuracy", "interval")}
     found |= {"seconds": {}, "processor": arguments.processor}
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def table(found: dict) -> str:
-    """Top-1 in percent, with 95% intervals of each seed, as a table in Markdown."""
+    """Returns top-1 in percent, with 95% intervals of each seed, as a Markdown table."""
     lines = [
         "| stage | mean | deviation | each seed, with its interval | seconds |",
         "| --- | --- | --- | --- | --- |",
