@@ -34,7 +34,8 @@ class Row:
         batch: Images per step, at most the number of images. By train mode, "" for the others.
         epochs: By train mode; a missing mode has the published number.
         steps: Instead of epochs; 0 to use `epochs`.
-        why: The reason of network and optimizer, for the log.
+        why: The reason for the settings, for the log.
+        about: The options that `why` explains.
     """
 
     most: float
@@ -45,6 +46,7 @@ class Row:
     batch: Mapping[str, int]
     epochs: Mapping[str, int]
     why: str
+    about: tuple[str, ...] = ("resnet_depth", "width_multiplier", "image_size")
     steps: int = 0
 
 
@@ -59,23 +61,26 @@ def _by_stage(pretrain: int, distill: int, supervised: int, finetune: int, linea
 
 
 # Up to a few thousand images: LARS needs more steps than these give (benchmarks/demo).
-_FEW = "LARS needs more steps than so few images give"
-_MINUTES = "minutes on a laptop"
+_FEW = ("LARS needs more steps than so few images give", ("optimizer",))
+_MINUTES = (
+    "minutes on a laptop",
+    ("resnet_depth", "width_multiplier", "image_size", "train_batch_size", "train_epochs"),
+)
 
 PRESETS: dict[str, tuple[Row, ...]] = {
     "quick": (
-        Row(500, 64, 18, 0.5, "adam", {"": 32}, _by_stage(200, 100, 100, 50, 50), _MINUTES),
-        Row(5_000, 64, 18, 0.5, "adam", {"": 64}, _by_stage(40, 20, 30, 20, 20), _MINUTES),
-        Row(50_000, 64, 18, 0.5, "adam", {"": 128}, _by_stage(5, 5, 5, 3, 3), _MINUTES),
-        Row(math.inf, 64, 18, 0.5, "adam", {"": 128}, _by_stage(1, 1, 1, 1, 1), _MINUTES, 2_000),
+        Row(500, 64, 18, 0.5, "adam", {"": 32}, _by_stage(200, 100, 100, 50, 50), *_MINUTES),
+        Row(5_000, 64, 18, 0.5, "adam", {"": 64}, _by_stage(40, 20, 30, 20, 20), *_MINUTES),
+        Row(50_000, 64, 18, 0.5, "adam", {"": 128}, _by_stage(5, 5, 5, 3, 3), *_MINUTES),
+        Row(math.inf, 64, 18, 0.5, "adam", {"": 128}, _by_stage(1, 1, 1, 1, 1), *_MINUTES, 2_000),
     ),
     "standard": (
-        Row(500, 96, 18, 1.0, "adam", {"": 64}, _by_stage(400, 200, 200, 100), _FEW),
-        Row(5_000, 128, 18, 1.0, "adam", {"": 128}, _by_stage(400, 200, 100, 60), _FEW),
+        Row(500, 96, 18, 1.0, "adam", {"": 64}, _by_stage(400, 200, 200, 100), *_FEW),
+        Row(5_000, 128, 18, 1.0, "adam", {"": 128}, _by_stage(400, 200, 100, 60), *_FEW),
         # Released advice for batches below the paper's: 0.075 * sqrt(batch), temperature 0.2.
         Row(
             100_000, 160, 50, 1.0, "lars", {"": 256}, _by_stage(300, 200, 90, 30),
-            "the paper's smallest network, at a size that trains twice as fast as 224 px",
+            "the paper's smallest network, below its 224 px for speed",
         ),
         # The released ImageNet command has 100 epochs.
         Row(
@@ -143,7 +148,11 @@ def choose(
         if own.get("image_size", row.image_size) <= _LARGEST_SMALL:
             chosen |= _SMALL_IMAGES
     picked = {name: value for name, value in chosen.items() if name not in given}
-    return picked, _reasons(preset, row, images, count, {**(network or {}), **chosen, **given})
+    values = {**(network or {}), **chosen, **given}
+    expected = {**_network(row, images, preset), **chosen}
+    if row.optimizer == "adam" and "optimizer" in given:
+        expected["optimizer"] = "adam"
+    return picked, _reasons(preset, row, images, count, values, expected)
 
 
 def _labelled(images: Survey, given: Mapping[str, Any]) -> int | None:
@@ -220,8 +229,14 @@ def _published(train_mode: str, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reasons(
-    preset: str, row: Row, images: Survey, count: int, values: Mapping[str, Any]
+    preset: str,
+    row: Row,
+    images: Survey,
+    count: int,
+    values: Mapping[str, Any],
+    expected: Mapping[str, Any],
 ) -> list[str]:
+    """Describes the settings, with the preset's reason if the values it is about are `expected`."""
     known = "training images"
     if not images.count:
         known += " (their number is not known)"
@@ -231,8 +246,13 @@ def _reasons(
     length = f"{values['train_epochs']} epochs"
     if values.get("train_steps"):
         length = f"{values['train_steps']:,} steps"
-    chosen = row.optimizer == "lars" or values["optimizer"] == row.optimizer
-    why = row.why if chosen else "the optimizer is given, or published for this stage"
+    others = [name for name in row.about if values.get(name) != expected.get(name)]
+    if others:
+        why = f"flags or weights set {', '.join(others)}"
+    elif "optimizer" in row.about and values["optimizer"] != row.optimizer:
+        why = "the optimizer is published for this stage"
+    else:
+        why = row.why
     return [
         f"Preset {preset}, for {count:,} {known}{side} (--preset={'|'.join(PRESETS)}; flags win):",
         f"  {starting.in_words(values)}; {values['optimizer']}, batch "

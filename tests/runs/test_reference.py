@@ -2,7 +2,6 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +9,7 @@ import tensorflow as tf
 from helpers import oracle
 from helpers import recorded as recordings
 from helpers.recorded import assert_close
+from helpers.shapes_only import shapes_only
 from simclrv2_tf import heads, official, resnet
 
 NETWORKS = ["network_r18_cifar.npz", "network_r50.npz", "network_r50_sk.npz"]
@@ -25,8 +25,7 @@ def test_parameter_counts_are_the_papers(index):
     if not path.exists():
         pytest.skip("the reference's recordings are missing")
     row = json.loads(path.read_text())[index]
-    # Up to 795 million numbers, whose values do not matter here.
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():  # of up to 795 million numbers
         encoder = resnet.resnet(row["depth"], row["width"], row["sk"])
         width = encoder.output_shape[-1]
         head = heads.projection_head(width)

@@ -157,6 +157,35 @@ def test_every_row_says_why():
         assert dataclasses.replace(row, steps=0).epochs["pretrain"] > 0
 
 
+WEIGHTS = {"resnet_depth": 10, "width_multiplier": 0.25, "image_size": 28}
+
+
+@pytest.mark.parametrize(
+    ("preset", "train_mode", "count", "network", "given", "reason"),
+    [
+        ("quick", "pretrain", 108, None, {}, "minutes on a laptop"),
+        ("quick", "pretrain", 10**6, None, {}, "minutes on a laptop"),
+        ("quick", "pretrain", 108, None, {"learning_rate": 0.1}, "minutes on a laptop"),
+        ("quick", "pretrain", 108, None, {"train_epochs": 900}, "flags or weights set train_ep"),
+        ("standard", "pretrain", 10**4, None, {}, "the paper's smallest network, below"),
+        (
+            "standard", "distill", 10**4, WEIGHTS, {},
+            "flags or weights set resnet_depth, width_multiplier, image_size",
+        ),
+        ("standard", "finetune", 108, WEIGHTS, {}, "LARS needs more steps"),
+        ("standard", "finetune", 108, WEIGHTS, {"optimizer": "adam"}, "LARS needs more steps"),
+        ("standard", "finetune", 108, None, {"optimizer": "lars"}, "flags or weights set optim"),
+        ("standard", "linear_eval", 108, None, {}, "the optimizer is published for this stage"),
+        ("paper", "pretrain", 108, None, {}, "arXiv 2006.10029"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_about_the_values_that_are_used(
+    preset, train_mode, count, network, given, reason
+):
+    (*_, line) = choose(preset, train_mode, count, network, **given)[1]
+    assert line.rpartition(": ")[2].startswith(reason)
+
+
 def test_the_documentation_shows_the_table():
     text = (ROOT / "docs" / "settings.md").read_text()
     for preset, rows in presets.PRESETS.items():

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from helpers import oracle
 from helpers.reference_checkpoint import reference_names, write_tf1
+from helpers.shapes_only import shapes_only
 from simclrv2_tf import official, resnet, weights
 from simclrv2_tf.official import __main__ as command
 from simclrv2_tf.official import architecture
@@ -61,7 +62,7 @@ STRUCTURES = [
 
 @pytest.mark.parametrize(("depth", "stem", "sk_ratio", "se_ratio"), STRUCTURES)
 def test_every_structure_is_told_from_its_convolutions(depth, stem, sk_ratio, se_ratio):
-    with keras.StatelessScope(initialize_variables=False):  # only shapes matter
+    with shapes_only():
         encoder = resnet.resnet(depth, 1 / 8, sk_ratio, se_ratio, stem=stem)
         shapes = {n: tuple(v.shape) for n, v in reference_names(encoder=encoder).items()}
         found = official.infer(shapes)
