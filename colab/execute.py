@@ -1,11 +1,11 @@
-"""Runs the notebooks beside this file, each in an empty folder, and saves them with their outputs.
+"""Runs the notebooks of this folder, each in an empty folder, and saves them with their outputs.
 
     python colab/execute.py [NAME ...]
 
 (with the extra `test` installed).
 
-`jupyter nbconvert --execute` would run them in this folder, where a run of before is found and not
-made again, and would save a progress line by line, each as an output of its own.
+`jupyter nbconvert --execute` would run them in this folder, with the results of earlier runs, and
+would save each progress line as a separate output.
 """
 
 import pathlib
