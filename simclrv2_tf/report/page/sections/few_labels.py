@@ -34,8 +34,8 @@ def answer(run: Run, prefix: str) -> list[blocks.Block] | None:
     alt = "Top-1 accuracy against the share of labels by method. The table has the numbers."
     svg = pictures.inline_svg(_drawn, rows, f"{prefix}-accuracy", alt)
     about = (
-        "Bars are 95% intervals (Wilson) that only account for the test images; another seed or "
-        "another draw of the labels adds to them."
+        "Bars are 95% intervals (Wilson) for the test images. They do not include the variation "
+        "between seeds and draws of labels."
     )
     return [_table(run, stages), blocks.Figures([blocks.Figure(svg, alt, caption=about)], True)]
 
