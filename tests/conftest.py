@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import gc
 import os
 import sys
 
@@ -55,7 +56,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Makes graphs as the commands do: rewriting them takes a fifth of the tests' time."""
+    """Makes graphs as the commands do: rewriting them takes a fifth of the tests' time.
+
+    Collects garbage less often, and not in what is imported: this takes 6 to 9% of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     if "tensorflow" in sys.modules:
         environment.skip_graph_rewrites()
 
