@@ -60,7 +60,7 @@ def complete(
         given: Values by option.
         known: Every option, by name.
         errors: Problems are appended: a file that cannot be read, or given options that differ from
-            those of the weights.
+            the weights.
         notes: A line that names the values taken is appended.
     """
     checkpoint = given.get("checkpoint")
