@@ -64,8 +64,11 @@ def _by_stage(pretrain: int, distill: int, supervised: int, finetune: int, linea
 _FEW = ("LARS needs more steps than so few images give", ("optimizer",))
 _MINUTES = (
     "minutes on a laptop",
-    ("resnet_depth", "width_multiplier", "image_size", "train_batch_size", "train_epochs"),
-)
+    (
+        "resnet_depth", "width_multiplier", "image_size",
+        "train_batch_size", "train_epochs", "train_steps",
+    ),
+)  # fmt: skip
 
 PRESETS: dict[str, tuple[Row, ...]] = {
     "quick": (
@@ -149,10 +152,10 @@ def choose(
             chosen |= _SMALL_IMAGES
     picked = {name: value for name, value in chosen.items() if name not in given}
     values = {**(network or {}), **chosen, **given}
-    expected = {**_network(row, images, preset), **chosen}
-    if row.optimizer == "adam" and "optimizer" in given:
-        expected["optimizer"] = "adam"
-    return picked, _reasons(preset, row, images, count, values, expected)
+    own_choice = _network(row, images, preset) | _schedule(
+        preset, row, train_mode, network or {}, count
+    )
+    return picked, _reasons(preset, row, images, count, values, own_choice)
 
 
 def _labelled(images: Survey, given: Mapping[str, Any]) -> int | None:
@@ -234,9 +237,9 @@ def _reasons(
     images: Survey,
     count: int,
     values: Mapping[str, Any],
-    expected: Mapping[str, Any],
+    own_choice: Mapping[str, Any],
 ) -> list[str]:
-    """Describes the settings, with the preset's reason if the values it is about are `expected`."""
+    """Describes the settings; gives the preset's reason only for the preset's `own_choice`."""
     known = "training images"
     if not images.count:
         known += " (their number is not known)"
@@ -246,7 +249,7 @@ def _reasons(
     length = f"{values['train_epochs']} epochs"
     if values.get("train_steps"):
         length = f"{values['train_steps']:,} steps"
-    others = [name for name in row.about if values.get(name) != expected.get(name)]
+    others = [name for name in row.about if values.get(name) != own_choice.get(name)]
     if others:
         why = f"flags or weights set {', '.join(others)}"
     elif "optimizer" in row.about and values["optimizer"] != row.optimizer:

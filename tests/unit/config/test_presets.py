@@ -167,6 +167,7 @@ WEIGHTS = {"resnet_depth": 10, "width_multiplier": 0.25, "image_size": 28}
         ("quick", "pretrain", 10**6, None, {}, "minutes on a laptop"),
         ("quick", "pretrain", 108, None, {"learning_rate": 0.1}, "minutes on a laptop"),
         ("quick", "pretrain", 108, None, {"train_epochs": 900}, "flags or weights set train_ep"),
+        ("quick", "pretrain", 108, None, {"train_steps": 9000}, "flags or weights set train_steps"),
         ("standard", "pretrain", 10**4, None, {}, "the paper's smallest network, below"),
         (
             "standard", "distill", 10**4, WEIGHTS, {},
